@@ -1,0 +1,3914 @@
+/* ssm.h - state space models for C and C++, in one file                  version 0.1.0
+ * SPDX-License-Identifier: MIT
+ *
+ * Selective SSM, S6 and the Mamba block, each with whole-sequence forward, one-step
+ * streaming and gradients. C99 and C++11, nothing but the C standard headers, no allocation.
+ *
+ *   In ONE source file:                      Everywhere else:
+ *       #define SSM_IMPLEMENTATION               #include "ssm.h"
+ *       #include "ssm.h"
+ *
+ * QUICK START (compiled and run by `make test`)
+ *
+ *   #define SSM_IMPLEMENTATION
+ *   #include "ssm.h"
+ *   #include <stdlib.h>
+ *
+ *   int main(void)
+ *   {
+ *       ssm_mamba_config config = {0};      // zero everywhere else: the paper's defaults
+ *       ssm_seqs seqs = {0};
+ *       ssm_sizes need;
+ *       ssm_mamba mamba;
+ *       float x[100 * 64] = {0}, y[100 * 64];
+ *       void *params, *bound, *state, *work;
+ *
+ *       config.d_model = 64;
+ *       seqs.batch = 1;
+ *       seqs.len = 100;
+ *       if (ssm_mamba_sizes(&config, &seqs, &need) != SSM_OK) return 1;
+ *       params = malloc(need.params);       // or the weights of a checkpoint
+ *       bound = malloc(need.bound);         // the same weights, laid out for the kernels
+ *       state = calloc(1, need.state);      // all zero: the start of a sequence
+ *       work = malloc(need.work);
+ *       ssm_mamba_init(&config, (float *)params, 42);
+ *       ssm_mamba_bind(&mamba, &config, (float *)params, bound, need.bound);
+ *       ssm_mamba_forward(&mamba, (float *)state, x, y, &seqs, work, need.work);
+ *       return ssm_mamba_step(&mamba, (float *)state, x, y, 1, work, need.work) != SSM_OK;
+ *   }
+ *
+ * CONTENTS (search for a tag, with its arrows)
+ *   >>top            this page
+ *   >>manual         glossary, layouts, the verbs, configurations of other libraries
+ *   >>config         every macro a user may define
+ *   >>contracts      memory, threads, aliasing, errors, numerics, versions
+ *   >>types          status, real, strides, sequences, sizes, parameter tables
+ *   >>api-ops        selective scan, causal convolution, linear, RMSNorm
+ *   >>api-layers     selective, S6, Mamba
+ *   >>api-train      AdamW, random numbers
+ *   >>portability    the implementation starts here: compilers, checked sizes, arena
+ *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt
+ *   >>random         the generator behind every init
+ *   >>params         parameter tables and the initialiser that walks them
+ *   >>discretise     one coefficient pair for each discretisation, with its derivatives
+ *   >>views          strided tensors and packed sequences
+ *   >>op-linear      matrix products on packed weights
+ *   >>op-norm        RMSNorm
+ *   >>op-conv        causal depthwise convolution
+ *   >>op-scan        the selective scan, forward and backward
+ *   >>tiles          how a layer walks a batch of sequences in time tiles
+ *   >>core           projection + selective scan: what selective, S6 and Mamba share
+ *   >>layer-selective
+ *   >>layer-s6
+ *   >>layer-mamba
+ *   >>optimiser      AdamW
+ *   >>end            macros undefined, changes, licence
+ */
+
+/*=============================================================================
+ * >>manual
+ *=============================================================================
+ *
+ * THE EQUATION. Every layer is one recurrence on a diagonal state, per channel d and state n:
+ *
+ *     h[t] = Abar[t] h[t-1] + Bbar[t] u[t]          y[t] = sum_n C[t] h[t] + D u[t]
+ *
+ * Layers differ in where the coefficients come from; discretisations (ssm_disc) differ in how
+ * Abar and Bbar follow from A, B and the step size delta.
+ *
+ * GLOSSARY, one spelling everywhere
+ *   batch     number of sequences               d_state    N, states per channel
+ *   len       time steps in each                d_conv     taps of the causal convolution
+ *   d_model   channels of a layer's x and y     dt_rank    R, inner width of the delta projection
+ *   d_inner   channels inside a Mamba block     n_groups   G, channels / G share one B and one C
+ *   dim       channels of an op                 expand     d_inner / d_model
+ *
+ * THE VERBS, the same for every layer (X = selective, s6, mamba)
+ *   ssm_X_params    append the layer's parameters to a table: name, shape, offset, flags
+ *   ssm_X_sizes     bytes of parameters, bound weights, state, workspace and tape
+ *   ssm_X_init      fill the flat parameter array as the paper does, from a seed
+ *   ssm_X_bind      lay weights out for the kernels, once: derive A = -exp(A_log), pack matrices
+ *   ssm_X_forward   whole sequences: any batch, any length, state in and out
+ *   ssm_X_step      one time step of one or many streams
+ *   ssm_X_record    forward that also fills the tape which backward reads
+ *   ssm_X_backward  gradients of parameters, input and incoming state
+ * Arguments come in one order: layer, state, inputs, outputs, extents, memory.
+ *
+ * LAYOUTS
+ *   Sequences are [batch][len][channel] with channels contiguous, unless ssm_seqs gives strides
+ *   (in elements). Packed sequences of different lengths lie end to end and ssm_seqs.start holds
+ *   their offsets. A layer's state is one flat block of reals for each stream, streams one after
+ *   another; the docstring of each layer gives its layout. Copy it to fork or save a stream, put
+ *   it back to rewind, zero it to reset.
+ *   The ops take views (ssm_in, ssm_out): a pointer and a stride for each axis. Stride 0
+ *   broadcasts: one delta for all channels, one A for all channels, a constant B. A negative
+ *   stride with the pointer at the last element runs backwards in time.
+ *
+ * GRADIENTS are always added to what is there, never overwritten: zero them first. That is what
+ *   makes stride 0 right (the gradient of a broadcast value is the sum) and what lets several
+ *   calls accumulate into one array.
+ *
+ * OTHER LIBRARIES, as configurations of these layers (each checked by tests/test_golden.c)
+ *   mamba_ssm Mamba           ssm_mamba, all zero
+ *   transformers MambaBlock   ssm_mamba, pre_norm = 1, residual = 1
+ *   zerfoo MambaBlock         ssm_mamba, no_dt_bias = 1
+ *   traceTorch Mamba          ssm_mamba, preset SSM_PRESET_TRACETORCH
+ *   zeta SSM                  ssm_s6, preset SSM_PRESET_ZETA
+ *   traceTorch S6             ssm_s6, preset SSM_PRESET_TRACETORCH
+ *   irithyll SelectiveSSM     ssm_selective, all zero
+ *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward
+ *
+ * WHAT IT DOES NOT DO: no tensors, no automatic differentiation, no file formats, no threads of
+ * its own. No SIMD yet: the kernels are the scalar definition that faster ones must agree with.
+ */
+
+/*=============================================================================
+ * >>config
+ *=============================================================================
+ *   macro               effect                                             where it must agree
+ *   SSM_IMPLEMENTATION  compile the code here                              one source file
+ *   SSM_STATIC          everything static, private to the including file   that file
+ *   SSM_API             linkage of the public functions, if not extern     all files
+ *   SSM_DOUBLE          ssm_real is double instead of float                all files
+ *   SSM_ASSERT(x)       assertion for internal preconditions; default none implementation
+ *   SSM_NO_LIBC         no C library at all: no <string.h>                 implementation
+ *   SSM_MEMCPY(d,s,n)   copy and fill of bytes; default memcpy and memset, implementation
+ *   SSM_MEMSET(d,c,n)     own loops with SSM_NO_LIBC (define both or none)
+ *   SSM_ALIGN           alignment inside memory blocks, power of 2; 64     implementation
+ *   SSM_TILE_ROWS       rows (sequence x step) a layer works on at a time; 64   implementation
+ *   SSM_LANES           output rows interleaved in packed weights; 16      implementation
+ * None of the last three changes a single bit of a forward result.
+ */
+
+/*=============================================================================
+ * >>contracts
+ *=============================================================================
+ * MEMORY. The library never allocates. A sizes function says how many bytes each block needs and
+ *   the same code carves it; one byte less is SSM_ERR_MEMORY. Blocks may have any alignment
+ *   (parameters, states, inputs and outputs: that of ssm_real). Weights are read only.
+ * ERRORS. Every verb returns ssm_status. Arguments are checked before anything is written: on any
+ *   error all outputs are as they were. NaN and infinity are data: they pass through their
+ *   channel and no other (matrix products mix channels, as matrix products do).
+ * THREADS. Functions are reentrant; there is no global state. A bound layer is read only and may
+ *   be used from many threads at once; state, tape and workspace belong to one call at a time.
+ * ALIASING. Unless a docstring says otherwise: y may be x (same address, same strides); state in
+ *   may be state out; nothing else may overlap.
+ * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. Tile
+ *   size, alignment and position in the batch cannot change a bit. Other compilers, or FMA
+ *   contraction (switch it off with -ffp-contract=off), may change last bits. Functions of >>math
+ *   state their error bounds. -ffast-math is not supported.
+ * VERSIONS. Before 1.0 a minor version may change the interface or a default.
+ */
+
+/*=============================================================================
+ * >>types
+ *===========================================================================*/
+#ifndef SSM_H
+#define SSM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SSM_VERSION_MAJOR 0
+#define SSM_VERSION_MINOR 1
+#define SSM_VERSION_PATCH 0
+#define SSM_VERSION (SSM_VERSION_MAJOR * 10000 + SSM_VERSION_MINOR * 100 + SSM_VERSION_PATCH)
+#define SSM_VERSION_STRING "0.1.0"
+
+#ifndef SSM_API
+#if defined(SSM_STATIC) && (defined(__GNUC__) || defined(__clang__))
+#define SSM_API static __attribute__((unused))
+#elif defined(SSM_STATIC)
+#define SSM_API static
+#else
+#define SSM_API extern
+#endif
+#endif
+
+/* A static build declares what it must also define. */
+#if defined(SSM_STATIC) && !defined(SSM_IMPLEMENTATION)
+#define SSM_IMPLEMENTATION
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifdef SSM_DOUBLE
+typedef double ssm_real;
+#else
+typedef float ssm_real;
+#endif
+
+#define SSM_STATUS_LIST(X)                                                              \
+    X(SSM_OK, 0, "success")                                                             \
+    X(SSM_ERR_NULL, -1, "a required pointer is NULL")                                   \
+    X(SSM_ERR_CONFIG, -2, "a config field is missing or out of range")                  \
+    X(SSM_ERR_SHAPE, -3, "extents, groups or sequence offsets do not fit together")     \
+    X(SSM_ERR_MEMORY, -4, "a memory block is smaller than its sizes function asks for") \
+    X(SSM_ERR_OVERFLOW, -5, "a size does not fit in size_t")
+
+typedef enum ssm_status {
+#define SSM__X(name, value, text) name = value,
+    SSM_STATUS_LIST(SSM__X)
+#undef SSM__X
+    SSM_STATUS_END = 1 /* not a status: keeps the list above free of a last comma */
+} ssm_status;
+
+/* English text for a status; never NULL. */
+SSM_API const char *ssm_status_string(ssm_status status);
+
+/* SSM_VERSION of the compiled implementation, to compare with the header's. */
+SSM_API int ssm_version(void);
+
+/* How continuous A and B become one step of length delta, with x = delta A:
+ *
+ *     h[t] = a h[t-1] + b B[t] u[t]                  a              b
+ *   ZOH         zero-order hold, exact               exp(x)         expm1(x) / A  (delta at A = 0)
+ *   EULER       as mamba_ssm, ggml, zeta compute it  exp(x)         delta
+ *   BILINEAR    Tustin                               (1 + x/2)/(1 - x/2)   delta/(1 - x/2)
+ *   DIRAC       impulses: B is not scaled            exp(x)         1
+ *   TRAPEZOID   exponential trapezoid (Mamba-3), which feeds the previous input too:
+ *               h[t] = a h[t-1] + (1 - lambda) delta a B[t-1] u[t-1] + lambda delta B[t] u[t]
+ *               Its state holds B u of the last step beside h, so it has 2 d_state rows.
+ *
+ * With a separate delta_A (event-driven input), a uses delta_A and b uses delta.
+ * Source: Gu et al. 2021 (arXiv:2110.13985) for bilinear; Gu & Dao 2023 (arXiv:2312.00752) eq. 4
+ * for ZOH; Mamba-3 (arXiv:2603.15569) for the trapezoid. */
+typedef enum ssm_disc {
+    SSM_DISC_DEFAULT = 0, /* the op's or layer's own: EULER unless its docstring says otherwise */
+    SSM_DISC_ZOH,
+    SSM_DISC_EULER,
+    SSM_DISC_BILINEAR,
+    SSM_DISC_DIRAC,
+    SSM_DISC_TRAPEZOID
+} ssm_disc;
+
+/* Which algorithm runs along time. All run the sequential kernel in this version; the switch is
+ * here so that configurations keep their meaning. */
+typedef enum ssm_scan {
+    SSM_SCAN_AUTO = 0,
+    SSM_SCAN_SEQUENTIAL,
+    SSM_SCAN_BLELLOCH,
+    SSM_SCAN_CHUNKED
+} ssm_scan;
+
+/* Strides of a [batch][len][channel] tensor, in elements. All zero: contiguous. */
+typedef struct ssm_strides {
+    ptrdiff_t batch;
+    ptrdiff_t time;
+    ptrdiff_t chan;
+} ssm_strides;
+
+/* The sequences a layer runs over.
+ * start == NULL: `batch` sequences of `len` steps each.
+ * start != NULL: packed. Sequence b is rows start[b] .. start[b+1]-1 of one tensor with `len` rows;
+ *   batch + 1 offsets, never decreasing, the last at most len. The batch strides are not used. */
+typedef struct ssm_seqs {
+    size_t batch;
+    size_t len;
+    const size_t *start;
+    ssm_strides x; /* of x and dx */
+    ssm_strides y; /* of y and dy */
+} ssm_seqs;
+
+/* Bytes that a layer needs; params, bound and state do not depend on the length. */
+typedef struct ssm_sizes {
+    size_t params;        /* flat parameter array, and each gradient of it */
+    size_t bound;         /* weights laid out by bind */
+    size_t state;         /* states of all `batch` streams */
+    size_t work;          /* forward, step and record. With state == NULL: work + state bytes */
+    size_t tape;          /* what record writes for backward */
+    size_t work_backward; /* backward */
+} ssm_sizes;
+
+/* Views that the ops take: element (b, t, c, n) is data[b*batch + t*time + c*chan + n*state].
+ * Strides in elements; 0 broadcasts. Axes that a tensor does not have are ignored. */
+typedef struct ssm_in {
+    const ssm_real *data;
+    ptrdiff_t batch;
+    ptrdiff_t time;
+    ptrdiff_t chan;
+    ptrdiff_t state;
+} ssm_in;
+
+typedef struct ssm_out {
+    ssm_real *data;
+    ptrdiff_t batch;
+    ptrdiff_t time;
+    ptrdiff_t chan;
+    ptrdiff_t state;
+} ssm_out;
+
+/* Views of common layouts. A dimension of 1 costs nothing: [batch][len][groups][state] with one
+ * group is [batch][len][state]. */
+SSM_API ssm_in ssm_in_btc(const ssm_real *data, size_t len, size_t chans);    /* [batch][len][chan] */
+SSM_API ssm_in ssm_in_bct(const ssm_real *data, size_t chans, size_t len);    /* [batch][chan][len] */
+SSM_API ssm_in ssm_in_btcn(const ssm_real *data, size_t len, size_t chans, size_t states);
+SSM_API ssm_in ssm_in_bcnt(const ssm_real *data, size_t chans, size_t states, size_t len);
+SSM_API ssm_in ssm_in_bcn(const ssm_real *data, size_t chans, size_t states); /* [batch][chan][state] */
+SSM_API ssm_in ssm_in_cn(const ssm_real *data, size_t states);                /* [chan][state] */
+SSM_API ssm_in ssm_in_c(const ssm_real *data);                                /* [chan] */
+/* The writable twin of any view. */
+SSM_API ssm_out ssm_out_like(ssm_real *data, ssm_in like);
+
+/* One row of a parameter table. The walkers (init, AdamW, a checkpoint reader) need nothing else. */
+typedef struct ssm_param {
+    const char *prefix; /* as given by the caller, "" if NULL */
+    const char *name;   /* as in the published checkpoint: "in_proj.weight" */
+    size_t rank;        /* 1 to 3 */
+    size_t shape[3];    /* row-major; unused entries are 1 */
+    size_t offset;      /* of the first element in the flat array, in reals */
+    size_t count;       /* shape[0] * shape[1] * shape[2] */
+    int no_decay;       /* 1: no weight decay (A_log, D, biases, norms) */
+    int init;           /* private: how init fills it, with its numbers */
+    ssm_real init_arg[3];
+} ssm_param;
+
+/* A table under construction: rows in the caller's array. Layers append; offsets go on from
+ * `count`, so one table can describe a whole model in one flat array. */
+typedef struct ssm_params {
+    ssm_param *row;
+    size_t capacity;
+    size_t rows;
+    size_t count; /* reals in the flat array so far */
+} ssm_params;
+
+#define SSM_PARAMS_MAX 16 /* no layer appends more rows than this */
+
+/* Row named prefix + name, or NULL. `full_name` is compared with the concatenation. */
+SSM_API const ssm_param *ssm_params_find(const ssm_params *table, const char *full_name);
+
+/* Fills params as the rows say (the papers' initialisation), from a seed. Each row has its own
+ * stream of random numbers, so that one more row does not change the others.
+ *   params  out  [table->count]
+ * Errors: SSM_ERR_NULL. */
+SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, uint64_t seed);
+
+/*=============================================================================
+ * >>api-ops
+ *=============================================================================
+ * A problem is one struct of extents, options and views; zero-initialise it and set what it has.
+ * `start` packs sequences as in ssm_seqs: then batch counts sequences, len is the number of rows,
+ * and the batch strides of everything with a time axis are ignored (those of states are not).
+ */
+
+/* Selective scan (S6): the recurrence of Mamba, with every coefficient allowed to vary.
+ *
+ *   dt[t,c]   = delta[t,c] + delta_bias[c], then softplus if delta_softplus
+ *   h[t,c,n]  = a h[t-1,c,n] + b B[t,g,n] u[t,c]            a, b: see ssm_disc
+ *   y[t,c]    = (sum_n C[t,g,n] h[t,c,n] + D[c] u[t,c]) silu(z[t,c])
+ *
+ *   u, delta     in   [b][t][c]
+ *   A            in   [c][n]         real, normally negative
+ *   B, C         in   [b][t][g][n]   the `chan` stride steps over groups; channel c uses group
+ *                                    c / (dim / groups). Constant (dim, d_state) matrices:
+ *                                    groups = dim, time stride 0
+ *   D, delta_bias in  [c]            optional (data == NULL)
+ *   z            in   [b][t][c]      optional gate
+ *   delta_A      in   [b][t][c]      optional: step size for a alone, taken as it is
+ *   lambda       in   [b][t][c]      TRAPEZOID only, optional, 1/2 if absent
+ *   h0           in   [b][c][n]      optional, zero if absent; 2 d_state rows for TRAPEZOID:
+ *                                    h, then B u of the last step
+ *   h_last       out  [b][c][n]      optional; like h0
+ *   y            out  [b][t][c]      fully overwritten
+ *
+ * Aliasing: h_last may be h0; y may be u or z. Empty sequences copy h0 to h_last.
+ * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan),
+ *           SSM_ERR_SHAPE (groups, start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW.
+ * Source:   Gu & Dao 2023, arXiv:2312.00752, algorithm 2, with the authors' Euler step for B;
+ *           selective_scan_ref of mamba_ssm (D, z, bias, softplus) and of lrnnx (disc, delta_A). */
+typedef struct ssm_selective_scan {
+    size_t batch;
+    size_t len;
+    size_t dim;
+    size_t d_state;
+    size_t B_groups; /* 0 means 1 */
+    size_t C_groups; /* 0 means 1 */
+    const size_t *start;
+    ssm_disc disc; /* default EULER */
+    ssm_scan scan;
+    int delta_softplus;
+    ssm_in u;
+    ssm_in delta;
+    ssm_in A;
+    ssm_in B;
+    ssm_in C;
+    ssm_in D;
+    ssm_in z;
+    ssm_in delta_bias;
+    ssm_in delta_A;
+    ssm_in lambda;
+    ssm_in h0;
+    ssm_out h_last;
+    ssm_out y;
+} ssm_selective_scan;
+
+/* Gradients: dy and dh_last come in, the rest goes out, each added to what is there. A view with
+ * data == NULL is not wanted (dh_last: zero). Shapes as in ssm_selective_scan; where the forward
+ * input broadcasts, give its gradient the same zero stride. dh0 must not be dh_last. */
+typedef struct ssm_selective_scan_grad {
+    ssm_in dy;
+    ssm_in dh_last;
+    ssm_out du;
+    ssm_out ddelta;
+    ssm_out dA;
+    ssm_out dB;
+    ssm_out dC;
+    ssm_out dD;
+    ssm_out dz;
+    ssm_out ddelta_bias;
+    ssm_out ddelta_A;
+    ssm_out dlambda;
+    ssm_out dh0;
+} ssm_selective_scan_grad;
+
+/* need->work for forward (0 unless h_last is absent), need->work_backward for backward. */
+SSM_API ssm_status ssm_selective_scan_sizes(const ssm_selective_scan *s, ssm_sizes *need);
+
+SSM_API ssm_status ssm_selective_scan_forward(const ssm_selective_scan *s, void *work, size_t work_bytes);
+
+/* One step for `batch` streams: len must be 1 and the state is updated in place (h0 is not read;
+ * h_last is before and after). The same bits as forward.
+ * Errors: as forward; SSM_ERR_NULL without h_last, SSM_ERR_SHAPE unless len == 1 and not packed. */
+SSM_API ssm_status ssm_selective_scan_step(const ssm_selective_scan *s);
+
+/* Backward. Runs the forward recurrence again: states are kept at every 64th step and recomputed
+ * between, one channel at a time, so the workspace is (len / 64 + 64) rows of d_state, for any dim.
+ * y of `s` is not used and may be absent.
+ * Errors: as forward, SSM_ERR_NULL without dy.
+ * Source: the adjoint recurrence g[t] = C[t] dy[t] + a[t+1] g[t+1], for every discretisation. */
+SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, const ssm_selective_scan_grad *grad,
+                                               void *work, size_t work_bytes);
+
+/* Causal depthwise convolution, then SiLU if `silu`:
+ *
+ *   y[t,c] = bias[c] + sum_k weight[c,k] x[t - (width-1) + k, c]
+ *
+ *   x        in   [b][t][c]
+ *   weight   in   [c][n], n = tap, the last one meets the current step
+ *   bias     in   [c]              optional
+ *   state    in   [b][c][n]        optional: the width-1 inputs before the first, oldest first
+ *   state_last out [b][c][n]       optional: the last width-1 inputs. May be `state`
+ *   y        out  [b][t][c]        must not overlap x unless width == 1
+ *
+ * Errors: SSM_ERR_NULL (x, weight, y), SSM_ERR_CONFIG (dim, width), SSM_ERR_SHAPE (start).
+ * Source: causal_conv1d of Dao et al. (any width here; their state has the same width-1 inputs). */
+typedef struct ssm_conv {
+    size_t batch;
+    size_t len;
+    size_t dim;
+    size_t width;
+    const size_t *start;
+    int silu;
+    ssm_in x;
+    ssm_in weight;
+    ssm_in bias;
+    ssm_in state;
+    ssm_out state_last;
+    ssm_out y;
+} ssm_conv;
+
+typedef struct ssm_conv_grad { /* as in ssm_selective_scan_grad */
+    ssm_in dy;
+    ssm_in dstate_last;
+    ssm_out dx;
+    ssm_out dweight;
+    ssm_out dbias;
+    ssm_out dstate; /* must not be dstate_last */
+} ssm_conv_grad;
+
+SSM_API ssm_status ssm_conv_forward(const ssm_conv *s);
+SSM_API ssm_status ssm_conv_step(const ssm_conv *s); /* len 1, state_last updated in place */
+SSM_API ssm_status ssm_conv_backward(const ssm_conv *s, const ssm_conv_grad *grad);
+
+/* y[r] = weight x[r] + bias for `rows` rows.
+ *   weight  [out][in] row-major, bias [out] or NULL
+ *   packed  the same weights in the kernels' order, made by ssm_linear_pack, or NULL: forward
+ *           then reads `weight`, with the same bits and less speed. Backward reads `weight`.
+ * Each output is accumulated over `in` in order, so neither packing nor the number of rows can
+ * change a bit. x_row and y_row are the strides from row to row, in elements. */
+typedef struct ssm_linear {
+    size_t in;
+    size_t out;
+    const ssm_real *weight;
+    const ssm_real *bias;
+    const ssm_real *packed;
+} ssm_linear;
+
+SSM_API ssm_status ssm_linear_pack_size(const ssm_linear *linear, size_t *bytes);
+/* packed out: pack_size bytes, aligned as ssm_real. */
+SSM_API ssm_status ssm_linear_pack(const ssm_linear *linear, ssm_real *packed, size_t packed_bytes);
+/* y must not overlap x. Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (in or out 0). */
+SSM_API ssm_status ssm_linear_forward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row, ssm_real *y,
+                                      ptrdiff_t y_row, size_t rows);
+/* dx[r] += weight^T dy[r]; dweight += sum_r dy[r] x[r]^T; dbias += sum_r dy[r]. NULL: not wanted. */
+SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row,
+                                       const ssm_real *dy, ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row,
+                                       ssm_real *dweight, ssm_real *dbias, size_t rows);
+/* Appends "weight" [out][in] and, if bias, "bias" [out]; both U(-1/sqrt(in), 1/sqrt(in)). */
+SSM_API ssm_status ssm_linear_params(size_t in, size_t out, int bias, const char *prefix, ssm_params *table);
+
+/* y[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight, the mean over dim. y may be x.
+ * Source: Zhang & Sennrich 2019, arXiv:1910.07467. Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (dim 0). */
+typedef struct ssm_norm {
+    size_t dim;
+    ssm_real eps; /* 0 means 1e-5 */
+    const ssm_real *weight;
+} ssm_norm;
+
+SSM_API ssm_status ssm_norm_forward(const ssm_norm *norm, const ssm_real *x, ptrdiff_t x_row, ssm_real *y,
+                                    ptrdiff_t y_row, size_t rows);
+/* Adds to dx and dweight; either may be NULL. */
+SSM_API ssm_status ssm_norm_backward(const ssm_norm *norm, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
+                                     ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight,
+                                     size_t rows);
+/* Appends "weight" [dim], ones. */
+SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *table);
+
+/*=============================================================================
+ * >>api-layers
+ *=============================================================================
+ * The verbs of every layer, described once (X = selective, s6, mamba):
+ *
+ * ssm_X_config_resolve(config, resolved)   defaults filled in, everything checked.
+ * ssm_X_params(config, prefix, table)      appends the layer's rows.
+ * ssm_X_sizes(config, seqs, need)          see ssm_sizes; for a step: seqs with len = 1.
+ * ssm_X_init(config, params, seed)         params out: need.params bytes.
+ * ssm_X_bind(layer, config, params, mem, bytes)
+ *     mem: need.bound bytes, which belong to `layer` from then on and hold all that forward and
+ *     step read. backward also reads params: keep them as they were. Bind again after a change.
+ * ssm_X_forward(layer, state, x, y, seqs, work, bytes)
+ *     x [batch][len][d_model] in, y the same out (y may be x), state [batch][floats] inout.
+ *     state == NULL: start from zero, forget the end. batch or len 0: nothing happens.
+ * ssm_X_step(layer, state, x, y, streams, work, bytes)
+ *     x, y [streams][d_model], state [streams][floats]: one time step of each stream, the same
+ *     bits as forward.
+ * ssm_X_record(layer, state, x, y, seqs, tape, tape_bytes, work, bytes)
+ *     forward, and fills the tape.
+ * ssm_X_backward(layer, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work, bytes)
+ *     x, seqs and tape as given to record. dstate inout: gradient of the state after the
+ *     sequence -> of the state before it; NULL: zero, not wanted. dx and dparams: added to; NULL:
+ *     not wanted. bytes: need.work_backward.
+ *
+ * Errors of all: SSM_ERR_NULL, SSM_ERR_CONFIG (sizes 0, dim % groups, unknown option),
+ *     SSM_ERR_SHAPE (start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW; nothing is written then.
+ */
+
+/* Ready-made differences: how another library sets up the same layer. */
+typedef enum ssm_preset {
+    SSM_PRESET_PAPER = 0,  /* mamba_ssm */
+    SSM_PRESET_ZETA,       /* zeta.nn SSM: Euler, dt bias as any linear layer's */
+    SSM_PRESET_TRACETORCH, /* traceTorch S6 and Mamba: ZOH, dt_rank max(1, d/16), dt bias -2 ... */
+    SSM_PRESET_ZERFOO      /* zerfoo MambaBlock: no dt bias, small dt weights */
+} ssm_preset;
+
+/* How the bias of the delta projection starts. */
+typedef enum ssm_dt_init {
+    SSM_DT_LOG_UNIFORM = 0, /* softplus(bias) log-uniform in [dt_min, dt_max], at least dt_floor */
+    SSM_DT_UNIFORM,         /* U(-1/sqrt(dt_rank), 1/sqrt(dt_rank)), as a plain linear layer */
+    SSM_DT_CONSTANT         /* dt_bias everywhere */
+} ssm_dt_init;
+
+/* Offsets of a core's parameters in the flat array; (size_t)-1: it has none. */
+typedef struct ssm_core_offsets {
+    size_t x_proj;
+    size_t dt_proj;
+    size_t dt_bias;
+    size_t A_log;
+    size_t D;
+} ssm_core_offsets;
+
+/* What selective, S6 and Mamba have inside: the projections of the input to delta, B and C, and
+ * the selective scan. Filled by bind; read only. */
+typedef struct ssm_core {
+    size_t dim;
+    size_t d_state;
+    size_t dt_rank;  /* 0: delta is one number per step, straight from the projection */
+    size_t n_groups;
+    ssm_disc disc;
+    ssm_scan scan;
+    int shared_A;    /* A is [d_state], the same for all channels */
+    ssm_linear x_proj;
+    ssm_linear dt_proj;
+    const ssm_real *dt_bias;
+    const ssm_real *A; /* [d_state][dim], or [d_state] if shared */
+    const ssm_real *D;
+    ssm_core_offsets offsets;
+} ssm_core;
+
+/* --- selective: one step size for all channels ---------------------------------------------
+ *
+ *   delta[t] = softplus(w_delta . x[t] + b_delta)      B[t] = w_b x[t]      C[t] = w_c x[t]
+ *   A[n]     = -exp(log_a[n])                          y = C h + d_skip x,  ZOH
+ *
+ * Parameters (irithyll's names): w_delta [D], w_b [N][D], w_c [N][D], b_delta [1], log_a [N],
+ *   d_skip [D]. Weights N(0, 0.1^2), b_delta 0, d_skip 1.
+ * State: h [N][D].
+ * Source: irithyll_core SelectiveSSM (Gu & Dao 2023 with a scalar step). It stores no gradient and
+ *   uses exp(x) - 1; here ZOH is the expm1 form and finite as A -> 0. */
+typedef struct ssm_selective_config {
+    size_t d_model;    /* channels (d_in), required */
+    size_t d_state;    /* N (n_state), default 16 */
+    ssm_disc disc;     /* default ZOH */
+    ssm_scan scan;
+    int integer_A;     /* log_a starts at ln(n + 1) instead of ln(0.5 + n/N) */
+} ssm_selective_config;
+
+typedef struct ssm_selective {
+    ssm_selective_config config; /* resolved */
+    ssm_core core;
+} ssm_selective;
+
+SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *config, ssm_selective_config *resolved);
+SSM_API ssm_status ssm_selective_params(const ssm_selective_config *config, const char *prefix, ssm_params *table);
+SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_selective_init(const ssm_selective_config *config, ssm_real *params, uint64_t seed);
+SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_config *config,
+                                      const ssm_real *params, void *mem, size_t mem_bytes);
+SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                         const ssm_seqs *seqs, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                      size_t streams, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_selective_record(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                        const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
+                                        size_t work_bytes);
+SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x,
+                                          const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs,
+                                          const void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+/* Makes channel `channel` new and leaves all others alone: its w_delta entry and its columns of
+ * w_b and w_c are drawn again, its d_skip is 1, its state in each of `streams` states is zero.
+ *   params inout; state inout [streams][N][D] or NULL. Bind again afterwards.
+ * Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (channel >= d_model). */
+SSM_API ssm_status ssm_selective_reinitialize_channel(const ssm_selective_config *config, ssm_real *params,
+                                                      ssm_real *state, size_t streams, size_t channel,
+                                                      uint64_t seed);
+
+/* --- s6: the selective state space layer ---------------------------------------------------
+ *
+ *   [dt | B | C] = x_proj x      delta = softplus(dt_proj dt + bias)     A = -exp(A_log)
+ *   y = selective scan of (x, delta, A, B, C, D)
+ *
+ * Parameters: x_proj.weight [R + 2GN][D], dt_proj.weight [D][R], dt_proj.bias [D], A_log [D][N],
+ *   D [D]. A_log = ln(1..N), D = 1, the rest as mamba_ssm.
+ * State: h [N][D] (TRAPEZOID: [2N][D], h then B u).
+ * Source: Gu & Dao 2023, arXiv:2312.00752, section 3.2 and algorithm 2. zeta.nn calls x_proj
+ *   deltaBC_layer and dt_proj dt_proj_layer; its sequential switch never worked, ours does. */
+typedef struct ssm_s6_config {
+    size_t d_model;  /* channels, required */
+    size_t d_state;  /* N, default 16 */
+    size_t dt_rank;  /* R, default ceil(d_model / 16) */
+    size_t n_groups; /* G, default 1 */
+    ssm_disc disc;   /* default EULER, as the authors compute it */
+    ssm_scan scan;
+    int no_dt_bias;
+    ssm_dt_init dt_init;
+    ssm_real dt_min;   /* default 0.001 */
+    ssm_real dt_max;   /* default 0.1 */
+    ssm_real dt_floor; /* default 1e-4 */
+    ssm_real dt_scale; /* dt_proj.weight is U(-dt_scale/sqrt(R), dt_scale/sqrt(R)); default 1 */
+    ssm_real dt_bias;  /* for SSM_DT_CONSTANT */
+} ssm_s6_config;
+
+typedef struct ssm_s6 {
+    ssm_s6_config config; /* resolved */
+    ssm_core core;
+} ssm_s6;
+
+/* Sets the fields in which `preset` differs from zero; call it after d_model is set. */
+SSM_API void ssm_s6_preset(ssm_s6_config *config, ssm_preset preset);
+SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_config *resolved);
+SSM_API ssm_status ssm_s6_params(const ssm_s6_config *config, const char *prefix, ssm_params *table);
+SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_s6_init(const ssm_s6_config *config, ssm_real *params, uint64_t seed);
+SSM_API ssm_status ssm_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const ssm_real *params, void *mem,
+                               size_t mem_bytes);
+SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                  const ssm_seqs *seqs, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                               void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s6_record(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                   ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                   size_t tape_bytes, void *work, size_t work_bytes);
+
+/* --- mamba: the Mamba block ----------------------------------------------------------------
+ *
+ *   [u | z] = in_proj (RMSNorm(x) if pre_norm)      u = silu(conv1d(u))
+ *   s = S6(u) silu(z)                               y = out_proj s  (+ x if residual)
+ *
+ * Parameters (mamba_ssm's names, E = d_inner, M = d_model): norm.weight [M] if pre_norm,
+ *   in_proj.weight [2E][M], in_proj.bias [2E] if proj_bias, conv1d.weight [E][1][K], conv1d.bias [E],
+ *   x_proj.weight [R + 2GN][E], dt_proj.weight [E][R], dt_proj.bias [E], A_log [E][N], D [E],
+ *   out_proj.weight [M][E], out_proj.bias [M] if proj_bias.
+ * State: conv [K-1][E], the last inputs of the convolution, oldest first (mamba_ssm keeps K of
+ *   them, transposed); then h [N][E] (TRAPEZOID: [2N][E]).
+ * d_conv = 1 leaves the convolution out; the SiLU stays.
+ * Source: Gu & Dao 2023, arXiv:2312.00752, figure 3 and section 3.4; mamba_ssm's initialisation. */
+typedef struct ssm_mamba_config {
+    size_t d_model;  /* M, required */
+    size_t d_state;  /* N, default 16 */
+    size_t d_conv;   /* K, default 4; 1: no convolution */
+    size_t expand;   /* default 2 */
+    size_t d_inner;  /* E, default expand * d_model */
+    size_t dt_rank;  /* R, default ceil(d_model / 16) */
+    size_t n_groups; /* G, default 1 */
+    ssm_disc disc;   /* default EULER, as the authors compute it */
+    ssm_scan scan;
+    int pre_norm;     /* RMSNorm of the input */
+    int residual;     /* y += x */
+    int proj_bias;    /* biases in in_proj and out_proj */
+    int no_conv_bias;
+    int no_dt_bias;
+    int mean_conv;    /* conv1d starts as a moving average: weights 1/K, bias 0 */
+    ssm_dt_init dt_init;
+    ssm_real dt_min;   /* default 0.001 */
+    ssm_real dt_max;   /* default 0.1 */
+    ssm_real dt_floor; /* default 1e-4 */
+    ssm_real dt_scale; /* default 1 */
+    ssm_real dt_bias;  /* for SSM_DT_CONSTANT */
+    ssm_real norm_eps; /* default 1e-5 */
+} ssm_mamba_config;
+
+typedef struct ssm_mamba {
+    ssm_mamba_config config; /* resolved */
+    ssm_norm norm;
+    ssm_linear in_proj;
+    ssm_linear out_proj;
+    const ssm_real *conv_weight; /* [K][E] */
+    const ssm_real *conv_bias;
+    ssm_core core;
+} ssm_mamba;
+
+SSM_API void ssm_mamba_preset(ssm_mamba_config *config, ssm_preset preset);
+SSM_API ssm_status ssm_mamba_config_resolve(const ssm_mamba_config *config, ssm_mamba_config *resolved);
+SSM_API ssm_status ssm_mamba_params(const ssm_mamba_config *config, const char *prefix, ssm_params *table);
+SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_mamba_init(const ssm_mamba_config *config, ssm_real *params, uint64_t seed);
+SSM_API ssm_status ssm_mamba_bind(ssm_mamba *layer, const ssm_mamba_config *config, const ssm_real *params, void *mem,
+                                  size_t mem_bytes);
+SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                     const ssm_seqs *seqs, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                  size_t streams, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                    const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
+                                    size_t work_bytes);
+SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                      ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                      size_t tape_bytes, void *work, size_t work_bytes);
+
+/*=============================================================================
+ * >>api-train
+ *===========================================================================*/
+
+/* AdamW with decoupled weight decay; rows marked no_decay are not decayed.
+ *
+ *   g = grad * min(1, clip_norm / |grad|)       m = beta1 m + (1 - beta1) g
+ *   v = beta2 v + (1 - beta2) g^2               p -= lr (mhat / (sqrt(vhat) + eps) + decay p)
+ *
+ *   table     in     the whole model's rows; the norm is over all of them
+ *   params    inout  [table->count]
+ *   grads     in     [table->count]
+ *   moments   inout  [2][table->count], zero before the first step
+ *   step      in     1, 2, 3, ...
+ *   grad_norm out    |grad| before clipping, or NULL
+ *
+ * Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (lr, beta, eps or decay out of range, step 0).
+ * Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2. */
+typedef struct ssm_adamw {
+    ssm_real lr;           /* no default: 0 moves nothing (the moments still advance) */
+    ssm_real beta1;        /* default 0.9 */
+    ssm_real beta2;        /* default 0.999 */
+    ssm_real eps;          /* default 1e-8 */
+    ssm_real weight_decay; /* default 0 */
+    ssm_real clip_norm;    /* default 0: no clipping */
+} ssm_adamw;
+
+SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *table, ssm_real *params,
+                                  const ssm_real *grads, ssm_real *moments, size_t step, ssm_real *grad_norm);
+
+/* Random numbers: SplitMix64, the same on every machine. Set state to any seed. */
+typedef struct ssm_rng {
+    uint64_t state;
+} ssm_rng;
+
+SSM_API uint64_t ssm_rng_next(ssm_rng *rng);
+SSM_API ssm_real ssm_rng_uniform(ssm_rng *rng); /* in (0, 1), 23 bits */
+SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Muller) */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SSM_H */
+
+/* ------------------------------------------------------------------------------------------
+ * Users stop reading here.
+ * ---------------------------------------------------------------------------------------- */
+
+#if defined(SSM_IMPLEMENTATION) && !defined(SSM_IMPLEMENTED)
+#define SSM_IMPLEMENTED
+
+/*=============================================================================
+ * >>portability
+ *=============================================================================
+ * Promises to the sections below: fixed-width types, restrict, byte copies, saturating size
+ * arithmetic and an arena that counts or carves with the same calls.
+ */
+#if defined(SSM_MEMCPY) != defined(SSM_MEMSET)
+#error "ssm.h: define both SSM_MEMCPY and SSM_MEMSET, or neither"
+#endif
+#if !defined(SSM_MEMCPY) && !defined(SSM_NO_LIBC)
+#include <string.h>
+#define SSM_MEMCPY memcpy
+#define SSM_MEMSET memset
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define SSM__RESTRICT __restrict__
+#elif defined(_MSC_VER)
+#define SSM__RESTRICT __restrict
+#else
+#define SSM__RESTRICT
+#endif
+
+#ifndef SSM_ASSERT
+#define SSM_ASSERT(condition) ((void)0)
+#endif
+#ifndef SSM_ALIGN
+#define SSM_ALIGN 64
+#endif
+#ifndef SSM_TILE_ROWS
+#define SSM_TILE_ROWS 64
+#endif
+#ifndef SSM_LANES
+#define SSM_LANES 16
+#endif
+#define SSM__CHUNK 64 /* steps between the states that the scan's backward keeps */
+
+/* Compile-time checks: a false condition makes an array of negative size. */
+typedef char ssm__check_align[(SSM_ALIGN & (SSM_ALIGN - 1)) == 0 && SSM_ALIGN >= sizeof(ssm_real) ? 1 : -1];
+typedef char ssm__check_tile[SSM_TILE_ROWS > 0 && SSM_LANES > 0 ? 1 : -1];
+typedef char ssm__check_bits[sizeof(float) == 4 && sizeof(double) == 8 ? 1 : -1];
+
+#define SSM__SIZE_MAX ((size_t)-1)
+#define SSM__K(x) ((ssm_real)(x)) /* a constant in the precision of the build */
+#ifdef __cplusplus
+#define SSM__EMPTY {} /* initialises any struct with zeros */
+#else
+#define SSM__EMPTY {0}
+#endif
+
+static void ssm__copy(ssm_real *to, const ssm_real *from, size_t n)
+{
+#ifdef SSM_MEMCPY
+    if (n) SSM_MEMCPY(to, from, n * sizeof *to);
+#else
+    size_t i;
+    for (i = 0; i < n; ++i) to[i] = from[i];
+#endif
+}
+
+static void ssm__zero(ssm_real *to, size_t n)
+{
+#ifdef SSM_MEMSET
+    if (n) SSM_MEMSET(to, 0, n * sizeof *to);
+#else
+    size_t i;
+    for (i = 0; i < n; ++i) to[i] = 0;
+#endif
+}
+
+static size_t ssm__min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Sums and products of sizes stick at SSM__SIZE_MAX, so that one test at the end finds overflow. */
+static size_t ssm__add(size_t a, size_t b)
+{
+    return b > SSM__SIZE_MAX - a ? SSM__SIZE_MAX : a + b;
+}
+
+static size_t ssm__mul(size_t a, size_t b)
+{
+    return b != 0 && a > SSM__SIZE_MAX / b ? SSM__SIZE_MAX : a * b;
+}
+
+static size_t ssm__ceil_div(size_t a, size_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+/* Step from the first element of axis positions: index times stride. */
+static ptrdiff_t ssm__step(size_t index, ptrdiff_t stride)
+{
+    return (ptrdiff_t)index * stride;
+}
+
+/* An arena over the caller's block. Without a block (base NULL) it only counts. */
+typedef struct ssm__arena {
+    unsigned char *base;
+    size_t used;
+} ssm__arena;
+
+static ssm__arena ssm__arena_open(const void *mem)
+{
+    ssm__arena arena;
+    uintptr_t slack = (uintptr_t)mem & (SSM_ALIGN - 1);
+    arena.used = 0;
+    arena.base = NULL;
+    if (mem) arena.base = (unsigned char *)(uintptr_t)mem + (slack ? SSM_ALIGN - slack : 0);
+    return arena;
+}
+
+/* `count` reals on a boundary of SSM_ALIGN; NULL while counting. */
+static ssm_real *ssm__take(ssm__arena *arena, size_t count)
+{
+    size_t offset = arena->used;
+    offset = ssm__mul(ssm__ceil_div(offset, SSM_ALIGN), SSM_ALIGN);
+    arena->used = ssm__add(offset, ssm__mul(count, sizeof(ssm_real)));
+    return arena->base ? (ssm_real *)(void *)(arena->base + offset) : NULL;
+}
+
+/* Bytes to ask the caller for: what was taken, whole lines of SSM_ALIGN, and room to align the start. */
+static size_t ssm__arena_bytes(const ssm__arena *arena)
+{
+    const size_t lines = ssm__ceil_div(arena->used, SSM_ALIGN);
+    return lines ? ssm__add(ssm__mul(lines, SSM_ALIGN), SSM_ALIGN - 1) : 0;
+}
+
+static ssm_status ssm__check_block(const void *mem, size_t bytes, size_t need)
+{
+    if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if (need == 0) return SSM_OK;
+    if (!mem) return SSM_ERR_NULL;
+    return bytes < need ? SSM_ERR_MEMORY : SSM_OK;
+}
+
+SSM_API const char *ssm_status_string(ssm_status status)
+{
+    switch ((int)status) {
+#define SSM__X(name, value, text) \
+    case value:                   \
+        return text;
+        SSM_STATUS_LIST(SSM__X)
+#undef SSM__X
+    default:
+        return "unknown status";
+    }
+}
+
+SSM_API int ssm_version(void)
+{
+    return SSM_VERSION;
+}
+
+/*=============================================================================
+ * >>math
+ *=============================================================================
+ * Scalar functions without libm, in the precision of the build, and the definition for any faster
+ * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
+ * Bounds in units of the last place (ulp), float / double, measured by tests/test_math.c:
+ *   exp 1.0 / 1.0   expm1 1.9 / 1.9   log 1.0 / 1.0   log1p 1.6 / 1.6   softplus 2.6 / 2.6
+ *   sigmoid 2.6 / 2.6   sqrt 0.51   sin, cos: absolute 1.2e-7 / 2.3e-16 for |x| <= 8192
+ */
+#ifdef SSM_DOUBLE
+typedef uint64_t ssm__bits;
+typedef int64_t ssm__sint;
+#define SSM__MANTISSA 52
+#define SSM__BIAS 1023
+#else
+typedef uint32_t ssm__bits;
+typedef int32_t ssm__sint;
+#define SSM__MANTISSA 23
+#define SSM__BIAS 127
+#endif
+
+/* Reading a union member other than the last one written gives its bits: defined in C99, and by
+ * every C++ compiler that the library supports. */
+typedef union ssm__pun {
+    ssm_real f;
+    ssm__bits u;
+} ssm__pun;
+
+/* 2^k for a normal result; any other k gives some number, without undefined behaviour. */
+static ssm_real ssm__pow2(ssm__sint k)
+{
+    ssm__pun q;
+    q.u = (ssm__bits)(k + SSM__BIAS) << SSM__MANTISSA;
+    return q.f;
+}
+
+/* Nearest integer to x, |x| < 2^22, from the low bits of x + 1.5 * 2^mantissa. NaN gives anything. */
+static ssm__sint ssm__round(ssm_real x)
+{
+    ssm__pun magic, q;
+    magic.u = ((ssm__bits)(SSM__BIAS + SSM__MANTISSA) << SSM__MANTISSA) | ((ssm__bits)1 << (SSM__MANTISSA - 1));
+    q.f = x + magic.f;
+    return (ssm__sint)(q.u - magic.u);
+}
+
+/* 1/k! */
+static const ssm_real ssm__inv_factorial[18] = {
+    SSM__K(1.0), SSM__K(1.0), SSM__K(0.5), SSM__K(1.0 / 6), SSM__K(1.0 / 24), SSM__K(1.0 / 120), SSM__K(1.0 / 720),
+    SSM__K(1.0 / 5040), SSM__K(1.0 / 40320), SSM__K(1.0 / 362880), SSM__K(1.0 / 3628800), SSM__K(1.0 / 39916800),
+    SSM__K(1.0 / 479001600), SSM__K(1.0 / 6227020800.0), SSM__K(1.0 / 87178291200.0), SSM__K(1.0 / 1307674368000.0),
+    SSM__K(1.0 / 20922789888000.0), SSM__K(1.0 / 355687428096000.0)
+};
+
+/* exp(x) = 2^k exp(r), x = k ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts so that k times the first
+ * is exact. exp(r) = 1 + r + r^2 q(r); float: q minimax of degree 4, relative error 3.1e-9; double:
+ * Taylor to r^13, 4e-18. 2^k in two factors, so that results underflow gradually. */
+static ssm_real ssm__exp(ssm_real x)
+{
+#ifdef SSM_DOUBLE
+    const ssm_real lo = -746.0, hi = 710.0, ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
+#else
+    const ssm_real lo = -104.0f, hi = 89.0f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+#endif
+    ssm__sint k, half;
+    ssm_real n, r, q;
+    x = x > hi ? hi : x; /* written so that NaN stays */
+    x = x < lo ? lo : x;
+    k = ssm__round(x * SSM__K(1.44269504088896340736));
+    n = (ssm_real)k;
+    r = x - n * ln2_hi;
+    r = r - n * ln2_lo;
+#ifdef SSM_DOUBLE
+    {
+        int i;
+        q = ssm__inv_factorial[13];
+        for (i = 12; i >= 2; --i) q = q * r + ssm__inv_factorial[i];
+    }
+#else
+    q = 1.381461100e-3f;
+    q = q * r + 8.368710035e-3f;
+    q = q * r + 4.166838741e-2f;
+    q = q * r + 1.666652069e-1f;
+    q = q * r + 4.999999345e-1f;
+#endif
+    q = (q * r) * r + r;
+    half = k / 2;
+    return (1 + q) * ssm__pow2(half) * ssm__pow2(k - half);
+}
+
+/* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
+ * phi'(x) = sum (k+1) x^k / (k+2)!. Truncation below 3e-9 (float), 5e-17 (double). */
+#ifdef SSM_DOUBLE
+#define SSM__PHI_TERMS 14
+#else
+#define SSM__PHI_TERMS 7
+#endif
+static ssm_real ssm__phi_small(ssm_real x)
+{
+    ssm_real p = ssm__inv_factorial[SSM__PHI_TERMS + 1];
+    int k;
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = p * x + ssm__inv_factorial[k + 1];
+    return p;
+}
+
+static ssm_real ssm__phi_derivative_small(ssm_real x)
+{
+    ssm_real p = (SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2];
+    int k;
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = p * x + (ssm_real)(k + 1) * ssm__inv_factorial[k + 2];
+    return p;
+}
+
+/* |x| < 1/2; NaN is not. */
+static int ssm__is_small(ssm_real x)
+{
+    return x < SSM__K(0.5) && x > SSM__K(-0.5);
+}
+
+/* exp(x) - 1: nothing cancels outside |x| < 1/2. */
+static ssm_real ssm__expm1(ssm_real x)
+{
+    return ssm__is_small(x) ? x * ssm__phi_small(x) : ssm__exp(x) - 1;
+}
+
+/* x = 2^e m, sqrt(1/2) <= m < sqrt(2); with s = f/(2+f), f = m - 1, log m = 2 atanh(s) =
+ * f - f^2/2 + s (f^2/2 + R), R = 2 s^2 (1/3 + s^2/5 + ...), s^2 < 0.0295. */
+static ssm_real ssm__log(ssm_real x)
+{
+#ifdef SSM_DOUBLE
+    const ssm_real ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
+    const ssm__bits sqrt_half = 0x3fe6a09e667f3bcdu;
+    const int last = 23;
+#else
+    const ssm_real ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+    const ssm__bits sqrt_half = 0x3f3504f3u;
+    const int last = 11;
+#endif
+    const ssm__bits one = (ssm__bits)SSM__BIAS << SSM__MANTISSA;
+    const ssm_real smallest_normal = ssm__pow2(1 - SSM__BIAS), infinity = ssm__pow2(SSM__BIAS + 1);
+    ssm__sint e = 0;
+    ssm__pun q;
+    ssm_real f, s, z, r = 0, half_square, n;
+    int i;
+    if (!(x > 0)) return x == 0 ? -infinity : infinity - infinity;
+    if (!(x < infinity)) return x;
+    if (x < smallest_normal) { /* subnormal */
+        x = x * ssm__pow2(SSM__MANTISSA + 2);
+        e = -(SSM__MANTISSA + 2);
+    }
+    q.f = x;
+    q.u += one - sqrt_half;
+    e += (ssm__sint)(q.u >> SSM__MANTISSA) - SSM__BIAS;
+    q.u = (q.u & (((ssm__bits)1 << SSM__MANTISSA) - 1)) + sqrt_half;
+    f = q.f - 1;
+    s = f / (2 + f);
+    z = s * s;
+    for (i = last; i >= 3; i -= 2) r = (r + SSM__K(2.0) / (ssm_real)i) * z;
+    half_square = SSM__K(0.5) * f * f;
+    n = (ssm_real)e;
+    return n * ln2_hi - ((half_square - (s * (half_square + r) + n * ln2_lo)) - f);
+}
+
+/* log(1 + x): the rounding error c of u = 1 + x is put back as c / u. */
+static ssm_real ssm__log1p(ssm_real x)
+{
+    ssm_real u = 1 + x, c;
+    if (u == 1) return x;
+    if (!(u < ssm__pow2(SSM__BIAS))) return ssm__log(u);
+    c = x < 1 ? x - (u - 1) : 1 - (u - x);
+    return ssm__log(u) + c / u;
+}
+
+/* log(1 + exp(x)) without overflow, exact in both tails (no threshold). */
+static ssm_real ssm__softplus(ssm_real x)
+{
+    return (x > 0 ? x : 0) + ssm__log1p(ssm__exp(x > 0 ? -x : x));
+}
+
+static ssm_real ssm__sigmoid(ssm_real x)
+{
+    return 1 / (1 + ssm__exp(-x));
+}
+
+static ssm_real ssm__silu(ssm_real x)
+{
+    return x * ssm__sigmoid(x);
+}
+
+/* d silu / dx = s (1 + x (1 - s)), s = sigmoid(x). */
+static ssm_real ssm__silu_derivative(ssm_real x)
+{
+    ssm_real s = ssm__sigmoid(x);
+    return s * (1 + x * (1 - s));
+}
+
+/* sin and cos together. x = k pi/2 + r, pi/2 in three parts; Taylor series of r, |r| <= pi/4
+ * (truncation below 2e-10 float, 3e-18 double), and the quadrant k. */
+static void ssm__sincos(ssm_real x, ssm_real *sine, ssm_real *cosine)
+{
+#ifdef SSM_DOUBLE
+    const ssm_real p1 = 1.57079632673412561417e+00, p2 = 6.07710050630396597660e-11, p3 = 2.02226624879595063154e-21;
+    const int last = 17;
+#else
+    const ssm_real p1 = 1.5703125f, p2 = 4.837512969970703125e-4f, p3 = 7.54978995489188216e-8f;
+    const int last = 11;
+#endif
+    ssm__sint k = ssm__round(x * SSM__K(0.63661977236758134308));
+    ssm_real n = (ssm_real)k, r, z, s, c, swap;
+    int i;
+    r = x - n * p1;
+    r = r - n * p2;
+    r = r - n * p3;
+    z = -r * r;
+    s = ssm__inv_factorial[last];
+    c = ssm__inv_factorial[last - 1];
+    for (i = last - 2; i >= 1; i -= 2) {
+        s = s * z + ssm__inv_factorial[i];
+        c = c * z + ssm__inv_factorial[i - 1];
+    }
+    s = s * r;
+    if (k & 1) { /* sin(r + pi/2) = cos r, cos(r + pi/2) = -sin r */
+        swap = s;
+        s = c;
+        c = -swap;
+    }
+    *sine = k & 2 ? -s : s;
+    *cosine = k & 2 ? -c : c;
+}
+
+/* Square root: x = 4^e m with 1 <= m < 4, Newton's iteration for 1/sqrt(m) from a linear guess
+ * (error below 11 %; each pass makes it 1.5 times its square), then one correction of the root. */
+static ssm_real ssm__sqrt(ssm_real x)
+{
+    const ssm_real smallest_normal = ssm__pow2(1 - SSM__BIAS), infinity = ssm__pow2(SSM__BIAS + 1);
+    ssm_real scale = 1, r, s;
+    ssm__pun q;
+    ssm__sint e;
+    int i;
+    if (!(x > 0) || !(x < infinity)) return x < 0 ? infinity - infinity : x;
+    if (x < smallest_normal) {
+        x = x * ssm__pow2(2 * SSM__MANTISSA);
+        scale = ssm__pow2(-SSM__MANTISSA);
+    }
+    q.f = x;
+    e = (ssm__sint)(q.u >> SSM__MANTISSA) - SSM__BIAS;
+    e = e >= 0 ? e / 2 : -((1 - e) / 2);
+    x = x * ssm__pow2(-e) * ssm__pow2(-e); /* 1 <= x < 4 */
+    r = SSM__K(1.1) - SSM__K(0.16) * x;
+    for (i = 0; i < (SSM__MANTISSA > 23 ? 5 : 4); ++i) r = r * (SSM__K(1.5) - SSM__K(0.5) * x * r * r);
+    s = x * r;
+    s = s + SSM__K(0.5) * r * (x - s * s);
+    return s * ssm__pow2(e) * scale;
+}
+
+/*=============================================================================
+ * >>random
+ *=============================================================================
+ * SplitMix64 (Steele, Lea & Flood 2014): a counter through a mixing function. The same numbers in
+ * every build; only their last bits differ between float and double.
+ */
+SSM_API uint64_t ssm_rng_next(ssm_rng *rng)
+{
+    uint64_t z;
+    rng->state += 0x9e3779b97f4a7c15u;
+    z = rng->state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+SSM_API ssm_real ssm_rng_uniform(ssm_rng *rng)
+{
+    uint32_t bits = (uint32_t)(ssm_rng_next(rng) >> 41); /* 23 bits, so that the half fits a float */
+    return ((ssm_real)bits + SSM__K(0.5)) * SSM__K(1.0 / 8388608);
+}
+
+SSM_API ssm_real ssm_rng_normal(ssm_rng *rng)
+{
+    ssm_real radius = ssm__sqrt(-2 * ssm__log(ssm_rng_uniform(rng)));
+    ssm_real sine, cosine;
+    ssm__sincos(SSM__K(6.28318530717958647693) * ssm_rng_uniform(rng), &sine, &cosine);
+    return radius * cosine;
+}
+
+/*=============================================================================
+ * >>params
+ *=============================================================================
+ * A layer describes its parameters once, by calling ssm__param for each. The same description
+ * gives the public table, the offsets that bind and backward use, and the initialisation.
+ */
+typedef enum ssm__init {
+    SSM__INIT_CONSTANT,    /* a */
+    SSM__INIT_UNIFORM,     /* U(-a, a) */
+    SSM__INIT_NORMAL,      /* N(0, a^2) */
+    SSM__INIT_A_INTEGER,   /* ln(n + 1), n the last index: A = -1, -2, ... (S4D-Real) */
+    SSM__INIT_A_INVERSE,   /* ln(1/2 + n/N): A between -1/2 and -3/2 */
+    SSM__INIT_DT_BIAS      /* softplus(value) log-uniform in [a, b], at least c */
+} ssm__init;
+
+/* Appends one row. Returns its offset; table->row may be NULL when only offsets are wanted. */
+static size_t ssm__param(ssm_params *table, const char *prefix, const char *name, size_t rank, size_t d0, size_t d1,
+                         size_t d2, ssm__init init, ssm_real a)
+{
+    size_t offset = table->count, count = ssm__mul(d0, ssm__mul(d1, d2));
+    if (table->row && table->rows < table->capacity) {
+        ssm_param *row = &table->row[table->rows];
+        row->prefix = prefix ? prefix : "";
+        row->name = name;
+        row->rank = rank;
+        row->shape[0] = d0;
+        row->shape[1] = d1;
+        row->shape[2] = d2;
+        row->offset = offset;
+        row->count = count;
+        row->no_decay = rank < 2 || init == SSM__INIT_A_INTEGER;
+        row->init = (int)init;
+        row->init_arg[0] = a;
+        row->init_arg[1] = 0;
+        row->init_arg[2] = 0;
+    }
+    table->rows = ssm__add(table->rows, 1);
+    table->count = ssm__add(offset, count);
+    return offset;
+}
+
+static size_t ssm__param_vector(ssm_params *table, const char *prefix, const char *name, size_t n, ssm__init init,
+                                ssm_real a)
+{
+    return ssm__param(table, prefix, name, 1, n, 1, 1, init, a);
+}
+
+static size_t ssm__param_matrix(ssm_params *table, const char *prefix, const char *name, size_t d0, size_t d1,
+                                ssm__init init, ssm_real a)
+{
+    return ssm__param(table, prefix, name, 2, d0, d1, 1, init, a);
+}
+
+/* Second and third number of the row appended last. */
+static void ssm__param_args(ssm_params *table, ssm_real b, ssm_real c)
+{
+    if (!table->row || table->rows > table->capacity) return;
+    table->row[table->rows - 1].init_arg[1] = b;
+    table->row[table->rows - 1].init_arg[2] = c;
+}
+
+/* 1/sqrt(fan_in): the bound of a linear layer's usual uniform initialisation (Kaiming, a = sqrt 5). */
+static ssm_real ssm__fan_in(size_t fan_in)
+{
+    return 1 / ssm__sqrt((ssm_real)fan_in);
+}
+
+/* After a layer has described itself into `copy` of the caller's table: accept it or say why not. */
+static ssm_status ssm__params_commit(ssm_params *table, const ssm_params *copy)
+{
+    if (copy->count > SSM__SIZE_MAX / sizeof(ssm_real)) return SSM_ERR_OVERFLOW;
+    if (copy->rows > copy->capacity || !copy->row) return SSM_ERR_MEMORY;
+    *table = *copy;
+    return SSM_OK;
+}
+
+static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
+{
+    size_t last = row->shape[row->rank - 1];
+    ssm_real n = (ssm_real)(i % last), a = row->init_arg[0], b = row->init_arg[1], dt;
+    switch ((ssm__init)row->init) {
+    case SSM__INIT_UNIFORM:
+        return a * (2 * ssm_rng_uniform(rng) - 1);
+    case SSM__INIT_NORMAL:
+        return a * ssm_rng_normal(rng);
+    case SSM__INIT_A_INTEGER:
+        return ssm__log(n + 1);
+    case SSM__INIT_A_INVERSE:
+        return ssm__log(SSM__K(0.5) + n / (ssm_real)last);
+    case SSM__INIT_DT_BIAS: /* the inverse of softplus: dt + log(1 - exp(-dt)) */
+        dt = ssm__exp(ssm__log(a) + ssm_rng_uniform(rng) * (ssm__log(b) - ssm__log(a)));
+        dt = dt < row->init_arg[2] ? row->init_arg[2] : dt;
+        return dt + ssm__log(-ssm__expm1(-dt));
+    case SSM__INIT_CONSTANT:
+    default:
+        return a;
+    }
+}
+
+SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, uint64_t seed)
+{
+    size_t r, i;
+    if (!table || !table->row || !params) return SSM_ERR_NULL;
+    for (r = 0; r < table->rows; ++r) {
+        const ssm_param *row = &table->row[r];
+        ssm_rng rng;
+        rng.state = seed;
+        rng.state = ssm_rng_next(&rng) + r; /* one stream for each row */
+        rng.state = ssm_rng_next(&rng);
+        for (i = 0; i < row->count; ++i) params[row->offset + i] = ssm__init_value(row, i, &rng);
+    }
+    return SSM_OK;
+}
+
+/* Whether prefix + name == full. */
+static int ssm__name_is(const ssm_param *row, const char *full)
+{
+    const char *p;
+    for (p = row->prefix; *p; ++p, ++full)
+        if (*p != *full) return 0;
+    for (p = row->name; *p; ++p, ++full)
+        if (*p != *full) return 0;
+    return *full == 0;
+}
+
+SSM_API const ssm_param *ssm_params_find(const ssm_params *table, const char *full_name)
+{
+    size_t r;
+    if (!table || !table->row || !full_name) return NULL;
+    for (r = 0; r < table->rows; ++r)
+        if (ssm__name_is(&table->row[r], full_name)) return &table->row[r];
+    return NULL;
+}
+
+/*=============================================================================
+ * >>discretise
+ *=============================================================================
+ * Table of ssm_disc in code. h' = a (h + p v) + b w, where w = B u now and v = B u of the step
+ * before; p is 0 except for TRAPEZOID. `da` is the step size for a, `db` the one for b.
+ */
+typedef struct ssm__coef {
+    ssm_real a;
+    ssm_real b;
+    ssm_real p;
+} ssm__coef;
+
+static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
+{
+    const ssm_real x = da * A;
+    if (disc == SSM_DISC_BILINEAR) return (1 + SSM__K(0.5) * x) / (1 - SSM__K(0.5) * x);
+    return ssm__exp(x);
+}
+
+/* The other coefficients, once a is known. */
+static ssm__coef ssm__discretise_rest(ssm_disc disc, ssm_real A, ssm_real da, ssm_real db, ssm_real lambda, ssm_real a)
+{
+    const ssm_real x = db * A;
+    ssm__coef c;
+    c.a = a;
+    c.b = db;
+    c.p = 0;
+    if (disc == SSM_DISC_ZOH) {
+        c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__exp(x)) - 1) / A;
+    } else if (disc == SSM_DISC_BILINEAR) {
+        c.b = db / (1 - SSM__K(0.5) * x);
+    } else if (disc == SSM_DISC_DIRAC) {
+        c.b = 1;
+    } else if (disc == SSM_DISC_TRAPEZOID) {
+        c.b = lambda * db;
+        c.p = (1 - lambda) * db;
+    }
+    return c;
+}
+
+/* Derivatives of a by da and A, of b by db and A. (Those of p and of b by lambda are plain.) */
+typedef struct ssm__coef_grad {
+    ssm_real a_da;
+    ssm_real a_A;
+    ssm_real b_db;
+    ssm_real b_A;
+} ssm__coef_grad;
+
+static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real da, ssm_real db, ssm_real lambda,
+                                           ssm__coef c)
+{
+    ssm__coef_grad g;
+    ssm_real x = db * A, s, e;
+    g.b_A = 0;
+    if (disc == SSM_DISC_BILINEAR) { /* a(x) = (1 + x/2)/(1 - x/2): a' = 1/(1 - x/2)^2 */
+        s = 1 / (1 - SSM__K(0.5) * (da * A));
+        g.a_da = A * s * s;
+        g.a_A = da * s * s;
+        s = 1 / (1 - SSM__K(0.5) * x);
+        g.b_db = s * s;
+        g.b_A = SSM__K(0.5) * (db * s) * (db * s);
+        return g;
+    }
+    g.a_da = A * c.a;
+    g.a_A = da * c.a;
+    if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
+        e = da == db ? c.a : ssm__exp(x);
+        g.b_db = e;
+        g.b_A = ssm__is_small(x) ? db * db * ssm__phi_derivative_small(x) : (db * e - c.b) / A;
+    } else if (disc == SSM_DISC_DIRAC) {
+        g.b_db = 0;
+    } else {
+        g.b_db = disc == SSM_DISC_TRAPEZOID ? lambda : 1;
+    }
+    return g;
+}
+
+/* Rows of state for each of the d_state states. */
+static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
+{
+    return disc == SSM_DISC_TRAPEZOID ? ssm__mul(2, d_state) : d_state;
+}
+
+static int ssm__disc_ok(ssm_disc disc)
+{
+    return (int)disc >= 0 && (int)disc <= (int)SSM_DISC_TRAPEZOID;
+}
+
+static int ssm__scan_ok(ssm_scan scan)
+{
+    return (int)scan >= 0 && (int)scan <= (int)SSM_SCAN_CHUNKED;
+}
+
+/*=============================================================================
+ * >>views
+ *=============================================================================
+ * How ops address tensors: a view gives the element, a span gives the sequence.
+ */
+static ssm_in ssm__view(const ssm_real *data, size_t batch, size_t time, size_t chan, size_t state)
+{
+    ssm_in v;
+    v.data = data;
+    v.batch = (ptrdiff_t)batch;
+    v.time = (ptrdiff_t)time;
+    v.chan = (ptrdiff_t)chan;
+    v.state = (ptrdiff_t)state;
+    return v;
+}
+
+SSM_API ssm_in ssm_in_btc(const ssm_real *data, size_t len, size_t chans)
+{
+    return ssm__view(data, len * chans, chans, 1, 0);
+}
+
+SSM_API ssm_in ssm_in_bct(const ssm_real *data, size_t chans, size_t len)
+{
+    return ssm__view(data, chans * len, 1, len, 0);
+}
+
+SSM_API ssm_in ssm_in_btcn(const ssm_real *data, size_t len, size_t chans, size_t states)
+{
+    return ssm__view(data, len * chans * states, chans * states, states, 1);
+}
+
+SSM_API ssm_in ssm_in_bcnt(const ssm_real *data, size_t chans, size_t states, size_t len)
+{
+    return ssm__view(data, chans * states * len, 1, states * len, len);
+}
+
+SSM_API ssm_in ssm_in_bcn(const ssm_real *data, size_t chans, size_t states)
+{
+    return ssm__view(data, chans * states, 0, states, 1);
+}
+
+SSM_API ssm_in ssm_in_cn(const ssm_real *data, size_t states)
+{
+    return ssm__view(data, 0, 0, states, 1);
+}
+
+SSM_API ssm_in ssm_in_c(const ssm_real *data)
+{
+    return ssm__view(data, 0, 0, 1, 0);
+}
+
+SSM_API ssm_out ssm_out_like(ssm_real *data, ssm_in like)
+{
+    ssm_out v;
+    v.data = data;
+    v.batch = like.batch;
+    v.time = like.time;
+    v.chan = like.chan;
+    v.state = like.state;
+    return v;
+}
+
+static ssm_in ssm__as_in(ssm_out out)
+{
+    ssm_in v;
+    v.data = out.data;
+    v.batch = out.batch;
+    v.time = out.time;
+    v.chan = out.chan;
+    v.state = out.state;
+    return v;
+}
+
+/* Element (b, t, c, 0) of a view; NULL if the view is absent. */
+static const ssm_real *ssm__at(ssm_in v, size_t b, size_t t, size_t c)
+{
+    return v.data ? v.data + (ssm__step(b, v.batch) + ssm__step(t, v.time) + ssm__step(c, v.chan)) : NULL;
+}
+
+static ssm_real *ssm__at_out(ssm_out v, size_t b, size_t t, size_t c)
+{
+    return v.data ? v.data + (ssm__step(b, v.batch) + ssm__step(t, v.time) + ssm__step(c, v.chan)) : NULL;
+}
+
+/* One sequence of a problem: index for tensors with time (`batch` there, 0 when packed), first
+ * row, length. Its states are those of sequence `seq`. */
+typedef struct ssm__span {
+    size_t seq;
+    size_t batch;
+    size_t first;
+    size_t len;
+} ssm__span;
+
+static ssm__span ssm__span_of(const size_t *start, size_t seq, size_t len)
+{
+    ssm__span s;
+    s.seq = seq;
+    s.batch = start ? 0 : seq;
+    s.first = start ? start[seq] : 0;
+    s.len = start ? start[seq + 1] - start[seq] : len;
+    return s;
+}
+
+static ssm_status ssm__check_start(const size_t *start, size_t batch, size_t len)
+{
+    size_t b;
+    if (!start) return SSM_OK;
+    for (b = 0; b < batch; ++b)
+        if (start[b] > start[b + 1]) return SSM_ERR_SHAPE;
+    return start[batch] > len ? SSM_ERR_SHAPE : SSM_OK;
+}
+
+/*=============================================================================
+ * >>op-linear
+ *=============================================================================
+ * Packed weights: panels of SSM_LANES output rows, [panel][in][lane], zeros after the last row.
+ * Every output is one accumulator that runs over `in` in order, in the packed and in the plain
+ * product alike; lanes are different outputs, so nothing is ever summed across lanes.
+ */
+static size_t ssm__packed_count(size_t in, size_t out)
+{
+    return ssm__mul(ssm__mul(ssm__ceil_div(out, SSM_LANES), SSM_LANES), in);
+}
+
+static void ssm__pack(const ssm_real *weight, size_t in, size_t out, ssm_real *packed)
+{
+    size_t panel, k, lane;
+    for (panel = 0; panel < out; panel += SSM_LANES)
+        for (k = 0; k < in; ++k)
+            for (lane = 0; lane < SSM_LANES; ++lane)
+                *packed++ = panel + lane < out ? weight[(panel + lane) * in + k] : 0;
+}
+
+/* One row of x through one panel: y[lane] = add[lane] + bias[lane] + sum_k x[k] panel[k][lane]. */
+static void ssm__linear_panel(const ssm_real *SSM__RESTRICT panel, const ssm_real *SSM__RESTRICT x, size_t in,
+                              size_t lanes, const ssm_real *bias, const ssm_real *add, ssm_real *y)
+{
+    ssm_real acc[SSM_LANES];
+    size_t k, lane;
+    for (lane = 0; lane < SSM_LANES; ++lane) acc[lane] = 0;
+    for (k = 0; k < in; ++k, panel += SSM_LANES) {
+        const ssm_real xk = x[k];
+        for (lane = 0; lane < SSM_LANES; ++lane) acc[lane] += xk * panel[lane];
+    }
+    for (lane = 0; lane < lanes; ++lane) {
+        ssm_real value = bias ? acc[lane] + bias[lane] : acc[lane];
+        y[lane] = add ? add[lane] + value : value;
+    }
+}
+
+static ssm_real ssm__dot(const ssm_real *w, const ssm_real *x, size_t n)
+{
+    ssm_real sum = 0;
+    size_t k;
+    for (k = 0; k < n; ++k) sum += x[k] * w[k];
+    return sum;
+}
+
+/* y[r] = add[r] + W x[r] + bias; add may be NULL and may be y. */
+static void ssm__linear(const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row, const ssm_real *add, ptrdiff_t add_row,
+                        ssm_real *y, ptrdiff_t y_row, size_t rows)
+{
+    size_t o, r;
+    for (o = 0; o < l->out; o += SSM_LANES) {
+        const size_t lanes = ssm__min(SSM_LANES, l->out - o);
+        const ssm_real *bias = l->bias ? l->bias + o : NULL;
+        for (r = 0; r < rows; ++r) {
+            const ssm_real *xr = x + ssm__step(r, x_row), *ar = add ? add + ssm__step(r, add_row) + o : NULL;
+            ssm_real *yr = y + ssm__step(r, y_row) + o;
+            size_t lane;
+            if (l->packed) {
+                ssm__linear_panel(l->packed + o * l->in, xr, l->in, lanes, bias, ar, yr);
+                continue;
+            }
+            for (lane = 0; lane < lanes; ++lane) {
+                ssm_real value = ssm__dot(l->weight + (o + lane) * l->in, xr, l->in);
+                if (bias) value += bias[lane];
+                yr[lane] = ar ? ar[lane] + value : value;
+            }
+        }
+    }
+}
+
+static void ssm__axpy(ssm_real *SSM__RESTRICT y, ssm_real a, const ssm_real *SSM__RESTRICT x, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
+static void ssm__linear_backward(const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
+                                 ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight, ssm_real *dbias,
+                                 size_t rows)
+{
+    size_t o, r;
+    for (r = 0; dx && r < rows; ++r)
+        for (o = 0; o < l->out; ++o)
+            ssm__axpy(dx + ssm__step(r, dx_row), dy[ssm__step(r, dy_row) + (ptrdiff_t)o], l->weight + o * l->in, l->in);
+    for (o = 0; o < l->out; ++o) {
+        for (r = 0; r < rows; ++r) {
+            const ssm_real g = dy[ssm__step(r, dy_row) + (ptrdiff_t)o];
+            if (dweight) ssm__axpy(dweight + o * l->in, g, x + ssm__step(r, x_row), l->in);
+            if (dbias) dbias[o] += g;
+        }
+    }
+}
+
+static ssm_status ssm__linear_check(const ssm_linear *l)
+{
+    if (!l) return SSM_ERR_NULL;
+    if (l->in == 0 || l->out == 0) return SSM_ERR_CONFIG;
+    if (ssm__packed_count(l->in, l->out) > SSM__SIZE_MAX / sizeof(ssm_real)) return SSM_ERR_OVERFLOW;
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_linear_pack_size(const ssm_linear *linear, size_t *bytes)
+{
+    ssm_status status = ssm__linear_check(linear);
+    if (status != SSM_OK) return status;
+    if (!bytes) return SSM_ERR_NULL;
+    *bytes = ssm__packed_count(linear->in, linear->out) * sizeof(ssm_real);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_linear_pack(const ssm_linear *linear, ssm_real *packed, size_t packed_bytes)
+{
+    size_t need = 0;
+    ssm_status status = ssm_linear_pack_size(linear, &need);
+    if (status != SSM_OK) return status;
+    if (!linear->weight || !packed) return SSM_ERR_NULL;
+    if (packed_bytes < need) return SSM_ERR_MEMORY;
+    ssm__pack(linear->weight, linear->in, linear->out, packed);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_linear_forward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row, ssm_real *y,
+                                      ptrdiff_t y_row, size_t rows)
+{
+    ssm_status status = ssm__linear_check(linear);
+    if (status != SSM_OK) return status;
+    if (rows == 0) return SSM_OK;
+    if (!x || !y || (!linear->weight && !linear->packed)) return SSM_ERR_NULL;
+    ssm__linear(linear, x, x_row, NULL, 0, y, y_row, rows);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row,
+                                       const ssm_real *dy, ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row,
+                                       ssm_real *dweight, ssm_real *dbias, size_t rows)
+{
+    ssm_status status = ssm__linear_check(linear);
+    if (status != SSM_OK) return status;
+    if (rows == 0) return SSM_OK;
+    if (!dy || (dx && !linear->weight) || (dweight && !x)) return SSM_ERR_NULL;
+    ssm__linear_backward(linear, x, x_row, dy, dy_row, dx, dx_row, dweight, dbias, rows);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_linear_params(size_t in, size_t out, int bias, const char *prefix, ssm_params *table)
+{
+    ssm_params copy;
+    if (!table) return SSM_ERR_NULL;
+    if (in == 0 || out == 0) return SSM_ERR_CONFIG;
+    copy = *table;
+    ssm__param_matrix(&copy, prefix, "weight", out, in, SSM__INIT_UNIFORM, ssm__fan_in(in));
+    if (bias) ssm__param_vector(&copy, prefix, "bias", out, SSM__INIT_UNIFORM, ssm__fan_in(in));
+    return ssm__params_commit(table, &copy);
+}
+
+/*=============================================================================
+ * >>op-norm
+ *=============================================================================
+ *   s = 1 / sqrt(mean(x^2) + eps)        y = x s w
+ *   dx = s (g - x s^2 mean(g x)),  g = dy w       dw = dy x s
+ */
+static ssm_real ssm__norm_scale(const ssm_norm *norm, const ssm_real *x)
+{
+    ssm_real eps = norm->eps > 0 ? norm->eps : SSM__K(1e-5);
+    return 1 / ssm__sqrt(ssm__dot(x, x, norm->dim) / (ssm_real)norm->dim + eps);
+}
+
+static void ssm__norm(const ssm_norm *norm, const ssm_real *x, ptrdiff_t x_row, ssm_real *y, ptrdiff_t y_row,
+                      size_t rows)
+{
+    size_t r, i;
+    for (r = 0; r < rows; ++r, x += x_row, y += y_row) {
+        const ssm_real scale = ssm__norm_scale(norm, x);
+        for (i = 0; i < norm->dim; ++i) y[i] = x[i] * scale * norm->weight[i];
+    }
+}
+
+static void ssm__norm_backward(const ssm_norm *norm, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
+                               ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight, size_t rows)
+{
+    size_t r, i;
+    for (r = 0; r < rows; ++r, x += x_row, dy += dy_row) {
+        const ssm_real scale = ssm__norm_scale(norm, x);
+        ssm_real mean = 0;
+        for (i = 0; i < norm->dim; ++i) mean += dy[i] * norm->weight[i] * x[i];
+        mean = mean / (ssm_real)norm->dim * scale * scale;
+        for (i = 0; dx && i < norm->dim; ++i)
+            dx[ssm__step(r, dx_row) + (ptrdiff_t)i] += scale * (dy[i] * norm->weight[i] - x[i] * mean);
+        for (i = 0; dweight && i < norm->dim; ++i) dweight[i] += dy[i] * x[i] * scale;
+    }
+}
+
+static ssm_status ssm__norm_check(const ssm_norm *norm)
+{
+    if (!norm) return SSM_ERR_NULL;
+    if (norm->dim == 0 || !(norm->eps >= 0)) return SSM_ERR_CONFIG;
+    return norm->weight ? SSM_OK : SSM_ERR_NULL;
+}
+
+SSM_API ssm_status ssm_norm_forward(const ssm_norm *norm, const ssm_real *x, ptrdiff_t x_row, ssm_real *y,
+                                    ptrdiff_t y_row, size_t rows)
+{
+    ssm_status status = ssm__norm_check(norm);
+    if (status != SSM_OK || rows == 0) return status;
+    if (!x || !y) return SSM_ERR_NULL;
+    ssm__norm(norm, x, x_row, y, y_row, rows);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_norm_backward(const ssm_norm *norm, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
+                                     ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight, size_t rows)
+{
+    ssm_status status = ssm__norm_check(norm);
+    if (status != SSM_OK || rows == 0) return status;
+    if (!x || !dy) return SSM_ERR_NULL;
+    ssm__norm_backward(norm, x, x_row, dy, dy_row, dx, dx_row, dweight, rows);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *table)
+{
+    ssm_params copy;
+    if (!table) return SSM_ERR_NULL;
+    if (dim == 0) return SSM_ERR_CONFIG;
+    copy = *table;
+    ssm__param_vector(&copy, prefix, "weight", dim, SSM__INIT_CONSTANT, 1);
+    return ssm__params_commit(table, &copy);
+}
+
+/*=============================================================================
+ * >>op-conv
+ *=============================================================================
+ * The input is seen as one line: the width-1 rows of state, then the sequence. Position p of the
+ * line meets output t at tap p - t.
+ */
+/* Input at position p of the line [state | sequence]: 0 before the start if there is no state. */
+static ssm_real ssm__conv_input(const ssm_conv *s, const ssm__span *q, size_t c, size_t p)
+{
+    const size_t history = s->width - 1;
+    if (p >= history) return *ssm__at(s->x, q->batch, q->first + p - history, c);
+    return s->state.data ? ssm__at(s->state, q->seq, 0, c)[ssm__step(p, s->state.state)] : 0;
+}
+
+static ssm_real ssm__conv_sum(const ssm_conv *s, const ssm__span *q, size_t t, size_t c)
+{
+    const ssm_real *w = ssm__at(s->weight, 0, 0, c);
+    ssm_real sum = s->bias.data ? *ssm__at(s->bias, 0, 0, c) : 0;
+    size_t k;
+    for (k = 0; k < s->width; ++k) sum += w[ssm__step(k, s->weight.state)] * ssm__conv_input(s, q, c, t + k);
+    return sum;
+}
+
+static void ssm__conv_span(const ssm_conv *s, const ssm__span *q)
+{
+    size_t t, c, i;
+    for (t = 0; t < q->len; ++t) {
+        for (c = 0; c < s->dim; ++c) {
+            const ssm_real sum = ssm__conv_sum(s, q, t, c);
+            *ssm__at_out(s->y, q->batch, q->first + t, c) = s->silu ? ssm__silu(sum) : sum;
+        }
+    }
+    for (c = 0; s->state_last.data && c < s->dim; ++c) {
+        ssm_real *last = ssm__at_out(s->state_last, q->seq, 0, c);
+        /* upwards: safe in place, since position q->len + i >= i */
+        for (i = 0; i + 1 < s->width; ++i)
+            last[ssm__step(i, s->state_last.state)] = ssm__conv_input(s, q, c, q->len + i);
+    }
+}
+
+static void ssm__conv(const ssm_conv *s)
+{
+    size_t b;
+    for (b = 0; b < s->batch; ++b) {
+        ssm__span q = ssm__span_of(s->start, b, s->len);
+        ssm__conv_span(s, &q);
+    }
+}
+
+/* Adds g to the gradient of position p of the line. */
+static void ssm__conv_input_grad(const ssm_conv *s, const ssm_conv_grad *d, const ssm__span *q, size_t c, size_t p,
+                                 ssm_real g)
+{
+    const size_t history = s->width - 1;
+    if (p >= history) {
+        if (d->dx.data) *ssm__at_out(d->dx, q->batch, q->first + p - history, c) += g;
+    } else if (d->dstate.data) {
+        ssm__at_out(d->dstate, q->seq, 0, c)[ssm__step(p, d->dstate.state)] += g;
+    }
+}
+
+static void ssm__conv_span_backward(const ssm_conv *s, const ssm_conv_grad *d, const ssm__span *q)
+{
+    size_t t, c, k;
+    for (c = 0; c < s->dim; ++c) {
+        const ssm_real *w = ssm__at(s->weight, 0, 0, c), *last = ssm__at(d->dstate_last, q->seq, 0, c);
+        ssm_real *dw = ssm__at_out(d->dweight, 0, 0, c), *db = ssm__at_out(d->dbias, 0, 0, c);
+        for (t = 0; t < q->len; ++t) {
+            ssm_real g = *ssm__at(d->dy, q->batch, q->first + t, c);
+            if (s->silu) g *= ssm__silu_derivative(ssm__conv_sum(s, q, t, c));
+            for (k = 0; k < s->width; ++k) {
+                ssm__conv_input_grad(s, d, q, c, t + k, g * w[ssm__step(k, s->weight.state)]);
+                if (dw) dw[ssm__step(k, d->dweight.state)] += g * ssm__conv_input(s, q, c, t + k);
+            }
+            if (db) *db += g;
+        }
+        for (k = 0; last && k + 1 < s->width; ++k)
+            ssm__conv_input_grad(s, d, q, c, q->len + k, last[ssm__step(k, d->dstate_last.state)]);
+    }
+}
+
+static void ssm__conv_backward(const ssm_conv *s, const ssm_conv_grad *d)
+{
+    size_t b;
+    for (b = 0; b < s->batch; ++b) {
+        ssm__span q = ssm__span_of(s->start, b, s->len);
+        ssm__conv_span_backward(s, d, &q);
+    }
+}
+
+/* Everything but the output, which backward does not need. */
+static ssm_status ssm__conv_check(const ssm_conv *s)
+{
+    if (!s) return SSM_ERR_NULL;
+    if (s->dim == 0 || s->width == 0) return SSM_ERR_CONFIG;
+    if (s->batch && s->len && (!s->x.data || !s->weight.data)) return SSM_ERR_NULL;
+    return ssm__check_start(s->start, s->batch, s->len);
+}
+
+SSM_API ssm_status ssm_conv_forward(const ssm_conv *s)
+{
+    ssm_status status = ssm__conv_check(s);
+    if (status != SSM_OK) return status;
+    if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
+    ssm__conv(s);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_conv_step(const ssm_conv *s)
+{
+    ssm_conv in_place;
+    ssm_status status = ssm__conv_check(s);
+    if (status != SSM_OK) return status;
+    if (!s->y.data || !s->state_last.data) return SSM_ERR_NULL;
+    if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
+    in_place = *s;
+    in_place.state = ssm__as_in(s->state_last);
+    ssm__conv(&in_place);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_conv_backward(const ssm_conv *s, const ssm_conv_grad *grad)
+{
+    ssm_status status = ssm__conv_check(s);
+    if (status != SSM_OK) return status;
+    if (!grad || !grad->dy.data) return SSM_ERR_NULL;
+    ssm__conv_backward(s, grad);
+    return SSM_OK;
+}
+
+/*=============================================================================
+ * >>op-scan
+ *=============================================================================
+ * The selective scan. Channels are independent; the kernels below run `lanes` neighbouring channels
+ * of one sequence through time. Rows of a state are addressed through a stride, so that a state
+ * laid out [d_state][channel] is used where it lies.
+ */
+
+/* A state of some channels: element (lane, row) is data[lane * chan + row * state]. */
+typedef struct ssm__lanes {
+    ssm_real *data;
+    ptrdiff_t chan;
+    ptrdiff_t state;
+} ssm__lanes;
+
+/* Inputs of one (step, channel), read once for all states. */
+typedef struct ssm__scan_step {
+    ssm_real raw; /* delta + bias, before softplus */
+    ssm_real u;
+    ssm_real da;
+    ssm_real db;
+    ssm_real lambda;
+    const ssm_real *A;
+    const ssm_real *B;
+    const ssm_real *C;
+} ssm__scan_step;
+
+static size_t ssm__groups(size_t groups)
+{
+    return groups ? groups : 1;
+}
+
+static size_t ssm__group_of(const ssm_selective_scan *s, size_t groups, size_t c)
+{
+    return c / (s->dim / ssm__groups(groups));
+}
+
+static ssm__scan_step ssm__scan_load(const ssm_selective_scan *s, const ssm__span *q, size_t t, size_t c)
+{
+    ssm__scan_step e;
+    t += q->first;
+    e.u = *ssm__at(s->u, q->batch, t, c);
+    e.raw = *ssm__at(s->delta, q->batch, t, c);
+    if (s->delta_bias.data) e.raw += *ssm__at(s->delta_bias, 0, 0, c);
+    e.db = s->delta_softplus ? ssm__softplus(e.raw) : e.raw;
+    e.da = s->delta_A.data ? *ssm__at(s->delta_A, q->batch, t, c) : e.db;
+    e.lambda = s->lambda.data ? *ssm__at(s->lambda, q->batch, t, c) : SSM__K(0.5);
+    e.A = ssm__at(s->A, 0, 0, c);
+    e.B = ssm__at(s->B, q->batch, t, ssm__group_of(s, s->B_groups, c));
+    e.C = ssm__at(s->C, q->batch, t, ssm__group_of(s, s->C_groups, c));
+    return e;
+}
+
+/* One step of one channel: h in place; returns sum_n C h + D u, before the gate. keep_a: the a of
+ * every state, or NULL. */
+static ssm_real ssm__scan_advance(const ssm_selective_scan *s, const ssm__scan_step *e, size_t c, ssm_real *h,
+                                  ptrdiff_t h_state, ssm_real *keep_a)
+{
+    const ptrdiff_t previous = ssm__step(s->d_state, h_state); /* from h to B u of the step before */
+    ssm_real y = 0;
+    size_t n;
+    for (n = 0; n < s->d_state; ++n, h += h_state) {
+        const ssm_real A = e->A[ssm__step(n, s->A.state)], a = ssm__discretise_a(s->disc, A, e->da);
+        const ssm__coef k = ssm__discretise_rest(s->disc, A, e->da, e->db, e->lambda, a);
+        const ssm_real w = e->B[ssm__step(n, s->B.state)] * e->u;
+        if (s->disc == SSM_DISC_TRAPEZOID) {
+            *h = k.a * (*h + k.p * h[previous]) + k.b * w;
+            h[previous] = w;
+        } else {
+            *h = k.a * *h + k.b * w;
+        }
+        if (keep_a) keep_a[n] = a;
+        y += e->C[ssm__step(n, s->C.state)] * *h;
+    }
+    return s->D.data ? y + *ssm__at(s->D, 0, 0, c) * e->u : y;
+}
+
+/* Channels c .. c + lanes - 1 of one sequence, h in place. */
+static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, size_t c, size_t lanes, ssm__lanes h)
+{
+    size_t t, lane;
+    for (t = 0; t < q->len; ++t) {
+        for (lane = 0; lane < lanes; ++lane) {
+            const ssm__scan_step e = ssm__scan_load(s, q, t, c + lane);
+            ssm_real y = ssm__scan_advance(s, &e, c + lane, h.data + ssm__step(lane, h.chan), h.state, NULL);
+            if (s->z.data) y *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane));
+            *ssm__at_out(s->y, q->batch, q->first + t, c + lane) = y;
+        }
+    }
+}
+
+/* h = h0, or zero. In place when they are the same memory. */
+static void ssm__scan_load_state(const ssm_selective_scan *s, size_t seq, size_t c, size_t lanes, ssm__lanes h)
+{
+    const size_t rows = ssm__state_rows(s->disc, s->d_state);
+    size_t lane, n;
+    for (lane = 0; lane < lanes; ++lane) {
+        const ssm_real *from = ssm__at(s->h0, seq, 0, c + lane);
+        ssm_real *to = h.data + ssm__step(lane, h.chan);
+        if (to == from) continue;
+        for (n = 0; n < rows; ++n) to[ssm__step(n, h.state)] = from ? from[ssm__step(n, s->h0.state)] : 0;
+    }
+}
+
+/* The whole problem, disc resolved. work: state rows for SSM_LANES channels, if h_last is absent. */
+static void ssm__scan(const ssm_selective_scan *s, ssm_real *work)
+{
+    size_t b, c;
+    for (b = 0; b < s->batch; ++b) {
+        const ssm__span q = ssm__span_of(s->start, b, s->len);
+        for (c = 0; c < s->dim; c += SSM_LANES) {
+            const size_t lanes = ssm__min(SSM_LANES, s->dim - c);
+            ssm__lanes h;
+            h.data = s->h_last.data ? ssm__at_out(s->h_last, b, 0, c) : work;
+            h.chan = s->h_last.data ? s->h_last.chan : 1;
+            h.state = s->h_last.data ? s->h_last.state : SSM_LANES;
+            ssm__scan_load_state(s, b, c, lanes, h);
+            ssm__scan_lanes(s, &q, c, lanes, h);
+        }
+    }
+}
+
+/* Backward, one channel at a time. Forward again, keeping the state at every SSM__CHUNK-th step;
+ * then from the last chunk to the first: recompute it, keep every h and a, and run the adjoint
+ *
+ *     g[t] = C[t] dy[t] + a[t+1] g[t+1]
+ *
+ * through it. With h = a (h_ + p v) + b w, w = B u, v = w_ (the underscore: one step before):
+ *     dC = dy h     da = g (h_ + p v)     db = g w     dw = g b + dv     dh_ = a g     dv_ = a p g
+ */
+typedef struct ssm__scan_work {
+    ssm_real *boundary; /* [chunks][rows] state before each chunk */
+    ssm_real *h;        /* [chunk + 1][rows] states inside one */
+    ssm_real *a;        /* [chunk][d_state] */
+    ssm_real *y;        /* [chunk] output before the gate */
+    ssm_real *dh;       /* [rows] gradient of the state after the current step */
+} ssm__scan_work;
+
+static size_t ssm__scan_layout(const ssm_selective_scan *s, const void *mem, ssm__scan_work *w)
+{
+    const size_t rows = ssm__state_rows(s->disc, s->d_state), chunk = ssm__min(SSM__CHUNK, s->len);
+    ssm__arena arena = ssm__arena_open(mem);
+    w->boundary = ssm__take(&arena, ssm__mul(ssm__ceil_div(s->len, SSM__CHUNK), rows));
+    w->h = ssm__take(&arena, ssm__mul(chunk + 1, rows));
+    w->a = ssm__take(&arena, ssm__mul(chunk, s->d_state));
+    w->y = ssm__take(&arena, chunk);
+    w->dh = ssm__take(&arena, rows);
+    return ssm__arena_bytes(&arena);
+}
+
+static void ssm__add_to(ssm_real *p, ssm_real value)
+{
+    if (p) *p += value;
+}
+
+static void ssm__add_state(ssm_real *p, size_t n, ptrdiff_t stride, ssm_real value)
+{
+    if (p) p[ssm__step(n, stride)] += value;
+}
+
+/* Runs steps t0 .. t0 + steps - 1 forward from w->h[0], keeping all that the adjoint reads. */
+static void ssm__scan_replay(const ssm_selective_scan *s, const ssm__span *q, size_t c, size_t t0, size_t steps,
+                             const ssm__scan_work *w)
+{
+    const size_t rows = ssm__state_rows(s->disc, s->d_state);
+    size_t i;
+    for (i = 0; i < steps; ++i) {
+        const ssm__scan_step e = ssm__scan_load(s, q, t0 + i, c);
+        ssm_real *h = w->h + (i + 1) * rows;
+        ssm__copy(h, h - rows, rows);
+        w->y[i] = ssm__scan_advance(s, &e, c, h, 1, w->a + i * s->d_state);
+    }
+}
+
+/* The adjoint through one step: h_ and h are the states before and after it. */
+static void ssm__scan_retreat(const ssm_selective_scan *s, const ssm_selective_scan_grad *d, const ssm__span *q,
+                              size_t t, size_t c, ssm_real y, const ssm_real *h_, const ssm_real *a, ssm_real *dh)
+{
+    const size_t N = s->d_state;
+    const ssm_real *h = h_ + ssm__state_rows(s->disc, N);
+    const ssm__scan_step e = ssm__scan_load(s, q, t, c);
+    const size_t row = q->first + t, g_B = ssm__group_of(s, s->B_groups, c), g_C = ssm__group_of(s, s->C_groups, c);
+    ssm_real *dA = ssm__at_out(d->dA, 0, 0, c);
+    ssm_real *dB = ssm__at_out(d->dB, q->batch, row, g_B), *dC = ssm__at_out(d->dC, q->batch, row, g_C);
+    ssm_real dy = *ssm__at(d->dy, q->batch, row, c), du = 0, d_da = 0, d_db = 0, d_lambda = 0;
+    size_t n;
+    if (s->z.data) { /* out = y silu(z) */
+        const ssm_real z = *ssm__at(s->z, q->batch, row, c);
+        ssm__add_to(ssm__at_out(d->dz, q->batch, row, c), dy * y * ssm__silu_derivative(z));
+        dy *= ssm__silu(z);
+    }
+    if (s->D.data) {
+        du = dy * *ssm__at(s->D, 0, 0, c);
+        ssm__add_to(ssm__at_out(d->dD, 0, 0, c), dy * e.u);
+    }
+    for (n = 0; n < N; ++n) {
+        const ssm_real A = e.A[ssm__step(n, s->A.state)], B = e.B[ssm__step(n, s->B.state)];
+        const ssm_real g = dh[n] + dy * e.C[ssm__step(n, s->C.state)], w = B * e.u;
+        const ssm__coef k = ssm__discretise_rest(s->disc, A, e.da, e.db, e.lambda, a[n]);
+        const ssm__coef_grad kg = ssm__discretise_grad(s->disc, A, e.da, e.db, e.lambda, k);
+        ssm_real before = h_[n], dw = g * k.b;
+        if (s->disc == SSM_DISC_TRAPEZOID) {
+            const ssm_real v = h_[N + n];
+            before += k.p * v;
+            dw += dh[N + n];
+            d_db += g * k.a * (1 - e.lambda) * v;
+            d_lambda += g * e.db * (w - k.a * v);
+            dh[N + n] = g * k.a * k.p;
+        }
+        dh[n] = g * k.a;
+        du += dw * B;
+        d_da += g * before * kg.a_da;
+        d_db += g * w * kg.b_db;
+        ssm__add_state(dA, n, d->dA.state, g * before * kg.a_A + g * w * kg.b_A);
+        ssm__add_state(dB, n, d->dB.state, dw * e.u);
+        ssm__add_state(dC, n, d->dC.state, dy * h[n]);
+    }
+    ssm__add_to(ssm__at_out(d->du, q->batch, row, c), du);
+    ssm__add_to(ssm__at_out(d->dlambda, q->batch, row, c), d_lambda);
+    if (s->delta_A.data) {
+        ssm__add_to(ssm__at_out(d->ddelta_A, q->batch, row, c), d_da);
+    } else {
+        d_db += d_da;
+    }
+    if (s->delta_softplus) d_db *= ssm__sigmoid(e.raw);
+    ssm__add_to(ssm__at_out(d->ddelta, q->batch, row, c), d_db);
+    ssm__add_to(ssm__at_out(d->ddelta_bias, 0, 0, c), d_db);
+}
+
+static void ssm__scan_channel_backward(const ssm_selective_scan *s, const ssm_selective_scan_grad *d,
+                                       const ssm__span *q, size_t c, const ssm__scan_work *w)
+{
+    const size_t rows = ssm__state_rows(s->disc, s->d_state), chunks = ssm__ceil_div(q->len, SSM__CHUNK);
+    const ssm_real *last = ssm__at(d->dh_last, q->seq, 0, c);
+    ssm_real *first = ssm__at_out(d->dh0, q->seq, 0, c);
+    ssm__lanes h;
+    size_t chunk, i, n;
+    for (n = 0; n < rows; ++n) w->dh[n] = last ? last[ssm__step(n, d->dh_last.state)] : 0;
+    h.data = w->h;
+    h.chan = 0;
+    h.state = 1;
+    ssm__scan_load_state(s, q->seq, c, 1, h);
+    for (chunk = 0; chunk < chunks; ++chunk) { /* forward: boundaries only */
+        ssm__copy(w->boundary + chunk * rows, h.data, rows);
+        for (i = chunk * SSM__CHUNK; chunk + 1 < chunks && i < (chunk + 1) * SSM__CHUNK; ++i) {
+            const ssm__scan_step e = ssm__scan_load(s, q, i, c);
+            ssm__scan_advance(s, &e, c, h.data, 1, NULL);
+        }
+    }
+    for (chunk = chunks; chunk-- > 0;) {
+        const size_t t0 = chunk * SSM__CHUNK, steps = ssm__min(SSM__CHUNK, q->len - t0);
+        ssm__copy(w->h, w->boundary + chunk * rows, rows);
+        ssm__scan_replay(s, q, c, t0, steps, w);
+        for (i = steps; i-- > 0;)
+            ssm__scan_retreat(s, d, q, t0 + i, c, w->y[i], w->h + i * rows, w->a + i * s->d_state, w->dh);
+    }
+    for (n = 0; n < rows; ++n) ssm__add_state(first, n, d->dh0.state, w->dh[n]);
+}
+
+static void ssm__scan_backward(const ssm_selective_scan *s, const ssm_selective_scan_grad *d, void *work)
+{
+    ssm__scan_work w;
+    size_t b, c;
+    ssm__scan_layout(s, work, &w);
+    for (b = 0; b < s->batch; ++b) {
+        const ssm__span q = ssm__span_of(s->start, b, s->len);
+        for (c = 0; c < s->dim; ++c) ssm__scan_channel_backward(s, d, &q, c, &w);
+    }
+}
+
+static size_t ssm__scan_forward_bytes(const ssm_selective_scan *s)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    if (!s->h_last.data) ssm__take(&arena, ssm__mul(ssm__state_rows(s->disc, s->d_state), SSM_LANES));
+    return ssm__arena_bytes(&arena);
+}
+
+/* Checks all but y and memory, and resolves disc into `r`. */
+static ssm_status ssm__scan_check(const ssm_selective_scan *s, ssm_selective_scan *r)
+{
+    if (!s) return SSM_ERR_NULL;
+    if (s->dim == 0 || s->d_state == 0 || !ssm__disc_ok(s->disc) || !ssm__scan_ok(s->scan)) return SSM_ERR_CONFIG;
+    if (s->batch && s->len && (!s->u.data || !s->delta.data || !s->A.data || !s->B.data || !s->C.data))
+        return SSM_ERR_NULL;
+    if (s->dim % ssm__groups(s->B_groups) || s->dim % ssm__groups(s->C_groups)) return SSM_ERR_SHAPE;
+    *r = *s;
+    if (r->disc == SSM_DISC_DEFAULT) r->disc = SSM_DISC_EULER;
+    return ssm__check_start(s->start, s->batch, s->len);
+}
+
+SSM_API ssm_status ssm_selective_scan_sizes(const ssm_selective_scan *s, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm_selective_scan r;
+    ssm__scan_work w;
+    size_t forward, backward;
+    ssm_status status = ssm__scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    forward = ssm__scan_forward_bytes(&r);
+    backward = ssm__scan_layout(&r, NULL, &w);
+    if (forward == SSM__SIZE_MAX || backward == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    *need = none;
+    need->work = forward;
+    need->work_backward = backward;
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_selective_scan_forward(const ssm_selective_scan *s, void *work, size_t work_bytes)
+{
+    ssm_selective_scan r;
+    ssm__arena arena;
+    ssm_status status = ssm__scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
+    status = ssm__check_block(work, work_bytes, ssm__scan_forward_bytes(&r));
+    if (status != SSM_OK) return status;
+    arena = ssm__arena_open(work);
+    ssm__scan(&r, (ssm_real *)(void *)arena.base);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_selective_scan_step(const ssm_selective_scan *s)
+{
+    ssm_selective_scan r;
+    ssm_status status = ssm__scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!s->y.data || !s->h_last.data) return SSM_ERR_NULL;
+    if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
+    r.h0 = ssm__as_in(r.h_last);
+    ssm__scan(&r, NULL);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, const ssm_selective_scan_grad *grad,
+                                               void *work, size_t work_bytes)
+{
+    ssm_selective_scan r;
+    ssm__scan_work w;
+    ssm_status status = ssm__scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!grad || !grad->dy.data) return SSM_ERR_NULL;
+    status = ssm__check_block(work, work_bytes, ssm__scan_layout(&r, NULL, &w));
+    if (status != SSM_OK) return status;
+    ssm__scan_backward(&r, grad, work);
+    return SSM_OK;
+}
+
+/*=============================================================================
+ * >>tiles
+ *=============================================================================
+ * A layer runs over its sequences in tiles of at most SSM_TILE_ROWS rows: some steps of one
+ * sequence, or several short sequences whole. So the workspace does not grow with the length, and a
+ * step is simply a tile of one row for each stream. What a layer brings is a function that runs one
+ * tile and the sizes of its memory; walking, strides and checks are done here, for all layers.
+ */
+typedef struct ssm__tile {
+    size_t seq;   /* sequences seq .. seq + count - 1 */
+    size_t count;
+    size_t time;  /* steps time .. time + steps - 1 of each */
+    size_t steps;
+    size_t row;   /* first row, counting all rows of the call */
+    size_t slot;  /* first of `count` entering states on the tape */
+} ssm__tile;
+
+/* One tile of one call, as a layer's tile function sees it. x, y, dy, dx: rows of d_model reals. */
+typedef struct ssm__call {
+    const void *layer;
+    size_t d_model;
+    size_t state_count; /* reals of state for one stream */
+    ssm__tile tile;
+    ssm_real *state; /* of the tile's first stream; dstate in backward */
+    const ssm_real *x;
+    ptrdiff_t x_row;
+    ssm_real *y;
+    ptrdiff_t y_row;
+    const ssm_real *dy;
+    ptrdiff_t dy_row;
+    ssm_real *dx; /* NULL: not wanted */
+    ptrdiff_t dx_row;
+    ssm_real *dparams;    /* NULL: not wanted */
+    const void *tape;     /* NULL: forward only */
+    size_t tape_rows;
+    size_t tape_slots;
+    void *work;
+} ssm__call;
+
+/* A verb of a layer: its tile function, bytes of its scratch for tiles of `rows` rows from `streams`
+ * sequences, and of its tape (NULL if it has none). */
+typedef struct ssm__verb {
+    void (*tile)(const ssm__call *call);
+    size_t (*work)(const void *layer, size_t rows, size_t streams);
+    size_t (*tape)(const void *layer, size_t rows, size_t slots);
+} ssm__verb;
+
+/* What the extents of a call come to. */
+typedef struct ssm__plan {
+    ssm_strides x;
+    ssm_strides y;
+    int x_direct; /* rows of the tensor can be used where they lie */
+    int y_direct;
+    size_t rows;       /* of all sequences */
+    size_t tile_rows;    /* of the largest tile */
+    size_t tile_streams; /* sequences in the largest tile */
+    size_t slots;      /* tiles x sequences in them */
+} ssm__plan;
+
+static size_t ssm__seq_len(const ssm_seqs *seqs, size_t b)
+{
+    return seqs->start ? seqs->start[b + 1] - seqs->start[b] : seqs->len;
+}
+
+static ssm_strides ssm__strides_or_dense(ssm_strides s, size_t len, size_t chans)
+{
+    if (s.batch == 0 && s.time == 0 && s.chan == 0) {
+        s.batch = (ptrdiff_t)(len * chans);
+        s.time = (ptrdiff_t)chans;
+        s.chan = 1;
+    }
+    return s;
+}
+
+/* Whether the rows of any tile are evenly spaced and contiguous inside. */
+static int ssm__is_direct(const ssm_seqs *seqs, ssm_strides s)
+{
+    if (s.chan != 1) return 0;
+    return seqs->start != NULL || seqs->batch <= 1 || seqs->len <= 1 || s.batch == ssm__step(seqs->len, s.time);
+}
+
+static ssm_status ssm__plan_make(const ssm_seqs *seqs, size_t d_model, ssm__plan *plan)
+{
+    ssm_status status;
+    size_t b;
+    if (!seqs) return SSM_ERR_NULL;
+    status = ssm__check_start(seqs->start, seqs->batch, seqs->len);
+    if (status != SSM_OK) return status;
+    plan->rows = seqs->start ? seqs->len : ssm__mul(seqs->batch, seqs->len);
+    if (ssm__mul(plan->rows, ssm__mul(d_model, sizeof(ssm_real))) == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    plan->x = ssm__strides_or_dense(seqs->x, seqs->len, d_model);
+    plan->y = ssm__strides_or_dense(seqs->y, seqs->len, d_model);
+    plan->x_direct = ssm__is_direct(seqs, plan->x);
+    plan->y_direct = ssm__is_direct(seqs, plan->y);
+    plan->tile_rows = ssm__min(plan->rows, SSM_TILE_ROWS);
+    plan->tile_streams = 1;
+    if (!seqs->start && seqs->len > 0 && seqs->len <= SSM_TILE_ROWS)
+        plan->tile_streams = ssm__min(seqs->batch, SSM_TILE_ROWS / seqs->len);
+    plan->slots = ssm__mul(seqs->batch, ssm__ceil_div(seqs->len, SSM_TILE_ROWS));
+    if (seqs->start)
+        for (plan->slots = 0, b = 0; b < seqs->batch; ++b)
+            plan->slots += ssm__ceil_div(ssm__seq_len(seqs, b), SSM_TILE_ROWS);
+    return SSM_OK;
+}
+
+/* Walks all tiles; within a sequence forwards or backwards in time. Start from zero. */
+typedef struct ssm__walk {
+    size_t seq;
+    size_t part; /* tiles of this sequence done */
+    size_t row;
+    size_t slot;
+} ssm__walk;
+
+static int ssm__walk_next(ssm__walk *w, const ssm_seqs *seqs, int reverse, ssm__tile *tile)
+{
+    for (; w->seq < seqs->batch; w->seq += tile->count, w->part = 0) {
+        const size_t len = ssm__seq_len(seqs, w->seq), parts = ssm__ceil_div(len, SSM_TILE_ROWS);
+        const size_t index = reverse ? parts - 1 - w->part : w->part;
+        tile->count = 1;
+        if (!seqs->start && parts == 1) tile->count = ssm__min(seqs->batch - w->seq, SSM_TILE_ROWS / len);
+        if (w->part < parts) {
+            tile->seq = w->seq;
+            tile->time = index * SSM_TILE_ROWS;
+            tile->steps = ssm__min(len - tile->time, SSM_TILE_ROWS);
+            tile->row = (seqs->start ? seqs->start[w->seq] : w->row) + tile->time;
+            tile->slot = w->slot + index;
+            w->part += 1;
+            return 1;
+        }
+        w->row += tile->count * len;
+        w->slot += tile->count * parts;
+    }
+    return 0;
+}
+
+/* First element of the tile in a tensor, and the stride of its rows when it is used directly. */
+static ptrdiff_t ssm__tile_offset(const ssm_seqs *seqs, const ssm__tile *t, ssm_strides s)
+{
+    if (seqs->start) return ssm__step(seqs->start[t->seq] + t->time, s.time);
+    return ssm__step(t->seq, s.batch) + ssm__step(t->time, s.time);
+}
+
+static ptrdiff_t ssm__tile_stride(const ssm__tile *t, ssm_strides s)
+{
+    return t->steps == 1 && t->count > 1 ? s.batch : s.time;
+}
+
+/* Element of row r, channel c of a tile, from the tile's first element. */
+static ptrdiff_t ssm__tile_index(const ssm__tile *t, ssm_strides s, size_t r, size_t c)
+{
+    return ssm__step(r / t->steps, s.batch) + ssm__step(r % t->steps, s.time) + ssm__step(c, s.chan);
+}
+
+static void ssm__gather(const ssm__tile *t, ssm_strides s, const ssm_real *from, ssm_real *rows, size_t chans)
+{
+    size_t r, c;
+    for (r = 0; r < t->count * t->steps; ++r)
+        for (c = 0; c < chans; ++c) *rows++ = from[ssm__tile_index(t, s, r, c)];
+}
+
+static void ssm__scatter(const ssm__tile *t, ssm_strides s, const ssm_real *rows, ssm_real *to, size_t chans, int add)
+{
+    size_t r, c;
+    for (r = 0; r < t->count * t->steps; ++r) {
+        for (c = 0; c < chans; ++c, ++rows) {
+            ssm_real *p = to + ssm__tile_index(t, s, r, c);
+            *p = add ? *p + *rows : *rows;
+        }
+    }
+}
+
+/* Scratch of one call: copies of rows that cannot be used directly, the layer's own block, and a
+ * state if the caller gave none. */
+typedef struct ssm__scratch {
+    ssm_real *x;
+    ssm_real *y;
+    ssm_real *dx;
+    void *work;
+    ssm_real *state;
+} ssm__scratch;
+
+static size_t ssm__scratch_layout(const ssm__plan *p, size_t d_model, size_t layer_bytes, int backward,
+                                  size_t state_count, const void *mem, ssm__scratch *s)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    const size_t copy = ssm__mul(p->tile_rows, d_model);
+    s->x = p->x_direct ? NULL : ssm__take(&arena, copy);
+    s->y = p->y_direct ? NULL : ssm__take(&arena, copy);
+    s->dx = p->x_direct || !backward ? NULL : ssm__take(&arena, copy);
+    s->work = ssm__take(&arena, ssm__ceil_div(layer_bytes, sizeof(ssm_real)));
+    s->state = state_count ? ssm__take(&arena, state_count) : NULL;
+    return ssm__arena_bytes(&arena);
+}
+
+/* Checks that every verb shares. Returns the scratch laid out over `work`. */
+static ssm_status ssm__call_open(const ssm__verb *verb, ssm__call *call, const ssm_seqs *seqs, const ssm__plan *plan,
+                                 size_t tape_bytes, void *work, size_t work_bytes, ssm__scratch *scratch)
+{
+    const size_t layer_bytes = verb->work(call->layer, plan->tile_rows, plan->tile_streams);
+    const size_t states = call->state ? 0 : ssm__mul(seqs->batch, call->state_count);
+    const int backward = call->dy != NULL;
+    ssm_status status = SSM_OK;
+    call->tape_rows = plan->rows;
+    call->tape_slots = plan->slots;
+    if (verb->tape)
+        status = ssm__check_block(call->tape, tape_bytes, verb->tape(call->layer, plan->rows, plan->slots));
+    if (status != SSM_OK) return status;
+    status = ssm__check_block(
+        work, work_bytes, ssm__scratch_layout(plan, call->d_model, layer_bytes, backward, states, NULL, scratch));
+    if (status != SSM_OK) return status;
+    ssm__scratch_layout(plan, call->d_model, layer_bytes, backward, states, work, scratch);
+    call->work = scratch->work;
+    if (scratch->state) {
+        ssm__zero(scratch->state, states);
+        call->state = scratch->state;
+    }
+    return SSM_OK;
+}
+
+/* forward and record: fills in the rest of `call`, which holds the layer, state, x, y and tape. */
+static ssm_status ssm__run_forward(const ssm__verb *verb, ssm__call *call, const ssm_seqs *seqs, size_t tape_bytes,
+                                   void *work, size_t work_bytes)
+{
+    static const ssm__walk from_start = SSM__EMPTY;
+    const ssm_real *x = call->x;
+    ssm_real *y = call->y, *state;
+    ssm__walk walk = from_start;
+    ssm__scratch scratch;
+    ssm__plan plan;
+    ssm_status status = ssm__plan_make(seqs, call->d_model, &plan);
+    if (status != SSM_OK) return status;
+    if (plan.rows == 0 || plan.slots == 0) return SSM_OK;
+    if (!x || !y) return SSM_ERR_NULL;
+    status = ssm__call_open(verb, call, seqs, &plan, tape_bytes, work, work_bytes, &scratch);
+    if (status != SSM_OK) return status;
+    state = call->state;
+    while (ssm__walk_next(&walk, seqs, 0, &call->tile)) {
+        const ssm__tile *t = &call->tile;
+        ssm_real *y_tile = y + ssm__tile_offset(seqs, t, plan.y);
+        call->state = state + t->seq * call->state_count;
+        call->x = x + ssm__tile_offset(seqs, t, plan.x);
+        call->x_row = ssm__tile_stride(t, plan.x);
+        if (scratch.x) {
+            ssm__gather(t, plan.x, call->x, scratch.x, call->d_model);
+            call->x = scratch.x;
+            call->x_row = (ptrdiff_t)call->d_model;
+        }
+        call->y = scratch.y ? scratch.y : y_tile;
+        call->y_row = scratch.y ? (ptrdiff_t)call->d_model : ssm__tile_stride(t, plan.y);
+        verb->tile(call);
+        if (scratch.y) ssm__scatter(t, plan.y, scratch.y, y_tile, call->d_model, 0);
+    }
+    return SSM_OK;
+}
+
+/* backward: `call` holds the layer, dstate as state, x, dy, dx, dparams and tape. */
+static ssm_status ssm__run_backward(const ssm__verb *verb, ssm__call *call, const ssm_seqs *seqs, size_t tape_bytes,
+                                    void *work, size_t work_bytes)
+{
+    static const ssm__walk from_start = SSM__EMPTY;
+    const ssm_real *x = call->x, *dy = call->dy;
+    ssm_real *dx = call->dx, *state;
+    ssm__walk walk = from_start;
+    ssm__scratch scratch;
+    ssm__plan plan;
+    ssm_status status = ssm__plan_make(seqs, call->d_model, &plan);
+    if (status != SSM_OK) return status;
+    if (plan.rows == 0 || plan.slots == 0) return SSM_OK;
+    if (!x || !dy) return SSM_ERR_NULL;
+    status = ssm__call_open(verb, call, seqs, &plan, tape_bytes, work, work_bytes, &scratch);
+    if (status != SSM_OK) return status;
+    state = call->state;
+    while (ssm__walk_next(&walk, seqs, 1, &call->tile)) {
+        const ssm__tile *t = &call->tile;
+        ssm_real *dx_tile = dx ? dx + ssm__tile_offset(seqs, t, plan.x) : NULL;
+        call->state = state + t->seq * call->state_count;
+        call->x = x + ssm__tile_offset(seqs, t, plan.x);
+        call->dy = dy + ssm__tile_offset(seqs, t, plan.y);
+        call->dx = dx_tile;
+        call->x_row = call->dx_row = ssm__tile_stride(t, plan.x);
+        call->dy_row = ssm__tile_stride(t, plan.y);
+        if (scratch.x) {
+            ssm__gather(t, plan.x, call->x, scratch.x, call->d_model);
+            ssm__zero(scratch.dx, t->count * t->steps * call->d_model);
+            call->x = scratch.x;
+            call->dx = dx ? scratch.dx : NULL;
+            call->x_row = call->dx_row = (ptrdiff_t)call->d_model;
+        }
+        if (scratch.y) {
+            ssm__gather(t, plan.y, call->dy, scratch.y, call->d_model);
+            call->dy = scratch.y;
+            call->dy_row = (ptrdiff_t)call->d_model;
+        }
+        verb->tile(call);
+        if (scratch.x && dx) ssm__scatter(t, plan.x, scratch.dx, dx_tile, call->d_model, 1);
+    }
+    return SSM_OK;
+}
+
+/* The sizes verb of every layer, from its record and backward verbs. */
+static ssm_status ssm__run_sizes(const ssm__verb *record, const ssm__verb *backward, const void *layer,
+                                 size_t d_model, size_t params, size_t bound_bytes, size_t state_count,
+                                 const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm__scratch scratch;
+    ssm__plan plan;
+    ssm_sizes n;
+    ssm_status status = ssm__plan_make(seqs, d_model, &plan);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    n.params = ssm__mul(params, sizeof(ssm_real));
+    n.bound = bound_bytes;
+    n.state = ssm__mul(seqs->batch, ssm__mul(state_count, sizeof(ssm_real)));
+    n.tape = plan.slots ? record->tape(layer, plan.rows, plan.slots) : 0;
+    n.work = n.work_backward = 0;
+    if (plan.slots) {
+        n.work = record->work(layer, plan.tile_rows, plan.tile_streams);
+        n.work = ssm__scratch_layout(&plan, d_model, n.work, 0, 0, NULL, &scratch);
+        n.work_backward = backward->work(layer, plan.tile_rows, plan.tile_streams);
+        n.work_backward = ssm__scratch_layout(&plan, d_model, n.work_backward, 1, 0, NULL, &scratch);
+    }
+    if (n.params == SSM__SIZE_MAX || n.bound == SSM__SIZE_MAX || n.state == SSM__SIZE_MAX || n.tape == SSM__SIZE_MAX ||
+        n.work == SSM__SIZE_MAX || n.work_backward == SSM__SIZE_MAX)
+        return SSM_ERR_OVERFLOW;
+    *need = n;
+    return SSM_OK;
+}
+
+static ssm__call ssm__call_of(const void *layer, size_t d_model, size_t state_count)
+{
+    static const ssm__call none = SSM__EMPTY;
+    ssm__call call = none;
+    call.layer = layer;
+    call.d_model = d_model;
+    call.state_count = state_count;
+    return call;
+}
+
+/* The verbs of any layer, from its tile functions and a call that names it. */
+static ssm_status ssm__layer_forward(const ssm__verb *verb, ssm__call call, ssm_real *state, const ssm_real *x,
+                                     ssm_real *y, const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    if (!call.layer) return SSM_ERR_NULL;
+    call.state = state;
+    call.x = x;
+    call.y = y;
+    return ssm__run_forward(verb, &call, seqs, 0, work, work_bytes);
+}
+
+static ssm_status ssm__layer_step(const ssm__verb *verb, ssm__call call, ssm_real *state, const ssm_real *x,
+                                  ssm_real *y, size_t streams, void *work, size_t work_bytes)
+{
+    static const ssm_seqs none = SSM__EMPTY;
+    ssm_seqs seqs = none;
+    if (!state) return SSM_ERR_NULL;
+    seqs.batch = streams;
+    seqs.len = 1;
+    return ssm__layer_forward(verb, call, state, x, y, &seqs, work, work_bytes);
+}
+
+static ssm_status ssm__layer_record(const ssm__verb *verb, ssm__call call, ssm_real *state, const ssm_real *x,
+                                    ssm_real *y, const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
+                                    size_t work_bytes)
+{
+    if (!call.layer) return SSM_ERR_NULL;
+    call.state = state;
+    call.x = x;
+    call.y = y;
+    call.tape = tape;
+    return ssm__run_forward(verb, &call, seqs, tape_bytes, work, work_bytes);
+}
+
+static ssm_status ssm__layer_backward(const ssm__verb *verb, ssm__call call, ssm_real *dstate, const ssm_real *x,
+                                      const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs,
+                                      const void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    if (!call.layer) return SSM_ERR_NULL;
+    call.state = dstate;
+    call.x = x;
+    call.dy = dy;
+    call.dx = dx;
+    call.dparams = dparams;
+    call.tape = tape;
+    return ssm__run_backward(verb, &call, seqs, tape_bytes, work, work_bytes);
+}
+
+/*=============================================================================
+ * >>core
+ *=============================================================================
+ *   [dt | B | C] = x_proj u     delta = dt_proj dt (or dt itself, when dt_rank is 0)
+ *   y = selective scan of (u, softplus(delta + dt_bias), A, B, C, D), gated by z
+ */
+typedef struct ssm__core_mem { /* what the forward leaves for the backward */
+    ssm_real *dbc;   /* [rows][dt | B | C] */
+    ssm_real *delta; /* [rows][dim], before bias and softplus; NULL if dt_rank is 0 */
+} ssm__core_mem;
+
+static size_t ssm__core_dt_width(const ssm_core *core)
+{
+    return core->dt_rank ? core->dt_rank : 1;
+}
+
+static size_t ssm__core_width(const ssm_core *core)
+{
+    return ssm__add(ssm__core_dt_width(core), ssm__mul(2, ssm__mul(core->n_groups, core->d_state)));
+}
+
+static size_t ssm__core_state_count(const ssm_core *core)
+{
+    return ssm__mul(ssm__state_rows(core->disc, core->d_state), core->dim);
+}
+
+static size_t ssm__core_A_count(const ssm_core *core)
+{
+    return core->shared_A ? core->d_state : ssm__mul(core->d_state, core->dim);
+}
+
+static void ssm__core_take(const ssm_core *core, ssm__arena *arena, size_t rows, ssm__core_mem *mem)
+{
+    mem->dbc = ssm__take(arena, ssm__mul(rows, ssm__core_width(core)));
+    mem->delta = core->dt_rank ? ssm__take(arena, ssm__mul(rows, core->dim)) : NULL;
+}
+
+/* The same memory from row `row` on. */
+static ssm__core_mem ssm__core_mem_at(const ssm_core *core, ssm__core_mem mem, size_t row)
+{
+    mem.dbc += row * ssm__core_width(core);
+    if (mem.delta) mem.delta += row * core->dim;
+    return mem;
+}
+
+static const ssm_real *ssm__param_at(const ssm_real *params, size_t offset)
+{
+    return params && offset != SSM__SIZE_MAX ? params + offset : NULL;
+}
+
+static ssm_real *ssm__grad_at(ssm_real *dparams, size_t offset)
+{
+    return dparams && offset != SSM__SIZE_MAX ? dparams + offset : NULL;
+}
+
+/* Bound copy of a parameter; NULL if it is absent, or while counting. */
+static const ssm_real *ssm__bind_copy(ssm__arena *arena, const ssm_real *params, size_t offset, size_t count)
+{
+    ssm_real *copy;
+    if (offset == SSM__SIZE_MAX) return NULL;
+    copy = ssm__take(arena, count);
+    if (copy) ssm__copy(copy, params + offset, count);
+    return copy;
+}
+
+static void ssm__bind_linear(ssm_linear *l, ssm__arena *arena, const ssm_real *params, size_t weight, size_t bias,
+                             size_t in, size_t out)
+{
+    ssm_real *packed = ssm__take(arena, ssm__packed_count(in, out));
+    l->in = in;
+    l->out = out;
+    l->weight = ssm__param_at(params, weight);
+    l->packed = packed;
+    l->bias = ssm__bind_copy(arena, params, bias, out);
+    if (packed) ssm__pack(l->weight, in, out, packed);
+}
+
+static void ssm__bind_core(ssm_core *core, ssm__arena *arena, const ssm_real *params)
+{
+    const ssm_core_offsets *o = &core->offsets;
+    const size_t chans = core->shared_A ? 1 : core->dim;
+    ssm_real *A;
+    size_t c, n;
+    ssm__bind_linear(&core->x_proj, arena, params, o->x_proj, SSM__SIZE_MAX, core->dim, ssm__core_width(core));
+    if (core->dt_rank)
+        ssm__bind_linear(&core->dt_proj, arena, params, o->dt_proj, SSM__SIZE_MAX, core->dt_rank, core->dim);
+    core->dt_bias = ssm__bind_copy(arena, params, o->dt_bias, core->dt_rank ? core->dim : 1);
+    core->D = ssm__bind_copy(arena, params, o->D, core->dim);
+    A = ssm__take(arena, ssm__core_A_count(core));
+    core->A = A;
+    for (c = 0; A && c < chans; ++c)
+        for (n = 0; n < core->d_state; ++n) A[n * chans + c] = -ssm__exp(params[o->A_log + c * core->d_state + n]);
+}
+
+/* A [row][channel] matrix of a tile as [sequence][step][channel]. */
+static ssm_in ssm__tile_view(const ssm_real *data, const ssm__tile *t, ptrdiff_t row, size_t chan, size_t state)
+{
+    ssm_in v;
+    v.data = data;
+    v.batch = ssm__step(t->steps, row);
+    v.time = row;
+    v.chan = (ptrdiff_t)chan;
+    v.state = (ptrdiff_t)state;
+    return v;
+}
+
+/* The scan of one tile, all but the outputs. h: entering states [count], `h_batch` apart. */
+static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *t, ssm__core_mem mem, const ssm_real *u,
+                                         ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row, const ssm_real *h,
+                                         size_t h_batch)
+{
+    static const ssm_selective_scan none = SSM__EMPTY;
+    ssm_selective_scan s = none;
+    const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core);
+    const ssm_real *B = mem.dbc + ssm__core_dt_width(core);
+    s.batch = t->count;
+    s.len = t->steps;
+    s.dim = core->dim;
+    s.d_state = core->d_state;
+    s.B_groups = s.C_groups = core->n_groups;
+    s.disc = core->disc;
+    s.delta_softplus = 1;
+    s.u = ssm__tile_view(u, t, u_row, 1, 0);
+    s.z = ssm__tile_view(z, t, z_row, 1, 0);
+    s.delta = core->dt_rank ? ssm__tile_view(mem.delta, t, (ptrdiff_t)core->dim, 1, 0)
+                            : ssm__tile_view(mem.dbc, t, width, 0, 0);
+    s.delta_bias = ssm__view(core->dt_bias, 0, 0, core->dt_rank ? 1 : 0, 0);
+    s.B = ssm__tile_view(B, t, width, core->d_state, 1);
+    s.C = ssm__tile_view(B + core->n_groups * core->d_state, t, width, core->d_state, 1);
+    s.A = core->shared_A ? ssm__view(core->A, 0, 0, 0, 1) : ssm__view(core->A, 0, 0, 1, core->dim);
+    s.D = ssm_in_c(core->D);
+    s.h0 = ssm__view(h, h_batch, 0, 1, core->dim);
+    return s;
+}
+
+/* y = scan, state in place. u, z: rows of dim (z may be NULL). */
+static void ssm__core_forward(const ssm_core *core, const ssm__tile *t, ssm__core_mem mem, const ssm_real *u,
+                              ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row, ssm_real *y, ptrdiff_t y_row,
+                              ssm_real *h, size_t h_batch)
+{
+    const size_t rows = t->count * t->steps;
+    const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core);
+    ssm_selective_scan s;
+    ssm__linear(&core->x_proj, u, u_row, NULL, 0, mem.dbc, width, rows);
+    if (core->dt_rank)
+        ssm__linear(&core->dt_proj, mem.dbc, width, NULL, 0, mem.delta, (ptrdiff_t)core->dim, rows);
+    s = ssm__core_scan(core, t, mem, u, u_row, z, z_row, h, h_batch);
+    s.h_last = ssm_out_like(h, s.h0);
+    s.y = ssm_out_like(y, ssm__tile_view(NULL, t, y_row, 1, 0));
+    ssm__scan(&s, NULL);
+}
+
+typedef struct ssm__core_scratch { /* of the backward */
+    ssm__core_mem grad; /* gradients of dbc and delta */
+    ssm_real *dA;
+    ssm_real *dh_last;
+    void *scan;
+} ssm__core_scratch;
+
+static void ssm__core_scratch_take(const ssm_core *core, ssm__arena *arena, size_t rows, size_t streams,
+                                   ssm__core_scratch *w)
+{
+    ssm_selective_scan s;
+    ssm__scan_work scan;
+    s.len = rows;
+    s.disc = core->disc;
+    s.d_state = core->d_state;
+    ssm__core_take(core, arena, rows, &w->grad);
+    w->dA = ssm__take(arena, ssm__core_A_count(core));
+    w->dh_last = ssm__take(arena, ssm__mul(streams, ssm__core_state_count(core)));
+    w->scan = ssm__take(arena, ssm__ceil_div(ssm__scan_layout(&s, NULL, &scan), sizeof(ssm_real)));
+}
+
+/* Moves the gradient of the leaving states to `last` and leaves zeros for those of the entering. */
+static void ssm__take_dstate(ssm_real *dstate, size_t stride, size_t streams, size_t count, ssm_real *last)
+{
+    size_t b;
+    for (b = 0; b < streams; ++b) {
+        ssm__copy(last + b * count, dstate + b * stride, count);
+        ssm__zero(dstate + b * stride, count);
+    }
+}
+
+/* Adds to du, dz and the parameters; dh: gradient of the state, in place. dy: rows of dim. */
+static void ssm__core_backward(const ssm_core *core, const ssm__tile *t, ssm__core_mem mem,
+                               const ssm_real *u, ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row,
+                               const ssm_real *dy, ptrdiff_t dy_row, ssm_real *du, ptrdiff_t du_row, ssm_real *dz,
+                               ptrdiff_t dz_row, const ssm_real *h, ssm_real *dh, size_t h_batch, ssm_real *dparams,
+                               const ssm__core_scratch *w)
+{
+    static const ssm_selective_scan_grad none = SSM__EMPTY;
+    const ssm_core_offsets *o = &core->offsets;
+    const size_t rows = t->count * t->steps, state_count = ssm__core_state_count(core);
+    const size_t chans = core->shared_A ? 1 : core->dim;
+    const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core), dim = (ptrdiff_t)core->dim;
+    const ssm_selective_scan s = ssm__core_scan(core, t, mem, u, u_row, z, z_row, h, h_batch);
+    ssm_selective_scan_grad d = none;
+    ssm_real *dB = w->grad.dbc + ssm__core_dt_width(core), *dA_log = ssm__grad_at(dparams, o->A_log);
+    size_t c, n;
+    ssm__zero(w->grad.dbc, rows * ssm__core_width(core));
+    if (w->grad.delta) ssm__zero(w->grad.delta, rows * core->dim);
+    ssm__zero(w->dA, ssm__core_A_count(core));
+    ssm__take_dstate(dh, h_batch, t->count, state_count, w->dh_last);
+    d.dy = ssm__tile_view(dy, t, dy_row, 1, 0);
+    d.dh_last = ssm__view(w->dh_last, state_count, 0, 1, core->dim);
+    d.dh0 = ssm_out_like(dh, s.h0);
+    d.du = ssm_out_like(du, ssm__tile_view(NULL, t, du_row, 1, 0));
+    d.dz = ssm_out_like(dz, ssm__tile_view(NULL, t, dz_row, 1, 0));
+    d.ddelta = ssm_out_like(core->dt_rank ? w->grad.delta : w->grad.dbc, s.delta);
+    d.dB = ssm_out_like(dB, s.B);
+    d.dC = ssm_out_like(dB + core->n_groups * core->d_state, s.C);
+    d.dA = ssm_out_like(w->dA, s.A);
+    d.dD = ssm_out_like(ssm__grad_at(dparams, o->D), s.D);
+    d.ddelta_bias = ssm_out_like(ssm__grad_at(dparams, o->dt_bias), s.delta_bias);
+    ssm__scan_backward(&s, &d, w->scan);
+    for (c = 0; dA_log && c < chans; ++c) /* A = -exp(A_log): dA/dA_log = A */
+        for (n = 0; n < core->d_state; ++n)
+            dA_log[c * core->d_state + n] += w->dA[n * chans + c] * core->A[n * chans + c];
+    if (core->dt_rank)
+        ssm__linear_backward(&core->dt_proj, mem.dbc, width, w->grad.delta, dim, w->grad.dbc, width,
+                             ssm__grad_at(dparams, o->dt_proj), NULL, rows);
+    ssm__linear_backward(&core->x_proj, u, u_row, w->grad.dbc, width, du, du_row, ssm__grad_at(dparams, o->x_proj),
+                         NULL, rows);
+}
+
+/* A table of one layer alone, in `rows`; for init. */
+static ssm_params ssm__own_table(ssm_param *rows)
+{
+    ssm_params table;
+    table.row = rows;
+    table.capacity = rows ? SSM_PARAMS_MAX : 0;
+    table.rows = 0;
+    table.count = 0;
+    return table;
+}
+
+/* How the delta projection starts. */
+typedef struct ssm__dt_config {
+    ssm_dt_init init;
+    ssm_real min;
+    ssm_real max;
+    ssm_real floor;
+    ssm_real scale;
+    ssm_real bias;
+} ssm__dt_config;
+
+/* Rows x_proj.weight, dt_proj.weight, dt_proj.bias, A_log, D of a core with dt_rank > 0. */
+static void ssm__core_params(ssm_core *core, const ssm__dt_config *dt, int no_dt_bias, const char *prefix,
+                             ssm_params *table)
+{
+    ssm_core_offsets *o = &core->offsets;
+    const ssm_real dt_bound = ssm__fan_in(core->dt_rank);
+    o->x_proj = ssm__param_matrix(table, prefix, "x_proj.weight", ssm__core_width(core), core->dim, SSM__INIT_UNIFORM,
+                                  ssm__fan_in(core->dim));
+    o->dt_proj = ssm__param_matrix(table, prefix, "dt_proj.weight", core->dim, core->dt_rank, SSM__INIT_UNIFORM,
+                                   dt_bound * dt->scale);
+    o->dt_bias = SSM__SIZE_MAX;
+    if (!no_dt_bias && dt->init == SSM_DT_UNIFORM)
+        o->dt_bias = ssm__param_vector(table, prefix, "dt_proj.bias", core->dim, SSM__INIT_UNIFORM, dt_bound);
+    else if (!no_dt_bias && dt->init == SSM_DT_CONSTANT)
+        o->dt_bias = ssm__param_vector(table, prefix, "dt_proj.bias", core->dim, SSM__INIT_CONSTANT, dt->bias);
+    else if (!no_dt_bias) {
+        o->dt_bias = ssm__param_vector(table, prefix, "dt_proj.bias", core->dim, SSM__INIT_DT_BIAS, dt->min);
+        ssm__param_args(table, dt->max, dt->floor);
+    }
+    o->A_log = ssm__param_matrix(table, prefix, "A_log", core->dim, core->d_state, SSM__INIT_A_INTEGER, 0);
+    o->D = ssm__param_vector(table, prefix, "D", core->dim, SSM__INIT_CONSTANT, 1);
+}
+
+/* Fills the zeros of dt and checks it. */
+static ssm_status ssm__dt_resolve(ssm__dt_config *dt)
+{
+    if ((int)dt->init < 0 || (int)dt->init > (int)SSM_DT_CONSTANT) return SSM_ERR_CONFIG;
+    if (dt->min == 0) dt->min = SSM__K(0.001);
+    if (dt->max == 0) dt->max = SSM__K(0.1);
+    if (dt->floor == 0) dt->floor = SSM__K(1e-4);
+    if (dt->scale == 0) dt->scale = 1;
+    return dt->min > 0 && dt->max >= dt->min && dt->floor > 0 && dt->scale > 0 ? SSM_OK : SSM_ERR_CONFIG;
+}
+
+static ssm_status ssm__options_resolve(ssm_disc *disc, ssm_disc own, ssm_scan scan)
+{
+    if (!ssm__disc_ok(*disc) || !ssm__scan_ok(scan)) return SSM_ERR_CONFIG;
+    if (*disc == SSM_DISC_DEFAULT) *disc = own;
+    return SSM_OK;
+}
+
+static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size_t n_groups, ssm_disc disc, ssm_scan scan)
+{
+    static const ssm_core none = SSM__EMPTY;
+    ssm_core core = none;
+    core.dim = dim;
+    core.d_state = d_state;
+    core.dt_rank = dt_rank;
+    core.n_groups = n_groups;
+    core.disc = disc;
+    core.scan = scan;
+    return core;
+}
+
+/* --- a core as a layer of its own: the verbs of selective and S6 --- */
+typedef struct ssm__core_tape {
+    ssm__core_mem mem;
+    ssm_real *state; /* [slots][state] entering states */
+} ssm__core_tape;
+
+static size_t ssm__core_layer_work(const void *layer, size_t rows, size_t streams)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__core_mem mem;
+    (void)streams;
+    ssm__core_take((const ssm_core *)layer, &arena, rows, &mem);
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__core_layer_work_backward(const void *layer, size_t rows, size_t streams)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__core_scratch scratch;
+    ssm__core_scratch_take((const ssm_core *)layer, &arena, rows, streams, &scratch);
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__core_tape_layout(const ssm_core *core, size_t rows, size_t slots, const void *mem,
+                                    ssm__core_tape *tape)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__core_take(core, &arena, rows, &tape->mem);
+    tape->state = ssm__take(&arena, ssm__mul(slots, ssm__core_state_count(core)));
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__core_layer_tape(const void *layer, size_t rows, size_t slots)
+{
+    ssm__core_tape tape;
+    return ssm__core_tape_layout((const ssm_core *)layer, rows, slots, NULL, &tape);
+}
+
+static void ssm__core_layer_tile(const ssm__call *call)
+{
+    const ssm_core *core = (const ssm_core *)call->layer;
+    const ssm__tile *t = &call->tile;
+    ssm__core_mem mem;
+    if (call->tape) {
+        ssm__core_tape tape;
+        ssm__core_tape_layout(core, call->tape_rows, call->tape_slots, call->tape, &tape);
+        mem = ssm__core_mem_at(core, tape.mem, t->row);
+        ssm__copy(tape.state + t->slot * call->state_count, call->state, t->count * call->state_count);
+    } else {
+        ssm__arena arena = ssm__arena_open(call->work);
+        ssm__core_take(core, &arena, t->count * t->steps, &mem);
+    }
+    ssm__core_forward(core, t, mem, call->x, call->x_row, NULL, 0, call->y, call->y_row, call->state,
+                      call->state_count);
+}
+
+static void ssm__core_layer_tile_backward(const ssm__call *call)
+{
+    const ssm_core *core = (const ssm_core *)call->layer;
+    const ssm__tile *t = &call->tile;
+    const size_t rows = t->count * t->steps;
+    ssm__arena arena = ssm__arena_open(call->work);
+    ssm__core_scratch scratch;
+    ssm__core_tape tape;
+    ssm__core_scratch_take(core, &arena, rows, t->count, &scratch);
+    ssm__core_tape_layout(core, call->tape_rows, call->tape_slots, call->tape, &tape);
+    ssm__core_backward(core, t, ssm__core_mem_at(core, tape.mem, t->row), call->x, call->x_row, NULL, 0, call->dy,
+                       call->dy_row, call->dx, call->dx_row, NULL, 0, tape.state + t->slot * call->state_count,
+                       call->state, call->state_count, call->dparams, &scratch);
+}
+
+static const ssm__verb ssm__core_verb_forward = {ssm__core_layer_tile, ssm__core_layer_work, NULL};
+static const ssm__verb ssm__core_verb_record = {ssm__core_layer_tile, ssm__core_layer_work, ssm__core_layer_tape};
+static const ssm__verb ssm__core_verb_backward = {ssm__core_layer_tile_backward, ssm__core_layer_work_backward,
+                                                  ssm__core_layer_tape};
+
+static size_t ssm__core_bound_bytes(const ssm_core *core)
+{
+    ssm_core counted = *core;
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__bind_core(&counted, &arena, NULL);
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_status ssm__core_layer_bind(ssm_core *core, const ssm_real *params, void *mem, size_t mem_bytes)
+{
+    ssm__arena arena;
+    ssm_status status = ssm__check_block(mem, mem_bytes, ssm__core_bound_bytes(core));
+    if (status != SSM_OK) return status;
+    arena = ssm__arena_open(mem);
+    ssm__bind_core(core, &arena, params);
+    return SSM_OK;
+}
+
+static ssm__call ssm__core_call(const ssm_core *core)
+{
+    return ssm__call_of(core, core ? core->dim : 0, core ? ssm__core_state_count(core) : 0);
+}
+
+/*=============================================================================
+ * >>layer-selective
+ *===========================================================================*/
+/* --- config --- */
+SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *config, ssm_selective_config *resolved)
+{
+    ssm_selective_config c;
+    ssm_status status;
+    if (!config || !resolved) return SSM_ERR_NULL;
+    c = *config;
+    if (c.d_model == 0) return SSM_ERR_CONFIG;
+    if (c.d_state == 0) c.d_state = 16;
+    status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan);
+    if (status == SSM_OK) *resolved = c;
+    return status;
+}
+
+/* --- weights: w_delta, w_b and w_c follow each other, so that together they are one x_proj --- */
+static ssm_core ssm__selective_shape(const ssm_selective_config *c, const char *prefix, ssm_params *table)
+{
+    const ssm__init init_A = c->integer_A ? SSM__INIT_A_INTEGER : SSM__INIT_A_INVERSE;
+    const ssm_real deviation = SSM__K(0.1);
+    ssm_core core = ssm__core_shape(c->d_model, c->d_state, 0, 1, c->disc, c->scan);
+    ssm_core_offsets *o = &core.offsets;
+    core.shared_A = 1;
+    o->x_proj = ssm__param_vector(table, prefix, "w_delta", c->d_model, SSM__INIT_NORMAL, deviation);
+    ssm__param_matrix(table, prefix, "w_b", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
+    ssm__param_matrix(table, prefix, "w_c", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
+    o->dt_proj = SSM__SIZE_MAX;
+    o->dt_bias = ssm__param_vector(table, prefix, "b_delta", 1, SSM__INIT_CONSTANT, 0);
+    o->A_log = ssm__param_vector(table, prefix, "log_a", c->d_state, init_A, 0);
+    o->D = ssm__param_vector(table, prefix, "d_skip", c->d_model, SSM__INIT_CONSTANT, 1);
+    return core;
+}
+
+SSM_API ssm_status ssm_selective_params(const ssm_selective_config *config, const char *prefix, ssm_params *table)
+{
+    ssm_selective_config c;
+    ssm_params copy;
+    ssm_status status = ssm_selective_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    if (!table) return SSM_ERR_NULL;
+    copy = *table;
+    ssm__selective_shape(&c, prefix, &copy);
+    return ssm__params_commit(table, &copy);
+}
+
+/* --- sizes --- */
+SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_selective_config c;
+    ssm_core core;
+    ssm_status status = ssm_selective_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    core = ssm__selective_shape(&c, NULL, &table);
+    return ssm__run_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, &core, c.d_model, table.count,
+                          ssm__core_bound_bytes(&core), ssm__core_state_count(&core), seqs, need);
+}
+
+/* --- init --- */
+SSM_API ssm_status ssm_selective_init(const ssm_selective_config *config, ssm_real *params, uint64_t seed)
+{
+    ssm_param rows[SSM_PARAMS_MAX];
+    ssm_params table = ssm__own_table(rows);
+    ssm_status status = ssm_selective_params(config, NULL, &table);
+    return status == SSM_OK ? ssm_params_init(&table, params, seed) : status;
+}
+
+/* --- bind --- */
+SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_config *config, const ssm_real *params, void *mem,
+                              size_t mem_bytes)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_selective bound;
+    ssm_status status = ssm_selective_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer || !params) return SSM_ERR_NULL;
+    bound.core = ssm__selective_shape(&bound.config, NULL, &table);
+    status = ssm__core_layer_bind(&bound.core, params, mem, mem_bytes);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+/* --- forward, step --- */
+SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                              void *work, size_t work_bytes)
+{
+    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams, work, work_bytes);
+}
+
+/* --- backward --- */
+SSM_API ssm_status ssm_selective_record(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                  size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
+                               work_bytes);
+}
+
+/* --- surgery --- */
+SSM_API ssm_status ssm_selective_reinitialize_channel(const ssm_selective_config *config, ssm_real *params,
+                                                      ssm_real *state, size_t streams, size_t channel, uint64_t seed)
+{
+    ssm_params table = ssm__own_table(NULL);
+    const ssm_rng rng_start = {seed};
+    ssm_rng rng = rng_start;
+    ssm_selective_config c;
+    ssm_core core;
+    size_t row, n, count;
+    ssm_status status = ssm_selective_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    if (!params) return SSM_ERR_NULL;
+    if (channel >= c.d_model) return SSM_ERR_CONFIG;
+    core = ssm__selective_shape(&c, NULL, &table);
+    for (row = 0; row < ssm__core_width(&core); ++row) /* w_delta, then w_b, then w_c */
+        params[core.offsets.x_proj + row * c.d_model + channel] = SSM__K(0.1) * ssm_rng_normal(&rng);
+    params[core.offsets.D + channel] = 1;
+    count = ssm__core_state_count(&core);
+    for (n = channel; state && n < streams * count; n += c.d_model) state[n] = 0;
+    return SSM_OK;
+}
+
+/*=============================================================================
+ * >>layer-s6
+ *===========================================================================*/
+/* --- config --- */
+SSM_API void ssm_s6_preset(ssm_s6_config *config, ssm_preset preset)
+{
+    if (preset == SSM_PRESET_ZETA) {
+        config->dt_init = SSM_DT_UNIFORM;
+    } else if (preset == SSM_PRESET_TRACETORCH) {
+        config->disc = SSM_DISC_ZOH;
+        config->dt_rank = config->d_model < 16 ? 1 : config->d_model / 16;
+        config->dt_init = SSM_DT_CONSTANT;
+        config->dt_bias = -2;
+    } else if (preset == SSM_PRESET_ZERFOO) {
+        config->no_dt_bias = 1;
+        config->dt_scale = SSM__K(0.01);
+    }
+}
+
+static ssm__dt_config ssm__s6_dt(const ssm_s6_config *c)
+{
+    ssm__dt_config dt;
+    dt.init = c->dt_init;
+    dt.min = c->dt_min;
+    dt.max = c->dt_max;
+    dt.floor = c->dt_floor;
+    dt.scale = c->dt_scale;
+    dt.bias = c->dt_bias;
+    return dt;
+}
+
+SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_config *resolved)
+{
+    ssm__dt_config dt;
+    ssm_s6_config c;
+    ssm_status status;
+    if (!config || !resolved) return SSM_ERR_NULL;
+    c = *config;
+    if (c.d_model == 0) return SSM_ERR_CONFIG;
+    if (c.d_state == 0) c.d_state = 16;
+    if (c.dt_rank == 0) c.dt_rank = ssm__ceil_div(c.d_model, 16);
+    if (c.n_groups == 0) c.n_groups = 1;
+    if (c.d_model % c.n_groups) return SSM_ERR_CONFIG;
+    dt = ssm__s6_dt(&c);
+    status = ssm__dt_resolve(&dt);
+    if (status == SSM_OK) status = ssm__options_resolve(&c.disc, SSM_DISC_EULER, c.scan);
+    if (status != SSM_OK) return status;
+    c.dt_min = dt.min;
+    c.dt_max = dt.max;
+    c.dt_floor = dt.floor;
+    c.dt_scale = dt.scale;
+    *resolved = c;
+    return SSM_OK;
+}
+
+/* --- weights --- */
+static ssm_core ssm__s6_shape(const ssm_s6_config *c, const char *prefix, ssm_params *table)
+{
+    const ssm__dt_config dt = ssm__s6_dt(c);
+    ssm_core core = ssm__core_shape(c->d_model, c->d_state, c->dt_rank, c->n_groups, c->disc, c->scan);
+    ssm__core_params(&core, &dt, c->no_dt_bias, prefix, table);
+    return core;
+}
+
+SSM_API ssm_status ssm_s6_params(const ssm_s6_config *config, const char *prefix, ssm_params *table)
+{
+    ssm_s6_config c;
+    ssm_params copy;
+    ssm_status status = ssm_s6_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    if (!table) return SSM_ERR_NULL;
+    copy = *table;
+    ssm__s6_shape(&c, prefix, &copy);
+    return ssm__params_commit(table, &copy);
+}
+
+/* --- sizes --- */
+SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_s6_config c;
+    ssm_core core;
+    ssm_status status = ssm_s6_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    core = ssm__s6_shape(&c, NULL, &table);
+    return ssm__run_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, &core, c.d_model, table.count,
+                          ssm__core_bound_bytes(&core), ssm__core_state_count(&core), seqs, need);
+}
+
+/* --- init --- */
+SSM_API ssm_status ssm_s6_init(const ssm_s6_config *config, ssm_real *params, uint64_t seed)
+{
+    ssm_param rows[SSM_PARAMS_MAX];
+    ssm_params table = ssm__own_table(rows);
+    ssm_status status = ssm_s6_params(config, NULL, &table);
+    return status == SSM_OK ? ssm_params_init(&table, params, seed) : status;
+}
+
+/* --- bind --- */
+SSM_API ssm_status ssm_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const ssm_real *params, void *mem,
+                              size_t mem_bytes)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_s6 bound;
+    ssm_status status = ssm_s6_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer || !params) return SSM_ERR_NULL;
+    bound.core = ssm__s6_shape(&bound.config, NULL, &table);
+    status = ssm__core_layer_bind(&bound.core, params, mem, mem_bytes);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+/* --- forward, step --- */
+SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                              void *work, size_t work_bytes)
+{
+    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams, work, work_bytes);
+}
+
+/* --- backward --- */
+SSM_API ssm_status ssm_s6_record(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                  size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
+                               work_bytes);
+}
+
+/*=============================================================================
+ * >>layer-mamba
+ *===========================================================================*/
+/* --- config --- */
+/* What the block has in common with S6: the core's options. */
+static ssm_s6_config ssm__mamba_inner(const ssm_mamba_config *c)
+{
+    ssm_s6_config s;
+    s.d_model = c->d_inner;
+    s.d_state = c->d_state;
+    s.dt_rank = c->dt_rank;
+    s.n_groups = c->n_groups;
+    s.disc = c->disc;
+    s.scan = c->scan;
+    s.no_dt_bias = c->no_dt_bias;
+    s.dt_init = c->dt_init;
+    s.dt_min = c->dt_min;
+    s.dt_max = c->dt_max;
+    s.dt_floor = c->dt_floor;
+    s.dt_scale = c->dt_scale;
+    s.dt_bias = c->dt_bias;
+    return s;
+}
+
+static void ssm__mamba_set_inner(ssm_mamba_config *c, const ssm_s6_config *s)
+{
+    c->d_state = s->d_state;
+    c->dt_rank = s->dt_rank;
+    c->n_groups = s->n_groups;
+    c->disc = s->disc;
+    c->no_dt_bias = s->no_dt_bias;
+    c->dt_init = s->dt_init;
+    c->dt_min = s->dt_min;
+    c->dt_max = s->dt_max;
+    c->dt_floor = s->dt_floor;
+    c->dt_scale = s->dt_scale;
+    c->dt_bias = s->dt_bias;
+}
+
+SSM_API void ssm_mamba_preset(ssm_mamba_config *config, ssm_preset preset)
+{
+    ssm_s6_config inner = ssm__mamba_inner(config);
+    inner.d_model = config->d_model; /* the rule for dt_rank counts d_model */
+    ssm_s6_preset(&inner, preset);
+    ssm__mamba_set_inner(config, &inner);
+    if (preset == SSM_PRESET_TRACETORCH) {
+        config->expand = 1;
+        config->mean_conv = 1;
+        config->residual = 1;
+    }
+}
+
+SSM_API ssm_status ssm_mamba_config_resolve(const ssm_mamba_config *config, ssm_mamba_config *resolved)
+{
+    ssm_mamba_config c;
+    ssm_s6_config inner;
+    ssm_status status;
+    if (!config || !resolved) return SSM_ERR_NULL;
+    c = *config;
+    if (c.d_model == 0 || !(c.norm_eps >= 0)) return SSM_ERR_CONFIG;
+    if (c.d_conv == 0) c.d_conv = 4;
+    if (c.expand == 0) c.expand = 2;
+    if (c.d_inner == 0) c.d_inner = ssm__mul(c.expand, c.d_model);
+    if (c.dt_rank == 0) c.dt_rank = ssm__ceil_div(c.d_model, 16);
+    if (c.norm_eps == 0) c.norm_eps = SSM__K(1e-5);
+    inner = ssm__mamba_inner(&c);
+    status = ssm_s6_config_resolve(&inner, &inner);
+    if (status != SSM_OK) return status;
+    ssm__mamba_set_inner(&c, &inner);
+    *resolved = c;
+    return SSM_OK;
+}
+
+/* --- weights --- */
+typedef struct ssm__mamba_offsets {
+    size_t norm;
+    size_t in_weight;
+    size_t in_bias;
+    size_t conv_weight;
+    size_t conv_bias;
+    size_t out_weight;
+    size_t out_bias;
+} ssm__mamba_offsets;
+
+/* Describes the block's parameters and fills in the core's shape. */
+static ssm__mamba_offsets ssm__mamba_table(const ssm_mamba_config *c, ssm_core *core, const char *prefix,
+                                           ssm_params *table)
+{
+    const ssm_s6_config inner = ssm__mamba_inner(c);
+    const size_t M = c->d_model, E = c->d_inner, K = c->d_conv, absent = SSM__SIZE_MAX;
+    const ssm__init conv_init = c->mean_conv ? SSM__INIT_CONSTANT : SSM__INIT_UNIFORM;
+    ssm__mamba_offsets o;
+    o.norm = o.in_bias = o.conv_weight = o.conv_bias = o.out_bias = absent;
+    if (c->pre_norm) o.norm = ssm__param_vector(table, prefix, "norm.weight", M, SSM__INIT_CONSTANT, 1);
+    o.in_weight = ssm__param_matrix(table, prefix, "in_proj.weight", ssm__mul(2, E), M, SSM__INIT_UNIFORM, ssm__fan_in(M));
+    if (c->proj_bias)
+        o.in_bias = ssm__param_vector(table, prefix, "in_proj.bias", ssm__mul(2, E), SSM__INIT_UNIFORM, ssm__fan_in(M));
+    if (K > 1)
+        o.conv_weight = ssm__param(table, prefix, "conv1d.weight", 3, E, 1, K, conv_init,
+                                   c->mean_conv ? 1 / (ssm_real)K : ssm__fan_in(K));
+    if (K > 1 && !c->no_conv_bias)
+        o.conv_bias =
+            ssm__param_vector(table, prefix, "conv1d.bias", E, conv_init, c->mean_conv ? 0 : ssm__fan_in(K));
+    *core = ssm__s6_shape(&inner, prefix, table);
+    o.out_weight = ssm__param_matrix(table, prefix, "out_proj.weight", M, E, SSM__INIT_UNIFORM, ssm__fan_in(E));
+    if (c->proj_bias)
+        o.out_bias = ssm__param_vector(table, prefix, "out_proj.bias", M, SSM__INIT_UNIFORM, ssm__fan_in(E));
+    return o;
+}
+
+SSM_API ssm_status ssm_mamba_params(const ssm_mamba_config *config, const char *prefix, ssm_params *table)
+{
+    ssm_mamba_config c;
+    ssm_params copy;
+    ssm_core core;
+    ssm_status status = ssm_mamba_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    if (!table) return SSM_ERR_NULL;
+    copy = *table;
+    ssm__mamba_table(&c, &core, prefix, &copy);
+    return ssm__params_commit(table, &copy);
+}
+
+/* --- sizes --- */
+static size_t ssm__mamba_conv_count(const ssm_mamba_config *c)
+{
+    return ssm__mul(c->d_conv - 1, c->d_inner);
+}
+
+static size_t ssm__mamba_state_count(const ssm_mamba *m)
+{
+    return ssm__add(ssm__mamba_conv_count(&m->config), ssm__core_state_count(&m->core));
+}
+
+/* What the forward leaves for the backward, for `rows` rows. */
+typedef struct ssm__mamba_mem {
+    ssm_real *xz;    /* [rows][2E] */
+    ssm_real *u;     /* [rows][E] after convolution and SiLU */
+    ssm_real *s;     /* [rows][E] gated scan output */
+    ssm__core_mem core;
+} ssm__mamba_mem;
+
+typedef struct ssm__mamba_tape {
+    ssm__mamba_mem mem;
+    ssm_real *state; /* [slots][state] entering states */
+} ssm__mamba_tape;
+
+typedef struct ssm__mamba_scratch { /* of the backward */
+    ssm_real *x;     /* [rows][M] normalised input */
+    ssm_real *dx;    /* [rows][M] its gradient */
+    ssm_real *dxz;   /* [rows][2E] */
+    ssm_real *du;    /* [rows][E] */
+    ssm_real *ds;    /* [rows][E] */
+    ssm_real *dconv; /* [streams][K-1][E] */
+    ssm__core_scratch core;
+} ssm__mamba_scratch;
+
+static void ssm__mamba_take(const ssm_mamba *m, ssm__arena *arena, size_t rows, ssm__mamba_mem *mem)
+{
+    const size_t E = m->config.d_inner;
+    mem->xz = ssm__take(arena, ssm__mul(rows, ssm__mul(2, E)));
+    mem->u = ssm__take(arena, ssm__mul(rows, E));
+    mem->s = ssm__take(arena, ssm__mul(rows, E));
+    ssm__core_take(&m->core, arena, rows, &mem->core);
+}
+
+static size_t ssm__mamba_work_layout(const ssm_mamba *m, size_t rows, const void *work, ssm__mamba_mem *mem,
+                                     ssm_real **normed)
+{
+    ssm__arena arena = ssm__arena_open(work);
+    ssm__mamba_take(m, &arena, rows, mem);
+    *normed = m->config.pre_norm ? ssm__take(&arena, ssm__mul(rows, m->config.d_model)) : NULL;
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__mamba_tape_layout(const ssm_mamba *m, size_t rows, size_t slots, const void *mem,
+                                     ssm__mamba_tape *tape)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__mamba_take(m, &arena, rows, &tape->mem);
+    tape->state = ssm__take(&arena, ssm__mul(slots, ssm__mamba_state_count(m)));
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__mamba_scratch_layout(const ssm_mamba *m, size_t rows, size_t streams, const void *work,
+                                        ssm__mamba_scratch *s)
+{
+    const size_t M = m->config.d_model, E = m->config.d_inner;
+    ssm__arena arena = ssm__arena_open(work);
+    s->x = m->config.pre_norm ? ssm__take(&arena, ssm__mul(rows, M)) : NULL;
+    s->dx = m->config.pre_norm ? ssm__take(&arena, ssm__mul(rows, M)) : NULL;
+    s->dxz = ssm__take(&arena, ssm__mul(rows, ssm__mul(2, E)));
+    s->du = ssm__take(&arena, ssm__mul(rows, E));
+    s->ds = ssm__take(&arena, ssm__mul(rows, E));
+    s->dconv = ssm__take(&arena, ssm__mul(streams, ssm__mamba_conv_count(&m->config)));
+    ssm__core_scratch_take(&m->core, &arena, rows, streams, &s->core);
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__mamba_work(const void *layer, size_t rows, size_t streams)
+{
+    ssm__mamba_mem mem;
+    ssm_real *normed;
+    (void)streams;
+    return ssm__mamba_work_layout((const ssm_mamba *)layer, rows, NULL, &mem, &normed);
+}
+
+static size_t ssm__mamba_work_backward(const void *layer, size_t rows, size_t streams)
+{
+    ssm__mamba_scratch scratch;
+    return ssm__mamba_scratch_layout((const ssm_mamba *)layer, rows, streams, NULL, &scratch);
+}
+
+static size_t ssm__mamba_tape_bytes(const void *layer, size_t rows, size_t slots)
+{
+    ssm__mamba_tape tape;
+    return ssm__mamba_tape_layout((const ssm_mamba *)layer, rows, slots, NULL, &tape);
+}
+
+/* The block from its resolved config: shapes, and with an arena the bound weights too. */
+static void ssm__mamba_bind(ssm_mamba *m, ssm__arena *arena, const ssm_real *params)
+{
+    const ssm_mamba_config *c = &m->config;
+    const size_t M = c->d_model, E = c->d_inner, K = c->d_conv;
+    ssm_params table = ssm__own_table(NULL);
+    const ssm__mamba_offsets o = ssm__mamba_table(c, &m->core, NULL, &table);
+    ssm_real *conv;
+    size_t k, e;
+    m->norm.dim = M;
+    m->norm.eps = c->norm_eps;
+    m->norm.weight = ssm__bind_copy(arena, params, o.norm, M);
+    ssm__bind_linear(&m->in_proj, arena, params, o.in_weight, o.in_bias, M, ssm__mul(2, E));
+    conv = K > 1 ? ssm__take(arena, ssm__mul(K, E)) : NULL;
+    for (k = 0; conv && k < K; ++k)
+        for (e = 0; e < E; ++e) conv[k * E + e] = params[o.conv_weight + e * K + k];
+    m->conv_weight = conv;
+    m->conv_bias = ssm__bind_copy(arena, params, o.conv_bias, E);
+    ssm__bind_core(&m->core, arena, params);
+    ssm__bind_linear(&m->out_proj, arena, params, o.out_weight, o.out_bias, E, M);
+}
+
+static size_t ssm__mamba_bound_bytes(ssm_mamba *m)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__mamba_bind(m, &arena, NULL);
+    return ssm__arena_bytes(&arena);
+}
+
+static void ssm__mamba_tile(const ssm__call *call);
+static void ssm__mamba_tile_backward(const ssm__call *call);
+
+static const ssm__verb ssm__mamba_verb_forward = {ssm__mamba_tile, ssm__mamba_work, NULL};
+static const ssm__verb ssm__mamba_verb_record = {ssm__mamba_tile, ssm__mamba_work, ssm__mamba_tape_bytes};
+static const ssm__verb ssm__mamba_verb_backward = {ssm__mamba_tile_backward, ssm__mamba_work_backward,
+                                                   ssm__mamba_tape_bytes};
+
+SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_mamba m;
+    size_t bound;
+    ssm_status status = ssm_mamba_config_resolve(config, &m.config);
+    if (status != SSM_OK) return status;
+    bound = ssm__mamba_bound_bytes(&m);
+    ssm__mamba_table(&m.config, &m.core, NULL, &table);
+    return ssm__run_sizes(&ssm__mamba_verb_record, &ssm__mamba_verb_backward, &m, m.config.d_model, table.count, bound,
+                          ssm__mamba_state_count(&m), seqs, need);
+}
+
+/* --- init --- */
+SSM_API ssm_status ssm_mamba_init(const ssm_mamba_config *config, ssm_real *params, uint64_t seed)
+{
+    ssm_param rows[SSM_PARAMS_MAX];
+    ssm_params table = ssm__own_table(rows);
+    ssm_status status = ssm_mamba_params(config, NULL, &table);
+    return status == SSM_OK ? ssm_params_init(&table, params, seed) : status;
+}
+
+/* --- bind --- */
+SSM_API ssm_status ssm_mamba_bind(ssm_mamba *layer, const ssm_mamba_config *config, const ssm_real *params, void *mem,
+                                  size_t mem_bytes)
+{
+    ssm__arena arena;
+    ssm_mamba m;
+    ssm_status status = ssm_mamba_config_resolve(config, &m.config);
+    if (status != SSM_OK) return status;
+    if (!layer || !params) return SSM_ERR_NULL;
+    status = ssm__check_block(mem, mem_bytes, ssm__mamba_bound_bytes(&m));
+    if (status != SSM_OK) return status;
+    arena = ssm__arena_open(mem);
+    ssm__mamba_bind(&m, &arena, params);
+    *layer = m;
+    return SSM_OK;
+}
+
+/* --- forward, step --- */
+/* The convolution of one tile, all but its outputs: x part of xz, SiLU after. Without convolution,
+ * one tap of weight 1. state: entering, `state_count` apart. */
+static ssm_conv ssm__mamba_conv(const ssm_mamba *m, const ssm__tile *t, const ssm_real *xz, const ssm_real *state,
+                                size_t state_count)
+{
+    static const ssm_real one = 1;
+    static const ssm_conv none = SSM__EMPTY;
+    const size_t E = m->config.d_inner;
+    ssm_conv s = none;
+    s.batch = t->count;
+    s.len = t->steps;
+    s.dim = E;
+    s.width = m->config.d_conv;
+    s.silu = 1;
+    s.x = ssm__tile_view(xz, t, (ptrdiff_t)(2 * E), 1, 0);
+    s.weight = m->conv_weight ? ssm__view(m->conv_weight, 0, 0, 1, E) : ssm__view(&one, 0, 0, 0, 0);
+    s.bias = ssm_in_c(m->conv_bias);
+    s.state = ssm__view(state, state_count, 0, 1, E);
+    return s;
+}
+
+static ssm__mamba_mem ssm__mamba_mem_at(const ssm_mamba *m, ssm__mamba_mem mem, size_t row)
+{
+    const size_t E = m->config.d_inner;
+    mem.xz += row * 2 * E;
+    mem.u += row * E;
+    mem.s += row * E;
+    mem.core = ssm__core_mem_at(&m->core, mem.core, row);
+    return mem;
+}
+
+static void ssm__mamba_tile(const ssm__call *call)
+{
+    const ssm_mamba *m = (const ssm_mamba *)call->layer;
+    const ssm__tile *t = &call->tile;
+    const size_t E = m->config.d_inner, rows = t->count * t->steps, states = call->state_count;
+    const ptrdiff_t E_row = (ptrdiff_t)E, xz_row = 2 * E_row;
+    const ssm_real *x = call->x;
+    ptrdiff_t x_row = call->x_row;
+    ssm__mamba_mem mem;
+    ssm_real *normed;
+    ssm_conv conv;
+    ssm__mamba_work_layout(m, rows, call->work, &mem, &normed);
+    if (call->tape) {
+        ssm__mamba_tape tape;
+        ssm__mamba_tape_layout(m, call->tape_rows, call->tape_slots, call->tape, &tape);
+        mem = ssm__mamba_mem_at(m, tape.mem, t->row);
+        ssm__copy(tape.state + t->slot * states, call->state, t->count * states);
+    }
+    if (normed) {
+        ssm__norm(&m->norm, x, x_row, normed, (ptrdiff_t)m->config.d_model, rows);
+        x = normed;
+        x_row = (ptrdiff_t)m->config.d_model;
+    }
+    ssm__linear(&m->in_proj, x, x_row, NULL, 0, mem.xz, xz_row, rows);
+    conv = ssm__mamba_conv(m, t, mem.xz, call->state, states);
+    conv.state_last = ssm_out_like(call->state, conv.state);
+    conv.y = ssm_out_like(mem.u, ssm__tile_view(NULL, t, E_row, 1, 0));
+    ssm__conv(&conv);
+    ssm__core_forward(&m->core, t, mem.core, mem.u, E_row, mem.xz + E, xz_row, mem.s, E_row,
+                      call->state + ssm__mamba_conv_count(&m->config), states);
+    ssm__linear(&m->out_proj, mem.s, E_row, m->config.residual ? call->x : NULL, call->x_row, call->y, call->y_row,
+                rows);
+}
+
+static void ssm__mamba_tile_backward(const ssm__call *call)
+{
+    const ssm_mamba *m = (const ssm_mamba *)call->layer;
+    const ssm__tile *t = &call->tile;
+    const size_t M = m->config.d_model, E = m->config.d_inner, rows = t->count * t->steps;
+    const size_t states = call->state_count, conv_count = ssm__mamba_conv_count(&m->config);
+    const ptrdiff_t M_row = (ptrdiff_t)M, E_row = (ptrdiff_t)E, xz_row = 2 * E_row;
+    static const ssm_conv_grad none = SSM__EMPTY;
+    ssm_params table = ssm__own_table(NULL);
+    ssm_core core;
+    const ssm__mamba_offsets o = ssm__mamba_table(&m->config, &core, NULL, &table);
+    const ssm_real *x = call->x, *entering;
+    ssm_real *dx = call->dx, *dw = ssm__grad_at(call->dparams, o.conv_weight);
+    ptrdiff_t x_row = call->x_row, dx_row = call->dx_row;
+    ssm__mamba_tape tape;
+    ssm__mamba_scratch w;
+    ssm__mamba_mem mem;
+    ssm_conv_grad d = none;
+    ssm_conv conv;
+    size_t r, i;
+    ssm__mamba_tape_layout(m, call->tape_rows, call->tape_slots, call->tape, &tape);
+    ssm__mamba_scratch_layout(m, rows, t->count, call->work, &w);
+    mem = ssm__mamba_mem_at(m, tape.mem, t->row);
+    entering = tape.state + t->slot * states;
+    /* out_proj, residual */
+    ssm__zero(w.ds, rows * E);
+    ssm__linear_backward(&m->out_proj, mem.s, E_row, call->dy, call->dy_row, w.ds, E_row,
+                         ssm__grad_at(call->dparams, o.out_weight), ssm__grad_at(call->dparams, o.out_bias), rows);
+    for (r = 0; dx && m->config.residual && r < rows; ++r)
+        for (i = 0; i < M; ++i)
+            dx[ssm__step(r, dx_row) + (ptrdiff_t)i] += call->dy[ssm__step(r, call->dy_row) + (ptrdiff_t)i];
+    /* core */
+    ssm__zero(w.du, rows * E);
+    ssm__zero(w.dxz, rows * 2 * E);
+    ssm__core_backward(&m->core, t, mem.core, mem.u, E_row, mem.xz + E, xz_row, w.ds, E_row, w.du, E_row, w.dxz + E,
+                       xz_row, entering + conv_count, call->state + conv_count, states, call->dparams, &w.core);
+    /* convolution */
+    ssm__take_dstate(call->state, states, t->count, conv_count, w.dconv);
+    conv = ssm__mamba_conv(m, t, mem.xz, entering, states);
+    d.dy = ssm__tile_view(w.du, t, E_row, 1, 0);
+    d.dstate_last = ssm__view(w.dconv, conv_count, 0, 1, E);
+    d.dx = ssm_out_like(w.dxz, conv.x);
+    d.dstate = ssm_out_like(call->state, conv.state);
+    d.dweight = ssm_out_like(dw, ssm_in_cn(NULL, m->config.d_conv));
+    d.dbias = ssm_out_like(ssm__grad_at(call->dparams, o.conv_bias), conv.bias);
+    ssm__conv_backward(&conv, &d);
+    /* in_proj, norm */
+    if (m->config.pre_norm) {
+        ssm__norm(&m->norm, x, x_row, w.x, M_row, rows);
+        ssm__zero(w.dx, rows * M);
+        x = w.x;
+        dx = w.dx;
+        x_row = dx_row = M_row;
+    }
+    ssm__linear_backward(&m->in_proj, x, x_row, w.dxz, xz_row, dx, dx_row,
+                         ssm__grad_at(call->dparams, o.in_weight), ssm__grad_at(call->dparams, o.in_bias), rows);
+    if (m->config.pre_norm)
+        ssm__norm_backward(&m->norm, call->x, call->x_row, w.dx, M_row, call->dx, call->dx_row,
+                           ssm__grad_at(call->dparams, o.norm), rows);
+}
+
+static ssm__call ssm__mamba_call(const ssm_mamba *layer)
+{
+    return ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
+}
+
+SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    return ssm__layer_forward(&ssm__mamba_verb_forward, ssm__mamba_call(layer), state, x, y, seqs, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                              void *work, size_t work_bytes)
+{
+    return ssm__layer_step(&ssm__mamba_verb_forward, ssm__mamba_call(layer), state, x, y, streams, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__layer_record(&ssm__mamba_verb_record, ssm__mamba_call(layer), state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                  size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__layer_backward(&ssm__mamba_verb_backward, ssm__mamba_call(layer), dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
+                               work_bytes);
+}
+
+/*=============================================================================
+ * >>optimiser
+ *===========================================================================*/
+/* base^n by squaring. */
+static ssm_real ssm__power(ssm_real base, size_t n)
+{
+    ssm_real p = 1;
+    for (; n; n >>= 1, base *= base)
+        if (n & 1) p *= base;
+    return p;
+}
+
+static ssm_status ssm__adamw_resolve(const ssm_adamw *adamw, ssm_adamw *a)
+{
+    *a = *adamw;
+    if (a->beta1 == 0) a->beta1 = SSM__K(0.9);
+    if (a->beta2 == 0) a->beta2 = SSM__K(0.999);
+    if (a->eps == 0) a->eps = SSM__K(1e-8);
+    if (!(a->lr >= 0) || !(a->beta1 > 0 && a->beta1 < 1) || !(a->beta2 > 0 && a->beta2 < 1) || !(a->eps > 0) ||
+        !(a->weight_decay >= 0) || !(a->clip_norm >= 0))
+        return SSM_ERR_CONFIG;
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *table, ssm_real *params,
+                                  const ssm_real *grads, ssm_real *moments, size_t step, ssm_real *grad_norm)
+{
+    ssm_real norm, scale = 1, correct1, correct2, *m = moments, *v;
+    ssm_adamw a;
+    ssm_status status;
+    size_t r, i;
+    if (!adamw || !table || !table->row || !params || !grads || !moments) return SSM_ERR_NULL;
+    status = ssm__adamw_resolve(adamw, &a);
+    if (status != SSM_OK) return status;
+    if (step == 0) return SSM_ERR_CONFIG;
+    v = moments + table->count;
+    norm = ssm__sqrt(ssm__dot(grads, grads, table->count));
+    if (a.clip_norm > 0 && norm > a.clip_norm) scale = a.clip_norm / norm;
+    correct1 = 1 - ssm__power(a.beta1, step);
+    correct2 = 1 - ssm__power(a.beta2, step);
+    for (r = 0; r < table->rows; ++r) {
+        const ssm_param *row = &table->row[r];
+        const ssm_real decay = row->no_decay ? 0 : a.weight_decay;
+        for (i = row->offset; i < row->offset + row->count; ++i) {
+            const ssm_real g = grads[i] * scale;
+            m[i] = a.beta1 * m[i] + (1 - a.beta1) * g;
+            v[i] = a.beta2 * v[i] + (1 - a.beta2) * g * g;
+            params[i] -= a.lr * (m[i] / correct1 / (ssm__sqrt(v[i] / correct2) + a.eps) + decay * params[i]);
+        }
+    }
+    if (grad_norm) *grad_norm = norm;
+    return SSM_OK;
+}
+
+/*=============================================================================
+ * >>end
+ *===========================================================================*/
+#ifdef __cplusplus
+}
+#endif
+
+#undef SSM__RESTRICT
+#undef SSM__CHUNK
+#undef SSM__SIZE_MAX
+#undef SSM__K
+#undef SSM__EMPTY
+#undef SSM__MANTISSA
+#undef SSM__BIAS
+#undef SSM__PHI_TERMS
+
+#endif /* SSM_IMPLEMENTATION */
+
+/* CHANGES
+ *   0.1.0  selective scan, causal convolution, linear, RMSNorm; selective, S6 and Mamba layers;
+ *          AdamW.
+ *
+ * LICENCE (MIT)
+ *   Copyright (c) 2026 the ssm.h authors
+ *
+ *   Permission is hereby granted, free of charge, to any person obtaining a copy
+ *   of this software and associated documentation files (the "Software"), to deal
+ *   in the Software without restriction, including without limitation the rights
+ *   to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ *   copies of the Software, and to permit persons to whom the Software is
+ *   furnished to do so, subject to the following conditions:
+ *
+ *   The above copyright notice and this permission notice shall be included in all
+ *   copies or substantial portions of the Software.
+ *
+ *   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ *   IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ *   FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ *   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ *   LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ *   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ *   SOFTWARE.
+ */

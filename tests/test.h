@@ -1,0 +1,164 @@
+/* test.h - what every test file uses. The runner (ssm_test.c) includes ssm.h with its implementation,
+ * this file, and then every test_*.c, as one translation unit: tests may reach ssm__ names.
+ *
+ * A test is a function without arguments; it reports through CHECK and its relatives, which count
+ * failures and go on. Tests do not print when they pass. */
+#ifndef SSM_TEST_H
+#define SSM_TEST_H
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct test_case {
+    const char *name;
+    void (*run)(void);
+} test_case;
+
+/* Tolerances differ by precision: TOL(1e-5, 1e-12) is the first in a float build. */
+#ifdef SSM_DOUBLE
+#define TOL(in_float, in_double) (in_double)
+#else
+#define TOL(in_float, in_double) (in_float)
+#endif
+
+static size_t test_failures;  /* of the running test */
+static uint64_t test_seed = 1; /* --seed */
+
+static void test_fail(const char *file, int line, const char *format, ...)
+{
+    va_list args;
+    if (++test_failures > 5) return; /* the first few say enough */
+    printf("    %s:%d: ", file, line);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    printf("\n");
+}
+
+#define CHECK(condition)                                                   \
+    do {                                                                   \
+        if (!(condition)) test_fail(__FILE__, __LINE__, "%s", #condition); \
+    } while (0)
+
+#define CHECK_STATUS(expression, expected)                                                                    \
+    do {                                                                                                      \
+        ssm_status got_ = (expression);                                                                       \
+        if (got_ != (expected))                                                                               \
+            test_fail(__FILE__, __LINE__, "%s: %s, expected %s", #expression, ssm_status_string(got_), #expected); \
+    } while (0)
+
+#define CHECK_OK(expression) CHECK_STATUS(expression, SSM_OK)
+
+/* |got - want| <= tolerance * (largest |want|, or 1e-3 if that is less) for every element. */
+#define CHECK_CLOSE(got, want, count, tolerance) \
+    test_close(__FILE__, __LINE__, #got, (got), (want), (count), (tolerance))
+
+static void test_close(const char *file, int line, const char *what, const ssm_real *got, const double *want,
+                       size_t count, double tolerance)
+{
+    double scale = 1e-3, worst = 0;
+    size_t i, at = 0;
+    for (i = 0; i < count; ++i)
+        if (fabs(want[i]) > scale) scale = fabs(want[i]);
+    for (i = 0; i < count; ++i) {
+        double error = fabs((double)got[i] - want[i]);
+        if (!(error <= worst)) { /* NaN counts as worst */
+            worst = error;
+            at = i;
+            if (error != error) break;
+        }
+    }
+    if (!(worst <= tolerance * scale))
+        test_fail(file, line, "%s[%lu] = %.9g, expected %.9g (error %.3g of %.3g allowed)", what, (unsigned long)at,
+                  (double)got[at], want[at], worst, tolerance * scale);
+}
+
+/* The same bits, element by element (NaN payloads and signs of zero included). */
+#define CHECK_SAME(a, b, count) test_same(__FILE__, __LINE__, #a " and " #b, (a), (b), (count))
+
+static void test_same(const char *file, int line, const char *what, const ssm_real *a, const ssm_real *b, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        if (memcmp(a + i, b + i, sizeof *a) == 0) continue;
+        test_fail(file, line, "%s differ at %lu of %lu: %.9g, %.9g", what, (unsigned long)i, (unsigned long)count,
+                  (double)a[i], (double)b[i]);
+        return;
+    }
+}
+
+/* Memory of exactly `bytes`, filled with garbage, `misalign` bytes off the alignment of malloc, with
+ * canaries before and after it, which test_free checks. Under a sanitizer there is nothing after it,
+ * so that the sanitizer sees every access past the end. */
+#define TEST_HEAD 64
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_TAIL 0
+#else
+#define TEST_TAIL 64
+#endif
+
+static void *test_alloc(size_t bytes, size_t misalign)
+{
+    const size_t head = TEST_HEAD + misalign;
+    unsigned char *base = (unsigned char *)malloc(head + bytes + TEST_TAIL);
+    if (!base) {
+        printf("out of memory\n");
+        exit(2);
+    }
+    memset(base, 0xa5, head);
+    memcpy(base, &bytes, sizeof bytes);
+    memset(base + head, 0x5a, bytes);
+    memset(base + head + bytes, 0xa5, TEST_TAIL);
+    return base + head;
+}
+
+static void test_free(void *block, size_t misalign)
+{
+    const size_t head = TEST_HEAD + misalign;
+    unsigned char *base = (unsigned char *)block - head;
+    size_t bytes, i, bad = 0;
+    memcpy(&bytes, base, sizeof bytes);
+    for (i = sizeof bytes; i < head; ++i) bad += base[i] != 0xa5;
+    for (i = 0; i < TEST_TAIL; ++i) bad += base[head + bytes + i] != 0xa5;
+    if (bad) test_fail(__FILE__, __LINE__, "write outside a block of %lu bytes", (unsigned long)bytes);
+    free(base);
+}
+
+/* `count` reals, zero or random normal times scale. Free with test_free(p, 0). */
+static ssm_real *test_zeros(size_t count)
+{
+    ssm_real *p = (ssm_real *)test_alloc(count * sizeof(ssm_real), 0);
+    size_t i;
+    for (i = 0; i < count; ++i) p[i] = 0;
+    return p;
+}
+
+static ssm_real *test_normal(ssm_rng *rng, size_t count, double scale)
+{
+    ssm_real *p = (ssm_real *)test_alloc(count * sizeof(ssm_real), 0);
+    size_t i;
+    for (i = 0; i < count; ++i) p[i] = (ssm_real)scale * ssm_rng_normal(rng);
+    return p;
+}
+
+static ssm_real *test_copy(const ssm_real *from, size_t count)
+{
+    ssm_real *p = (ssm_real *)test_alloc(count * sizeof(ssm_real), 0);
+    size_t i;
+    for (i = 0; i < count; ++i) p[i] = from[i];
+    return p;
+}
+
+/* Golden doubles as reals. */
+static ssm_real *test_reals(const double *from, size_t count)
+{
+    ssm_real *p = (ssm_real *)test_alloc(count * sizeof(ssm_real), 0);
+    size_t i;
+    for (i = 0; i < count; ++i) p[i] = (ssm_real)from[i];
+    return p;
+}
+
+#endif
