@@ -975,9 +975,9 @@ SSM_API int ssm_version(void)
  *=============================================================================
  * Scalar functions without libm, in the precision of the build, and the definition for any faster
  * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
- * Bounds in units of the last place (ulp), float / double, measured by tests/test_math.c:
- *   exp 1.0 / 1.0   expm1 1.9 / 1.9   log 1.0 / 1.0   log1p 1.6 / 1.6   softplus 2.6 / 2.6
- *   sigmoid 2.6 / 2.6   sqrt 0.51   sin, cos: absolute 1.2e-7 / 2.3e-16 for |x| <= 8192
+ * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
+ *   exp 1.0   log 1.0   expm1 1.7   log1p 1.3   softplus 2.0   sigmoid 2.4   sqrt 0.9
+ *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
  */
 #ifdef SSM_DOUBLE
 typedef uint64_t ssm__bits;

@@ -1,0 +1,183 @@
+/* test_math.c - the scalar functions of >>math against the C library, one precision wider. */
+
+/* Where long double is no wider than double (MSVC, some ARM), a double build can only be compared
+ * with its equal: allow the reference its own last bit. */
+#ifdef SSM_DOUBLE
+typedef long double wide;
+#define WIDE(f) f##l
+#define REFERENCE_ULP (sizeof(long double) > sizeof(double) ? 0.0 : 1.0)
+#else
+typedef double wide;
+#define WIDE(f) f
+#define REFERENCE_ULP 0.0
+#endif
+
+#define TEST_BIAS TOL(127, 1023)
+#define TEST_MANTISSA TOL(23, 52)
+
+static wide wide_expm1(wide x) { return WIDE(expm1)(x); }
+static wide wide_exp(wide x) { return WIDE(exp)(x); }
+static wide wide_log(wide x) { return WIDE(log)(x); }
+static wide wide_log1p(wide x) { return WIDE(log1p)(x); }
+static wide wide_sqrt(wide x) { return WIDE(sqrt)(x); }
+static wide wide_softplus(wide x) { return x > 0 ? x + WIDE(log1p)(WIDE(exp)(-x)) : WIDE(log1p)(WIDE(exp)(x)); }
+static wide wide_sigmoid(wide x) { return 1 / (1 + WIDE(exp)(-x)); }
+static wide wide_sin(wide x) { return WIDE(sin)(x); }
+static wide wide_cos(wide x) { return WIDE(cos)(x); }
+
+static ssm_real our_sin(ssm_real x)
+{
+    ssm_real s, c;
+    ssm__sincos(x, &s, &c);
+    return s;
+}
+
+static ssm_real our_cos(ssm_real x)
+{
+    ssm_real s, c;
+    ssm__sincos(x, &s, &c);
+    return c;
+}
+
+/* Distance of got from want in units in the last place of want (of the smallest normal, below it). */
+static double ulps(ssm_real got, wide want)
+{
+    const wide smallest = (wide)ssm__pow2(1 - TEST_BIAS);
+    wide size = want < 0 ? -want : want;
+    int e;
+    if (size < smallest) size = smallest;
+    (void)WIDE(frexp)(size, &e);
+    return (double)(WIDE(fabs)((wide)got - want) / WIDE(ldexp)(1, e - 1 - TEST_MANTISSA));
+}
+
+/* Worst error in ulp over `count` points spread between lo and hi (geometrically if both are positive
+ * and `geometric`), with random offsets. */
+static double worst_ulp(ssm_real (*ours)(ssm_real), wide (*reference)(wide), double lo, double hi, int geometric,
+                        int absolute)
+{
+    const int count = 200000;
+    ssm_rng rng;
+    double worst = 0;
+    int i;
+    rng.state = test_seed;
+    for (i = 0; i < count; ++i) {
+        const double f = (i + (double)ssm_rng_uniform(&rng)) / count;
+        const ssm_real x = (ssm_real)(geometric ? exp(log(lo) + (log(hi) - log(lo)) * f) : lo + (hi - lo) * f);
+        const wide want = reference((wide)x);
+        const double error = absolute ? (double)WIDE(fabs)((wide)ours(x) - want) : ulps(ours(x), want);
+        if (!(error <= worst)) worst = error;
+    }
+    return worst;
+}
+
+static void check_bound(const char *name, double worst, double bound)
+{
+    if (getenv("SSM_TEST_VERBOSE")) printf("    %-22s %.3g of %.3g\n", name, worst, bound);
+    if (!(worst <= bound)) test_fail(__FILE__, __LINE__, "%s: error %.4g, stated %.4g", name, worst, bound);
+}
+
+#define ULP(f, reference, lo, hi, geometric, bound)                                                              \
+    check_bound(#f " " #lo " .. " #hi, worst_ulp(f, reference, lo, hi, geometric, 0), (bound) + REFERENCE_ULP)
+
+static void test_exp(void)
+{
+    ULP(ssm__exp, wide_exp, -1, 1, 0, 1.0);
+    ULP(ssm__exp, wide_exp, TOL(-87.0, -708.0), TOL(88.0, 709.0), 0, 1.0);
+    ULP(ssm__exp, wide_exp, TOL(-103.0, -744.0), TOL(-87.0, -708.0), 0, 1.0); /* subnormal results */
+    CHECK(ssm__exp(0) == 1);
+    CHECK(ssm__exp((ssm_real)TOL(-200, -2000)) == 0);
+    CHECK(ssm__exp((ssm_real)-HUGE_VAL) == 0);
+    CHECK((double)ssm__exp((ssm_real)HUGE_VAL) == HUGE_VAL);
+    CHECK((double)ssm__exp((ssm_real)TOL(88.8, 709.8)) == HUGE_VAL);
+    CHECK(ssm__exp((ssm_real)NAN) != ssm__exp((ssm_real)NAN));
+}
+
+static void test_expm1_log(void)
+{
+    ULP(ssm__expm1, wide_expm1, -0.5, 0.5, 0, 1.7);
+    ULP(ssm__expm1, wide_expm1, -30, 30, 0, 1.7);
+    ULP(ssm__expm1, wide_expm1, 1e-30, 0.5, 1, 1.7);
+    ULP(ssm__log, wide_log, 0.5, 2, 0, 1.0);
+    ULP(ssm__log, wide_log, TOL(1e-44, 1e-320), TOL(3e38, 1e308), 1, 1.0);
+    ULP(ssm__log1p, wide_log1p, 1e-30, 1e30, 1, 1.3);
+    ULP(ssm__log1p, wide_log1p, -0.99, 1, 0, 1.3);
+    CHECK((double)ssm__log(0) == -HUGE_VAL);
+    CHECK((double)ssm__log((ssm_real)HUGE_VAL) == HUGE_VAL);
+    CHECK((double)ssm__log1p((ssm_real)HUGE_VAL) == HUGE_VAL);
+    CHECK(ssm__log(-1) != ssm__log(-1));
+    CHECK(ssm__log((ssm_real)NAN) != ssm__log((ssm_real)NAN));
+    CHECK(ssm__expm1((ssm_real)NAN) != ssm__expm1((ssm_real)NAN));
+}
+
+static void test_softplus_sigmoid(void)
+{
+    ULP(ssm__softplus, wide_softplus, -80, 80, 0, 2.0);
+    ULP(ssm__softplus, wide_softplus, -2, 2, 0, 2.0);
+    ULP(ssm__sigmoid, wide_sigmoid, -80, 80, 0, 2.4);
+    CHECK(ssm__softplus(1000) == 1000);
+    CHECK(ssm__softplus(-1000) == 0);
+    CHECK((double)ssm__softplus((ssm_real)HUGE_VAL) == HUGE_VAL);
+    CHECK(ssm__sigmoid(-1000) == 0);
+    CHECK(ssm__sigmoid(1000) == 1);
+    CHECK(ssm__silu(0) == 0);
+    CHECK(ssm__softplus((ssm_real)NAN) != ssm__softplus((ssm_real)NAN));
+    CHECK(ssm__sigmoid((ssm_real)NAN) != ssm__sigmoid((ssm_real)NAN));
+}
+
+static void test_silu_derivative(void)
+{
+    double x;
+    for (x = -20; x <= 20; x += 0.37) {
+        const double s = 1 / (1 + exp(-x)), want = s * (1 + x * (1 - s));
+        const ssm_real got = ssm__silu_derivative((ssm_real)x);
+        CHECK_CLOSE(&got, &want, 1, TOL(1e-5, 1e-13));
+    }
+}
+
+static void test_sqrt(void)
+{
+    ULP(ssm__sqrt, wide_sqrt, TOL(1e-37, 1e-300), TOL(1e38, 1e300), 1, 0.9);
+    ULP(ssm__sqrt, wide_sqrt, 0.9, 4.1, 0, 0.9);
+    ULP(ssm__sqrt, wide_sqrt, TOL(1e-44, 1e-320), TOL(1e-38, 1e-308), 1, 0.9); /* subnormal */
+    CHECK(ssm__sqrt(0) == 0);
+    CHECK(ssm__sqrt(4) == 2);
+    CHECK((double)ssm__sqrt((ssm_real)HUGE_VAL) == HUGE_VAL);
+    CHECK(ssm__sqrt(-1) != ssm__sqrt(-1));
+    CHECK(ssm__sqrt((ssm_real)NAN) != ssm__sqrt((ssm_real)NAN));
+}
+
+static void test_sincos(void)
+{
+    const double bound = TOL(9.5e-8, 1.8e-16);
+    check_bound("sin", worst_ulp(our_sin, wide_sin, -8192, 8192, 0, 1), bound);
+    check_bound("cos", worst_ulp(our_cos, wide_cos, -8192, 8192, 0, 1), bound);
+    check_bound("sin near 0", worst_ulp(our_sin, wide_sin, -4, 4, 0, 1), bound);
+    check_bound("cos near 0", worst_ulp(our_cos, wide_cos, -4, 4, 0, 1), bound);
+    CHECK(our_sin(0) == 0 && our_cos(0) == 1);
+    CHECK(our_sin((ssm_real)NAN) != our_sin((ssm_real)NAN));
+}
+
+/* phi and its derivative, where the series hands over to the closed form, and at 0. */
+static void test_phi(void)
+{
+    double x;
+    for (x = -0.499; x < 0.5; x += 0.0131) {
+        const double phi = expm1(x) / x, slope = fabs(x) < 0.05 ? 0.5 + x / 3 + x * x / 8 + x * x * x / 30 + x * x * x * x / 144
+                                                                : (exp(x) - phi) / x;
+        const ssm_real got = ssm__phi_small((ssm_real)x), got_slope = ssm__phi_derivative_small((ssm_real)x);
+        CHECK_CLOSE(&got, &phi, 1, TOL(2e-7, 1e-15));
+        CHECK_CLOSE(&got_slope, &slope, 1, fabs(x) < 0.05 ? 1e-9 + TOL(2e-7, 0) : TOL(2e-7, 1e-13));
+    }
+    CHECK(ssm__phi_small(0) == 1);
+    CHECK(ssm__phi_derivative_small(0) == (ssm_real)0.5);
+}
+
+static const test_case math_cases[] = {
+    {"math/exp", test_exp},
+    {"math/expm1_log_log1p", test_expm1_log},
+    {"math/softplus_sigmoid", test_softplus_sigmoid},
+    {"math/silu_derivative", test_silu_derivative},
+    {"math/sqrt", test_sqrt},
+    {"math/sincos", test_sincos},
+    {"math/phi", test_phi},
+};
