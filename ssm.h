@@ -118,7 +118,7 @@
  *   irithyll SelectiveSSM     ssm_selective, all zero
  *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward
  *
- * WHAT IT DOES NOT DO: no tensors, no automatic differentiation, no file formats, no threads of
+ * WHAT IT DOES NOT DO: no tensors, no automatic differentiation, no file formats, no thread pool of
  * its own. No SIMD yet: the kernels are the scalar definition that faster ones must agree with.
  */
 
@@ -134,6 +134,7 @@
  *   SSM_NO_LIBC         no C library at all: no <string.h>                 implementation
  *   SSM_MEMCPY(d,s,n)   copy and fill of bytes; default memcpy and memset, implementation
  *   SSM_MEMSET(d,c,n)     own loops with SSM_NO_LIBC (define both or none)
+ *   SSM_NO_OPENMP       no OpenMP even when the compiler has it on         implementation
  *   SSM_ALIGN           alignment inside memory blocks, power of 2; 64     implementation
  *   SSM_TILE_ROWS       rows (sequence x step) a layer works on at a time; 64   implementation
  *   SSM_LANES           output rows interleaved in packed weights; 16      implementation
@@ -151,6 +152,8 @@
  *   channel and no other (matrix products mix channels, as matrix products do).
  * THREADS. Functions are reentrant; there is no global state. A bound layer is read only and may
  *   be used from many threads at once; state, tape and workspace belong to one call at a time.
+ *   Work inside a call is shared out through ssm_parallel or OpenMP; the pieces do not depend on the
+ *   number of threads, so the results are the same bits for any.
  * ALIASING. Unless a docstring says otherwise: y may be x (same address, same strides); state in
  *   may be state out; nothing else may overlap.
  * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. Tile
@@ -260,6 +263,14 @@ typedef struct ssm_strides {
     ptrdiff_t chan;
 } ssm_strides;
 
+/* The host program's own parallel loop. run calls task(context, i) once for every i < tasks, in any
+ * order and on any threads, and returns when all are done. Tasks never depend on how many threads
+ * there are, so neither do results. Without one: OpenMP if compiled with it, else a plain loop. */
+typedef struct ssm_parallel {
+    void (*run)(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context);
+    void *pool;
+} ssm_parallel;
+
 /* The sequences a layer runs over.
  * start == NULL: `batch` sequences of `len` steps each.
  * start != NULL: packed. Sequence b is rows start[b] .. start[b+1]-1 of one tensor with `len` rows;
@@ -270,6 +281,7 @@ typedef struct ssm_seqs {
     const size_t *start;
     ssm_strides x; /* of x and dx */
     ssm_strides y; /* of y and dy */
+    const ssm_parallel *parallel; /* NULL: OpenMP or none */
 } ssm_seqs;
 
 /* Bytes that a layer needs; params, bound and state do not depend on the length. */
@@ -838,6 +850,10 @@ extern "C" {
 #define SSM__RESTRICT
 #endif
 
+#if defined(_OPENMP) && !defined(SSM_NO_OPENMP)
+#define SSM__OPENMP
+#endif
+
 #ifndef SSM_ASSERT
 #define SSM_ASSERT(condition) ((void)0)
 #endif
@@ -942,6 +958,21 @@ static size_t ssm__arena_bytes(const ssm__arena *arena)
 {
     const size_t lines = ssm__ceil_div(arena->used, SSM_ALIGN);
     return lines ? ssm__add(ssm__mul(lines, SSM_ALIGN), SSM_ALIGN - 1) : 0;
+}
+
+/* Runs task(context, 0) .. task(context, tasks - 1). */
+static void ssm__parallel(const ssm_parallel *parallel, size_t tasks, void (*task)(void *context, size_t index),
+                          void *context)
+{
+    int64_t i;
+    if (parallel && parallel->run && tasks > 1) {
+        parallel->run(parallel->pool, tasks, task, context);
+        return;
+    }
+#ifdef SSM__OPENMP
+#pragma omp parallel for schedule(dynamic, 1) if (tasks > 1)
+#endif
+    for (i = 0; i < (int64_t)tasks; ++i) task(context, (size_t)i);
 }
 
 static ssm_status ssm__check_block(const void *mem, size_t bytes, size_t need)
@@ -2323,6 +2354,8 @@ typedef struct ssm__call {
     const void *layer;
     size_t d_model;
     size_t state_count; /* reals of state for one stream */
+    int whole;          /* 1: sequences must not be cut along time */
+    const ssm_parallel *parallel;
     ssm__tile tile;
     ssm_real *state; /* of the tile's first stream; dstate in backward */
     const ssm_real *x;
@@ -2354,10 +2387,11 @@ typedef struct ssm__plan {
     ssm_strides y;
     int x_direct; /* rows of the tensor can be used where they lie */
     int y_direct;
-    size_t rows;       /* of all sequences */
+    size_t rows;         /* of all sequences */
     size_t tile_rows;    /* of the largest tile */
     size_t tile_streams; /* sequences in the largest tile */
-    size_t slots;      /* tiles x sequences in them */
+    size_t slots;        /* tiles x sequences in them */
+    size_t cap;          /* most rows of a tile: SSM_TILE_ROWS, or the longest sequence if that is more */
 } ssm__plan;
 
 static size_t ssm__seq_len(const ssm_seqs *seqs, size_t b)
@@ -2382,7 +2416,7 @@ static int ssm__is_direct(const ssm_seqs *seqs, ssm_strides s)
     return seqs->start != NULL || seqs->batch <= 1 || seqs->len <= 1 || s.batch == ssm__step(seqs->len, s.time);
 }
 
-static ssm_status ssm__plan_make(const ssm_seqs *seqs, size_t d_model, ssm__plan *plan)
+static ssm_status ssm__plan_make(const ssm_seqs *seqs, size_t d_model, int whole, ssm__plan *plan)
 {
     ssm_status status;
     size_t b;
@@ -2395,14 +2429,17 @@ static ssm_status ssm__plan_make(const ssm_seqs *seqs, size_t d_model, ssm__plan
     plan->y = ssm__strides_or_dense(seqs->y, seqs->len, d_model);
     plan->x_direct = ssm__is_direct(seqs, plan->x);
     plan->y_direct = ssm__is_direct(seqs, plan->y);
-    plan->tile_rows = ssm__min(plan->rows, SSM_TILE_ROWS);
+    plan->cap = SSM_TILE_ROWS;
+    for (b = 0; whole && b < (seqs->start ? seqs->batch : 1); ++b)
+        if (ssm__seq_len(seqs, b) > plan->cap) plan->cap = ssm__seq_len(seqs, b);
+    plan->tile_rows = ssm__min(plan->rows, plan->cap);
     plan->tile_streams = 1;
-    if (!seqs->start && seqs->len > 0 && seqs->len <= SSM_TILE_ROWS)
-        plan->tile_streams = ssm__min(seqs->batch, SSM_TILE_ROWS / seqs->len);
-    plan->slots = ssm__mul(seqs->batch, ssm__ceil_div(seqs->len, SSM_TILE_ROWS));
+    if (!seqs->start && seqs->len > 0 && seqs->len <= plan->cap)
+        plan->tile_streams = ssm__min(seqs->batch, plan->cap / seqs->len);
+    plan->slots = ssm__mul(seqs->batch, ssm__ceil_div(seqs->len, plan->cap));
     if (seqs->start)
         for (plan->slots = 0, b = 0; b < seqs->batch; ++b)
-            plan->slots += ssm__ceil_div(ssm__seq_len(seqs, b), SSM_TILE_ROWS);
+            plan->slots += ssm__ceil_div(ssm__seq_len(seqs, b), plan->cap);
     return SSM_OK;
 }
 
@@ -2414,17 +2451,17 @@ typedef struct ssm__walk {
     size_t slot;
 } ssm__walk;
 
-static int ssm__walk_next(ssm__walk *w, const ssm_seqs *seqs, int reverse, ssm__tile *tile)
+static int ssm__walk_next(ssm__walk *w, const ssm_seqs *seqs, size_t cap, int reverse, ssm__tile *tile)
 {
     for (; w->seq < seqs->batch; w->seq += tile->count, w->part = 0) {
-        const size_t len = ssm__seq_len(seqs, w->seq), parts = ssm__ceil_div(len, SSM_TILE_ROWS);
+        const size_t len = ssm__seq_len(seqs, w->seq), parts = ssm__ceil_div(len, cap);
         const size_t index = reverse ? parts - 1 - w->part : w->part;
         tile->count = 1;
-        if (!seqs->start && parts == 1) tile->count = ssm__min(seqs->batch - w->seq, SSM_TILE_ROWS / len);
+        if (!seqs->start && parts == 1) tile->count = ssm__min(seqs->batch - w->seq, cap / len);
         if (w->part < parts) {
             tile->seq = w->seq;
-            tile->time = index * SSM_TILE_ROWS;
-            tile->steps = ssm__min(len - tile->time, SSM_TILE_ROWS);
+            tile->time = index * cap;
+            tile->steps = ssm__min(len - tile->time, cap);
             tile->row = (seqs->start ? seqs->start[w->seq] : w->row) + tile->time;
             tile->slot = w->slot + index;
             w->part += 1;
@@ -2503,6 +2540,7 @@ static ssm_status ssm__call_open(const ssm__verb *verb, ssm__call *call, const s
     const size_t states = call->state ? 0 : ssm__mul(seqs->batch, call->state_count);
     const int backward = call->dy != NULL;
     ssm_status status = SSM_OK;
+    call->parallel = seqs->parallel;
     call->tape_rows = plan->rows;
     call->tape_slots = plan->slots;
     if (verb->tape)
@@ -2530,14 +2568,14 @@ static ssm_status ssm__run_forward(const ssm__verb *verb, ssm__call *call, const
     ssm__walk walk = from_start;
     ssm__scratch scratch;
     ssm__plan plan;
-    ssm_status status = ssm__plan_make(seqs, call->d_model, &plan);
+    ssm_status status = ssm__plan_make(seqs, call->d_model, call->whole, &plan);
     if (status != SSM_OK) return status;
     if (plan.rows == 0 || plan.slots == 0) return SSM_OK;
     if (!x || !y) return SSM_ERR_NULL;
     status = ssm__call_open(verb, call, seqs, &plan, tape_bytes, work, work_bytes, &scratch);
     if (status != SSM_OK) return status;
     state = call->state;
-    while (ssm__walk_next(&walk, seqs, 0, &call->tile)) {
+    while (ssm__walk_next(&walk, seqs, plan.cap, 0, &call->tile)) {
         const ssm__tile *t = &call->tile;
         ssm_real *y_tile = y + ssm__tile_offset(seqs, t, plan.y);
         call->state = state + t->seq * call->state_count;
@@ -2566,14 +2604,14 @@ static ssm_status ssm__run_backward(const ssm__verb *verb, ssm__call *call, cons
     ssm__walk walk = from_start;
     ssm__scratch scratch;
     ssm__plan plan;
-    ssm_status status = ssm__plan_make(seqs, call->d_model, &plan);
+    ssm_status status = ssm__plan_make(seqs, call->d_model, call->whole, &plan);
     if (status != SSM_OK) return status;
     if (plan.rows == 0 || plan.slots == 0) return SSM_OK;
     if (!x || !dy) return SSM_ERR_NULL;
     status = ssm__call_open(verb, call, seqs, &plan, tape_bytes, work, work_bytes, &scratch);
     if (status != SSM_OK) return status;
     state = call->state;
-    while (ssm__walk_next(&walk, seqs, 1, &call->tile)) {
+    while (ssm__walk_next(&walk, seqs, plan.cap, 1, &call->tile)) {
         const ssm__tile *t = &call->tile;
         ssm_real *dx_tile = dx ? dx + ssm__tile_offset(seqs, t, plan.x) : NULL;
         call->state = state + t->seq * call->state_count;
@@ -2600,35 +2638,6 @@ static ssm_status ssm__run_backward(const ssm__verb *verb, ssm__call *call, cons
     return SSM_OK;
 }
 
-/* The sizes verb of every layer, from its record and backward verbs. */
-static ssm_status ssm__run_sizes(const ssm__verb *record, const ssm__verb *backward, const void *layer,
-                                 size_t d_model, size_t params, size_t bound_bytes, size_t state_count,
-                                 const ssm_seqs *seqs, ssm_sizes *need)
-{
-    ssm__scratch scratch;
-    ssm__plan plan;
-    ssm_sizes n;
-    ssm_status status = ssm__plan_make(seqs, d_model, &plan);
-    if (status != SSM_OK) return status;
-    if (!need) return SSM_ERR_NULL;
-    n.params = ssm__mul(params, sizeof(ssm_real));
-    n.bound = bound_bytes;
-    n.state = ssm__mul(seqs->batch, ssm__mul(state_count, sizeof(ssm_real)));
-    n.tape = plan.slots ? record->tape(layer, plan.rows, plan.slots) : 0;
-    n.work = n.work_backward = 0;
-    if (plan.slots) {
-        n.work = record->work(layer, plan.tile_rows, plan.tile_streams);
-        n.work = ssm__scratch_layout(&plan, d_model, n.work, 0, 0, NULL, &scratch);
-        n.work_backward = backward->work(layer, plan.tile_rows, plan.tile_streams);
-        n.work_backward = ssm__scratch_layout(&plan, d_model, n.work_backward, 1, 0, NULL, &scratch);
-    }
-    if (n.params == SSM__SIZE_MAX || n.bound == SSM__SIZE_MAX || n.state == SSM__SIZE_MAX || n.tape == SSM__SIZE_MAX ||
-        n.work == SSM__SIZE_MAX || n.work_backward == SSM__SIZE_MAX)
-        return SSM_ERR_OVERFLOW;
-    *need = n;
-    return SSM_OK;
-}
-
 static ssm__call ssm__call_of(const void *layer, size_t d_model, size_t state_count)
 {
     static const ssm__call none = SSM__EMPTY;
@@ -2637,6 +2646,34 @@ static ssm__call ssm__call_of(const void *layer, size_t d_model, size_t state_co
     call.d_model = d_model;
     call.state_count = state_count;
     return call;
+}
+
+/* The sizes verb of every layer, from its record and backward verbs and a call that names it. */
+static ssm_status ssm__layer_sizes(const ssm__verb *record, const ssm__verb *backward, ssm__call call, size_t params,
+                                   size_t bound_bytes, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm__scratch scratch;
+    ssm__plan plan;
+    ssm_sizes n;
+    ssm_status status = ssm__plan_make(seqs, call.d_model, call.whole, &plan);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    n.params = ssm__mul(params, sizeof(ssm_real));
+    n.bound = bound_bytes;
+    n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
+    n.tape = n.work = n.work_backward = 0;
+    if (plan.slots) {
+        n.tape = record->tape(call.layer, plan.rows, plan.slots);
+        n.work = record->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.work = ssm__scratch_layout(&plan, call.d_model, n.work, 0, 0, NULL, &scratch);
+        n.work_backward = backward->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.work_backward = ssm__scratch_layout(&plan, call.d_model, n.work_backward, 1, 0, NULL, &scratch);
+    }
+    if (n.params == SSM__SIZE_MAX || n.bound == SSM__SIZE_MAX || n.state == SSM__SIZE_MAX || n.tape == SSM__SIZE_MAX ||
+        n.work == SSM__SIZE_MAX || n.work_backward == SSM__SIZE_MAX)
+        return SSM_ERR_OVERFLOW;
+    *need = n;
+    return SSM_OK;
 }
 
 /* The verbs of any layer, from its tile functions and a call that names it. */
@@ -3142,8 +3179,8 @@ SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const
     ssm_status status = ssm_selective_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__selective_shape(&c, NULL, &table);
-    return ssm__run_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, &core, c.d_model, table.count,
-                          ssm__core_bound_bytes(&core), ssm__core_state_count(&core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_call(&core), table.count,
+                            ssm__core_bound_bytes(&core), seqs, need);
 }
 
 /* --- init --- */
@@ -3306,8 +3343,8 @@ SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seq
     ssm_status status = ssm_s6_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__s6_shape(&c, NULL, &table);
-    return ssm__run_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, &core, c.d_model, table.count,
-                          ssm__core_bound_bytes(&core), ssm__core_state_count(&core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_call(&core), table.count,
+                            ssm__core_bound_bytes(&core), seqs, need);
 }
 
 /* --- init --- */
@@ -3618,6 +3655,11 @@ static const ssm__verb ssm__mamba_verb_record = {ssm__mamba_tile, ssm__mamba_wor
 static const ssm__verb ssm__mamba_verb_backward = {ssm__mamba_tile_backward, ssm__mamba_work_backward,
                                                    ssm__mamba_tape_bytes};
 
+static ssm__call ssm__mamba_call(const ssm_mamba *layer)
+{
+    return ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
+}
+
 SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -3627,8 +3669,8 @@ SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seq
     if (status != SSM_OK) return status;
     bound = ssm__mamba_bound_bytes(&m);
     ssm__mamba_table(&m.config, &m.core, NULL, &table);
-    return ssm__run_sizes(&ssm__mamba_verb_record, &ssm__mamba_verb_backward, &m, m.config.d_model, table.count, bound,
-                          ssm__mamba_state_count(&m), seqs, need);
+    return ssm__layer_sizes(&ssm__mamba_verb_record, &ssm__mamba_verb_backward, ssm__mamba_call(&m), table.count, bound,
+                            seqs, need);
 }
 
 /* --- init --- */
@@ -3784,11 +3826,6 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
                            ssm__grad_at(call->dparams, o.norm), rows);
 }
 
-static ssm__call ssm__mamba_call(const ssm_mamba *layer)
-{
-    return ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
-}
-
 SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                  const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
@@ -3881,6 +3918,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__SIZE_MAX
 #undef SSM__K
 #undef SSM__EMPTY
+#undef SSM__OPENMP
 #undef SSM__MANTISSA
 #undef SSM__BIAS
 #undef SSM__PHI_TERMS
