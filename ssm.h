@@ -48,6 +48,7 @@
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
  *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt
+ *   >>hippo          HiPPO-LegS in diagonal form
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
  *   >>discretise     one coefficient pair for each discretisation, with its derivatives
@@ -1253,6 +1254,206 @@ static ssm_real ssm__sqrt(ssm_real x)
     s = x * r;
     s = s + SSM__K(0.5) * r * (x - s * s);
     return s * ssm__pow2(e) * scale;
+}
+
+/* Complex numbers are (re, im) pairs of reals, as in NumPy and PyTorch. */
+typedef struct ssm__complex {
+    ssm_real re;
+    ssm_real im;
+} ssm__complex;
+
+static ssm__complex ssm__c(ssm_real re, ssm_real im)
+{
+    ssm__complex z;
+    z.re = re;
+    z.im = im;
+    return z;
+}
+
+static ssm__complex ssm__c_load(const ssm_real *pair)
+{
+    return ssm__c(pair[0], pair[1]);
+}
+
+static void ssm__c_store(ssm_real *pair, ssm__complex z)
+{
+    pair[0] = z.re;
+    pair[1] = z.im;
+}
+
+static ssm__complex ssm__c_add(ssm__complex a, ssm__complex b)
+{
+    return ssm__c(a.re + b.re, a.im + b.im);
+}
+
+static ssm__complex ssm__c_sub(ssm__complex a, ssm__complex b)
+{
+    return ssm__c(a.re - b.re, a.im - b.im);
+}
+
+static ssm__complex ssm__c_mul(ssm__complex a, ssm__complex b)
+{
+    return ssm__c(a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re);
+}
+
+static ssm__complex ssm__c_conj(ssm__complex a)
+{
+    return ssm__c(a.re, -a.im);
+}
+
+static ssm__complex ssm__c_scale(ssm_real s, ssm__complex a)
+{
+    return ssm__c(s * a.re, s * a.im);
+}
+
+/* 1 / a by Smith's method: no overflow from squaring. */
+static ssm__complex ssm__c_inverse(ssm__complex a)
+{
+    ssm_real ratio, d;
+    if ((a.re < 0 ? -a.re : a.re) >= (a.im < 0 ? -a.im : a.im)) {
+        ratio = a.im / a.re;
+        d = 1 / (a.re + a.im * ratio);
+        return ssm__c(d, -ratio * d);
+    }
+    ratio = a.re / a.im;
+    d = 1 / (a.im + a.re * ratio);
+    return ssm__c(ratio * d, -d);
+}
+
+static ssm__complex ssm__c_exp(ssm__complex a)
+{
+    ssm_real sine, cosine, r = ssm__exp(a.re);
+    ssm__sincos(a.im, &sine, &cosine);
+    return ssm__c(r * cosine, r * sine);
+}
+
+/* (exp(a) - 1) / a, and its derivative; series for |a| < 1/2, 1 and 1/2 at 0. */
+static ssm__complex ssm__c_phi(ssm__complex a)
+{
+    ssm__complex p;
+    int k;
+    if (a.re * a.re + a.im * a.im >= SSM__K(0.25))
+        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c(1, 0)), ssm__c_inverse(a));
+    p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
+        p = ssm__c_add(ssm__c_mul(p, a), ssm__c(ssm__inv_factorial[k + 1], 0));
+    return p;
+}
+
+static ssm__complex ssm__c_phi_derivative(ssm__complex a)
+{
+    ssm__complex p;
+    int k;
+    if (a.re * a.re + a.im * a.im >= SSM__K(0.25)) /* (exp(a) - phi(a)) / a */
+        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c_phi(a)), ssm__c_inverse(a));
+    p = ssm__c((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2], 0);
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
+        p = ssm__c_add(ssm__c_mul(p, a), ssm__c((ssm_real)(k + 1) * ssm__inv_factorial[k + 2], 0));
+    return p;
+}
+
+/* Square root in double in either build, for initialisers: one more Newton step on the root. */
+static double ssm__sqrt_double(double x)
+{
+    double s = (double)ssm__sqrt((ssm_real)x);
+    if (!(s > 0)) return s;
+    s = 0.5 * (s + x / s);
+    return 0.5 * (s + x / s);
+}
+
+/*=============================================================================
+ * >>hippo
+ *=============================================================================
+ * The normal part of HiPPO-LegS, diagonalised in double without an eigenvalue solver and without
+ * memory. With q_n = sqrt(2n + 1), A = -(lower triangle of q q^T) - diag(n + 1) and P = q / sqrt 2,
+ *
+ *     A + P P^T = -1/2 I + S,    S[n][k] = -1/2 q_n q_k (n > k),  +1/2 q_n q_k (n < k).
+ *
+ * Let S v = i w v, scaled so that sum_k q_k v_k = 1, and r_n = 1/2 - sum_{k<n} q_k v_k. Row n says
+ * v_n = q_n r_n / (i w + n + 1/2), hence r_{n+1} = r_n (i w - (n + 1/2)) / (i w + (n + 1/2)), and the
+ * scaling says r_N = -1/2. So the eigenvalues are where
+ *
+ *     2 sum_n atan(w / (n + 1/2)) = pi (2j + 1 - N),    j = 0 .. N-1, ascending in w,
+ *
+ * one root each, the left side being monotonic. Since q . v = 1, the transformed vectors are
+ * B = V^H q = 1 / |v|, real and positive, and V^H P = B / sqrt 2.
+ * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 1 and appendix C for the decomposition; the
+ * closed form above is ours, from the semiseparable structure of S.
+ */
+typedef struct ssm__hippo {
+    size_t n;     /* N */
+    double omega; /* w of one eigenvector */
+    double norm;  /* |v| */
+} ssm__hippo;
+
+/* atan(x), x >= 0, to 2e-8: Abramowitz & Stegun 1964, 4.4.49. Only finds the neighbourhood of a root. */
+static double ssm__atan_rough(double x)
+{
+    static const double a[8] = {-0.3333314528, 0.1999355085, -0.1420889944, 0.1065626393,
+                                -0.0752896400, 0.0429096138, -0.0161657367, 0.0028662257};
+    const double t = x > 1 ? 1 / x : x, z = t * t;
+    double p = 0;
+    int i;
+    for (i = 7; i >= 0; --i) p = (p + a[i]) * z;
+    p = t * (1 + p);
+    return x > 1 ? 1.57079632679489661923 - p : p;
+}
+
+/* Bisection for w >= 0, then Newton on the phase of prod (i w - a)/(i w + a), which must be -1. */
+static double ssm__hippo_root(size_t N, double target)
+{
+    double lo = 0, hi = (double)N * (double)N, w = 0;
+    size_t n;
+    int i;
+    for (i = 0; i < 40; ++i) {
+        double sum = 0;
+        w = 0.5 * (lo + hi);
+        for (n = 0; n < N; ++n) sum += 2 * ssm__atan_rough(w / ((double)n + 0.5));
+        if (sum < target) lo = w;
+        else hi = w;
+    }
+    for (i = 0; i < 4; ++i) {
+        double re = -1, im = 0, slope = 0; /* of minus the product */
+        for (n = 0; n < N; ++n) {
+            const double a = (double)n + 0.5, d = w * w + a * a;
+            const double fr = (w * w - a * a) / d, fi = 2 * a * w / d, t = re * fr - im * fi;
+            im = re * fi + im * fr;
+            re = t;
+            slope += 2 * a / d;
+        }
+        w += im / re / slope;
+    }
+    return w;
+}
+
+/* Eigenvector j of N, ascending; j and N-1-j are conjugates. */
+static ssm__hippo ssm__hippo_open(size_t N, size_t j)
+{
+    ssm__hippo h;
+    double sum = 0;
+    size_t n;
+    const int negative = 2 * j + 1 < N;
+    const double k = negative ? (double)N - 1 - 2 * (double)j : 2 * (double)j + 1 - (double)N;
+    h.n = N;
+    h.omega = k > 0 ? ssm__hippo_root(N, 3.14159265358979323846 * k) : 0;
+    if (negative) h.omega = -h.omega;
+    for (n = 0; n < N; ++n) { /* |r_n| = 1/2 for all n */
+        const double a = (double)n + 0.5;
+        sum += 0.25 * (2 * (double)n + 1) / (h.omega * h.omega + a * a);
+    }
+    h.norm = ssm__sqrt_double(sum);
+    return h;
+}
+
+/* Walks the unit eigenvector: start with *r = (1/2, 0); each call gives entry n and moves r on. */
+static void ssm__hippo_next(const ssm__hippo *h, size_t n, double r[2], double v[2])
+{
+    const double a = (double)n + 0.5, w = h->omega, d = w * w + a * a;
+    const double q = ssm__sqrt_double(2 * (double)n + 1) / (h->norm * d), t = r[0];
+    v[0] = q * (r[0] * a + r[1] * w); /* r / (a + i w) */
+    v[1] = q * (r[1] * a - r[0] * w);
+    r[0] = (t * (w * w - a * a) - r[1] * 2 * a * w) / d; /* r (i w - a) / (i w + a) */
+    r[1] = (r[1] * (w * w - a * a) + t * 2 * a * w) / d;
 }
 
 /*=============================================================================
