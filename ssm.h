@@ -56,6 +56,7 @@
  *   >>op-linear      matrix products on packed weights
  *   >>op-norm        RMSNorm
  *   >>op-conv        causal depthwise convolution
+ *   >>op-linear-scan h = a h + b: sequential, chunked, Blelloch's tree
  *   >>op-scan        the selective scan: sequential, chunked and tree forward; backward
  *   >>tiles          how a layer walks a batch of sequences in time tiles
  *   >>core           projection + selective scan: what selective, S6 and Mamba share
@@ -372,6 +373,65 @@ SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, ui
  * `start` packs sequences as in ssm_seqs: then batch counts sequences, len is the number of rows,
  * and the batch strides of everything with a time axis are ignored (those of states are not).
  */
+
+/* Linear scan: the recurrence below all state space models, by itself.
+ *
+ *   h[t,c] = a[t,c] h[t-1,c] + b[t,c]                 (reverse: h[t+1,c] in place of h[t-1,c])
+ *
+ *   a, b    in   [b][t][c]
+ *   h0      in   [b][c]       optional, zero if absent: the state before the first step taken
+ *   h_last  out  [b][c]       optional: the state after the last step taken. May be h0
+ *   h       out  [b][t][c]    may be b (in place) or a
+ * `complex`: elements are (re, im) pairs, strides still count reals (so a dense pair tensor has
+ * chan stride 2).
+ *
+ * Algorithms: see ssm_scan. BLELLOCH here is the tree over single steps. AUTO is CHUNKED for long
+ * sequences of few channels, where it keeps several chunks in flight at once even on one core, and
+ * SEQUENTIAL otherwise.
+ * Empty sequences copy h0 to h_last.
+ * Errors: SSM_ERR_NULL (a, b, h), SSM_ERR_CONFIG (dim, scan), SSM_ERR_SHAPE (start), SSM_ERR_MEMORY,
+ *         SSM_ERR_OVERFLOW.
+ * Source: Blelloch 1990; Martin & Cundy 2018, arXiv:1709.04057, for the recurrence as a scan. */
+typedef struct ssm_linear_scan {
+    size_t batch;
+    size_t len;
+    size_t dim;
+    const size_t *start; /* packed sequences, as in ssm_seqs */
+    int complex_values;
+    int reverse;
+    ssm_scan scan;
+    ssm_in a;
+    ssm_in b;
+    ssm_in h0;
+    ssm_out h_last;
+    ssm_out h;
+    const ssm_parallel *parallel; /* NULL: OpenMP or none */
+} ssm_linear_scan;
+
+/* Gradients, each added to what is there; data == NULL: not wanted (dh_last: zero). dh is the
+ * gradient of h itself. Complex: d/dRe + i d/dIm, as PyTorch. da needs h of the forward in `s->h`,
+ * and h0. dh0 must not be dh_last.
+ *   g[t] = dh[t] + conj(a[t+1]) g[t+1]     db = g     da[t] = g[t] conj(h[t-1])     dh0 = conj(a[0]) g[0] */
+typedef struct ssm_linear_scan_grad {
+    ssm_in dh;
+    ssm_in dh_last;
+    ssm_out da;
+    ssm_out db;
+    ssm_out dh0;
+} ssm_linear_scan_grad;
+
+/* need->work for forward; 0 if sequential. */
+SSM_API ssm_status ssm_linear_scan_sizes(const ssm_linear_scan *s, ssm_sizes *need);
+SSM_API ssm_status ssm_linear_scan_forward(const ssm_linear_scan *s, void *work, size_t work_bytes);
+/* Sequential in time; channels and sequences run side by side unless a gradient broadcasts. */
+SSM_API ssm_status ssm_linear_scan_backward(const ssm_linear_scan *s, const ssm_linear_scan_grad *grad);
+
+/* The map h -> a h + b of a stretch of time, and how two of them combine: what splits a sequence over
+ * machines (run each part from zero, exchange these maps in order, start each part from its own h0).
+ * Not commutative. real: (a, b); complex_values: (a.re, a.im, b.re, b.im). */
+SSM_API void ssm_carry_identity(ssm_real *carry, int complex_values);
+/* out = later after earlier: (later.a earlier.a, later.a earlier.b + later.b). out may be either. */
+SSM_API void ssm_carry_combine(ssm_real *out, const ssm_real *earlier, const ssm_real *later, int complex_values);
 
 /* Selective scan (S6): the recurrence of Mamba, with every coefficient allowed to vary.
  *
@@ -2278,6 +2338,562 @@ SSM_API ssm_status ssm_conv_backward(const ssm_conv *s, const ssm_conv_grad *gra
     if (status != SSM_OK) return status;
     if (!grad || !grad->dy.data) return SSM_ERR_NULL;
     ssm__conv_backward(s, grad);
+    return SSM_OK;
+}
+
+/*=============================================================================
+ * >>op-linear-scan
+ *=============================================================================
+ * h[t] = a[t] h[t-1] + b[t] over lanes that run side by side through time. A lane is a channel, or a
+ * chunk of time of one channel: only its strides differ. Going backwards in time is a matter of
+ * strides too, so the kernels know one direction.
+ */
+SSM_API void ssm_carry_identity(ssm_real *carry, int complex_values)
+{
+    carry[0] = 1;
+    carry[1] = 0;
+    if (complex_values) carry[2] = carry[3] = 0;
+}
+
+SSM_API void ssm_carry_combine(ssm_real *out, const ssm_real *earlier, const ssm_real *later, int complex_values)
+{
+    if (complex_values) {
+        const ssm_real ar = later[0], ai = later[1], er = earlier[0], ei = earlier[1];
+        const ssm_real br = ar * earlier[2] - ai * earlier[3] + later[2];
+        const ssm_real bi = ar * earlier[3] + ai * earlier[2] + later[3];
+        out[0] = ar * er - ai * ei;
+        out[1] = ar * ei + ai * er;
+        out[2] = br;
+        out[3] = bi;
+    } else {
+        const ssm_real b = later[0] * earlier[1] + later[1];
+        out[0] = later[0] * earlier[0];
+        out[1] = b;
+    }
+}
+
+/* Lanes of one tensor: element (step, lane); data == NULL if absent. */
+typedef struct ssm__track {
+    const ssm_real *data;
+    ptrdiff_t time;
+    ptrdiff_t lane;
+} ssm__track;
+
+/* `lanes` lanes of `steps` steps: h = a h + b. */
+typedef struct ssm__lane_run {
+    ssm__track a;
+    ssm__track b;
+    ssm_real *h; /* output, strides as in h_track; NULL: only the state is wanted */
+    ptrdiff_t h_time;
+    ptrdiff_t h_lane;
+    size_t steps;
+    size_t lanes; /* at most SSM_LANES */
+} ssm__lane_run;
+
+/* One lane in registers: as fast as the chain of operations allows. */
+static void ssm__lane_real(const ssm__lane_run *r, size_t lane, ssm_real *state)
+{
+    const ssm_real *a = r->a.data + ssm__step(lane, r->a.lane), *b = r->b.data + ssm__step(lane, r->b.lane);
+    ssm_real *h = r->h ? r->h + ssm__step(lane, r->h_lane) : NULL, s = *state;
+    size_t t;
+    for (t = 0; t < r->steps; ++t, a += r->a.time, b += r->b.time) {
+        s = *a * s + *b;
+        if (h) h[ssm__step(t, r->h_time)] = s;
+    }
+    *state = s;
+}
+
+/* Lanes side by side: several chains in flight. */
+static void ssm__lanes_real(const ssm__lane_run *r, ssm_real *state)
+{
+    ssm_real s[SSM_LANES];
+    size_t t, l;
+    if (r->lanes < 3) {
+        for (l = 0; l < r->lanes; ++l) ssm__lane_real(r, l, state + l);
+        return;
+    }
+    for (l = 0; l < r->lanes; ++l) s[l] = state[l];
+    for (t = 0; t < r->steps; ++t) {
+        const ssm_real *a = r->a.data + ssm__step(t, r->a.time), *b = r->b.data + ssm__step(t, r->b.time);
+        ssm_real *h = r->h ? r->h + ssm__step(t, r->h_time) : NULL;
+        for (l = 0; l < r->lanes; ++l, a += r->a.lane, b += r->b.lane) {
+            s[l] = *a * s[l] + *b;
+            if (h) h[ssm__step(l, r->h_lane)] = s[l];
+        }
+    }
+    for (l = 0; l < r->lanes; ++l) state[l] = s[l];
+}
+
+/* Pairs. Few lanes: one chain after the other, in registers. */
+static void ssm__lane_complex(const ssm__lane_run *r, size_t lane, ssm_real *state)
+{
+    const ssm_real *a = r->a.data + ssm__step(lane, r->a.lane), *b = r->b.data + ssm__step(lane, r->b.lane);
+    ssm_real *h = r->h ? r->h + ssm__step(lane, r->h_lane) : NULL;
+    ssm__complex s = ssm__c_load(state);
+    size_t t;
+    for (t = 0; t < r->steps; ++t, a += r->a.time, b += r->b.time) {
+        s = ssm__c_add(ssm__c_mul(ssm__c_load(a), s), ssm__c_load(b));
+        if (h) ssm__c_store(h + ssm__step(t, r->h_time), s);
+    }
+    ssm__c_store(state, s);
+}
+
+static void ssm__lanes_complex(const ssm__lane_run *r, ssm_real *state)
+{
+    ssm__complex s[SSM_LANES];
+    size_t t, l;
+    if (r->lanes < 3) {
+        for (l = 0; l < r->lanes; ++l) ssm__lane_complex(r, l, state + 2 * l);
+        return;
+    }
+    for (l = 0; l < r->lanes; ++l) s[l] = ssm__c_load(state + 2 * l);
+    for (t = 0; t < r->steps; ++t) {
+        const ssm_real *a = r->a.data + ssm__step(t, r->a.time), *b = r->b.data + ssm__step(t, r->b.time);
+        ssm_real *h = r->h ? r->h + ssm__step(t, r->h_time) : NULL;
+        for (l = 0; l < r->lanes; ++l, a += r->a.lane, b += r->b.lane) {
+            s[l] = ssm__c_add(ssm__c_mul(ssm__c_load(a), s[l]), ssm__c_load(b));
+            if (h) ssm__c_store(h + ssm__step(l, r->h_lane), s[l]);
+        }
+    }
+    for (l = 0; l < r->lanes; ++l) ssm__c_store(state + 2 * l, s[l]);
+}
+
+static void ssm__lanes_run(const ssm__lane_run *r, ssm_real *state, int complex_values)
+{
+    if (complex_values) ssm__lanes_complex(r, state);
+    else ssm__lanes_real(r, state);
+}
+
+/* The map of a stretch: product of a, and h from zero, as a carry for each lane (`stride` apart). */
+static void ssm__lanes_reduce(const ssm__lane_run *r, int complex_values, ssm_real *carry, ptrdiff_t stride)
+{
+    size_t t, l;
+    for (l = 0; l < r->lanes; ++l) ssm_carry_identity(carry + ssm__step(l, stride), complex_values);
+    for (t = 0; t < r->steps; ++t) {
+        for (l = 0; l < r->lanes; ++l) {
+            const ssm_real *a = r->a.data + (ssm__step(t, r->a.time) + ssm__step(l, r->a.lane));
+            const ssm_real *b = r->b.data + (ssm__step(t, r->b.time) + ssm__step(l, r->b.lane));
+            ssm_real *c = carry + ssm__step(l, stride), step[4];
+            step[0] = a[0];
+            step[1] = complex_values ? a[1] : b[0];
+            step[2] = complex_values ? b[0] : 0;
+            step[3] = complex_values ? b[1] : 0;
+            ssm_carry_combine(c, c, step, complex_values);
+        }
+    }
+}
+
+/* One sequence of a problem, in the direction it runs, and what its tasks share. */
+typedef struct ssm__line_job {
+    const ssm_linear_scan *s;
+    size_t width;      /* reals of a value: 1 or 2 */
+    size_t seq;
+    size_t len;
+    ssm__lane_run all; /* lanes = channels, from the first step taken; steps and lanes not set */
+    size_t blocks;     /* of channels */
+    size_t chunk;      /* steps of a chunk */
+    size_t chunks;
+    ssm_real *carry;   /* CHUNKED: [chunks][dim]; BLELLOCH: [len][dim] */
+    size_t tree_width; /* BLELLOCH: of the current level */
+    size_t tree_first;
+} ssm__line_job;
+
+static ssm__track ssm__track_of(ssm_in v, const ssm__span *q, int reverse)
+{
+    ssm__track k;
+    k.data = ssm__at(v, q->batch, q->first + (reverse && q->len ? q->len - 1 : 0), 0);
+    k.time = reverse ? -v.time : v.time;
+    k.lane = v.chan;
+    return k;
+}
+
+static void ssm__line_open(ssm__line_job *j, const ssm_linear_scan *s, size_t seq)
+{
+    const ssm__span q = ssm__span_of(s->start, seq, s->len);
+    const ssm__track h = ssm__track_of(ssm__as_in(s->h), &q, s->reverse);
+    j->s = s;
+    j->seq = seq;
+    j->len = q.len;
+    j->all.a = ssm__track_of(s->a, &q, s->reverse);
+    j->all.b = ssm__track_of(s->b, &q, s->reverse);
+    j->all.h = ssm__at_out(s->h, q.batch, q.first + (s->reverse && q.len ? q.len - 1 : 0), 0);
+    j->all.h_time = h.time;
+    j->all.h_lane = h.lane;
+}
+
+/* Steps from `step` on of lanes from channel c on; lanes are channels. */
+static ssm__lane_run ssm__line_part(const ssm__line_job *j, size_t step, size_t steps, size_t c, size_t lanes)
+{
+    ssm__lane_run r = j->all;
+    r.a.data += ssm__step(step, r.a.time) + ssm__step(c, r.a.lane);
+    r.b.data += ssm__step(step, r.b.time) + ssm__step(c, r.b.lane);
+    r.h += ssm__step(step, r.h_time) + ssm__step(c, r.h_lane);
+    r.steps = steps;
+    r.lanes = lanes;
+    return r;
+}
+
+static void ssm__line_h0(const ssm__line_job *j, size_t c, ssm_real *state)
+{
+    const ssm_real *h0 = ssm__at(j->s->h0, j->seq, 0, c);
+    size_t i;
+    for (i = 0; i < j->width; ++i) state[i] = h0 ? h0[i] : 0;
+}
+
+static void ssm__line_last(const ssm__line_job *j, size_t c, const ssm_real *state)
+{
+    ssm_real *last = ssm__at_out(j->s->h_last, j->seq, 0, c);
+    if (last) ssm__copy(last, state, j->width);
+}
+
+/* --- sequential: a task is a block of channels of one sequence --- */
+static void ssm__line_sequential(void *context, size_t index)
+{
+    ssm__line_job j = *(const ssm__line_job *)context;
+    const size_t c = index % j.blocks * SSM_LANES, lanes = ssm__min(SSM_LANES, j.s->dim - c);
+    ssm_real state[2 * SSM_LANES];
+    ssm__lane_run r;
+    size_t l;
+    ssm__line_open(&j, j.s, index / j.blocks);
+    for (l = 0; l < lanes; ++l) ssm__line_h0(&j, c + l, state + l * j.width);
+    if (j.len) {
+        r = ssm__line_part(&j, 0, j.len, c, lanes);
+        ssm__lanes_run(&r, state, j.s->complex_values);
+    }
+    for (l = 0; l < lanes; ++l) ssm__line_last(&j, c + l, state + l * j.width);
+}
+
+/* --- chunked: with few channels a task is SSM_LANES chunks of one channel, side by side; with many,
+ * one chunk of SSM_LANES channels. Chunks are equally long but for the last. --- */
+static int ssm__line_is_narrow(const ssm__line_job *j)
+{
+    return j->s->dim < 8;
+}
+
+static size_t ssm__line_units(const ssm__line_job *j, size_t chunks)
+{
+    return ssm__line_is_narrow(j) ? ssm__ceil_div(chunks, SSM_LANES) * j->s->dim : chunks * j->blocks;
+}
+
+/* The lanes of task `index` over the first `chunks` chunks, all full; *k, *c: chunk and channel of
+ * the first lane. */
+static ssm__lane_run ssm__line_unit(const ssm__line_job *j, size_t index, size_t chunks, size_t *k, size_t *c)
+{
+    ssm__lane_run r;
+    if (ssm__line_is_narrow(j)) {
+        *k = index / j->s->dim * SSM_LANES;
+        *c = index % j->s->dim;
+        r = ssm__line_part(j, *k * j->chunk, j->chunk, *c, ssm__min(SSM_LANES, chunks - *k));
+        r.a.lane = ssm__step(j->chunk, r.a.time);
+        r.b.lane = ssm__step(j->chunk, r.b.time);
+        r.h_lane = ssm__step(j->chunk, r.h_time);
+    } else {
+        *k = index / j->blocks;
+        *c = index % j->blocks * SSM_LANES;
+        r = ssm__line_part(j, *k * j->chunk, j->chunk, *c, ssm__min(SSM_LANES, j->s->dim - *c));
+    }
+    return r;
+}
+
+static ssm_real *ssm__line_carry(const ssm__line_job *j, size_t k, size_t c)
+{
+    return j->carry + (k * j->s->dim + c) * 2 * j->width;
+}
+
+/* From one lane's carry to the next one's, in a unit. */
+static size_t ssm__line_carry_stride(const ssm__line_job *j)
+{
+    return (ssm__line_is_narrow(j) ? j->s->dim : 1) * 2 * j->width;
+}
+
+static void ssm__line_reduce(void *context, size_t index)
+{
+    const ssm__line_job *j = (const ssm__line_job *)context;
+    size_t k, c;
+    const ssm__lane_run r = ssm__line_unit(j, index, j->chunks - 1, &k, &c);
+    ssm__lanes_reduce(&r, j->s->complex_values, ssm__line_carry(j, k, c), (ptrdiff_t)ssm__line_carry_stride(j));
+}
+
+/* The b of carry k becomes the state before chunk k. */
+static void ssm__line_chain(const ssm__line_job *j, size_t c)
+{
+    ssm_real state[4], next[4];
+    size_t k;
+    ssm_carry_identity(state, j->s->complex_values);
+    ssm__line_h0(j, c, state + j->width); /* the map that forgets what it is given but for h0 */
+    for (k = 0; k < j->chunks; ++k) {
+        ssm_real *carry = ssm__line_carry(j, k, c);
+        if (k + 1 < j->chunks) ssm_carry_combine(next, state, carry, j->s->complex_values);
+        ssm__copy(carry + j->width, state + j->width, j->width);
+        ssm__copy(state + j->width, next + j->width, j->width);
+    }
+}
+
+static void ssm__line_finish(const ssm__line_job *j, const ssm__lane_run *r, size_t k, size_t c)
+{
+    const size_t stride = ssm__line_carry_stride(j);
+    ssm_real state[2 * SSM_LANES], *carry = ssm__line_carry(j, k, c) + j->width;
+    size_t l;
+    for (l = 0; l < r->lanes; ++l) ssm__copy(state + l * j->width, carry + l * stride, j->width);
+    ssm__lanes_run(r, state, j->s->complex_values);
+    for (l = 0; k + 1 == j->chunks && l < r->lanes; ++l) ssm__line_last(j, c + l, state + l * j->width);
+}
+
+static void ssm__line_apply(void *context, size_t index)
+{
+    const ssm__line_job *j = (const ssm__line_job *)context;
+    size_t k, c;
+    const ssm__lane_run r = ssm__line_unit(j, index, j->chunks - 1, &k, &c);
+    ssm__line_finish(j, &r, k, c);
+}
+
+/* The last chunk, which may be shorter. */
+static void ssm__line_apply_last(void *context, size_t index)
+{
+    const ssm__line_job *j = (const ssm__line_job *)context;
+    const size_t width = ssm__line_is_narrow(j) ? 1 : SSM_LANES, c = index * width, k = j->chunks - 1;
+    const ssm__lane_run r =
+        ssm__line_part(j, k * j->chunk, j->len - k * j->chunk, c, ssm__min(width, j->s->dim - c));
+    ssm__line_finish(j, &r, k, c);
+}
+
+static void ssm__line_chunked(ssm__line_job *j)
+{
+    const ssm_linear_scan *s = j->s;
+    const size_t cost = j->len * s->dim * 2 * j->width, units = ssm__line_units(j, j->chunks - 1);
+    size_t c;
+    ssm__parallel(s->parallel, units, cost, ssm__line_reduce, j);
+    for (c = 0; c < s->dim; ++c) ssm__line_chain(j, c);
+    ssm__parallel(s->parallel, units, cost, ssm__line_apply, j);
+    ssm__parallel(s->parallel, ssm__line_is_narrow(j) ? s->dim : j->blocks, cost / j->chunks, ssm__line_apply_last, j);
+}
+
+/* --- Blelloch's tree over steps, in place on carries [len][dim]. Up-sweep: node i takes in node
+ * i - width, for i = 2 width - 1, 4 width - 1 ..: then it stands for 2 width steps. Down-sweep, from
+ * the widest level: node i = 3 width - 1, 5 width - 1 .. takes in the finished prefix i - width. Any
+ * length: a node without a partner waits for the down-sweep. About 2 len combinations. --- */
+#define SSM__TREE_GRAIN 256 /* nodes of one task */
+
+static void ssm__tree_level(void *context, size_t index)
+{
+    const ssm__line_job *j = (const ssm__line_job *)context;
+    const size_t last = (index + 1) * SSM__TREE_GRAIN;
+    size_t node, i, c;
+    for (node = index * SSM__TREE_GRAIN; node < last; ++node) {
+        i = j->tree_first + node * 2 * j->tree_width;
+        if (i >= j->len) return;
+        for (c = 0; c < j->s->dim; ++c) {
+            ssm_real *later = ssm__line_carry(j, i, c);
+            ssm_carry_combine(later, ssm__line_carry(j, i - j->tree_width, c), later, j->s->complex_values);
+        }
+    }
+}
+
+static void ssm__tree_run_level(ssm__line_job *j, size_t width, size_t first)
+{
+    const size_t nodes = first < j->len ? ssm__ceil_div(j->len - first, 2 * width) : 0;
+    j->tree_width = width;
+    j->tree_first = first;
+    ssm__parallel(j->s->parallel, ssm__ceil_div(nodes, SSM__TREE_GRAIN), nodes * j->s->dim * 3 * j->width,
+                  ssm__tree_level, j);
+}
+
+/* Steps index * grain ..: load (a, b) into carries. */
+static void ssm__tree_load(void *context, size_t index)
+{
+    const ssm__line_job *j = (const ssm__line_job *)context;
+    const size_t last = ssm__min((index + 1) * SSM__TREE_GRAIN, j->len);
+    size_t t, c;
+    for (t = index * SSM__TREE_GRAIN; t < last; ++t) {
+        for (c = 0; c < j->s->dim; ++c) {
+            ssm_real *carry = ssm__line_carry(j, t, c);
+            ssm__copy(carry, j->all.a.data + (ssm__step(t, j->all.a.time) + ssm__step(c, j->all.a.lane)), j->width);
+            ssm__copy(carry + j->width, j->all.b.data + (ssm__step(t, j->all.b.time) + ssm__step(c, j->all.b.lane)),
+                      j->width);
+        }
+    }
+}
+
+/* h[t] = (prefix t) of h0. */
+static void ssm__tree_store(void *context, size_t index)
+{
+    const ssm__line_job *j = (const ssm__line_job *)context;
+    const size_t last = ssm__min((index + 1) * SSM__TREE_GRAIN, j->len);
+    ssm_real start[4], end[4];
+    size_t t, c;
+    for (t = index * SSM__TREE_GRAIN; t < last; ++t) {
+        for (c = 0; c < j->s->dim; ++c) {
+            ssm_carry_identity(start, j->s->complex_values);
+            ssm__line_h0(j, c, start + j->width);
+            ssm_carry_combine(end, start, ssm__line_carry(j, t, c), j->s->complex_values);
+            ssm__copy(j->all.h + (ssm__step(t, j->all.h_time) + ssm__step(c, j->all.h_lane)), end + j->width, j->width);
+        }
+    }
+}
+
+static void ssm__line_tree(ssm__line_job *j)
+{
+    const size_t pieces = ssm__ceil_div(j->len, SSM__TREE_GRAIN), cost = j->len * j->s->dim * 4;
+    size_t width, c;
+    ssm__parallel(j->s->parallel, pieces, cost, ssm__tree_load, j);
+    for (width = 1; width < j->len; width *= 2) ssm__tree_run_level(j, width, 2 * width - 1);
+    for (width /= 2; width >= 1; width /= 2) ssm__tree_run_level(j, width, 3 * width - 1);
+    ssm__parallel(j->s->parallel, pieces, cost, ssm__tree_store, j);
+    for (c = 0; c < j->s->dim; ++c)
+        ssm__line_last(j, c, j->all.h + (ssm__step(j->len - 1, j->all.h_time) + ssm__step(c, j->all.h_lane)));
+}
+
+/* --- the op --- */
+/* About SSM_LANES * 4 chunks, each long enough to be worth its carry. The odd length keeps the lanes of
+ * a unit away from each other's cache sets. */
+static size_t ssm__line_chunk(size_t len)
+{
+    const size_t chunk = ssm__ceil_div(len, 4 * SSM_LANES);
+    return (chunk < 64 ? 64 : chunk) | 1;
+}
+
+static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
+{
+    ssm_scan scan = s->scan;
+    if (scan == SSM_SCAN_AUTO) scan = s->dim <= 2 && s->len >= 1024 ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
+    return scan == SSM_SCAN_CHUNKED && s->len <= ssm__line_chunk(s->len) ? SSM_SCAN_SEQUENTIAL : scan;
+}
+
+static size_t ssm__line_layout(const ssm_linear_scan *s, const void *mem, ssm__line_job *j)
+{
+    const ssm_scan scan = ssm__line_algorithm(s);
+    ssm__arena arena = ssm__arena_open(mem);
+    size_t carries = 0;
+    j->s = s;
+    j->width = s->complex_values ? 2 : 1;
+    j->blocks = ssm__ceil_div(s->dim, SSM_LANES);
+    j->chunk = ssm__line_chunk(s->len);
+    if (scan == SSM_SCAN_CHUNKED) carries = ssm__ceil_div(s->len, j->chunk);
+    if (scan == SSM_SCAN_BLELLOCH) carries = s->len;
+    j->carry = ssm__take(&arena, ssm__mul(carries, ssm__mul(s->dim, 2 * j->width)));
+    return ssm__arena_bytes(&arena);
+}
+
+static void ssm__linear_scan(const ssm_linear_scan *s, const void *work)
+{
+    const ssm_scan scan = ssm__line_algorithm(s);
+    ssm__line_job j;
+    size_t b;
+    ssm__line_layout(s, work, &j);
+    if (scan == SSM_SCAN_SEQUENTIAL) {
+        ssm__parallel(s->parallel, s->batch * j.blocks, s->batch * s->len * s->dim * j.width, ssm__line_sequential, &j);
+        return;
+    }
+    for (b = 0; b < s->batch; ++b) {
+        ssm__line_open(&j, s, b);
+        j.chunks = ssm__ceil_div(j.len, j.chunk);
+        if (j.len == 0 || (scan == SSM_SCAN_CHUNKED && j.chunks < 2)) {
+            size_t block;
+            for (block = 0; block < j.blocks; ++block) ssm__line_sequential(&j, b * j.blocks + block);
+        } else if (scan == SSM_SCAN_CHUNKED) {
+            ssm__line_chunked(&j);
+        } else {
+            ssm__line_tree(&j);
+        }
+    }
+}
+
+/* The adjoint, sequential in time: c = conj(a[t]) g[t] is what h[t-1] receives. */
+typedef struct ssm__line_adjoint {
+    const ssm_linear_scan *s;
+    const ssm_linear_scan_grad *d;
+} ssm__line_adjoint;
+
+static void ssm__line_adjoint_channel(const ssm__line_adjoint *j, size_t seq, size_t channel)
+{
+    const ssm_linear_scan *s = j->s;
+    const ssm_linear_scan_grad *d = j->d;
+    const ssm__span q = ssm__span_of(s->start, seq, s->len);
+    const ssm_real *last = ssm__at(d->dh_last, seq, 0, channel), *h0 = ssm__at(s->h0, seq, 0, channel);
+    const int pairs = s->complex_values;
+    ssm__complex c = ssm__c(last ? last[0] : 0, last && pairs ? last[1] : 0);
+    ssm_real *dh0 = ssm__at_out(d->dh0, seq, 0, channel);
+    size_t i;
+    for (i = q.len; i-- > 0;) { /* i counts steps taken by the forward */
+        const size_t t = q.first + (s->reverse ? q.len - 1 - i : i), before = s->reverse ? t + 1 : t - 1;
+        const ssm_real *a = ssm__at(s->a, q.batch, t, channel), *dh = ssm__at(d->dh, q.batch, t, channel);
+        const ssm_real *h = i > 0 ? ssm__at(ssm__as_in(s->h), q.batch, before, channel) : h0;
+        ssm_real *da = ssm__at_out(d->da, q.batch, t, channel), *db = ssm__at_out(d->db, q.batch, t, channel);
+        const ssm__complex g = ssm__c(dh[0] + c.re, pairs ? dh[1] + c.im : 0);
+        if (pairs) {
+            const ssm__complex grad_a = h ? ssm__c_mul(g, ssm__c_conj(ssm__c_load(h))) : ssm__c(0, 0);
+            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), grad_a));
+            if (db) ssm__c_store(db, ssm__c_add(ssm__c_load(db), g));
+            c = ssm__c_mul(ssm__c_conj(ssm__c_load(a)), g);
+        } else {
+            if (da && h) *da += g.re * *h;
+            if (db) *db += g.re;
+            c.re = *a * g.re;
+        }
+    }
+    if (dh0) dh0[0] += c.re;
+    if (dh0 && pairs) dh0[1] += c.im;
+}
+
+static void ssm__line_adjoint_task(void *context, size_t index)
+{
+    const ssm__line_adjoint *j = (const ssm__line_adjoint *)context;
+    const size_t blocks = ssm__ceil_div(j->s->dim, SSM_LANES), first = index % blocks * SSM_LANES;
+    size_t c;
+    for (c = first; c < ssm__min(first + SSM_LANES, j->s->dim); ++c) ssm__line_adjoint_channel(j, index / blocks, c);
+}
+
+/* Whether sequences or channels of a gradient share memory, so that they must not run side by side. */
+static int ssm__is_shared(ssm_out v, const ssm_linear_scan *s)
+{
+    return v.data && ((v.chan == 0 && s->dim > 1) || (v.batch == 0 && s->batch > 1 && !s->start));
+}
+
+static ssm_status ssm__linear_scan_check(const ssm_linear_scan *s)
+{
+    if (!s) return SSM_ERR_NULL;
+    if (s->dim == 0 || !ssm__scan_ok(s->scan)) return SSM_ERR_CONFIG;
+    if (s->batch && s->len && (!s->a.data || !s->b.data || !s->h.data)) return SSM_ERR_NULL;
+    return ssm__check_start(s->start, s->batch, s->len);
+}
+
+SSM_API ssm_status ssm_linear_scan_sizes(const ssm_linear_scan *s, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm__line_job j;
+    size_t bytes;
+    ssm_status status = ssm__linear_scan_check(s);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    bytes = ssm__line_layout(s, NULL, &j);
+    if (bytes == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    *need = none;
+    need->work = bytes;
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_linear_scan_forward(const ssm_linear_scan *s, void *work, size_t work_bytes)
+{
+    ssm__line_job j;
+    ssm_status status = ssm__linear_scan_check(s);
+    if (status != SSM_OK) return status;
+    status = ssm__check_block(work, work_bytes, ssm__line_layout(s, NULL, &j));
+    if (status == SSM_OK) ssm__linear_scan(s, work);
+    return status;
+}
+
+SSM_API ssm_status ssm_linear_scan_backward(const ssm_linear_scan *s, const ssm_linear_scan_grad *grad)
+{
+    ssm__line_adjoint j;
+    size_t cost = 0;
+    ssm_status status = ssm__linear_scan_check(s);
+    if (status != SSM_OK) return status;
+    if (!grad || (!grad->dh.data && s->batch && s->len)) return SSM_ERR_NULL;
+    j.s = s;
+    j.d = grad;
+    if (!ssm__is_shared(grad->da, s) && !ssm__is_shared(grad->db, s) && !ssm__is_shared(grad->dh0, s))
+        cost = s->batch * s->len * s->dim * 4;
+    ssm__parallel(s->parallel, s->batch * ssm__ceil_div(s->dim, SSM_LANES), cost, ssm__line_adjoint_task, &j);
     return SSM_OK;
 }
 
@@ -4462,6 +5078,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__RESTRICT
 #undef SSM__CHUNK
 #undef SSM__SHARE_COST
+#undef SSM__TREE_GRAIN
 #undef SSM__SIZE_MAX
 #undef SSM__K
 #undef SSM__EMPTY
