@@ -2388,98 +2388,98 @@ typedef struct ssm__lane_run {
     ptrdiff_t h_lane;
     size_t steps;
     size_t lanes; /* at most SSM_LANES */
+    int chunks_as_lanes;
 } ssm__lane_run;
 
-/* One lane in registers: as fast as the chain of operations allows. */
-static void ssm__lane_real(const ssm__lane_run *r, size_t lane, ssm_real *state)
+/* The kernels run in one of two ways over steps t .. end of lanes from `lane` on: with `product`,
+ * reduce (h stays inside, product takes in every a); without, write h. A group of lanes goes through
+ * time in registers, so that several chains are in flight. */
+static void ssm__real_lane(const ssm__lane_run *r, size_t lane, size_t t, size_t end, ssm_real *state,
+                           ssm_real *product)
 {
-    const ssm_real *a = r->a.data + ssm__step(lane, r->a.lane), *b = r->b.data + ssm__step(lane, r->b.lane);
-    ssm_real *h = r->h ? r->h + ssm__step(lane, r->h_lane) : NULL, s = *state;
-    size_t t;
-    for (t = 0; t < r->steps; ++t, a += r->a.time, b += r->b.time) {
-        s = *a * s + *b;
-        if (h) h[ssm__step(t, r->h_time)] = s;
+    const ssm_real *a = r->a.data + ssm__step(t, r->a.time) + ssm__step(lane, r->a.lane);
+    const ssm_real *b = r->b.data + ssm__step(t, r->b.time) + ssm__step(lane, r->b.lane);
+    ssm_real *h = r->h + ssm__step(t, r->h_time) + ssm__step(lane, r->h_lane), s = *state, p;
+    if (product) {
+        for (p = *product; t < end; ++t, a += r->a.time, b += r->b.time) {
+            s = *a * s + *b;
+            p = *a * p;
+        }
+        *product = p;
+    } else {
+        for (; t < end; ++t, a += r->a.time, b += r->b.time, h += r->h_time) *h = s = *a * s + *b;
     }
     *state = s;
 }
 
-/* Lanes side by side: several chains in flight. */
-static void ssm__lanes_real(const ssm__lane_run *r, ssm_real *state)
+static void ssm__real_quad(const ssm__lane_run *r, size_t lane, size_t t, size_t end, ssm_real *state,
+                           ssm_real *product)
 {
-    ssm_real s[SSM_LANES];
-    size_t t, l;
-    if (r->lanes < 3) {
-        for (l = 0; l < r->lanes; ++l) ssm__lane_real(r, l, state + l);
-        return;
-    }
-    for (l = 0; l < r->lanes; ++l) s[l] = state[l];
-    for (t = 0; t < r->steps; ++t) {
-        const ssm_real *a = r->a.data + ssm__step(t, r->a.time), *b = r->b.data + ssm__step(t, r->b.time);
-        ssm_real *h = r->h ? r->h + ssm__step(t, r->h_time) : NULL;
-        for (l = 0; l < r->lanes; ++l, a += r->a.lane, b += r->b.lane) {
-            s[l] = *a * s[l] + *b;
-            if (h) h[ssm__step(l, r->h_lane)] = s[l];
+    const ssm_real *a = r->a.data + ssm__step(t, r->a.time) + ssm__step(lane, r->a.lane);
+    const ssm_real *b = r->b.data + ssm__step(t, r->b.time) + ssm__step(lane, r->b.lane);
+    const ptrdiff_t al = r->a.lane, bl = r->b.lane, hl = r->h_lane;
+    ssm_real *h = r->h + ssm__step(t, r->h_time) + ssm__step(lane, r->h_lane);
+    ssm_real s0 = state[0], s1 = state[1], s2 = state[2], s3 = state[3], p0, p1, p2, p3;
+    if (product) {
+        p0 = product[0], p1 = product[1], p2 = product[2], p3 = product[3];
+        for (; t < end; ++t, a += r->a.time, b += r->b.time) {
+            const ssm_real a0 = a[0], a1 = a[al], a2 = a[2 * al], a3 = a[3 * al];
+            s0 = a0 * s0 + b[0], s1 = a1 * s1 + b[bl], s2 = a2 * s2 + b[2 * bl], s3 = a3 * s3 + b[3 * bl];
+            p0 = a0 * p0, p1 = a1 * p1, p2 = a2 * p2, p3 = a3 * p3;
+        }
+        product[0] = p0, product[1] = p1, product[2] = p2, product[3] = p3;
+    } else {
+        for (; t < end; ++t, a += r->a.time, b += r->b.time, h += r->h_time) {
+            s0 = a[0] * s0 + b[0], s1 = a[al] * s1 + b[bl];
+            s2 = a[2 * al] * s2 + b[2 * bl], s3 = a[3 * al] * s3 + b[3 * bl];
+            h[0] = s0, h[hl] = s1, h[2 * hl] = s2, h[3 * hl] = s3;
         }
     }
-    for (l = 0; l < r->lanes; ++l) state[l] = s[l];
+    state[0] = s0, state[1] = s1, state[2] = s2, state[3] = s3;
 }
 
-/* Pairs. Few lanes: one chain after the other, in registers. */
-static void ssm__lane_complex(const ssm__lane_run *r, size_t lane, ssm_real *state)
+static void ssm__complex_lane(const ssm__lane_run *r, size_t lane, size_t t, size_t end, ssm_real *state,
+                              ssm_real *product)
 {
-    const ssm_real *a = r->a.data + ssm__step(lane, r->a.lane), *b = r->b.data + ssm__step(lane, r->b.lane);
-    ssm_real *h = r->h ? r->h + ssm__step(lane, r->h_lane) : NULL;
-    ssm__complex s = ssm__c_load(state);
-    size_t t;
-    for (t = 0; t < r->steps; ++t, a += r->a.time, b += r->b.time) {
-        s = ssm__c_add(ssm__c_mul(ssm__c_load(a), s), ssm__c_load(b));
-        if (h) ssm__c_store(h + ssm__step(t, r->h_time), s);
+    const ssm_real *a = r->a.data + ssm__step(t, r->a.time) + ssm__step(lane, r->a.lane);
+    const ssm_real *b = r->b.data + ssm__step(t, r->b.time) + ssm__step(lane, r->b.lane);
+    ssm_real *h = r->h + ssm__step(t, r->h_time) + ssm__step(lane, r->h_lane);
+    ssm__complex s = ssm__c_load(state), p;
+    if (product) {
+        for (p = ssm__c_load(product); t < end; ++t, a += r->a.time, b += r->b.time) {
+            s = ssm__c_add(ssm__c_mul(ssm__c_load(a), s), ssm__c_load(b));
+            p = ssm__c_mul(ssm__c_load(a), p);
+        }
+        ssm__c_store(product, p);
+    } else {
+        for (; t < end; ++t, a += r->a.time, b += r->b.time, h += r->h_time) {
+            s = ssm__c_add(ssm__c_mul(ssm__c_load(a), s), ssm__c_load(b));
+            ssm__c_store(h, s);
+        }
     }
     ssm__c_store(state, s);
 }
 
-static void ssm__lanes_complex(const ssm__lane_run *r, ssm_real *state)
+/* state[lane] before -> after (pairs if complex); product[lane], if not NULL, asks for a reduction.
+ * Channels go through time in pieces, so that all groups of lanes pass over the same rows while they
+ * are in the cache; chunks share no rows and run through. Products that have all but vanished become
+ * zero: subnormal numbers are a hundred times slower, and rounding would keep them alive. */
+static void ssm__lanes_run(const ssm__lane_run *r, int complex_values, ssm_real *state, ssm_real *product)
 {
-    ssm__complex s[SSM_LANES];
-    size_t t, l;
-    if (r->lanes < 3) {
-        for (l = 0; l < r->lanes; ++l) ssm__lane_complex(r, l, state + 2 * l);
-        return;
-    }
-    for (l = 0; l < r->lanes; ++l) s[l] = ssm__c_load(state + 2 * l);
-    for (t = 0; t < r->steps; ++t) {
-        const ssm_real *a = r->a.data + ssm__step(t, r->a.time), *b = r->b.data + ssm__step(t, r->b.time);
-        ssm_real *h = r->h ? r->h + ssm__step(t, r->h_time) : NULL;
-        for (l = 0; l < r->lanes; ++l, a += r->a.lane, b += r->b.lane) {
-            s[l] = ssm__c_add(ssm__c_mul(ssm__c_load(a), s[l]), ssm__c_load(b));
-            if (h) ssm__c_store(h + ssm__step(l, r->h_lane), s[l]);
-        }
-    }
-    for (l = 0; l < r->lanes; ++l) ssm__c_store(state + 2 * l, s[l]);
-}
-
-static void ssm__lanes_run(const ssm__lane_run *r, ssm_real *state, int complex_values)
-{
-    if (complex_values) ssm__lanes_complex(r, state);
-    else ssm__lanes_real(r, state);
-}
-
-/* The map of a stretch: product of a, and h from zero, as a carry for each lane (`stride` apart). */
-static void ssm__lanes_reduce(const ssm__lane_run *r, int complex_values, ssm_real *carry, ptrdiff_t stride)
-{
-    size_t t, l;
-    for (l = 0; l < r->lanes; ++l) ssm_carry_identity(carry + ssm__step(l, stride), complex_values);
-    for (t = 0; t < r->steps; ++t) {
-        for (l = 0; l < r->lanes; ++l) {
-            const ssm_real *a = r->a.data + (ssm__step(t, r->a.time) + ssm__step(l, r->a.lane));
-            const ssm_real *b = r->b.data + (ssm__step(t, r->b.time) + ssm__step(l, r->b.lane));
-            ssm_real *c = carry + ssm__step(l, stride), step[4];
-            step[0] = a[0];
-            step[1] = complex_values ? a[1] : b[0];
-            step[2] = complex_values ? b[0] : 0;
-            step[3] = complex_values ? b[1] : 0;
-            ssm_carry_combine(c, c, step, complex_values);
-        }
+    const size_t piece = product ? 64 : r->chunks_as_lanes ? r->steps : 128;
+    const size_t values = r->lanes * (complex_values ? 2 : 1);
+    const ssm_real tiny = ssm__pow2(-SSM__BIAS + 27);
+    size_t t, end, l;
+    for (t = 0; t < r->steps; t = end) {
+        end = ssm__min(t + piece, r->steps);
+        for (l = 0; complex_values && l < r->lanes; ++l)
+            ssm__complex_lane(r, l, t, end, state + 2 * l, product ? product + 2 * l : NULL);
+        for (l = 0; !complex_values && l + 4 <= r->lanes; l += 4)
+            ssm__real_quad(r, l, t, end, state + l, product ? product + l : NULL);
+        for (; !complex_values && l < r->lanes; ++l)
+            ssm__real_lane(r, l, t, end, state + l, product ? product + l : NULL);
+        for (l = 0; product && l < values; ++l)
+            if (product[l] < tiny && product[l] > -tiny) product[l] = 0;
     }
 }
 
@@ -2519,6 +2519,7 @@ static void ssm__line_open(ssm__line_job *j, const ssm_linear_scan *s, size_t se
     j->all.h = ssm__at_out(s->h, q.batch, q.first + (s->reverse && q.len ? q.len - 1 : 0), 0);
     j->all.h_time = h.time;
     j->all.h_lane = h.lane;
+    j->all.chunks_as_lanes = 0;
 }
 
 /* Steps from `step` on of lanes from channel c on; lanes are channels. */
@@ -2558,7 +2559,7 @@ static void ssm__line_sequential(void *context, size_t index)
     for (l = 0; l < lanes; ++l) ssm__line_h0(&j, c + l, state + l * j.width);
     if (j.len) {
         r = ssm__line_part(&j, 0, j.len, c, lanes);
-        ssm__lanes_run(&r, state, j.s->complex_values);
+        ssm__lanes_run(&r, j.s->complex_values, state, NULL);
     }
     for (l = 0; l < lanes; ++l) ssm__line_last(&j, c + l, state + l * j.width);
 }
@@ -2587,6 +2588,7 @@ static ssm__lane_run ssm__line_unit(const ssm__line_job *j, size_t index, size_t
         r.a.lane = ssm__step(j->chunk, r.a.time);
         r.b.lane = ssm__step(j->chunk, r.b.time);
         r.h_lane = ssm__step(j->chunk, r.h_time);
+        r.chunks_as_lanes = 1;
     } else {
         *k = index / j->blocks;
         *c = index % j->blocks * SSM_LANES;
@@ -2609,9 +2611,19 @@ static size_t ssm__line_carry_stride(const ssm__line_job *j)
 static void ssm__line_reduce(void *context, size_t index)
 {
     const ssm__line_job *j = (const ssm__line_job *)context;
-    size_t k, c;
+    const size_t W = j->width, stride = ssm__line_carry_stride(j);
+    ssm_real state[2 * SSM_LANES], product[2 * SSM_LANES];
+    size_t k, c, l;
     const ssm__lane_run r = ssm__line_unit(j, index, j->chunks - 1, &k, &c);
-    ssm__lanes_reduce(&r, j->s->complex_values, ssm__line_carry(j, k, c), (ptrdiff_t)ssm__line_carry_stride(j));
+    ssm_real *carry = ssm__line_carry(j, k, c);
+    ssm__zero(state, r.lanes * W);
+    ssm__zero(product, r.lanes * W);
+    for (l = 0; l < r.lanes; ++l) product[l * W] = 1;
+    ssm__lanes_run(&r, j->s->complex_values, state, product);
+    for (l = 0; l < r.lanes; ++l) {
+        ssm__copy(carry + l * stride, product + l * W, W);
+        ssm__copy(carry + l * stride + W, state + l * W, W);
+    }
 }
 
 /* The b of carry k becomes the state before chunk k. */
@@ -2635,7 +2647,7 @@ static void ssm__line_finish(const ssm__line_job *j, const ssm__lane_run *r, siz
     ssm_real state[2 * SSM_LANES], *carry = ssm__line_carry(j, k, c) + j->width;
     size_t l;
     for (l = 0; l < r->lanes; ++l) ssm__copy(state + l * j->width, carry + l * stride, j->width);
-    ssm__lanes_run(r, state, j->s->complex_values);
+    ssm__lanes_run(r, j->s->complex_values, state, NULL);
     for (l = 0; k + 1 == j->chunks && l < r->lanes; ++l) ssm__line_last(j, c + l, state + l * j->width);
 }
 
@@ -2744,18 +2756,18 @@ static void ssm__line_tree(ssm__line_job *j)
 }
 
 /* --- the op --- */
-/* About SSM_LANES * 4 chunks, each long enough to be worth its carry. The odd length keeps the lanes of
- * a unit away from each other's cache sets. */
+/* About SSM_LANES * 4 chunks, each long enough to be worth its carry. An odd number of 64-byte lines
+ * keeps the lanes of a unit out of each other's cache sets. */
 static size_t ssm__line_chunk(size_t len)
 {
     const size_t chunk = ssm__ceil_div(len, 4 * SSM_LANES);
-    return (chunk < 64 ? 64 : chunk) | 1;
+    return (ssm__ceil_div(chunk < 64 ? 64 : chunk, 16) | 1) * 16;
 }
 
 static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
 {
     ssm_scan scan = s->scan;
-    if (scan == SSM_SCAN_AUTO) scan = s->dim <= 2 && s->len >= 1024 ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
+    if (scan == SSM_SCAN_AUTO) scan = s->dim <= 2 && s->len >= 1024 * s->dim * s->dim ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
     return scan == SSM_SCAN_CHUNKED && s->len <= ssm__line_chunk(s->len) ? SSM_SCAN_SEQUENTIAL : scan;
 }
 
