@@ -1706,8 +1706,11 @@ typedef struct ssm__coef {
 
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    const ssm_real x = da * A;
-    if (disc == SSM_DISC_BILINEAR) return 2 / (1 - SSM__K(0.5) * x) - 1; /* (1 + x/2)/(1 - x/2), finite as x -> -inf */
+    const ssm_real x = da * A, lowest = SSM__K(-1e15);
+    if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
+        const ssm_real clamped = x < lowest ? lowest : x;
+        return 1 + clamped / (1 - SSM__K(0.5) * clamped);
+    }
     return ssm__exp(x);
 }
 

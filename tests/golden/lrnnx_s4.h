@@ -27,10 +27,10 @@
    give y too.
 
    All of these agree with the dense recurrence of this script, so nothing is left out. Not
-   covered, because wrong there: is_real=True (the kernel is doubled, the state cannot be
-   made); sequences longer than l_max (the kernel is cut off); rate other than 1 with S4 (C~ is
-   of the unscaled step). The inverted bilinear rule of lrnnx is in core/discretization.py,
-   which S4 and S4D do not use (its S5 and others do).
+   covered, because wrong there: is_real=True (the kernel is doubled); sequences longer than
+   l_max (the kernel is cut off); rate other than 1 with S4 (C~ is of the unscaled step). The
+   inverted bilinear rule of lrnnx is in core/discretization.py, which S4 and S4D do not use
+   (its S5 and others do).
 
    Complex arrays are interleaved: the last size, 2, is (re, im). Gradients by complex tensors
    are d loss/d re + i d loss/d im (PyTorch), so the two parts are the plain derivatives. H

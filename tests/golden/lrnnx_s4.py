@@ -1,5 +1,5 @@
-"""lrnnx_s4.h: golden vectors of lrnnx 1.0.0.post1, lrnnx.models.lti.S4 (diagonal plus low rank) and
-S4D: kernels, layer outputs, steps, states; run in float64 / complex128.
+"""lrnnx_s4.h: golden vectors of lrnnx 1.0.0.post1, lrnnx.models.lti.S4 (diagonal plus low rank)
+and S4D: kernels, layer outputs, steps, states; run in float64 / complex128.
 
     pip download --no-deps --no-binary :all: lrnnx==1.0.0.post1   # unpack in DIR, not built
     python tests/golden/lrnnx_s4.py --peers DIR
@@ -34,15 +34,14 @@ C~ = (I - Abar^L)^T C at the first forward or step, L = l_max; a saved model hol
 (`l_kernel`). The array C is the plain one.
 
 `conv` is the convolution plus D x; `y` the layer's output: linear(GELU(GELU(conv))), exact (erf)
-GELU, twice, and GELU again after the linear: the source's final_act="glu" is not used, there is no
-GLU. `y_state`, `last`: the same from state0 (given as `state`), and the state returned, (B,H,N),
-one of each pair. The steps (S4: modes dense, diagonal and linear) give y too.
+GELU, twice, and GELU again after the linear: the source's final_act="glu" is not used, there is
+no GLU. `y_state`, `last`: the same from state0 (given as `state`), and the state returned,
+(B,H,N), one of each pair. The steps (S4: modes dense, diagonal and linear) give y too.
 
 All of these agree with the dense recurrence of this script, so nothing is left out. Not covered,
-because wrong there: is_real=True (the kernel is doubled, the state cannot be made); sequences
-longer than l_max (the kernel is cut off); rate other than 1 with S4 (C~ is of the unscaled step).
-The inverted bilinear rule of lrnnx is in core/discretization.py, which S4 and S4D do not use (its
-S5 and others do).
+because wrong there: is_real=True (the kernel is doubled); sequences longer than l_max (the kernel
+is cut off); rate other than 1 with S4 (C~ is of the unscaled step). The inverted bilinear rule of
+lrnnx is in core/discretization.py, which S4 and S4D do not use (its S5 and others do).
 """ + lti.CONVENTION
 
 

@@ -24,7 +24,7 @@
    appended), bilinear: Abar = (I - delta A/2)^-1 (I + delta A/2), Bbar = (I - delta A/2)^-1
    delta B. `c_tilde_L` = the first N of (I - Abar^L)^T C, what the source stores in place of
    C. With it the source's k = irfft(2/(1 + w) (r_BC - r_BQ r_PC/(1 + r_PQ))) is the kernel of
-   length L, to 1e-12, odd and even L.
+   length L, odd and even, to 1e-12.
 
    Every case starts from state0; `last` is the state after the last step. `y_zero` is the
    output from the zero state. Outputs of the steps, one sample at a time, are y. Gradients are

@@ -1,11 +1,12 @@
 """s4_statespaces.h: golden vectors of state-spaces/s4 (models/s4/s4d.py, s4.py): S4D and S4
 (diagonal plus low rank), from their formulas.
 
-The source is not on PyPI and is not run here. This script follows its published formulas in torch,
-float64 / complex128, with gradients by autograd. S4's kernel and gradients come from the
-definition, the dense matrix recurrence C Abar^l Bbar; the source's own route (Cauchy sums, Woodbury, C~) and
-its linear-time step are written again and must agree. S4D comes from kernel and convolution and
-must agree with the dense recurrence. All gradients are also compared with central differences.
+The source is not on PyPI and is not run here. This script follows its published formulas in
+torch, float64 / complex128, with gradients by autograd. S4's kernel and gradients come from the
+definition, the dense matrix recurrence C Abar^l Bbar; the source's own route (Cauchy sums,
+Woodbury, C~) and its linear-time step are written again and must agree. S4D comes from kernel and
+convolution and must agree with the dense recurrence. All gradients are also compared with central
+differences.
 
     python tests/golden/s4_statespaces.py
 
@@ -37,14 +38,14 @@ S4D: zoh Bbar = (exp(delta A) - 1)/A B; bilinear Abar = (1 + delta A/2)/(1 - del
 delta/(1 - delta A/2) B. The minimal S4D (s4d.py) has no B: B = 1.
 
 S4: A = diag(Lambda) - P P^H over the 2N states (each array with its conjugate half appended),
-bilinear: Abar = (I - delta A/2)^-1 (I + delta A/2), Bbar = (I - delta A/2)^-1 delta B. `c_tilde_L`
-= the first N of (I - Abar^L)^T C, what the source stores in place of C. With it the source's
-k = irfft(2/(1 + w) (r_BC - r_BQ r_PC/(1 + r_PQ))) is the kernel of length L, odd and even, to
-1e-12.
+bilinear: Abar = (I - delta A/2)^-1 (I + delta A/2), Bbar = (I - delta A/2)^-1 delta B.
+`c_tilde_L` = the first N of (I - Abar^L)^T C, what the source stores in place of C. With it the
+source's k = irfft(2/(1 + w) (r_BC - r_BQ r_PC/(1 + r_PQ))) is the kernel of length L, odd and
+even, to 1e-12.
 
-Every case starts from state0; `last` is the state after the last step. `y_zero` is the output from
-the zero state. Outputs of the steps, one sample at a time, are y.
-Gradients are of loss = sum(y*dy) + sum over (re, im) of last*dlast, state0 in place.
+Every case starts from state0; `last` is the state after the last step. `y_zero` is the output
+from the zero state. Outputs of the steps, one sample at a time, are y. Gradients are of loss =
+sum(y*dy) + sum over (re, im) of last*dlast, state0 in place.
 
 HiPPO-LegS arrays that depend on eigenvectors have each phase turned so that P_n = (V^H P)_n is real
 and positive: then P and B = sqrt(2) P are real, and C = c V for a real row c of the dense system.

@@ -37,9 +37,9 @@ are of loss = sum(y*dy) + sum over (re, im) of last*dlast (no last in `bidirecti
 
 HiPPO-LegS: S = A + P P^T = V Lambda V^H. `legsN_eigen` holds Im Lambda, ascending (Re Lambda =
 -1/2, exactly), from 40 digits; the first N/2, the negative ones, are those the source keeps with
-conj_sym. The eigenvectors of a solver have any phase; here each column of V is turned so that (V^H P)_n is real
-and positive, which makes V unique and V^H B = sqrt(2) V^H P real and positive: compare magnitudes,
-or products that the phase leaves alone, (C V)_n (V^H B)_n.
+conj_sym. The eigenvectors of a solver have any phase; here each column of V is turned so that
+(V^H P)_n is real and positive, which makes V unique and V^H B = sqrt(2) V^H P real and positive:
+compare magnitudes, or products that the phase leaves alone, (C V)_n (V^H B)_n.
 
 The activations follow the source's layer, without dropout, residual and norm: gelu is the tanh
 approximation (jax.nn.gelu's default). Weights are (out, in) here, y = W x + b; flax stores (in,

@@ -1,10 +1,11 @@
-"""zerfoo.h: golden vectors of zerfoo's MambaBlock (layers/ssm/mamba_block.go) and S4 (s4.go), from
-their formulas.
+"""zerfoo.h: golden vectors of zerfoo's MambaBlock (layers/ssm/mamba_block.go) and S4 (s4.go),
+from their formulas.
 
 The source is Go and is not run here. This script follows its published forward formulas in torch
-float64, in the default mode (named "ZOH" there: Abar = exp(delta*A), Bbar = delta*B, which is Euler
-for B), and takes the gradients by autograd. The source's own backward multiplies the gradient of
-A_log by A twice; the vectors hold the right gradient, which is also checked by central differences.
+float64, in the default mode (named "ZOH" there: Abar = exp(delta*A), Bbar = delta*B, which is
+Euler for B), and takes the gradients by autograd. The source's own backward multiplies the
+gradient of A_log by A twice; the vectors hold the right gradient, which is also checked by
+central differences.
 
     python tests/golden/zerfoo.py
 
@@ -30,10 +31,10 @@ Matrices are (out, in), so y = W x. The source stores the transpose, (in, out).
 Gradients are of loss = sum(y*dy). grad_a_log is the true gradient: the source's differs by a
 factor A (its sign and size are wrong).
 
-The case `s4` is the layer S4: real and diagonal, per channel d and state n: abar = exp(-exp(A_log)),
-without any step size, B not discretised; h = abar*h + B*x; y = sum C*h + D*x. h is zero first. Its
-gradients in the source agree. Gradients are of sum(y*dy) + sum(last*dlast) there (the source has no
-dlast).
+The case `s4` is the layer S4: real and diagonal, per channel d and state n: abar =
+exp(-exp(A_log)), without any step size, B not discretised; h = abar*h + B*x; y = sum C*h + D*x. h
+is zero first. Its gradients in the source agree. Gradients are of sum(y*dy) + sum(last*dlast)
+there (the source has no dlast).
 """
 
 
@@ -131,8 +132,8 @@ def s4_case(h, rng):
 
 
 def main():
-    h = Header("zerfoo", "zerfoo MambaBlock and S4 (layers/ssm/mamba_block.go, s4.go, main of 2026),"
-               " from their formulas", SEED, TEXT, "python tests/golden/zerfoo.py")
+    h = Header("zerfoo", "zerfoo MambaBlock and S4 (layers/ssm/mamba_block.go, s4.go, main of"
+               " 2026), from their formulas", SEED, TEXT, "python tests/golden/zerfoo.py")
     rng = Rng(SEED)
     for name, batch, length, model, inner, n, rank, k in (("block", 2, 7, 5, 6, 3, 2, 4),):
         h.case(name, "mode ZOH (the default), d_inner given freely", batch=batch, len=length,
