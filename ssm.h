@@ -48,7 +48,7 @@
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
  *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt
- *   >>hippo          HiPPO-LegS in diagonal form
+ *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
  *   >>discretise     one coefficient pair for each discretisation, with its derivatives
@@ -432,6 +432,19 @@ SSM_API ssm_status ssm_linear_scan_backward(const ssm_linear_scan *s, const ssm_
 SSM_API void ssm_carry_identity(ssm_real *carry, int complex_values);
 /* out = later after earlier: (later.a earlier.a, later.a earlier.b + later.b). out may be either. */
 SSM_API void ssm_carry_combine(ssm_real *out, const ssm_real *earlier, const ssm_real *later, int complex_values);
+
+/* HiPPO-LegS memory: N numbers that hold the whole past of a signal, every moment of it with the same
+ * weight, as the coefficients of a polynomial. One sample costs O(N).
+ *
+ *   update   (I + A/2k) c[k] = (I - A/2k) c[k-1] + B u / k         A, B: HiPPO-LegS
+ *   recall   u(p) = sum_n c_n sqrt(2n+1) P_n(2p - 1), p in [0, 1]: 0 the first sample, 1 the last
+ *
+ *   c  inout  [n], zero before the first sample        k  in  1, 2, 3, ... which sample this is
+ * The middle of sample j (0 .. k-1) is p = (j + 1/2) / k.
+ * Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (n or k 0).
+ * Source: Gu et al. 2020, arXiv:2008.07669, theorem 2 and the bilinear form of appendix B.3. */
+SSM_API ssm_status ssm_hippo_update(ssm_real *c, size_t n, size_t k, ssm_real u);
+SSM_API ssm_status ssm_hippo_recall(const ssm_real *c, size_t n, ssm_real p, ssm_real *u);
 
 /* Selective scan (S6): the recurrence of Mamba, with every coefficient allowed to vary.
  *
@@ -1526,6 +1539,42 @@ static void ssm__hippo_next(const ssm__hippo *h, size_t n, double r[2], double v
     v[1] = q * (r[1] * a - r[0] * w);
     r[0] = (t * (w * w - a * a) - r[1] * 2 * a * w) / d; /* r (i w - a) / (i w + a) */
     r[1] = (r[1] * (w * w - a * a) + t * 2 * a * w) / d;
+}
+
+/* The scaled memory. A = lower triangle of q q^T + diag(n + 1), so that both products with I -+ hA,
+ * h = 1/2k, run along n with one partial sum each. */
+SSM_API ssm_status ssm_hippo_update(ssm_real *c, size_t n, size_t k, ssm_real u)
+{
+    ssm_real h, before = 0, after = 0; /* sums of q c and q c' so far */
+    size_t i;
+    if (!c) return SSM_ERR_NULL;
+    if (n == 0 || k == 0) return SSM_ERR_CONFIG;
+    h = SSM__K(0.5) / (ssm_real)k;
+    for (i = 0; i < n; ++i) {
+        const ssm_real diagonal = h * (ssm_real)(i + 1), q = ssm__sqrt((ssm_real)(2 * i + 1));
+        const ssm_real old = c[i], right = old - (diagonal * old + h * q * before) + 2 * h * q * u;
+        c[i] = (right - h * q * after) / (1 + diagonal);
+        before += q * old;
+        after += q * c[i];
+    }
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_hippo_recall(const ssm_real *c, size_t n, ssm_real p, ssm_real *u)
+{
+    const ssm_real x = 2 * p - 1;
+    ssm_real sum = 0, legendre = 1, last = 0;
+    size_t i;
+    if (!c || !u) return SSM_ERR_NULL;
+    if (n == 0) return SSM_ERR_CONFIG;
+    for (i = 0; i < n; ++i) { /* (i + 1) P[i+1] = (2i + 1) x P[i] - i P[i-1] */
+        const ssm_real next = ((ssm_real)(2 * i + 1) * x * legendre - (ssm_real)i * last) / (ssm_real)(i + 1);
+        sum += c[i] * ssm__sqrt((ssm_real)(2 * i + 1)) * legendre;
+        last = legendre;
+        legendre = next;
+    }
+    *u = sum;
+    return SSM_OK;
 }
 
 /*=============================================================================
