@@ -122,7 +122,7 @@
  *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward
  *   simplified_scan, s5_inner of lrnnx             ssm_s5_scan_forward
  *   lindermanlab S5SSM        ssm_s5, activation SSM_S5_NONE (SequenceLayer: with its activation)
- *   s5-pytorch                ssm_s5, activation SSM_S5_NONE; it has no factor 2: double its C
+ *   s5-pytorch                ssm_s5, activation SSM_S5_NONE, no_conj_sym (it has no factor 2)
  *   traceTorch S5             ssm_s5, preset SSM_PRESET_TRACETORCH
  *
  * WHAT IT DOES NOT DO: no tensors, no automatic differentiation, no file formats, no thread pool of
