@@ -1,7 +1,7 @@
 /* ssm.h - state space models for C and C++, in one file                  version 0.1.0
  * SPDX-License-Identifier: MIT
  *
- * Selective SSM, S6 and the Mamba block, each with whole-sequence forward, one-step
+ * Selective SSM, S5, S6 and the Mamba block, each with whole-sequence forward, one-step
  * streaming and gradients. C99 and C++11, nothing but the C standard headers, no allocation.
  *
  *   In ONE source file:                      Everywhere else:
@@ -2822,7 +2822,7 @@ typedef struct ssm__s5_coef { /* h' = a h + b v */
     ssm__complex b;
 } ssm__s5_coef;
 
-/* 1 / (1 - delta A / 2) */
+/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
 static ssm__complex ssm__s5_bilinear(ssm__complex A, ssm_real delta)
 {
     return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
@@ -2834,8 +2834,7 @@ static ssm__s5_coef ssm__s5_discretise(ssm_disc disc, ssm__complex A, ssm_real d
     ssm__s5_coef c;
     c.b = ssm__c(db, 0);
     if (disc == SSM_DISC_BILINEAR) {
-        c.a = ssm__c_add(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * da, A));
-        c.a = ssm__c_mul(c.a, ssm__s5_bilinear(A, da));
+        c.a = ssm__c_add(ssm__c(1, 0), ssm__c_mul(ssm__c_scale(da, A), ssm__s5_bilinear(A, da)));
         c.b = ssm__c_scale(db, ssm__s5_bilinear(A, db));
         return c;
     }
@@ -3060,6 +3059,7 @@ static void ssm__s5_retreat_drive(const ssm_s5_scan *s, const ssm_s5_scan_grad *
 static void ssm__s5_retreat(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, const ssm__span *q, size_t t,
                             const ssm_real *h_, const ssm_real *h, const ssm_real *v, ssm_real *dh)
 {
+    const size_t row = q->first + t;
     size_t n, c;
     ssm__s5_retreat_skip(s, d, q, t);
     for (n = 0; n < s->d_state; ++n) {
@@ -3080,9 +3080,9 @@ static void ssm__s5_retreat(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, con
         ssm__c_store(dh + 2 * n, ssm__c_mul(ssm__c_conj(k.a), g));
         ssm__s5_retreat_drive(s, d, q, t, n, ssm__c_mul(ssm__c_conj(k.b), g));
         ssm__add_pair(d->dA, 0, 0, 0, n, ge.A);
-        if (s->delta_A.data) ssm__add_state(ssm__at_out(d->ddelta_A, q->batch, q->first + t, 0), n, d->ddelta_A.state, ge.da);
+        if (s->delta_A.data) ssm__add_state(ssm__at_out(d->ddelta_A, q->batch, row, 0), n, d->ddelta_A.state, ge.da);
         else ge.db += ge.da;
-        ssm__add_state(ssm__at_out(d->ddelta, q->batch, q->first + t, 0), n, d->ddelta.state, ge.db);
+        ssm__add_state(ssm__at_out(d->ddelta, q->batch, row, 0), n, d->ddelta.state, ge.db);
     }
 }
 
@@ -5479,55 +5479,59 @@ static void ssm__s5_states_backward(const ssm_s5 *s, const ssm__call *call, cons
     if (!call->step_scale) ssm__s5_coefs_backward(s, 1, w->da, w->da + V, w->dlambda, w->dstep);
 }
 
+/* From ds to du, with the gradients of all that lies between. */
+static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const ssm__s5_offsets *o,
+                                 const ssm__s5_scratch *w, const ssm_real *states)
+{
+    const ssm_s5_config *c = &s->config;
+    const size_t H = c->d_model, V = s->B.out, rows = call->tile.count * call->tile.steps;
+    const ptrdiff_t H_row = (ptrdiff_t)H, V_row = (ptrdiff_t)V, h_row = (ptrdiff_t)s->C.in;
+    const ssm_real *u = w->mem.u ? w->mem.u : call->x;
+    const ptrdiff_t u_row = w->mem.u ? H_row : call->x_row, du_row = w->du ? H_row : call->dx_row;
+    ssm_real *du = w->du ? w->du : call->dx, *dD = ssm__grad_at(call->dparams, o->D);
+    ssm_linear B = s->B, C = s->C;
+    size_t r, i;
+    ssm__s5_expand(c, o, s->params, 0, w->B, w->C);
+    B.weight = w->B;
+    C.weight = w->C;
+    ssm__zero(w->dB, V * H);
+    ssm__zero(w->dC, H * s->C.in);
+    ssm__zero(w->dh, rows * s->C.in);
+    for (r = 0; r < rows; ++r) {
+        for (i = 0; i < H; ++i) {
+            const ssm_real ds = w->ds[r * H + i];
+            if (dD) dD[i] += ds * u[ssm__step(r, u_row) + (ptrdiff_t)i];
+            if (du) du[ssm__step(r, du_row) + (ptrdiff_t)i] += ds * s->D[i];
+        }
+    }
+    ssm__linear_backward(&C, w->mem.h, h_row, w->ds, H_row, w->dh, h_row, w->dC, NULL, rows);
+    ssm__s5_states_backward(s, call, w, states);
+    ssm__linear_backward(&B, u, u_row, w->dv, V_row, du, du_row, w->dB, NULL, rows);
+    if (!call->dparams) return;
+    ssm__s5_fold(c, o, w->dB, w->dC, call->dparams);
+    ssm__s5_lambda_backward(s, o, w, call->dparams);
+}
+
 static void ssm__s5_tile_backward(const ssm__call *call)
 {
     const ssm_s5 *s = (const ssm_s5 *)call->layer;
     const ssm_s5_config *c = &s->config;
     const ssm__tile *t = &call->tile;
-    const size_t H = c->d_model, V = s->B.out, rows = t->count * t->steps;
-    const ptrdiff_t H_row = (ptrdiff_t)H, V_row = (ptrdiff_t)V, h_row = (ptrdiff_t)s->C.in;
+    const size_t H = c->d_model, rows = t->count * t->steps;
+    const ptrdiff_t H_row = (ptrdiff_t)H;
     ssm__arena arena = ssm__arena_open(call->work);
     ssm_params table = ssm__own_table(NULL);
     const ssm__s5_offsets o = ssm__s5_table(c, NULL, &table);
-    ssm_linear B = s->B, C = s->C;
-    const ssm_real *states = NULL, *factor, *u;
-    ssm_real *dD = ssm__grad_at(call->dparams, o.D), *du;
-    ptrdiff_t u_row, du_row;
+    const ssm_real *states = NULL, *factor;
     ssm__s5_scratch w;
     size_t r, i, bytes;
     ssm__s5_take_scratch(s, &arena, rows, &w);
     if (call->state_count)
         states = ssm__s5_tape_layout(s, call->tape_slots, call->tape, &bytes) + t->slot * call->state_count;
     factor = ssm__s5_evaluate(s, call, &w.mem, states);
-    u = w.mem.u ? w.mem.u : call->x;
-    u_row = w.mem.u ? H_row : call->x_row;
-    du = w.du ? w.du : call->dx;
-    du_row = w.du ? H_row : call->dx_row;
     if (w.du) ssm__zero(w.du, rows * H);
-    ssm__s5_expand(c, &o, s->params, 0, w.B, w.C);
-    B.weight = w.B;
-    C.weight = w.C;
-    ssm__zero(w.dB, V * H);
-    ssm__zero(w.dC, H * s->C.in);
-    ssm__zero(w.dh, rows * s->C.in);
-    /* activation, s = C h + D u */
     ssm__s5_activate_backward(s, call, &o, &w, factor, rows);
-    for (r = 0; r < rows; ++r) {
-        for (i = 0; i < H; ++i) {
-            const ssm_real ds = w.ds[r * H + i];
-            if (dD) dD[i] += ds * u[ssm__step(r, u_row) + (ptrdiff_t)i];
-            if (du) du[ssm__step(r, du_row) + (ptrdiff_t)i] += ds * s->D[i];
-        }
-    }
-    ssm__linear_backward(&C, w.mem.h, h_row, w.ds, H_row, w.dh, h_row, w.dC, NULL, rows);
-    /* recurrence, v = B u */
-    ssm__s5_states_backward(s, call, &w, states);
-    ssm__linear_backward(&B, u, u_row, w.dv, V_row, du, du_row, w.dB, NULL, rows);
-    if (call->dparams) {
-        ssm__s5_fold(c, &o, w.dB, w.dC, call->dparams);
-        ssm__s5_lambda_backward(s, &o, &w, call->dparams);
-    }
-    /* norm, residual */
+    ssm__s5_ssm_backward(s, call, &o, &w, states);
     if (c->pre_norm)
         ssm__norm_backward(&s->norm, call->x, call->x_row, w.du, H_row, call->dx, call->dx_row,
                            ssm__grad_at(call->dparams, o.norm), rows);

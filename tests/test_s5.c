@@ -843,11 +843,11 @@ static void s5_law_layer_oracle(s5_model *m, ssm_rng *rng)
 /* Each sequence alone, in one call, packed, in other strides, with scale 1: the same bits. */
 static void s5_law_layer_batch(s5_model *m, ssm_rng *rng)
 {
-    const size_t H = m->config.d_model, lens[] = {3, 0, 64, 70}, rows = 137;
+    const size_t H = m->config.d_model, lens[] = {3, 0, 64, 70}, rows = 140;
     s5_data d = s5_data_open(m, 1, rows, 1, rng);
     ssm_real *y = test_zeros(rows * H), *want = test_zeros(rows * H), *state = test_normal(rng, 4 * m->states, 1);
     ssm_real *want_state = test_copy(state, 4 * m->states), *turned = test_zeros(rows * H);
-    size_t start[5] = {0}, b, t, c, pass;
+    size_t start[5] = {2}, b, t, c, pass; /* two rows before and one after belong to none */
     ssm_seqs packed = s5_seqs(4, rows), seqs;
     for (b = 0; b < 4; ++b) start[b + 1] = start[b] + lens[b];
     packed.start = start;
@@ -1021,6 +1021,30 @@ static void s5_law_layer_wanted(s5_model *m, ssm_rng *rng)
     s5_data_close(&d);
 }
 
+/* Rows of step 0 leave the state as it is, whatever is in them. */
+static void s5_law_layer_padding(s5_model *m, ssm_rng *rng)
+{
+    const size_t H = m->config.d_model, len = 70, cut = 40;
+    s5_data d = s5_data_open(m, 1, len, 1, rng);
+    ssm_real *y = test_zeros(len * H), *want = test_zeros(len * H), *want_state = test_copy(d.state, m->states);
+    ssm_seqs seqs = s5_seqs(1, cut);
+    size_t t;
+    if (!m->config.bidirectional && !m->config.event && m->config.disc != SSM_DISC_DIRAC) {
+        seqs.step_scale = d.scale;
+        s5_forward(m, want_state, d.x, want, &seqs);
+        for (t = cut; t < len; ++t) d.scale[t] = 0;
+        seqs.len = len;
+        s5_forward(m, d.state, d.x, y, &seqs);
+        CHECK_SAME(y, want, cut * H);
+        CHECK_SAME(d.state, want_state, m->states);
+    }
+    test_free(y, 0);
+    test_free(want, 0);
+    test_free(want_state, 0);
+    s5_data_close(&d);
+}
+
+static void s5_layer_padding(void) { s5_each_layer(s5_law_layer_padding, 600); }
 static void s5_layer_oracle(void) { s5_each_layer(s5_law_layer_oracle, 100); }
 static void s5_layer_batch(void) { s5_each_layer(s5_law_layer_batch, 200); }
 static void s5_layer_split(void) { s5_each_layer(s5_law_layer_split, 300); }
@@ -1031,13 +1055,14 @@ static void s5_layer_wanted(void) { s5_each_layer(s5_law_layer_wanted, 500); }
 static void s5_layer_memory(void)
 {
     const ssm_s5_config config = {.d_model = 8, .d_state = 16};
-    const ssm_seqs some = s5_seqs(1, 64), many = s5_seqs(1, 64000);
+    const size_t tiles = 1000;
+    const ssm_seqs some = s5_seqs(1, SSM_TILE_ROWS), many = s5_seqs(1, tiles * SSM_TILE_ROWS);
     ssm_sizes a, b;
     CHECK_OK(ssm_s5_sizes(&config, &some, &a));
     CHECK_OK(ssm_s5_sizes(&config, &many, &b));
     CHECK(a.work == b.work && a.work_backward == b.work_backward && a.bound == b.bound);
     CHECK(a.state == 16 * sizeof(ssm_real) && b.state == a.state);
-    CHECK(b.tape <= 1000 * a.state + 2 * SSM_ALIGN);
+    CHECK(b.tape <= tiles * a.state + 2 * SSM_ALIGN);
 }
 
 static void s5_layer_errors(void)
@@ -1067,6 +1092,10 @@ static void s5_layer_errors(void)
     BAD(config.norm_eps = (ssm_real)NAN);
 #undef BAD
     CHECK_STATUS(ssm_s5_config_resolve(NULL, &resolved), SSM_ERR_NULL);
+    ssm_s5_preset(&resolved, SSM_PRESET_PAPER);
+    CHECK(!resolved.real_state && resolved.activation == SSM_S5_HALF_GLU1);
+    ssm_s5_preset(&resolved, SSM_PRESET_TRACETORCH);
+    CHECK(resolved.real_state && resolved.activation == SSM_S5_NONE);
     CHECK_STATUS(ssm_s5_bind(NULL, &config, params, NULL, 0), SSM_ERR_NULL);
     CHECK_STATUS(ssm_s5_forward(NULL, NULL, params, params, NULL, NULL, 0), SSM_ERR_NULL);
     config.d_model = (size_t)-1 / 64;
@@ -1171,6 +1200,7 @@ static const test_case s5_cases[] = {
     {"s5/layer_oracle", s5_layer_oracle},
     {"s5/layer_batch", s5_layer_batch},
     {"s5/layer_split", s5_layer_split},
+    {"s5/layer_padding", s5_layer_padding},
     {"s5/layer_gradients", s5_layer_gradients},
     {"s5/layer_wanted", s5_layer_wanted},
     {"s5/layer_memory", s5_layer_memory},
