@@ -56,7 +56,7 @@
  *   >>op-linear      matrix products on packed weights
  *   >>op-norm        RMSNorm
  *   >>op-conv        causal depthwise convolution
- *   >>op-scan        the selective scan, forward and backward
+ *   >>op-scan        the selective scan: sequential, chunked and tree forward; backward
  *   >>op-s5          the S5 scan, forward and backward
  *   >>tiles          how a layer walks a batch of sequences in time tiles
  *   >>core           projection + selective scan: what selective, S6 and Mamba share
@@ -255,8 +255,15 @@ typedef enum ssm_disc {
     SSM_DISC_TRAPEZOID
 } ssm_disc;
 
-/* Which algorithm runs along time. All run the sequential kernel in this version; the switch is
- * here so that configurations keep their meaning. */
+/* Which algorithm runs along time.
+ *   SEQUENTIAL  step after step; channels and sequences are what runs in parallel
+ *   CHUNKED     chunks of time side by side: each from zero, then the carries from chunk to chunk,
+ *               then each again from its true state. Twice the work, for few channels and many cores
+ *   BLELLOCH    the same with the carries combined in a tree (up-sweep, down-sweep)
+ *   AUTO        chosen from the shape alone, never from the number of threads
+ * CHUNKED and BLELLOCH agree with SEQUENTIAL within rounding, not bit for bit. In a layer they see
+ * whole sequences at once, so that the workspace grows with the length. Gradients run sequentially
+ * along time. Source: Blelloch 1990, "Prefix sums and their applications". */
 typedef enum ssm_scan {
     SSM_SCAN_AUTO = 0,
     SSM_SCAN_SEQUENTIAL,
@@ -429,6 +436,7 @@ typedef struct ssm_selective_scan {
     ssm_in h0;
     ssm_out h_last;
     ssm_out y;
+    const ssm_parallel *parallel; /* NULL: OpenMP or none */
 } ssm_selective_scan;
 
 /* Gradients: dy and dh_last come in, the rest goes out, each added to what is there. A view with
@@ -450,7 +458,7 @@ typedef struct ssm_selective_scan_grad {
     ssm_out dh0;
 } ssm_selective_scan_grad;
 
-/* need->work for forward (0 unless h_last is absent), need->work_backward for backward. */
+/* need->work for forward (0 if sequential with h_last), need->work_backward for backward. */
 SSM_API ssm_status ssm_selective_scan_sizes(const ssm_selective_scan *s, ssm_sizes *need);
 
 SSM_API ssm_status ssm_selective_scan_forward(const ssm_selective_scan *s, void *work, size_t work_bytes);
@@ -487,7 +495,8 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  *
  * Complex tensors are (re, im) pairs, strides count reals: make the view of one element each and
  * pass it through ssm_in_pairs. d_state is the number of complex states.
- * Default disc: ZOH in its phi form, finite as A -> 0. TRAPEZOID is not offered.
+ * Default disc: ZOH in its phi form, finite as A -> 0. TRAPEZOID is not offered. Every scan is
+ * sequential in this version.
  *
  * Aliasing: h_last may be h0; y may be u if both are real or both complex.
  * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan,
@@ -567,6 +576,7 @@ typedef struct ssm_conv {
     ssm_in state;
     ssm_out state_last;
     ssm_out y;
+    const ssm_parallel *parallel; /* NULL: OpenMP or none */
 } ssm_conv;
 
 typedef struct ssm_conv_grad { /* as in ssm_selective_scan_grad */
@@ -881,7 +891,8 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
  *   D N(0, 1), step log-uniform in [dt_min, dt_max]. real_state: A = -1 .. -N, the rest N(0, 1).
  * State: h [P][2] (re, im); real_state: [N]. bidirectional has none: state, dstate and step are
  *   SSM_ERR_UNSUPPORTED, and the workspace grows with the longest sequence.
- * ssm_seqs.step_scale multiplies the step of each row; the bits are those of NULL where it is 1.
+ * ssm_seqs.step_scale multiplies the step of each row; the bits are those of NULL where it is 1, and
+ *   a row of factor 0 leaves the state as it is (padding). Every scan is sequential in this version.
  * The tape holds the state before each tile only: backward runs each tile forward again.
  * Source: Smith, Warrington & Linderman 2023, arXiv:2208.04933; S5SSM and SequenceLayer of
  *   lindermanlab/S5 (their norms are Layer- or BatchNorm; GELU is the tanh approximation). Their
@@ -1044,6 +1055,7 @@ extern "C" {
 #define SSM_LANES 16
 #endif
 #define SSM__CHUNK 64 /* steps between the states that the scan's backward keeps */
+#define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
 
 /* Compile-time checks: a false condition makes an array of negative size. */
 typedef char ssm__check_align[(SSM_ALIGN & (SSM_ALIGN - 1)) == 0 && SSM_ALIGN >= sizeof(ssm_real) ? 1 : -1];
@@ -1137,17 +1149,19 @@ static size_t ssm__arena_bytes(const ssm__arena *arena)
     return lines ? ssm__add(ssm__mul(lines, SSM_ALIGN), SSM_ALIGN - 1) : 0;
 }
 
-/* Runs task(context, 0) .. task(context, tasks - 1). */
-static void ssm__parallel(const ssm_parallel *parallel, size_t tasks, void (*task)(void *context, size_t index),
-                          void *context)
+/* Runs task(context, 0) .. task(context, tasks - 1); `cost` is about how many multiplications they are
+ * in all. Small loops are not worth waking threads for. */
+static void ssm__parallel(const ssm_parallel *parallel, size_t tasks, size_t cost,
+                          void (*task)(void *context, size_t index), void *context)
 {
+    const int share = tasks > 1 && cost >= SSM__SHARE_COST;
     int64_t i;
-    if (parallel && parallel->run && tasks > 1) {
+    if (share && parallel && parallel->run) {
         parallel->run(parallel->pool, tasks, task, context);
         return;
     }
 #ifdef SSM__OPENMP
-#pragma omp parallel for schedule(dynamic, 1) if (tasks > 1)
+#pragma omp parallel for schedule(dynamic, 1) if (share)
 #endif
     for (i = 0; i < (int64_t)tasks; ++i) task(context, (size_t)i);
 }
@@ -1898,8 +1912,11 @@ typedef struct ssm__coef {
 
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    const ssm_real x = da * A;
-    if (disc == SSM_DISC_BILINEAR) return (1 + SSM__K(0.5) * x) / (1 - SSM__K(0.5) * x);
+    const ssm_real x = da * A, lowest = SSM__K(-1e15);
+    if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
+        const ssm_real clamped = x < lowest ? lowest : x;
+        return 1 + clamped / (1 - SSM__K(0.5) * clamped);
+    }
     return ssm__exp(x);
 }
 
@@ -2149,29 +2166,76 @@ static ssm_real ssm__dot(const ssm_real *w, const ssm_real *x, size_t n)
     return sum;
 }
 
-/* y[r] = add[r] + W x[r] + bias; add may be NULL and may be y. */
-static void ssm__linear(const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row, const ssm_real *add, ptrdiff_t add_row,
-                        ssm_real *y, ptrdiff_t y_row, size_t rows)
+/* y[r] = add[r] + W x[r] + bias for a range of panels; add may be NULL and may be y. */
+typedef struct ssm__linear_job {
+    const ssm_linear *l;
+    const ssm_real *x;
+    ptrdiff_t x_row;
+    const ssm_real *add;
+    ptrdiff_t add_row;
+    ssm_real *y;
+    ptrdiff_t y_row;
+    size_t rows;
+    size_t grain; /* panels, or rows in the backward, of one task */
+    const ssm_real *dy;
+    ptrdiff_t dy_row;
+    ssm_real *dx;
+    ptrdiff_t dx_row;
+    ssm_real *dweight;
+    ssm_real *dbias;
+} ssm__linear_job;
+
+static void ssm__linear_one_panel(const ssm__linear_job *j, size_t o)
 {
-    size_t o, r;
-    for (o = 0; o < l->out; o += SSM_LANES) {
-        const size_t lanes = ssm__min(SSM_LANES, l->out - o);
-        const ssm_real *bias = l->bias ? l->bias + o : NULL;
-        for (r = 0; r < rows; ++r) {
-            const ssm_real *xr = x + ssm__step(r, x_row), *ar = add ? add + ssm__step(r, add_row) + o : NULL;
-            ssm_real *yr = y + ssm__step(r, y_row) + o;
-            size_t lane;
-            if (l->packed) {
-                ssm__linear_panel(l->packed + o * l->in, xr, l->in, lanes, bias, ar, yr);
-                continue;
-            }
-            for (lane = 0; lane < lanes; ++lane) {
-                ssm_real value = ssm__dot(l->weight + (o + lane) * l->in, xr, l->in);
-                if (bias) value += bias[lane];
-                yr[lane] = ar ? ar[lane] + value : value;
-            }
+    const ssm_linear *l = j->l;
+    const size_t lanes = ssm__min(SSM_LANES, l->out - o);
+    const ssm_real *bias = l->bias ? l->bias + o : NULL;
+    size_t r, lane;
+    for (r = 0; r < j->rows; ++r) {
+        const ssm_real *x = j->x + ssm__step(r, j->x_row), *add = j->add ? j->add + ssm__step(r, j->add_row) + o : NULL;
+        ssm_real *y = j->y + ssm__step(r, j->y_row) + o;
+        if (l->packed) {
+            ssm__linear_panel(l->packed + o * l->in, x, l->in, lanes, bias, add, y);
+            continue;
+        }
+        for (lane = 0; lane < lanes; ++lane) {
+            ssm_real value = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
+            if (bias) value += bias[lane];
+            y[lane] = add ? add[lane] + value : value;
         }
     }
+}
+
+static void ssm__linear_task(void *context, size_t index)
+{
+    const ssm__linear_job *j = (const ssm__linear_job *)context;
+    const size_t first = index * j->grain * SSM_LANES, last = ssm__min(first + j->grain * SSM_LANES, j->l->out);
+    size_t o;
+    for (o = first; o < last; o += SSM_LANES) ssm__linear_one_panel(j, o);
+}
+
+/* Units of a task so that it holds about 2^16 multiplications, from the shape alone. */
+static size_t ssm__grain(size_t products_per_unit)
+{
+    return 65536 / (products_per_unit + 1) + 1;
+}
+
+static void ssm__linear(const ssm_parallel *parallel, const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row,
+                        const ssm_real *add, ptrdiff_t add_row, ssm_real *y, ptrdiff_t y_row, size_t rows)
+{
+    static const ssm__linear_job none = SSM__EMPTY;
+    ssm__linear_job j = none;
+    j.l = l;
+    j.x = x;
+    j.x_row = x_row;
+    j.add = add;
+    j.add_row = add_row;
+    j.y = y;
+    j.y_row = y_row;
+    j.rows = rows;
+    j.grain = ssm__grain(rows * l->in * SSM_LANES);
+    ssm__parallel(parallel, ssm__ceil_div(ssm__ceil_div(l->out, SSM_LANES), j.grain), rows * l->in * l->out,
+                  ssm__linear_task, &j);
 }
 
 static void ssm__axpy(ssm_real *SSM__RESTRICT y, ssm_real a, const ssm_real *SSM__RESTRICT x, size_t n)
@@ -2180,21 +2244,54 @@ static void ssm__axpy(ssm_real *SSM__RESTRICT y, ssm_real a, const ssm_real *SSM
     for (i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
-static void ssm__linear_backward(const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
-                                 ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight, ssm_real *dbias,
-                                 size_t rows)
+/* dx of a range of rows. */
+static void ssm__linear_dx_task(void *context, size_t index)
 {
+    const ssm__linear_job *j = (const ssm__linear_job *)context;
+    const size_t first = index * j->grain, last = ssm__min(first + j->grain, j->rows);
     size_t o, r;
-    for (r = 0; dx && r < rows; ++r)
-        for (o = 0; o < l->out; ++o)
-            ssm__axpy(dx + ssm__step(r, dx_row), dy[ssm__step(r, dy_row) + (ptrdiff_t)o], l->weight + o * l->in, l->in);
-    for (o = 0; o < l->out; ++o) {
-        for (r = 0; r < rows; ++r) {
-            const ssm_real g = dy[ssm__step(r, dy_row) + (ptrdiff_t)o];
-            if (dweight) ssm__axpy(dweight + o * l->in, g, x + ssm__step(r, x_row), l->in);
-            if (dbias) dbias[o] += g;
+    for (r = first; r < last; ++r)
+        for (o = 0; o < j->l->out; ++o)
+            ssm__axpy(j->dx + ssm__step(r, j->dx_row), j->dy[ssm__step(r, j->dy_row) + (ptrdiff_t)o],
+                      j->l->weight + o * j->l->in, j->l->in);
+}
+
+/* dweight and dbias of a range of outputs. */
+static void ssm__linear_dw_task(void *context, size_t index)
+{
+    const ssm__linear_job *j = (const ssm__linear_job *)context;
+    const size_t first = index * j->grain, last = ssm__min(first + j->grain, j->l->out);
+    size_t o, r;
+    for (o = first; o < last; ++o) {
+        for (r = 0; r < j->rows; ++r) {
+            const ssm_real g = j->dy[ssm__step(r, j->dy_row) + (ptrdiff_t)o];
+            if (j->dweight) ssm__axpy(j->dweight + o * j->l->in, g, j->x + ssm__step(r, j->x_row), j->l->in);
+            if (j->dbias) j->dbias[o] += g;
         }
     }
+}
+
+static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row,
+                                 const ssm_real *dy, ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row,
+                                 ssm_real *dweight, ssm_real *dbias, size_t rows)
+{
+    static const ssm__linear_job none = SSM__EMPTY;
+    const size_t cost = rows * l->in * l->out;
+    ssm__linear_job j = none;
+    j.l = l;
+    j.x = x;
+    j.x_row = x_row;
+    j.dy = dy;
+    j.dy_row = dy_row;
+    j.dx = dx;
+    j.dx_row = dx_row;
+    j.dweight = dweight;
+    j.dbias = dbias;
+    j.rows = rows;
+    j.grain = ssm__grain(l->in * l->out);
+    if (dx) ssm__parallel(parallel, ssm__ceil_div(rows, j.grain), cost, ssm__linear_dx_task, &j);
+    j.grain = ssm__grain(l->in * rows);
+    if (dweight || dbias) ssm__parallel(parallel, ssm__ceil_div(l->out, j.grain), cost, ssm__linear_dw_task, &j);
 }
 
 static ssm_status ssm__linear_check(const ssm_linear *l)
@@ -2232,7 +2329,7 @@ SSM_API ssm_status ssm_linear_forward(const ssm_linear *linear, const ssm_real *
     if (status != SSM_OK) return status;
     if (rows == 0) return SSM_OK;
     if (!x || !y || (!linear->weight && !linear->packed)) return SSM_ERR_NULL;
-    ssm__linear(linear, x, x_row, NULL, 0, y, y_row, rows);
+    ssm__linear(NULL, linear, x, x_row, NULL, 0, y, y_row, rows);
     return SSM_OK;
 }
 
@@ -2244,7 +2341,7 @@ SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real 
     if (status != SSM_OK) return status;
     if (rows == 0) return SSM_OK;
     if (!dy || (dx && !linear->weight) || (dweight && !x)) return SSM_ERR_NULL;
-    ssm__linear_backward(linear, x, x_row, dy, dy_row, dx, dx_row, dweight, dbias, rows);
+    ssm__linear_backward(NULL, linear, x, x_row, dy, dy_row, dx, dx_row, dweight, dbias, rows);
     return SSM_OK;
 }
 
@@ -2356,30 +2453,32 @@ static ssm_real ssm__conv_sum(const ssm_conv *s, const ssm__span *q, size_t t, s
     return sum;
 }
 
-static void ssm__conv_span(const ssm_conv *s, const ssm__span *q)
+/* Task: SSM_LANES channels of one sequence. */
+static void ssm__conv_task(void *context, size_t index)
 {
+    const ssm_conv *s = (const ssm_conv *)context;
+    const size_t blocks = ssm__ceil_div(s->dim, SSM_LANES), first = index % blocks * SSM_LANES;
+    const size_t last = ssm__min(first + SSM_LANES, s->dim);
+    const ssm__span q = ssm__span_of(s->start, index / blocks, s->len);
     size_t t, c, i;
-    for (t = 0; t < q->len; ++t) {
-        for (c = 0; c < s->dim; ++c) {
-            const ssm_real sum = ssm__conv_sum(s, q, t, c);
-            *ssm__at_out(s->y, q->batch, q->first + t, c) = s->silu ? ssm__silu(sum) : sum;
+    for (t = 0; t < q.len; ++t) {
+        for (c = first; c < last; ++c) {
+            const ssm_real sum = ssm__conv_sum(s, &q, t, c);
+            *ssm__at_out(s->y, q.batch, q.first + t, c) = s->silu ? ssm__silu(sum) : sum;
         }
     }
-    for (c = 0; s->state_last.data && c < s->dim; ++c) {
-        ssm_real *last = ssm__at_out(s->state_last, q->seq, 0, c);
-        /* upwards: safe in place, since position q->len + i >= i */
+    for (c = first; s->state_last.data && c < last; ++c) {
+        ssm_real *state = ssm__at_out(s->state_last, q.seq, 0, c);
+        /* upwards: safe in place, since position q.len + i >= i */
         for (i = 0; i + 1 < s->width; ++i)
-            last[ssm__step(i, s->state_last.state)] = ssm__conv_input(s, q, c, q->len + i);
+            state[ssm__step(i, s->state_last.state)] = ssm__conv_input(s, &q, c, q.len + i);
     }
 }
 
-static void ssm__conv(const ssm_conv *s)
+static void ssm__conv(ssm_conv *s)
 {
-    size_t b;
-    for (b = 0; b < s->batch; ++b) {
-        ssm__span q = ssm__span_of(s->start, b, s->len);
-        ssm__conv_span(s, &q);
-    }
+    ssm__parallel(s->parallel, s->batch * ssm__ceil_div(s->dim, SSM_LANES), s->batch * s->len * s->dim * s->width,
+                  ssm__conv_task, s);
 }
 
 /* Adds g to the gradient of position p of the line. */
@@ -2434,10 +2533,12 @@ static ssm_status ssm__conv_check(const ssm_conv *s)
 
 SSM_API ssm_status ssm_conv_forward(const ssm_conv *s)
 {
+    ssm_conv problem;
     ssm_status status = ssm__conv_check(s);
     if (status != SSM_OK) return status;
     if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
-    ssm__conv(s);
+    problem = *s;
+    ssm__conv(&problem);
     return SSM_OK;
 }
 
@@ -2548,6 +2649,7 @@ static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, siz
         for (lane = 0; lane < lanes; ++lane) {
             const ssm__scan_step e = ssm__scan_load(s, q, t, c + lane);
             ssm_real y = ssm__scan_advance(s, &e, c + lane, h.data + ssm__step(lane, h.chan), h.state, NULL);
+            if (!s->y.data) continue; /* only the state is wanted */
             if (s->z.data) y *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane));
             *ssm__at_out(s->y, q->batch, q->first + t, c + lane) = y;
         }
@@ -2567,21 +2669,233 @@ static void ssm__scan_load_state(const ssm_selective_scan *s, size_t seq, size_t
     }
 }
 
-/* The whole problem, disc resolved. work: state rows for SSM_LANES channels, if h_last is absent. */
-static void ssm__scan(const ssm_selective_scan *s, ssm_real *work)
+/* Work is shared out in tasks: blocks of SSM_LANES channels of one sequence. */
+typedef struct ssm__scan_job {
+    const ssm_selective_scan *s;
+    ssm_real *state; /* [batch][rows][dim] if h_last is absent */
+    size_t blocks;   /* of channels */
+} ssm__scan_job;
+
+static void ssm__scan_task(void *context, size_t index)
 {
-    size_t b, c;
-    for (b = 0; b < s->batch; ++b) {
-        const ssm__span q = ssm__span_of(s->start, b, s->len);
-        for (c = 0; c < s->dim; c += SSM_LANES) {
-            const size_t lanes = ssm__min(SSM_LANES, s->dim - c);
-            ssm__lanes h;
-            h.data = s->h_last.data ? ssm__at_out(s->h_last, b, 0, c) : work;
-            h.chan = s->h_last.data ? s->h_last.chan : 1;
-            h.state = s->h_last.data ? s->h_last.state : SSM_LANES;
-            ssm__scan_load_state(s, b, c, lanes, h);
-            ssm__scan_lanes(s, &q, c, lanes, h);
+    const ssm__scan_job *job = (const ssm__scan_job *)context;
+    const ssm_selective_scan *s = job->s;
+    const size_t b = index / job->blocks, c = index % job->blocks * SSM_LANES;
+    const size_t lanes = ssm__min(SSM_LANES, s->dim - c), rows = ssm__state_rows(s->disc, s->d_state);
+    const ssm__span q = ssm__span_of(s->start, b, s->len);
+    ssm__lanes h;
+    h.data = s->h_last.data ? ssm__at_out(s->h_last, b, 0, c) : job->state + b * rows * s->dim + c;
+    h.chan = s->h_last.data ? s->h_last.chan : 1;
+    h.state = s->h_last.data ? s->h_last.state : (ptrdiff_t)s->dim;
+    ssm__scan_load_state(s, b, c, lanes, h);
+    ssm__scan_lanes(s, &q, c, lanes, h);
+}
+
+/* Chunked along time. Chunk k maps its entering state h linearly: h -> P h + local, P the product of
+ * its a. For an exponential a, P = exp(A sum delta_A), so only the sum is kept; BILINEAR keeps P.
+ * TRAPEZOID: the first step alone sees the entering v, so h -> P (h + p1 v) + local.
+ *
+ *   1. every chunk but the last runs from zero: `state` slot k+1 gets local, `decay` slot k the sum
+ *   2. carries: slot 0 gets h0; slot k+1 becomes P slot k + local, one by one or in a tree
+ *   3. every chunk runs from slot k and writes its outputs */
+typedef struct ssm__chunk_job {
+    const ssm_selective_scan *s;
+    ssm__span q;      /* the sequence */
+    size_t chunks;
+    size_t blocks;    /* of channels */
+    ssm_real *state;  /* [chunks][rows][dim] */
+    ssm_real *decay;  /* [chunks][decay rows][dim]: sum of delta_A, then p1 if TRAPEZOID; or P */
+} ssm__chunk_job;
+
+static size_t ssm__decay_rows(const ssm_selective_scan *s)
+{
+    if (s->disc == SSM_DISC_BILINEAR) return s->d_state;
+    return s->disc == SSM_DISC_TRAPEZOID ? 2 : 1;
+}
+
+static ssm_real *ssm__chunk_state(const ssm__chunk_job *job, size_t k, size_t c)
+{
+    return job->state + k * ssm__state_rows(job->s->disc, job->s->d_state) * job->s->dim + c;
+}
+
+static ssm_real *ssm__chunk_decay(const ssm__chunk_job *job, size_t k, size_t c)
+{
+    return job->decay + k * ssm__decay_rows(job->s) * job->s->dim + c;
+}
+
+/* a over chunk k of one channel and state. */
+static ssm_real ssm__chunk_product(const ssm__chunk_job *job, size_t k, size_t c, size_t n)
+{
+    const ssm_real *decay = ssm__chunk_decay(job, k, c);
+    if (job->s->disc == SSM_DISC_BILINEAR) return decay[n * job->s->dim];
+    return ssm__exp(*decay * ssm__at(job->s->A, 0, 0, c)[ssm__step(n, job->s->A.state)]);
+}
+
+static ssm__span ssm__chunk_span(const ssm__chunk_job *job, size_t k)
+{
+    ssm__span q = job->q;
+    q.first += k * SSM__CHUNK;
+    q.len = ssm__min(SSM__CHUNK, job->q.len - k * SSM__CHUNK);
+    return q;
+}
+
+static void ssm__chunk_measure(const ssm__chunk_job *job, const ssm__span *q, size_t k, size_t c)
+{
+    const ssm_selective_scan *s = job->s;
+    ssm_real *decay = ssm__chunk_decay(job, k, c), sum = 0;
+    size_t t, n;
+    for (n = 0; s->disc == SSM_DISC_BILINEAR && n < s->d_state; ++n) decay[n * s->dim] = 1;
+    for (t = 0; t < q->len; ++t) {
+        const ssm__scan_step e = ssm__scan_load(s, q, t, c);
+        for (n = 0; s->disc == SSM_DISC_BILINEAR && n < s->d_state; ++n)
+            decay[n * s->dim] *= ssm__discretise_a(s->disc, e.A[ssm__step(n, s->A.state)], e.da);
+        if (s->disc == SSM_DISC_TRAPEZOID && t == 0) decay[s->dim] = (1 - e.lambda) * e.db;
+        sum += e.da;
+    }
+    if (s->disc != SSM_DISC_BILINEAR) *decay = sum;
+}
+
+/* Pass 1: chunk index / blocks, from zero, without outputs. */
+static void ssm__chunk_local(void *context, size_t index)
+{
+    const ssm__chunk_job *job = (const ssm__chunk_job *)context;
+    const size_t k = index / job->blocks, c = index % job->blocks * SSM_LANES;
+    const size_t lanes = ssm__min(SSM_LANES, job->s->dim - c);
+    const ssm__span q = ssm__chunk_span(job, k);
+    ssm_selective_scan s = *job->s;
+    ssm__lanes h;
+    size_t lane;
+    s.y.data = NULL;
+    s.h0.data = NULL;
+    h.data = ssm__chunk_state(job, k + 1, c);
+    h.chan = 1;
+    h.state = (ptrdiff_t)s.dim;
+    ssm__scan_load_state(&s, 0, c, lanes, h);
+    ssm__scan_lanes(&s, &q, c, lanes, h);
+    for (lane = 0; lane < lanes; ++lane) ssm__chunk_measure(job, &q, k, c + lane);
+}
+
+/* Slot k+1 (local after chunk k) takes in slot j, the state or local before chunk k .. : the later
+ * map after the earlier one. `decay` of the later is that of chunk k. */
+static void ssm__chunk_combine(const ssm__chunk_job *job, size_t j, size_t k, size_t c)
+{
+    const ssm_selective_scan *s = job->s;
+    const size_t N = s->d_state, dim = s->dim;
+    const ssm_real *earlier = ssm__chunk_state(job, j, c);
+    ssm_real *later = ssm__chunk_state(job, k + 1, c);
+    size_t n;
+    for (n = 0; n < N; ++n) {
+        ssm_real h = earlier[n * dim];
+        if (s->disc == SSM_DISC_TRAPEZOID) h += ssm__chunk_decay(job, k, c)[dim] * earlier[(N + n) * dim];
+        later[n * dim] += ssm__chunk_product(job, k, c, n) * h;
+    }
+}
+
+/* The decay of chunk k takes in that of chunk j, before it: products multiply, sums add. */
+static void ssm__chunk_combine_decay(const ssm__chunk_job *job, size_t j, size_t k, size_t c)
+{
+    const ssm_real *earlier = ssm__chunk_decay(job, j, c);
+    ssm_real *later = ssm__chunk_decay(job, k, c);
+    size_t n;
+    if (job->s->disc != SSM_DISC_BILINEAR) *later += *earlier;
+    for (n = 0; job->s->disc == SSM_DISC_BILINEAR && n < job->s->d_state; ++n)
+        later[n * job->s->dim] *= earlier[n * job->s->dim];
+}
+
+/* Pass 2 for channel c. In the tree, node k stands for the chunks up to k of its subtree: up-sweep
+ * joins neighbours of growing width, down-sweep hands every prefix to the node after it. */
+static void ssm__chunk_carry(void *context, size_t c)
+{
+    const ssm__chunk_job *job = (const ssm__chunk_job *)context;
+    const size_t maps = job->chunks - 1; /* the last chunk carries to nobody */
+    ssm__lanes h;
+    size_t k, width;
+    h.data = ssm__chunk_state(job, 0, c);
+    h.chan = 1;
+    h.state = (ptrdiff_t)job->s->dim;
+    ssm__scan_load_state(job->s, job->q.seq, c, 1, h);
+    if (job->s->scan != SSM_SCAN_BLELLOCH || job->s->disc == SSM_DISC_TRAPEZOID) {
+        for (k = 0; k < maps; ++k) ssm__chunk_combine(job, k, k, c);
+        return;
+    }
+    for (width = 1; width < maps; width *= 2)
+        for (k = 2 * width - 1; k < maps; k += 2 * width) {
+            ssm__chunk_combine(job, k - width + 1, k, c);
+            ssm__chunk_combine_decay(job, k - width, k, c);
         }
+    for (width /= 2; width >= 1; width /= 2)
+        for (k = 3 * width - 1; k < maps; k += 2 * width) {
+            ssm__chunk_combine(job, k - width + 1, k, c);
+            ssm__chunk_combine_decay(job, k - width, k, c);
+        }
+    for (k = 0; k < maps; ++k) ssm__chunk_combine(job, 0, k, c);
+}
+
+/* Pass 3. */
+static void ssm__chunk_final(void *context, size_t index)
+{
+    const ssm__chunk_job *job = (const ssm__chunk_job *)context;
+    const ssm_selective_scan *s = job->s;
+    const size_t k = index / job->blocks, c = index % job->blocks * SSM_LANES;
+    const size_t lanes = ssm__min(SSM_LANES, s->dim - c), rows = ssm__state_rows(s->disc, s->d_state);
+    const ssm__span q = ssm__chunk_span(job, k);
+    ssm__lanes h;
+    size_t lane, n;
+    h.data = ssm__chunk_state(job, k, c);
+    h.chan = 1;
+    h.state = (ptrdiff_t)s->dim;
+    ssm__scan_lanes(s, &q, c, lanes, h);
+    for (lane = 0; s->h_last.data && k + 1 == job->chunks && lane < lanes; ++lane)
+        for (n = 0; n < rows; ++n)
+            ssm__at_out(s->h_last, q.seq, 0, c + lane)[ssm__step(n, s->h_last.state)] = h.data[n * s->dim + lane];
+}
+
+static int ssm__scan_is_chunked(const ssm_selective_scan *s)
+{
+    return (s->scan == SSM_SCAN_CHUNKED || s->scan == SSM_SCAN_BLELLOCH) && s->len > SSM__CHUNK;
+}
+
+/* Memory of the forward. */
+static size_t ssm__scan_forward_layout(const ssm_selective_scan *s, const void *mem, ssm__scan_job *job,
+                                       ssm__chunk_job *chunk)
+{
+    const size_t rows = ssm__mul(ssm__state_rows(s->disc, s->d_state), s->dim);
+    ssm__arena arena = ssm__arena_open(mem);
+    job->s = chunk->s = s;
+    job->blocks = chunk->blocks = ssm__ceil_div(s->dim, SSM_LANES);
+    job->state = chunk->state = chunk->decay = NULL;
+    if (ssm__scan_is_chunked(s)) {
+        const size_t chunks = ssm__ceil_div(s->len, SSM__CHUNK);
+        chunk->state = ssm__take(&arena, ssm__mul(chunks, rows));
+        chunk->decay = ssm__take(&arena, ssm__mul(chunks, ssm__mul(ssm__decay_rows(s), s->dim)));
+    }
+    if (!s->h_last.data) job->state = ssm__take(&arena, ssm__mul(s->batch, rows));
+    return ssm__arena_bytes(&arena);
+}
+
+/* The whole problem, disc resolved, in memory of ssm__scan_forward_layout. */
+static void ssm__scan(const ssm_selective_scan *s, const void *work)
+{
+    ssm__scan_job job;
+    ssm__chunk_job chunk;
+    const size_t cost = 8 * s->dim * s->d_state; /* of one step: an exponential is about 8 products */
+    size_t b;
+    ssm__scan_forward_layout(s, work, &job, &chunk);
+    if (!ssm__scan_is_chunked(s)) {
+        ssm__parallel(s->parallel, s->batch * job.blocks, s->batch * s->len * cost, ssm__scan_task, &job);
+        return;
+    }
+    for (b = 0; b < s->batch; ++b) {
+        chunk.q = ssm__span_of(s->start, b, s->len);
+        chunk.chunks = ssm__ceil_div(chunk.q.len, SSM__CHUNK);
+        if (chunk.chunks < 2) { /* nothing to carry */
+            size_t block;
+            for (block = 0; block < job.blocks; ++block) ssm__scan_task(&job, b * job.blocks + block);
+            continue;
+        }
+        ssm__parallel(s->parallel, (chunk.chunks - 1) * chunk.blocks, chunk.q.len * cost, ssm__chunk_local, &chunk);
+        ssm__parallel(s->parallel, s->dim, chunk.chunks * cost, ssm__chunk_carry, &chunk);
+        ssm__parallel(s->parallel, chunk.chunks * chunk.blocks, chunk.q.len * cost, ssm__chunk_final, &chunk);
     }
 }
 
@@ -2735,9 +3049,9 @@ static void ssm__scan_backward(const ssm_selective_scan *s, const ssm_selective_
 
 static size_t ssm__scan_forward_bytes(const ssm_selective_scan *s)
 {
-    ssm__arena arena = ssm__arena_open(NULL);
-    if (!s->h_last.data) ssm__take(&arena, ssm__mul(ssm__state_rows(s->disc, s->d_state), SSM_LANES));
-    return ssm__arena_bytes(&arena);
+    ssm__scan_job job;
+    ssm__chunk_job chunk;
+    return ssm__scan_forward_layout(s, NULL, &job, &chunk);
 }
 
 /* Checks all but y and memory, and resolves disc into `r`. */
@@ -2774,14 +3088,12 @@ SSM_API ssm_status ssm_selective_scan_sizes(const ssm_selective_scan *s, ssm_siz
 SSM_API ssm_status ssm_selective_scan_forward(const ssm_selective_scan *s, void *work, size_t work_bytes)
 {
     ssm_selective_scan r;
-    ssm__arena arena;
     ssm_status status = ssm__scan_check(s, &r);
     if (status != SSM_OK) return status;
     if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
     status = ssm__check_block(work, work_bytes, ssm__scan_forward_bytes(&r));
     if (status != SSM_OK) return status;
-    arena = ssm__arena_open(work);
-    ssm__scan(&r, (ssm_real *)(void *)arena.base);
+    ssm__scan(&r, work);
     return SSM_OK;
 }
 
@@ -3411,6 +3723,7 @@ static ssm_status ssm__call_open(const ssm__verb *verb, ssm__call *call, const s
     const size_t states = call->state ? 0 : ssm__mul(seqs->batch, call->state_count);
     const int backward = call->dy != NULL;
     ssm_status status = SSM_OK;
+    size_t need;
     call->parallel = seqs->parallel;
     call->step_scale = seqs->step_scale;
     call->tape_rows = plan->rows;
@@ -3418,8 +3731,8 @@ static ssm_status ssm__call_open(const ssm__verb *verb, ssm__call *call, const s
     if (verb->tape)
         status = ssm__check_block(call->tape, tape_bytes, verb->tape(call->layer, plan->rows, plan->slots));
     if (status != SSM_OK) return status;
-    status = ssm__check_block(
-        work, work_bytes, ssm__scratch_layout(plan, call->d_model, layer_bytes, backward, states, NULL, scratch));
+    need = ssm__scratch_layout(plan, call->d_model, layer_bytes, backward, 0, NULL, scratch);
+    status = ssm__check_block(work, work_bytes, ssm__add(need, ssm__mul(states, sizeof(ssm_real))));
     if (status != SSM_OK) return status;
     ssm__scratch_layout(plan, call->d_model, layer_bytes, backward, states, work, scratch);
     call->work = scratch->work;
@@ -3607,6 +3920,12 @@ typedef struct ssm__core_mem { /* what the forward leaves for the backward */
     ssm_real *delta; /* [rows][dim], before bias and softplus; NULL if dt_rank is 0 */
 } ssm__core_mem;
 
+/* CHUNKED and BLELLOCH need whole sequences. */
+static int ssm__scan_needs_whole(ssm_scan scan)
+{
+    return scan == SSM_SCAN_CHUNKED || scan == SSM_SCAN_BLELLOCH;
+}
+
 static size_t ssm__core_dt_width(const ssm_core *core)
 {
     return core->dt_rank ? core->dt_rank : 1;
@@ -3717,6 +4036,7 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
     s.d_state = core->d_state;
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
+    s.scan = core->scan;
     s.delta_softplus = 1;
     s.u = ssm__tile_view(u, t, u_row, 1, 0);
     s.z = ssm__tile_view(z, t, z_row, 1, 0);
@@ -3732,20 +4052,37 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
 }
 
 /* y = scan, state in place. u, z: rows of dim (z may be NULL). */
-static void ssm__core_forward(const ssm_core *core, const ssm__tile *t, ssm__core_mem mem, const ssm_real *u,
+static void ssm__core_forward(const ssm_core *core, const ssm__call *call, ssm__core_mem mem, const ssm_real *u,
                               ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row, ssm_real *y, ptrdiff_t y_row,
-                              ssm_real *h, size_t h_batch)
+                              ssm_real *h, size_t h_batch, const void *scan_work)
 {
+    const ssm__tile *t = &call->tile;
     const size_t rows = t->count * t->steps;
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core);
     ssm_selective_scan s;
-    ssm__linear(&core->x_proj, u, u_row, NULL, 0, mem.dbc, width, rows);
+    ssm__linear(call->parallel, &core->x_proj, u, u_row, NULL, 0, mem.dbc, width, rows);
     if (core->dt_rank)
-        ssm__linear(&core->dt_proj, mem.dbc, width, NULL, 0, mem.delta, (ptrdiff_t)core->dim, rows);
+        ssm__linear(call->parallel, &core->dt_proj, mem.dbc, width, NULL, 0, mem.delta, (ptrdiff_t)core->dim, rows);
     s = ssm__core_scan(core, t, mem, u, u_row, z, z_row, h, h_batch);
     s.h_last = ssm_out_like(h, s.h0);
     s.y = ssm_out_like(y, ssm__tile_view(NULL, t, y_row, 1, 0));
-    ssm__scan(&s, NULL);
+    s.parallel = call->parallel;
+    ssm__scan(&s, scan_work);
+}
+
+/* Scratch of the forward's scan, for sequences of at most `rows` steps. */
+static void *ssm__core_scan_take(const ssm_core *core, ssm__arena *arena, size_t rows)
+{
+    static const ssm_selective_scan none = SSM__EMPTY;
+    ssm_real placeholder; /* the state is given, so that the scan needs none of its own */
+    ssm_selective_scan s = none;
+    s.len = rows;
+    s.dim = core->dim;
+    s.d_state = core->d_state;
+    s.disc = core->disc;
+    s.scan = core->scan;
+    s.h_last.data = &placeholder;
+    return ssm__take(arena, ssm__ceil_div(ssm__scan_forward_bytes(&s), sizeof(ssm_real)));
 }
 
 typedef struct ssm__core_scratch { /* of the backward */
@@ -3780,14 +4117,16 @@ static void ssm__take_dstate(ssm_real *dstate, size_t stride, size_t streams, si
 }
 
 /* Adds to du, dz and the parameters; dh: gradient of the state, in place. dy: rows of dim. */
-static void ssm__core_backward(const ssm_core *core, const ssm__tile *t, ssm__core_mem mem,
+static void ssm__core_backward(const ssm_core *core, const ssm__call *call, ssm__core_mem mem,
                                const ssm_real *u, ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row,
                                const ssm_real *dy, ptrdiff_t dy_row, ssm_real *du, ptrdiff_t du_row, ssm_real *dz,
-                               ptrdiff_t dz_row, const ssm_real *h, ssm_real *dh, size_t h_batch, ssm_real *dparams,
+                               ptrdiff_t dz_row, const ssm_real *h, ssm_real *dh, size_t h_batch,
                                const ssm__core_scratch *w)
 {
     static const ssm_selective_scan_grad none = SSM__EMPTY;
     const ssm_core_offsets *o = &core->offsets;
+    const ssm__tile *t = &call->tile;
+    ssm_real *dparams = call->dparams;
     const size_t rows = t->count * t->steps, state_count = ssm__core_state_count(core);
     const size_t chans = core->shared_A ? 1 : core->dim;
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core), dim = (ptrdiff_t)core->dim;
@@ -3815,9 +4154,9 @@ static void ssm__core_backward(const ssm_core *core, const ssm__tile *t, ssm__co
         for (n = 0; n < core->d_state; ++n)
             dA_log[c * core->d_state + n] += w->dA[n * chans + c] * core->A[n * chans + c];
     if (core->dt_rank)
-        ssm__linear_backward(&core->dt_proj, mem.dbc, width, w->grad.delta, dim, w->grad.dbc, width,
+        ssm__linear_backward(call->parallel, &core->dt_proj, mem.dbc, width, w->grad.delta, dim, w->grad.dbc, width,
                              ssm__grad_at(dparams, o->dt_proj), NULL, rows);
-    ssm__linear_backward(&core->x_proj, u, u_row, w->grad.dbc, width, du, du_row, ssm__grad_at(dparams, o->x_proj),
+    ssm__linear_backward(call->parallel, &core->x_proj, u, u_row, w->grad.dbc, width, du, du_row, ssm__grad_at(dparams, o->x_proj),
                          NULL, rows);
 }
 
@@ -3907,6 +4246,7 @@ static size_t ssm__core_layer_work(const void *layer, size_t rows, size_t stream
     ssm__arena arena = ssm__arena_open(NULL);
     ssm__core_mem mem;
     (void)streams;
+    ssm__core_scan_take((const ssm_core *)layer, &arena, rows);
     ssm__core_take((const ssm_core *)layer, &arena, rows, &mem);
     return ssm__arena_bytes(&arena);
 }
@@ -3938,6 +4278,9 @@ static void ssm__core_layer_tile(const ssm__call *call)
 {
     const ssm_core *core = (const ssm_core *)call->layer;
     const ssm__tile *t = &call->tile;
+    const size_t rows = t->count * t->steps;
+    ssm__arena arena = ssm__arena_open(call->work);
+    void *scan_work = ssm__core_scan_take(core, &arena, rows);
     ssm__core_mem mem;
     if (call->tape) {
         ssm__core_tape tape;
@@ -3945,11 +4288,10 @@ static void ssm__core_layer_tile(const ssm__call *call)
         mem = ssm__core_mem_at(core, tape.mem, t->row);
         ssm__copy(tape.state + t->slot * call->state_count, call->state, t->count * call->state_count);
     } else {
-        ssm__arena arena = ssm__arena_open(call->work);
-        ssm__core_take(core, &arena, t->count * t->steps, &mem);
+        ssm__core_take(core, &arena, rows, &mem);
     }
-    ssm__core_forward(core, t, mem, call->x, call->x_row, NULL, 0, call->y, call->y_row, call->state,
-                      call->state_count);
+    ssm__core_forward(core, call, mem, call->x, call->x_row, NULL, 0, call->y, call->y_row, call->state,
+                      call->state_count, scan_work);
 }
 
 static void ssm__core_layer_tile_backward(const ssm__call *call)
@@ -3962,9 +4304,9 @@ static void ssm__core_layer_tile_backward(const ssm__call *call)
     ssm__core_tape tape;
     ssm__core_scratch_take(core, &arena, rows, t->count, &scratch);
     ssm__core_tape_layout(core, call->tape_rows, call->tape_slots, call->tape, &tape);
-    ssm__core_backward(core, t, ssm__core_mem_at(core, tape.mem, t->row), call->x, call->x_row, NULL, 0, call->dy,
+    ssm__core_backward(core, call, ssm__core_mem_at(core, tape.mem, t->row), call->x, call->x_row, NULL, 0, call->dy,
                        call->dy_row, call->dx, call->dx_row, NULL, 0, tape.state + t->slot * call->state_count,
-                       call->state, call->state_count, call->dparams, &scratch);
+                       call->state, call->state_count, &scratch);
 }
 
 static const ssm__verb ssm__core_verb_forward = {ssm__core_layer_tile, ssm__core_layer_work, NULL};
@@ -3992,7 +4334,9 @@ static ssm_status ssm__core_layer_bind(ssm_core *core, const ssm_real *params, v
 
 static ssm__call ssm__core_call(const ssm_core *core)
 {
-    return ssm__call_of(core, core ? core->dim : 0, core ? ssm__core_state_count(core) : 0);
+    ssm__call call = ssm__call_of(core, core ? core->dim : 0, core ? ssm__core_state_count(core) : 0);
+    call.whole = core && ssm__scan_needs_whole(core->scan);
+    return call;
 }
 
 /*=============================================================================
@@ -4438,9 +4782,10 @@ static void ssm__mamba_take(const ssm_mamba *m, ssm__arena *arena, size_t rows, 
 }
 
 static size_t ssm__mamba_work_layout(const ssm_mamba *m, size_t rows, const void *work, ssm__mamba_mem *mem,
-                                     ssm_real **normed)
+                                     ssm_real **normed, void **scan)
 {
     ssm__arena arena = ssm__arena_open(work);
+    *scan = ssm__core_scan_take(&m->core, &arena, rows);
     ssm__mamba_take(m, &arena, rows, mem);
     *normed = m->config.pre_norm ? ssm__take(&arena, ssm__mul(rows, m->config.d_model)) : NULL;
     return ssm__arena_bytes(&arena);
@@ -4474,8 +4819,9 @@ static size_t ssm__mamba_work(const void *layer, size_t rows, size_t streams)
 {
     ssm__mamba_mem mem;
     ssm_real *normed;
+    void *scan;
     (void)streams;
-    return ssm__mamba_work_layout((const ssm_mamba *)layer, rows, NULL, &mem, &normed);
+    return ssm__mamba_work_layout((const ssm_mamba *)layer, rows, NULL, &mem, &normed, &scan);
 }
 
 static size_t ssm__mamba_work_backward(const void *layer, size_t rows, size_t streams)
@@ -4529,7 +4875,9 @@ static const ssm__verb ssm__mamba_verb_backward = {ssm__mamba_tile_backward, ssm
 
 static ssm__call ssm__mamba_call(const ssm_mamba *layer)
 {
-    return ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
+    ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
+    call.whole = layer && ssm__scan_needs_whole(layer->config.scan);
+    return call;
 }
 
 SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need)
@@ -4613,8 +4961,9 @@ static void ssm__mamba_tile(const ssm__call *call)
     ptrdiff_t x_row = call->x_row;
     ssm__mamba_mem mem;
     ssm_real *normed;
+    void *scan;
     ssm_conv conv;
-    ssm__mamba_work_layout(m, rows, call->work, &mem, &normed);
+    ssm__mamba_work_layout(m, rows, call->work, &mem, &normed, &scan);
     if (call->tape) {
         ssm__mamba_tape tape;
         ssm__mamba_tape_layout(m, call->tape_rows, call->tape_slots, call->tape, &tape);
@@ -4626,14 +4975,15 @@ static void ssm__mamba_tile(const ssm__call *call)
         x = normed;
         x_row = (ptrdiff_t)m->config.d_model;
     }
-    ssm__linear(&m->in_proj, x, x_row, NULL, 0, mem.xz, xz_row, rows);
+    ssm__linear(call->parallel, &m->in_proj, x, x_row, NULL, 0, mem.xz, xz_row, rows);
     conv = ssm__mamba_conv(m, t, mem.xz, call->state, states);
     conv.state_last = ssm_out_like(call->state, conv.state);
     conv.y = ssm_out_like(mem.u, ssm__tile_view(NULL, t, E_row, 1, 0));
+    conv.parallel = call->parallel;
     ssm__conv(&conv);
-    ssm__core_forward(&m->core, t, mem.core, mem.u, E_row, mem.xz + E, xz_row, mem.s, E_row,
-                      call->state + ssm__mamba_conv_count(&m->config), states);
-    ssm__linear(&m->out_proj, mem.s, E_row, m->config.residual ? call->x : NULL, call->x_row, call->y, call->y_row,
+    ssm__core_forward(&m->core, call, mem.core, mem.u, E_row, mem.xz + E, xz_row, mem.s, E_row,
+                      call->state + ssm__mamba_conv_count(&m->config), states, scan);
+    ssm__linear(call->parallel, &m->out_proj, mem.s, E_row, m->config.residual ? call->x : NULL, call->x_row, call->y, call->y_row,
                 rows);
 }
 
@@ -4663,7 +5013,7 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
     entering = tape.state + t->slot * states;
     /* out_proj, residual */
     ssm__zero(w.ds, rows * E);
-    ssm__linear_backward(&m->out_proj, mem.s, E_row, call->dy, call->dy_row, w.ds, E_row,
+    ssm__linear_backward(call->parallel, &m->out_proj, mem.s, E_row, call->dy, call->dy_row, w.ds, E_row,
                          ssm__grad_at(call->dparams, o.out_weight), ssm__grad_at(call->dparams, o.out_bias), rows);
     for (r = 0; dx && m->config.residual && r < rows; ++r)
         for (i = 0; i < M; ++i)
@@ -4671,8 +5021,8 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
     /* core */
     ssm__zero(w.du, rows * E);
     ssm__zero(w.dxz, rows * 2 * E);
-    ssm__core_backward(&m->core, t, mem.core, mem.u, E_row, mem.xz + E, xz_row, w.ds, E_row, w.du, E_row, w.dxz + E,
-                       xz_row, entering + conv_count, call->state + conv_count, states, call->dparams, &w.core);
+    ssm__core_backward(&m->core, call, mem.core, mem.u, E_row, mem.xz + E, xz_row, w.ds, E_row, w.du, E_row, w.dxz + E,
+                       xz_row, entering + conv_count, call->state + conv_count, states, &w.core);
     /* convolution */
     ssm__take_dstate(call->state, states, t->count, conv_count, w.dconv);
     conv = ssm__mamba_conv(m, t, mem.xz, entering, states);
@@ -4691,7 +5041,7 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
         dx = w.dx;
         x_row = dx_row = M_row;
     }
-    ssm__linear_backward(&m->in_proj, x, x_row, w.dxz, xz_row, dx, dx_row,
+    ssm__linear_backward(call->parallel, &m->in_proj, x, x_row, w.dxz, xz_row, dx, dx_row,
                          ssm__grad_at(call->dparams, o.in_weight), ssm__grad_at(call->dparams, o.in_bias), rows);
     if (m->config.pre_norm)
         ssm__norm_backward(&m->norm, call->x, call->x_row, w.dx, M_row, call->dx, call->dx_row,
@@ -5289,15 +5639,16 @@ static void ssm__s5_run(const ssm_s5 *s, const ssm__s5_mem *m, const ssm__s5_tra
 }
 
 /* From s to what activation multiplies by the sigmoid, or passes on. */
-static const ssm_real *ssm__s5_activate(const ssm_s5 *s, const ssm__s5_mem *m, size_t rows)
+static const ssm_real *ssm__s5_activate(const ssm_s5 *s, const ssm_parallel *parallel, const ssm__s5_mem *m,
+                                        size_t rows)
 {
     const size_t H = s->config.d_model;
     const ptrdiff_t row = (ptrdiff_t)H;
     size_t i;
     if (m->g)
         for (i = 0; i < rows * H; ++i) m->g[i] = ssm__gelu_tanh(m->s[i]);
-    if (m->out1) ssm__linear(&s->out1, m->g, row, NULL, 0, m->out1, row, rows);
-    if (m->out2) ssm__linear(&s->out2, m->g, row, NULL, 0, m->out2, row, rows);
+    if (m->out1) ssm__linear(parallel, &s->out1, m->g, row, NULL, 0, m->out1, row, rows);
+    if (m->out2) ssm__linear(parallel, &s->out2, m->g, row, NULL, 0, m->out2, row, rows);
     if (s->config.activation == SSM_S5_FULL_GLU) return m->out1;
     if (s->config.activation == SSM_S5_HALF_GLU2 || s->config.activation == SSM_S5_NONE) return m->s;
     return m->g;
@@ -5315,7 +5666,7 @@ static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, 
     size_t stream, dir, r, c;
     if (m->u) ssm__norm(&s->norm, call->x, call->x_row, m->u, H_row, rows);
     if (m->zero) ssm__zero(m->zero, s->B.out);
-    ssm__linear(&s->B, u, u_row, NULL, 0, m->v, m->v_row, rows);
+    ssm__linear(call->parallel, &s->B, u, u_row, NULL, 0, m->v, m->v_row, rows);
     for (stream = 0; stream < t->count; ++stream) {
         for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) { /* forward last: it may write over v */
             const ssm__s5_track k = ssm__s5_track_of(s, call, m, stream, dir, states);
@@ -5324,8 +5675,8 @@ static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, 
     }
     for (r = 0; r < rows; ++r)
         for (c = 0; c < H; ++c) m->s[r * H + c] = s->D[c] * u[ssm__step(r, u_row) + (ptrdiff_t)c];
-    ssm__linear(&s->C, m->h, (ptrdiff_t)s->C.in, m->s, H_row, m->s, H_row, rows);
-    return ssm__s5_activate(s, m, rows);
+    ssm__linear(call->parallel, &s->C, m->h, (ptrdiff_t)s->C.in, m->s, H_row, m->s, H_row, rows);
+    return ssm__s5_activate(s, call->parallel, m, rows);
 }
 
 static void ssm__s5_tile(const ssm__call *call)
@@ -5432,11 +5783,11 @@ static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, co
         }
     }
     if (w->dout1)
-        ssm__linear_backward(&s->out1, m->g, row, w->dout1, row, w->dg, row, ssm__grad_at(call->dparams, o->weight[0]),
-                             ssm__grad_at(call->dparams, o->bias[0]), rows);
+        ssm__linear_backward(call->parallel, &s->out1, m->g, row, w->dout1, row, w->dg, row,
+                             ssm__grad_at(call->dparams, o->weight[0]), ssm__grad_at(call->dparams, o->bias[0]), rows);
     if (w->dout2)
-        ssm__linear_backward(&s->out2, m->g, row, w->dout2, row, w->dg, row, ssm__grad_at(call->dparams, o->weight[1]),
-                             ssm__grad_at(call->dparams, o->bias[1]), rows);
+        ssm__linear_backward(call->parallel, &s->out2, m->g, row, w->dout2, row, w->dg, row,
+                             ssm__grad_at(call->dparams, o->weight[1]), ssm__grad_at(call->dparams, o->bias[1]), rows);
     for (i = 0; w->dg && i < rows * H; ++i) w->ds[i] += w->dg[i] * ssm__gelu_tanh_derivative(m->s[i]);
 }
 
@@ -5504,9 +5855,9 @@ static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const s
             if (du) du[ssm__step(r, du_row) + (ptrdiff_t)i] += ds * s->D[i];
         }
     }
-    ssm__linear_backward(&C, w->mem.h, h_row, w->ds, H_row, w->dh, h_row, w->dC, NULL, rows);
+    ssm__linear_backward(call->parallel, &C, w->mem.h, h_row, w->ds, H_row, w->dh, h_row, w->dC, NULL, rows);
     ssm__s5_states_backward(s, call, w, states);
-    ssm__linear_backward(&B, u, u_row, w->dv, V_row, du, du_row, w->dB, NULL, rows);
+    ssm__linear_backward(call->parallel, &B, u, u_row, w->dv, V_row, du, du_row, w->dB, NULL, rows);
     if (!call->dparams) return;
     ssm__s5_fold(c, o, w->dB, w->dC, call->dparams);
     ssm__s5_lambda_backward(s, o, w, call->dparams);
@@ -5621,6 +5972,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 
 #undef SSM__RESTRICT
 #undef SSM__CHUNK
+#undef SSM__SHARE_COST
 #undef SSM__SIZE_MAX
 #undef SSM__K
 #undef SSM__EMPTY

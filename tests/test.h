@@ -94,16 +94,21 @@ static void test_same(const char *file, int line, const char *what, const ssm_re
  * canaries before and after it, which test_free checks. Under a sanitizer there is nothing after it,
  * so that the sanitizer sees every access past the end. */
 #define TEST_HEAD 64
-#if defined(__SANITIZE_ADDRESS__)
-#define TEST_TAIL 0
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_SANITIZED
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(TEST_SANITIZED)
+static const size_t test_tail = 0;
 #else
-#define TEST_TAIL 64
+static const size_t test_tail = 64;
 #endif
 
 static void *test_alloc(size_t bytes, size_t misalign)
 {
     const size_t head = TEST_HEAD + misalign;
-    unsigned char *base = (unsigned char *)malloc(head + bytes + TEST_TAIL);
+    unsigned char *base = (unsigned char *)malloc(head + bytes + test_tail);
     if (!base) {
         printf("out of memory\n");
         exit(2);
@@ -111,7 +116,7 @@ static void *test_alloc(size_t bytes, size_t misalign)
     memset(base, 0xa5, head);
     memcpy(base, &bytes, sizeof bytes);
     memset(base + head, 0x5a, bytes);
-    memset(base + head + bytes, 0xa5, TEST_TAIL);
+    memset(base + head + bytes, 0xa5, test_tail);
     return base + head;
 }
 
@@ -122,7 +127,7 @@ static void test_free(void *block, size_t misalign)
     size_t bytes, i, bad = 0;
     memcpy(&bytes, base, sizeof bytes);
     for (i = sizeof bytes; i < head; ++i) bad += base[i] != 0xa5;
-    for (i = 0; i < TEST_TAIL; ++i) bad += base[head + bytes + i] != 0xa5;
+    for (i = 0; i < test_tail; ++i) bad += base[head + bytes + i] != 0xa5;
     if (bad) test_fail(__FILE__, __LINE__, "write outside a block of %lu bytes", (unsigned long)bytes);
     free(base);
 }

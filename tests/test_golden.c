@@ -38,10 +38,21 @@ static ssm_real *golden_reals(golden_array from)
 /*=============================================================================
  * Scans: selective_scan_ref of mamba_ssm and of lrnnx, forward and backward
  *===========================================================================*/
-enum { GOLDEN_U, GOLDEN_DELTA, GOLDEN_A, GOLDEN_B, GOLDEN_C, GOLDEN_D, GOLDEN_Z, GOLDEN_BIAS, GOLDEN_DELTA_A, GOLDEN_TENSORS };
+enum {
+    GOLDEN_U,
+    GOLDEN_DELTA,
+    GOLDEN_A,
+    GOLDEN_B,
+    GOLDEN_C,
+    GOLDEN_D,
+    GOLDEN_Z,
+    GOLDEN_BIAS,
+    GOLDEN_DELTA_A,
+    GOLDEN_TENSORS
+};
 
-static const char *const golden_tensor_names[GOLDEN_TENSORS] = {"u", "delta", "A",          "B",      "C",
-                                                                "D", "z",     "delta_bias", "delta_A"};
+static const char *const golden_grad_names[GOLDEN_TENSORS] = {"du", "ddelta", "dA",          "dB",      "dC",
+                                                              "dD", "dz",     "ddelta_bias", "ddelta_A"};
 
 typedef struct golden_scan {
     size_t batch, dim, d_state, len;
@@ -113,10 +124,12 @@ static void golden_scan_forward(const golden_scan *g, ssm_selective_scan s)
     test_free(last, 0);
 }
 
-static void golden_scan_backward(const golden_scan *g, const ssm_selective_scan *s, ssm_real *const grad[GOLDEN_TENSORS])
+static void golden_scan_backward(const golden_scan *g, const ssm_selective_scan *s,
+                                 ssm_real *const grad[GOLDEN_TENSORS])
 {
     ssm_selective_scan_grad d = {0};
-    ssm_out *const field[GOLDEN_TENSORS] = {&d.du, &d.ddelta, &d.dA, &d.dB, &d.dC, &d.dD, &d.dz, &d.ddelta_bias, &d.ddelta_A};
+    ssm_out *const field[GOLDEN_TENSORS] = {&d.du, &d.ddelta, &d.dA,          &d.dB,      &d.dC,
+                                            &d.dD, &d.dz,     &d.ddelta_bias, &d.ddelta_A};
     ssm_real *dout = golden_reals(g->dout), *dlast = golden_reals(g->dlast);
     ssm_sizes need;
     void *work;
@@ -128,7 +141,7 @@ static void golden_scan_backward(const golden_scan *g, const ssm_selective_scan 
     CHECK_OK(ssm_selective_scan_sizes(s, &need));
     work = test_alloc(need.work_backward, 0);
     CHECK_OK(ssm_selective_scan_backward(s, &d, work, need.work_backward));
-    for (i = 0; i < GOLDEN_TENSORS; ++i) golden_close(golden_tensor_names[i], grad[i], g->grad[i], GOLDEN_TOL);
+    for (i = 0; i < GOLDEN_TENSORS; ++i) golden_close(golden_grad_names[i], grad[i], g->grad[i], GOLDEN_TOL);
     test_free(work, 0);
     test_free(dout, 0);
     test_free(dlast, 0);
@@ -154,8 +167,8 @@ static void golden_check_scan(const golden_scan *g)
 
 /* Pieces of the table: P is the prefix of enumerators, p of arrays (with `_grad` of gradients). */
 #define GOLDEN_EXTENTS(P) .batch = P##_BATCH, .dim = P##_DIM, .d_state = P##_STATE, .len = P##_LEN
-#define GOLDEN_BASE(p)                                                                               \
-    [GOLDEN_U] = GOLDEN(p##_u), [GOLDEN_DELTA] = GOLDEN(p##_delta), [GOLDEN_A] = GOLDEN(p##_a),      \
+#define GOLDEN_BASE(p)                                                                          \
+    [GOLDEN_U] = GOLDEN(p##_u), [GOLDEN_DELTA] = GOLDEN(p##_delta), [GOLDEN_A] = GOLDEN(p##_a), \
     [GOLDEN_B] = GOLDEN(p##_b), [GOLDEN_C] = GOLDEN(p##_c)
 #define GOLDEN_WITH_D(p) GOLDEN_BASE(p), [GOLDEN_D] = GOLDEN(p##_d)
 #define GOLDEN_WITH_D_BIAS(p) GOLDEN_WITH_D(p), [GOLDEN_BIAS] = GOLDEN(p##_bias)
@@ -168,8 +181,8 @@ static void golden_check_scan(const golden_scan *g)
 #define GOLDEN_SCAN(P, p, tensors) \
     GOLDEN_EXTENTS(P), .in = {tensors(p)}, .grad = {tensors(p##_grad)}, GOLDEN_INCOMING(p), GOLDEN_OUTGOING(p)
 /* lrnnx: the inputs of the case `in`, the results of the case p. */
-#define GOLDEN_SCAN_IN(p, tensors)                                                                        \
-    GOLDEN_EXTENTS(GOLD_LRNNX_IN), .softplus = 1, .in = {tensors(gold_lrnnx_in)},                         \
+#define GOLDEN_SCAN_IN(p, tensors)                                                \
+    GOLDEN_EXTENTS(GOLD_LRNNX_IN), .softplus = 1, .in = {tensors(gold_lrnnx_in)}, \
     .grad = {tensors(p##_grad)}, GOLDEN_INCOMING(gold_lrnnx_in), GOLDEN_OUTGOING(p)
 
 static const golden_scan golden_mamba_ssm_full = {
@@ -245,10 +258,9 @@ static const golden_scan golden_lrnnx_groups = {
  *===========================================================================*/
 typedef struct golden_update {
     size_t batch, dim, d_state, steps, groups;
-    golden_array state0, x, dt, a, b, c, d, z, bias, out, state;
+    golden_array in[GOLDEN_TENSORS]; /* all but delta_A */
+    golden_array state0, out, state;
 } golden_update;
-
-enum { GOLDEN_UPDATE_X, GOLDEN_UPDATE_DT, GOLDEN_UPDATE_A, GOLDEN_UPDATE_B, GOLDEN_UPDATE_C, GOLDEN_UPDATE_D, GOLDEN_UPDATE_Z, GOLDEN_UPDATE_BIAS, GOLDEN_UPDATE_TENSORS };
 
 /* (T,B,C): the streams of one step lie together. */
 static ssm_in golden_tbc(const ssm_real *data, size_t batch, size_t chans)
@@ -266,7 +278,8 @@ static ssm_in golden_tbgn(const ssm_real *data, size_t batch, size_t groups, siz
     return v;
 }
 
-static ssm_selective_scan golden_update_problem(const golden_update *g, ssm_real *const in[GOLDEN_UPDATE_TENSORS], ssm_real *state, ssm_real *out)
+static ssm_selective_scan golden_update_problem(const golden_update *g, ssm_real *const in[GOLDEN_TENSORS],
+                                                ssm_real *state, ssm_real *out)
 {
     ssm_selective_scan s = {0};
     s.batch = g->batch;
@@ -276,14 +289,14 @@ static ssm_selective_scan golden_update_problem(const golden_update *g, ssm_real
     s.B_groups = g->groups;
     s.C_groups = g->groups;
     s.delta_softplus = 1;
-    s.u = golden_tbc(in[GOLDEN_UPDATE_X], g->batch, g->dim);
-    s.delta = golden_tbc(in[GOLDEN_UPDATE_DT], g->batch, g->dim);
-    s.A = ssm_in_cn(in[GOLDEN_UPDATE_A], g->d_state);
-    s.B = golden_tbgn(in[GOLDEN_UPDATE_B], g->batch, g->groups, g->d_state);
-    s.C = golden_tbgn(in[GOLDEN_UPDATE_C], g->batch, g->groups, g->d_state);
-    s.D = ssm_in_c(in[GOLDEN_UPDATE_D]);
-    s.z = golden_tbc(in[GOLDEN_UPDATE_Z], g->batch, g->dim);
-    s.delta_bias = ssm_in_c(in[GOLDEN_UPDATE_BIAS]);
+    s.u = golden_tbc(in[GOLDEN_U], g->batch, g->dim);
+    s.delta = golden_tbc(in[GOLDEN_DELTA], g->batch, g->dim);
+    s.A = ssm_in_cn(in[GOLDEN_A], g->d_state);
+    s.B = golden_tbgn(in[GOLDEN_B], g->batch, g->groups, g->d_state);
+    s.C = golden_tbgn(in[GOLDEN_C], g->batch, g->groups, g->d_state);
+    s.D = ssm_in_c(in[GOLDEN_D]);
+    s.z = golden_tbc(in[GOLDEN_Z], g->batch, g->dim);
+    s.delta_bias = ssm_in_c(in[GOLDEN_BIAS]);
     s.h0 = ssm_in_bcn(state, g->dim, g->d_state);
     s.h_last = ssm_out_like(state, s.h0);
     s.y = ssm_out_like(out, s.u);
@@ -303,35 +316,52 @@ static ssm_selective_scan golden_update_at(ssm_selective_scan s, ptrdiff_t t)
     return s;
 }
 
-/* Step by step, then all steps as one sequence. */
-static void golden_check_update(const golden_update *g)
+static void golden_update_steps(ssm_selective_scan s)
 {
-    const golden_array from[GOLDEN_UPDATE_TENSORS] = {g->x, g->dt, g->a, g->b, g->c, g->d, g->z, g->bias};
-    ssm_real *in[GOLDEN_UPDATE_TENSORS], *state = golden_reals(g->state0), *out = test_zeros(g->out.count);
-    ssm_selective_scan s;
-    size_t i, t;
-    for (i = 0; i < GOLDEN_UPDATE_TENSORS; ++i) in[i] = golden_reals(from[i]);
-    s = golden_update_problem(g, in, state, out);
-    for (t = 0; t < g->steps; ++t) {
+    size_t t;
+    for (t = 0; t < s.len; ++t) {
         const ssm_selective_scan now = golden_update_at(s, (ptrdiff_t)t);
         CHECK_OK(ssm_selective_scan_step(&now));
     }
-    golden_close("out of steps", out, g->out, GOLDEN_TOL);
-    golden_close("state after steps", state, g->state, GOLDEN_TOL);
-    for (i = 0; i < g->out.count; ++i) out[i] = 0;
-    for (i = 0; i < g->state0.count; ++i) state[i] = (ssm_real)g->state0.data[i];
+}
+
+static void golden_update_forward(ssm_selective_scan s)
+{
     CHECK_OK(ssm_selective_scan_forward(&s, NULL, 0)); /* with h_last it needs no workspace */
-    golden_close("out of forward", out, g->out, GOLDEN_TOL);
-    golden_close("state after forward", state, g->state, GOLDEN_TOL);
-    for (i = 0; i < GOLDEN_UPDATE_TENSORS; ++i) test_free(in[i], 0);
+}
+
+static void golden_update_run(const golden_update *g, ssm_real *const in[GOLDEN_TENSORS],
+                              void (*run)(ssm_selective_scan))
+{
+    ssm_real *state = golden_reals(g->state0), *out = test_zeros(g->out.count);
+    run(golden_update_problem(g, in, state, out));
+    golden_close("out", out, g->out, GOLDEN_TOL);
+    golden_close("state", state, g->state, GOLDEN_TOL);
     test_free(state, 0);
     test_free(out, 0);
 }
 
-#define GOLDEN_UPDATE(P, p)                                                                                        \
-    .batch = P##_BATCH, .d_state = P##_STATE, .steps = P##_STEPS, .state0 = GOLDEN(p##_state0), .x = GOLDEN(p##_x), \
-    .dt = GOLDEN(p##_dt), .a = GOLDEN(p##_a), .b = GOLDEN(p##_b), .c = GOLDEN(p##_c), .d = GOLDEN(p##_d),           \
-    .z = GOLDEN(p##_z), .bias = GOLDEN(p##_bias), .out = GOLDEN(p##_out), .state = GOLDEN(p##_state)
+/* Step by step, then all steps as one sequence. */
+static void golden_check_update(const golden_update *g)
+{
+    ssm_real *in[GOLDEN_TENSORS] = {0};
+    size_t i;
+    for (i = 0; i < GOLDEN_TENSORS; ++i)
+        if (g->in[i].data) in[i] = golden_reals(g->in[i]);
+    golden_update_run(g, in, golden_update_steps);
+    golden_update_run(g, in, golden_update_forward);
+    for (i = 0; i < GOLDEN_TENSORS; ++i)
+        if (in[i]) test_free(in[i], 0);
+}
+
+/* Their names of u and delta are x and dt. */
+#define GOLDEN_UPDATE(P, p)                                                                          \
+    .batch = P##_BATCH, .d_state = P##_STATE, .steps = P##_STEPS,                                    \
+    .in = {[GOLDEN_U] = GOLDEN(p##_x),       [GOLDEN_DELTA] = GOLDEN(p##_dt),                        \
+           [GOLDEN_A] = GOLDEN(p##_a),       [GOLDEN_B] = GOLDEN(p##_b), [GOLDEN_C] = GOLDEN(p##_c), \
+           [GOLDEN_D] = GOLDEN(p##_d),       [GOLDEN_Z] = GOLDEN(p##_z),                             \
+           [GOLDEN_BIAS] = GOLDEN(p##_bias)},                                                        \
+    .state0 = GOLDEN(p##_state0), .out = GOLDEN(p##_out), .state = GOLDEN(p##_state)
 
 static const golden_update golden_mamba_ssm_update = {
     GOLDEN_UPDATE(GOLD_MAMBA_SSM_UPDATE, gold_mamba_ssm_update),
@@ -372,7 +402,8 @@ static void golden_load(const ssm_params *table, ssm_real *params, const char *n
     for (i = 0; to && i < from.count; ++i) to[i] = (ssm_real)from.data[i];
 }
 
-static void golden_check_grad(const ssm_params *table, ssm_real *grads, const char *name, golden_array want, double tolerance)
+static void golden_check_grad(const ssm_params *table, ssm_real *grads, const char *name, golden_array want,
+                              double tolerance)
 {
     const ssm_real *got = want.data ? golden_find(table, grads, name, want.count) : NULL;
     if (got) golden_close(name, got, want, tolerance);
@@ -397,44 +428,54 @@ static size_t golden_state_count(const golden_state *s)
     return (s->conv_rows + s->h_rows) * s->chans;
 }
 
-/* Rows first .. first+rows-1 against their last `rows` columns: theirs may keep more. */
-static void golden_check_rows(const char *what, const golden_state *s, const ssm_real *state, size_t first, size_t rows, golden_array theirs, double tolerance)
+/* Row r of channel i % chans of stream i / chans. */
+static size_t golden_state_at(const golden_state *s, size_t i, size_t r)
+{
+    return i / s->chans * golden_state_count(s) + r * s->chans + i % s->chans;
+}
+
+/* Our rows first .. first+rows-1 against their last `rows` columns: theirs may keep more. */
+static void golden_check_rows(const char *what, const golden_state *s, const ssm_real *state, size_t first,
+                              size_t rows, golden_array theirs, double tolerance)
 {
     const size_t lines = s->batch * s->chans, width = theirs.count / lines;
-    ssm_real *got;
-    double *want;
-    size_t i, k;
+    ssm_real *got = test_zeros(lines * rows);
+    double *want = (double *)test_alloc(lines * rows * sizeof *want, 0);
+    size_t i, r;
     CHECK(theirs.count == lines * width && width >= rows);
-    if (width < rows) return;
-    got = test_zeros(lines * rows);
-    want = (double *)test_alloc(lines * rows * sizeof *want, 0);
-    for (i = 0; i < lines; ++i) {
-        const ssm_real *column = state + i / s->chans * golden_state_count(s) + i % s->chans;
-        for (k = 0; k < rows; ++k) {
-            got[i * rows + k] = column[(first + k) * s->chans];
-            want[i * rows + k] = theirs.data[i * width + width - rows + k];
+    for (i = 0; width >= rows && i < lines; ++i) {
+        for (r = 0; r < rows; ++r) {
+            got[i * rows + r] = state[golden_state_at(s, i, first + r)];
+            want[i * rows + r] = theirs.data[i * width + width - rows + r];
         }
     }
-    test_close(__FILE__, __LINE__, what, got, want, lines * rows, tolerance);
+    if (width >= rows) test_close(__FILE__, __LINE__, what, got, want, lines * rows, tolerance);
     test_free(got, 0);
     test_free(want, 0);
 }
 
-static void golden_check_state(const golden_state *s, const ssm_real *state, golden_array conv, golden_array h, double tolerance)
+static void golden_check_state(const golden_state *s, const ssm_real *state, golden_array conv, golden_array h,
+                               double tolerance)
 {
     if (conv.data) golden_check_rows("conv state", s, state, 0, s->conv_rows, conv, tolerance);
     if (h.data) golden_check_rows("h", s, state, s->conv_rows, s->h_rows, h, tolerance);
 }
 
-/* h from theirs (B,E,N), or zero; conv rows zero. */
+/* Conv rows zero; h theirs (B,E,N), or zero if they have none. */
 static ssm_real *golden_new_state(const golden_state *s, golden_array h)
 {
     ssm_real *state = test_zeros(s->batch * golden_state_count(s));
     size_t i, n;
     for (i = 0; h.data && i < s->batch * s->chans; ++i)
         for (n = 0; n < s->h_rows; ++n)
-            state[i / s->chans * golden_state_count(s) + (s->conv_rows + n) * s->chans + i % s->chans] = (ssm_real)h.data[i * s->h_rows + n];
+            state[golden_state_at(s, i, s->conv_rows + n)] = (ssm_real)h.data[i * s->h_rows + n];
     return state;
+}
+
+static ssm_real *golden_zero_state(const golden_state *s)
+{
+    const golden_array none = GOLDEN_NONE;
+    return golden_new_state(s, none);
 }
 
 /* --- the verbs of the three layers behind one interface --- */
@@ -450,60 +491,73 @@ typedef union golden_bound {
     ssm_mamba mamba;
 } golden_bound;
 
-typedef struct golden_memory { /* tape and workspace */
+/* What the running verbs take. */
+typedef struct golden_call {
+    ssm_real *state; /* or dstate */
+    const ssm_real *x;
+    ssm_real *y;
+    const ssm_real *dy;
+    ssm_real *dx;
+    ssm_real *dparams;
+    const ssm_seqs *seqs; /* step: batch is the streams */
     void *tape, *work;
     size_t tape_bytes, work_bytes;
-} golden_memory;
+} golden_call;
 
 typedef struct golden_verbs {
     ssm_status (*params)(const golden_config *, ssm_params *);
     ssm_status (*sizes)(const golden_config *, const ssm_seqs *, ssm_sizes *);
     ssm_status (*init)(const golden_config *, ssm_real *, uint64_t);
     ssm_status (*bind)(golden_bound *, const golden_config *, const ssm_real *, void *, size_t);
-    ssm_status (*forward)(const golden_bound *, ssm_real *, const ssm_real *, ssm_real *, const ssm_seqs *, golden_memory);
-    ssm_status (*step)(const golden_bound *, ssm_real *, const ssm_real *, ssm_real *, size_t, golden_memory);
-    ssm_status (*record)(const golden_bound *, ssm_real *, const ssm_real *, ssm_real *, const ssm_seqs *, golden_memory);
-    ssm_status (*backward)(const golden_bound *, ssm_real *, const ssm_real *, const ssm_real *, ssm_real *, ssm_real *, const ssm_seqs *, golden_memory);
+    ssm_status (*forward)(const golden_bound *, const golden_call *);
+    ssm_status (*step)(const golden_bound *, const golden_call *);
+    ssm_status (*record)(const golden_bound *, const golden_call *);
+    ssm_status (*backward)(const golden_bound *, const golden_call *);
 } golden_verbs;
 
-#define GOLDEN_VERBS(X) \
-    static ssm_status golden_##X##_params(const golden_config *c, ssm_params *table) \
-    { \
-        return ssm_##X##_params(&c->X, NULL, table); \
-    } \
-    static ssm_status golden_##X##_sizes(const golden_config *c, const ssm_seqs *seqs, ssm_sizes *need) \
-    { \
-        return ssm_##X##_sizes(&c->X, seqs, need); \
-    } \
-    static ssm_status golden_##X##_init(const golden_config *c, ssm_real *params, uint64_t seed) \
-    { \
-        return ssm_##X##_init(&c->X, params, seed); \
-    } \
-    static ssm_status golden_##X##_bind(golden_bound *l, const golden_config *c, const ssm_real *params, void *mem, size_t bytes) \
-    { \
-        return ssm_##X##_bind(&l->X, &c->X, params, mem, bytes); \
-    } \
-    static ssm_status golden_##X##_forward(const golden_bound *l, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs, golden_memory m) \
-    { \
-        return ssm_##X##_forward(&l->X, state, x, y, seqs, m.work, m.work_bytes); \
-    } \
-    static ssm_status golden_##X##_step(const golden_bound *l, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams, golden_memory m) \
-    { \
-        return ssm_##X##_step(&l->X, state, x, y, streams, m.work, m.work_bytes); \
-    } \
-    static ssm_status golden_##X##_record(const golden_bound *l, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs, golden_memory m) \
-    { \
-        return ssm_##X##_record(&l->X, state, x, y, seqs, m.tape, m.tape_bytes, m.work, m.work_bytes); \
-    } \
-    static ssm_status golden_##X##_backward(const golden_bound *l, ssm_real *dstate, const ssm_real *x, const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, golden_memory m) \
-    { \
-        return ssm_##X##_backward(&l->X, dstate, x, dy, dx, dparams, seqs, m.tape, m.tape_bytes, m.work, m.work_bytes); \
-    } \
-    static const golden_verbs golden_##X##_verbs = {golden_##X##_params, golden_##X##_sizes, golden_##X##_init, golden_##X##_bind, golden_##X##_forward, golden_##X##_step, golden_##X##_record, golden_##X##_backward};
+#define GOLDEN_VERBS(X)                                                                                             \
+    static ssm_status golden_##X##_params(const golden_config *c, ssm_params *table)                                \
+    {                                                                                                               \
+        return ssm_##X##_params(&c->X, NULL, table);                                                                \
+    }                                                                                                               \
+    static ssm_status golden_##X##_sizes(const golden_config *c, const ssm_seqs *seqs, ssm_sizes *need)             \
+    {                                                                                                               \
+        return ssm_##X##_sizes(&c->X, seqs, need);                                                                  \
+    }                                                                                                               \
+    static ssm_status golden_##X##_init(const golden_config *c, ssm_real *params, uint64_t seed)                    \
+    {                                                                                                               \
+        return ssm_##X##_init(&c->X, params, seed);                                                                 \
+    }                                                                                                               \
+    static ssm_status golden_##X##_bind(golden_bound *l, const golden_config *c, const ssm_real *params, void *mem, \
+                                        size_t bytes)                                                               \
+    {                                                                                                               \
+        return ssm_##X##_bind(&l->X, &c->X, params, mem, bytes);                                                    \
+    }                                                                                                               \
+    static ssm_status golden_##X##_forward(const golden_bound *l, const golden_call *k)                             \
+    {                                                                                                               \
+        return ssm_##X##_forward(&l->X, k->state, k->x, k->y, k->seqs, k->work, k->work_bytes);                     \
+    }                                                                                                               \
+    static ssm_status golden_##X##_step(const golden_bound *l, const golden_call *k)                                \
+    {                                                                                                               \
+        return ssm_##X##_step(&l->X, k->state, k->x, k->y, k->seqs->batch, k->work, k->work_bytes);                 \
+    }                                                                                                               \
+    static ssm_status golden_##X##_record(const golden_bound *l, const golden_call *k)                              \
+    {                                                                                                               \
+        return ssm_##X##_record(&l->X, k->state, k->x, k->y, k->seqs, k->tape, k->tape_bytes, k->work,              \
+                                k->work_bytes);                                                                     \
+    }                                                                                                               \
+    static ssm_status golden_##X##_backward(const golden_bound *l, const golden_call *k)                            \
+    {                                                                                                               \
+        return ssm_##X##_backward(&l->X, k->state, k->x, k->dy, k->dx, k->dparams, k->seqs, k->tape, k->tape_bytes, \
+                                  k->work, k->work_bytes);                                                          \
+    }                                                                                                               \
+    static const golden_verbs golden_##X##_verbs = {golden_##X##_params, golden_##X##_sizes,   golden_##X##_init,   \
+                                                    golden_##X##_bind,   golden_##X##_forward, golden_##X##_step,   \
+                                                    golden_##X##_record, golden_##X##_backward}
 
-GOLDEN_VERBS(selective)
-GOLDEN_VERBS(s6)
-GOLDEN_VERBS(mamba)
+GOLDEN_VERBS(selective);
+GOLDEN_VERBS(s6);
+GOLDEN_VERBS(mamba);
 
 /* --- a case --- */
 typedef struct golden_layer {
@@ -516,7 +570,7 @@ typedef struct golden_layer {
     int from_init;  /* rows without a golden weight are as init leaves them */
     double tolerance;
     golden_array x, y, conv, last, dy, dlast, dx; /* no dy: no gradients */
-    golden_weight weights[SSM_PARAMS_MAX];
+    golden_weight weights[SSM_PARAMS_MAX + 1];
 } golden_layer;
 
 typedef struct golden_run {
@@ -530,22 +584,6 @@ typedef struct golden_run {
     ssm_seqs seqs;
     ssm_real *x, *y;
 } golden_run;
-
-static golden_memory golden_memory_open(size_t tape_bytes, size_t work_bytes)
-{
-    golden_memory m;
-    m.tape = test_alloc(tape_bytes, 0);
-    m.work = test_alloc(work_bytes, 0);
-    m.tape_bytes = tape_bytes;
-    m.work_bytes = work_bytes;
-    return m;
-}
-
-static void golden_memory_close(golden_memory m)
-{
-    test_free(m.tape, 0);
-    test_free(m.work, 0);
-}
 
 static ssm_sizes golden_sizes(const golden_run *r, size_t len)
 {
@@ -606,59 +644,91 @@ static void golden_check_run(const golden_run *r, const char *verb, const ssm_re
     golden_check_state(&r->g->state, state, r->g->conv, r->g->last, r->g->tolerance);
 }
 
+static golden_call golden_call_of(const golden_run *r, ssm_real *state)
+{
+    golden_call k = {0};
+    k.state = state;
+    k.x = r->x;
+    k.y = r->y;
+    k.seqs = &r->seqs;
+    return k;
+}
+
+/* Runs one verb in a workspace of `bytes`. */
+static void golden_call_verb(const golden_run *r, ssm_status (*verb)(const golden_bound *, const golden_call *),
+                             golden_call k, size_t bytes)
+{
+    k.work = test_alloc(bytes, 0);
+    k.work_bytes = bytes;
+    CHECK_OK(verb(&r->layer, &k));
+    test_free(k.work, 0);
+}
+
 static void golden_layer_forward(const golden_run *r)
 {
-    const golden_array none = GOLDEN_NONE;
-    ssm_real *state = golden_new_state(&r->g->state, none);
-    golden_memory m = golden_memory_open(0, golden_sizes(r, r->g->len).work);
-    CHECK_OK(r->g->verbs->forward(&r->layer, state, r->x, r->y, &r->seqs, m));
+    ssm_real *state = golden_zero_state(&r->g->state);
+    golden_call_verb(r, r->g->verbs->forward, golden_call_of(r, state), golden_sizes(r, r->g->len).work);
     golden_check_run(r, "y of forward", state);
-    golden_memory_close(m);
     test_free(state, 0);
 }
 
-/* One step of all streams at a time. */
+/* Where step t of sequence b begins in x and y. */
+static size_t golden_at(const golden_layer *g, size_t t, size_t b)
+{
+    return (g->time_major ? t * g->state.batch + b : b * g->len + t) * g->width;
+}
+
+/* One step of all streams at a time, gathered from x and scattered to y. */
 static void golden_layer_steps(const golden_run *r)
 {
-    const size_t batch = r->g->state.batch, width = r->g->width, len = r->g->len;
-    const golden_array none = GOLDEN_NONE;
-    ssm_real *state = golden_new_state(&r->g->state, none), *x = test_zeros(batch * width), *y = test_zeros(batch * width);
-    golden_memory m = golden_memory_open(0, golden_sizes(r, 1).work);
-    size_t t, b, c;
-    for (t = 0; t < len; ++t) {
-        for (b = 0; b < batch; ++b) memcpy(x + b * width, r->x + (r->g->time_major ? t * batch + b : b * len + t) * width, width * sizeof *x);
-        CHECK_OK(r->g->verbs->step(&r->layer, state, x, y, batch, m));
-        for (b = 0; b < batch; ++b)
-            for (c = 0; c < width; ++c) r->y[(r->g->time_major ? t * batch + b : b * len + t) * width + c] = y[b * width + c];
+    const golden_layer *g = r->g;
+    const size_t batch = g->state.batch, width = g->width, bytes = width * sizeof(ssm_real);
+    ssm_real *state = golden_zero_state(&g->state), *x = test_zeros(batch * width), *y = test_zeros(batch * width);
+    golden_call k = golden_call_of(r, state);
+    size_t t, b;
+    k.x = x;
+    k.y = y;
+    for (t = 0; t < g->len; ++t) {
+        for (b = 0; b < batch; ++b) memcpy(x + b * width, r->x + golden_at(g, t, b), bytes);
+        golden_call_verb(r, g->verbs->step, k, golden_sizes(r, 1).work);
+        for (b = 0; b < batch; ++b) memcpy(r->y + golden_at(g, t, b), y + b * width, bytes);
     }
     golden_check_run(r, "y of steps", state);
-    golden_memory_close(m);
     test_free(state, 0);
     test_free(x, 0);
     test_free(y, 0);
 }
 
-static void golden_layer_gradients(golden_run *r)
+static void golden_check_grads(const golden_run *r, const ssm_real *dx, ssm_real *dparams)
+{
+    const golden_weight *w;
+    golden_close("dx", dx, r->g->dx, r->g->tolerance);
+    for (w = r->g->weights; w->name; ++w) golden_check_grad(&r->table, dparams, w->name, w->grad, r->g->tolerance);
+}
+
+static void golden_layer_gradients(const golden_run *r)
 {
     const golden_layer *g = r->g;
-    const golden_array none = GOLDEN_NONE;
     const ssm_sizes need = golden_sizes(r, g->len);
-    const size_t work = need.work > need.work_backward ? need.work : need.work_backward;
-    golden_memory m = golden_memory_open(need.tape, work);
-    ssm_real *state = golden_new_state(&g->state, none), *dstate = golden_new_state(&g->state, g->dlast);
-    ssm_real *dy = golden_reals(g->dy), *dx = test_zeros(g->dx.count), *grads = test_zeros(r->table.count);
-    const golden_weight *w;
-    CHECK_OK(g->verbs->record(&r->layer, state, r->x, r->y, &r->seqs, m));
+    ssm_real *state = golden_zero_state(&g->state), *dstate = golden_new_state(&g->state, g->dlast);
+    ssm_real *dy = golden_reals(g->dy), *dx = test_zeros(g->dx.count), *dparams = test_zeros(r->table.count);
+    golden_call k = golden_call_of(r, state);
+    k.tape = test_alloc(need.tape, 0);
+    k.tape_bytes = need.tape;
+    golden_call_verb(r, g->verbs->record, k, need.work);
     golden_check_run(r, "y of record", state);
-    CHECK_OK(g->verbs->backward(&r->layer, dstate, r->x, dy, dx, grads, &r->seqs, m));
-    golden_close("dx", dx, g->dx, g->tolerance);
-    for (w = g->weights; w->name; ++w) golden_check_grad(&r->table, grads, w->name, w->grad, g->tolerance);
-    golden_memory_close(m);
+    k.state = dstate;
+    k.dy = dy;
+    k.dx = dx;
+    k.dparams = dparams;
+    golden_call_verb(r, g->verbs->backward, k, need.work_backward);
+    golden_check_grads(r, dx, dparams);
+    test_free(k.tape, 0);
     test_free(state, 0);
     test_free(dstate, 0);
     test_free(dy, 0);
     test_free(dx, 0);
-    test_free(grads, 0);
+    test_free(dparams, 0);
 }
 
 static void golden_check_layer(const golden_layer *g)
@@ -670,3 +740,661 @@ static void golden_check_layer(const golden_layer *g)
     if (g->dy.data) golden_layer_gradients(&r);
     golden_shut(&r);
 }
+
+/* --- tables: name of ours, prefix and name of theirs --- */
+#define GOLDEN_WEIGHT(name, p, theirs) {name, GOLDEN(p##_##theirs), GOLDEN(p##_grad_##theirs)}
+#define GOLDEN_VALUE(name, array) {name, GOLDEN(array), GOLDEN_NONE}
+#define GOLDEN_IO(p) .x = GOLDEN(p##_x), .y = GOLDEN(p##_y), .dy = GOLDEN(p##_dy), .dx = GOLDEN(p##_grad_x)
+
+/* mamba_ssm.modules.mamba_simple.Mamba; dt_rank is the default. */
+static const golden_layer golden_mamba_ssm_block = {
+    .verbs = &golden_mamba_verbs,
+    .config.mamba = {.d_model = GOLD_MAMBA_SSM_BLOCK_D_MODEL, .d_state = GOLD_MAMBA_SSM_BLOCK_D_STATE},
+    .len = GOLD_MAMBA_SSM_BLOCK_LEN,
+    .width = GOLD_MAMBA_SSM_BLOCK_D_MODEL,
+    .state = {GOLD_MAMBA_SSM_BLOCK_BATCH, GOLD_MAMBA_SSM_BLOCK_D_INNER, GOLD_MAMBA_SSM_BLOCK_D_CONV - 1,
+              GOLD_MAMBA_SSM_BLOCK_D_STATE},
+    .tolerance = GOLDEN_TOL,
+    GOLDEN_IO(gold_mamba_ssm_block),
+    .conv = GOLDEN(gold_mamba_ssm_block_conv_state),
+    .last = GOLDEN(gold_mamba_ssm_block_ssm_state),
+    .weights = {
+        GOLDEN_WEIGHT("in_proj.weight", gold_mamba_ssm_block, in_proj_weight),
+        GOLDEN_WEIGHT("conv1d.weight", gold_mamba_ssm_block, conv1d_weight),
+        GOLDEN_WEIGHT("conv1d.bias", gold_mamba_ssm_block, conv1d_bias),
+        GOLDEN_WEIGHT("x_proj.weight", gold_mamba_ssm_block, x_proj_weight),
+        GOLDEN_WEIGHT("dt_proj.weight", gold_mamba_ssm_block, dt_proj_weight),
+        GOLDEN_WEIGHT("dt_proj.bias", gold_mamba_ssm_block, dt_proj_bias),
+        GOLDEN_WEIGHT("A_log", gold_mamba_ssm_block, a_log),
+        GOLDEN_WEIGHT("D", gold_mamba_ssm_block, d),
+        GOLDEN_WEIGHT("out_proj.weight", gold_mamba_ssm_block, out_proj_weight),
+    },
+};
+
+/* zerfoo MambaBlock: E is given, not a multiple of d_model; no bias of the step, said by the config
+ * or by the preset. */
+static void golden_zerfoo_no_bias(golden_config *c)
+{
+    c->mamba.no_dt_bias = 1;
+}
+
+static void golden_zerfoo_preset(golden_config *c)
+{
+    ssm_mamba_preset(&c->mamba, SSM_PRESET_ZERFOO);
+}
+
+#define GOLDEN_ZERFOO                                                                           \
+    .verbs = &golden_mamba_verbs,                                                               \
+    .config.mamba = {.d_model = GOLD_ZERFOO_BLOCK_D_MODEL,                                      \
+                     .d_inner = GOLD_ZERFOO_BLOCK_D_INNER,                                      \
+                     .d_state = GOLD_ZERFOO_BLOCK_D_STATE,                                      \
+                     .dt_rank = GOLD_ZERFOO_BLOCK_DT_RANK,                                      \
+                     .d_conv = GOLD_ZERFOO_BLOCK_D_CONV},                                       \
+    .len = GOLD_ZERFOO_BLOCK_LEN,                                                               \
+    .width = GOLD_ZERFOO_BLOCK_D_MODEL,                                                         \
+    .state = {GOLD_ZERFOO_BLOCK_BATCH, GOLD_ZERFOO_BLOCK_D_INNER, GOLD_ZERFOO_BLOCK_D_CONV - 1, \
+              GOLD_ZERFOO_BLOCK_D_STATE},                                                       \
+    .tolerance = GOLDEN_TOL,                                                                    \
+    GOLDEN_IO(gold_zerfoo_block),                                                               \
+    .last = GOLDEN(gold_zerfoo_block_last),                                                     \
+    .weights = {                                                                                \
+        GOLDEN_WEIGHT("in_proj.weight", gold_zerfoo_block, in_proj),                            \
+        GOLDEN_WEIGHT("conv1d.weight", gold_zerfoo_block, conv_weight),                         \
+        GOLDEN_WEIGHT("conv1d.bias", gold_zerfoo_block, conv_bias),                             \
+        GOLDEN_WEIGHT("x_proj.weight", gold_zerfoo_block, x_proj),                              \
+        GOLDEN_WEIGHT("dt_proj.weight", gold_zerfoo_block, dt_proj),                            \
+        GOLDEN_WEIGHT("A_log", gold_zerfoo_block, a_log),                                       \
+        GOLDEN_WEIGHT("D", gold_zerfoo_block, d),                                               \
+        GOLDEN_WEIGHT("out_proj.weight", gold_zerfoo_block, out_proj),                          \
+    }
+
+static const golden_layer golden_zerfoo_block = {GOLDEN_ZERFOO, .configure = golden_zerfoo_no_bias};
+static const golden_layer golden_zerfoo_block_preset = {GOLDEN_ZERFOO, .configure = golden_zerfoo_preset};
+
+/* zeta.nn.modules.ssm.SSM: the preset, dt_rank free. */
+static void golden_zeta(golden_config *c)
+{
+    ssm_s6_preset(&c->s6, SSM_PRESET_ZETA);
+}
+
+#define GOLDEN_ZETA(P, p)                                                            \
+    .verbs = &golden_s6_verbs,                                                       \
+    .config.s6 = {.d_model = P##_DIM, .d_state = P##_STATE, .dt_rank = P##_DT_RANK}, \
+    .configure = golden_zeta,                                                        \
+    .len = P##_LEN,                                                                  \
+    .width = P##_DIM,                                                                \
+    .state = {P##_BATCH, P##_DIM, 0, P##_STATE},                                     \
+    .tolerance = GOLDEN_TOL,                                                         \
+    GOLDEN_IO(p),                                                                    \
+    .last = GOLDEN(p##_last),                                                        \
+    .weights = {                                                                     \
+        GOLDEN_WEIGHT("x_proj.weight", p, deltabc_layer_weight),                     \
+        GOLDEN_WEIGHT("dt_proj.weight", p, dt_proj_layer_weight),                    \
+        GOLDEN_WEIGHT("dt_proj.bias", p, dt_proj_layer_bias),                        \
+        GOLDEN_WEIGHT("A_log", p, a_log),                                            \
+        GOLDEN_WEIGHT("D", p, d),                                                    \
+    }
+
+static const golden_layer golden_zeta_ssm = {GOLDEN_ZETA(GOLD_ZETA_SSM, gold_zeta_ssm)};
+static const golden_layer golden_zeta_ssm_pow2 = {GOLDEN_ZETA(GOLD_ZETA_SSM_POW2, gold_zeta_ssm_pow2)};
+
+/* tracetorch.ssm: the presets. dt_rank, where it is not traceTorch's default, follows them. */
+static void golden_tracetorch_configure_s6(golden_config *c)
+{
+    ssm_s6_preset(&c->s6, SSM_PRESET_TRACETORCH);
+    c->s6.dt_rank = GOLD_TRACETORCH_S6_DT_RANK;
+}
+
+static void golden_tracetorch_configure_mamba(golden_config *c)
+{
+    ssm_mamba_preset(&c->mamba, SSM_PRESET_TRACETORCH);
+}
+
+static void golden_tracetorch_configure_mamba_k1(golden_config *c)
+{
+    ssm_mamba_preset(&c->mamba, SSM_PRESET_TRACETORCH);
+    c->mamba.dt_rank = GOLD_TRACETORCH_MAMBA_K1_DT_RANK;
+}
+
+static const golden_layer golden_tracetorch_s6 = {
+    .verbs = &golden_s6_verbs,
+    .config.s6 = {.d_model = GOLD_TRACETORCH_S6_DIM, .d_state = GOLD_TRACETORCH_S6_STATE},
+    .configure = golden_tracetorch_configure_s6,
+    .len = GOLD_TRACETORCH_S6_LEN,
+    .width = GOLD_TRACETORCH_S6_DIM,
+    .state = {GOLD_TRACETORCH_S6_BATCH, GOLD_TRACETORCH_S6_DIM, 0, GOLD_TRACETORCH_S6_STATE},
+    .time_major = 1,
+    .tolerance = GOLDEN_TOL_TRACETORCH,
+    GOLDEN_IO(gold_tracetorch_s6),
+    .last = GOLDEN(gold_tracetorch_s6_last),
+    .dlast = GOLDEN(gold_tracetorch_s6_dlast),
+    .weights = {
+        GOLDEN_WEIGHT("x_proj.weight", gold_tracetorch_s6, x_proj_weight),
+        GOLDEN_WEIGHT("dt_proj.weight", gold_tracetorch_s6, dt_proj_weight),
+        GOLDEN_WEIGHT("dt_proj.bias", gold_tracetorch_s6, dt_proj_bias),
+        GOLDEN_WEIGHT("A_log", gold_tracetorch_s6, a_log),
+        GOLDEN_WEIGHT("D", gold_tracetorch_s6, d),
+    },
+};
+
+#define GOLDEN_TRACETORCH_MAMBA(P, p)                                               \
+    .verbs = &golden_mamba_verbs,                                                   \
+    .config.mamba = {.d_model = P##_DIM, .d_state = P##_STATE, .d_conv = P##_CONV}, \
+    .len = P##_LEN,                                                                 \
+    .width = P##_DIM,                                                               \
+    .state = {P##_BATCH, P##_DIM, P##_CONV - 1, P##_STATE},                         \
+    .time_major = 1,                                                                \
+    .tolerance = GOLDEN_TOL_TRACETORCH,                                             \
+    GOLDEN_IO(p),                                                                   \
+    .last = GOLDEN(p##_last),                                                       \
+    .dlast = GOLDEN(p##_dlast)
+#define GOLDEN_TRACETORCH_WEIGHTS(p)                    \
+    GOLDEN_WEIGHT("in_proj.weight", p, in_proj_weight), \
+    GOLDEN_WEIGHT("x_proj.weight", p, ssm_proj_weight), \
+    GOLDEN_WEIGHT("dt_proj.weight", p, dt_proj_weight), \
+    GOLDEN_WEIGHT("dt_proj.bias", p, dt_proj_bias),     \
+    GOLDEN_WEIGHT("A_log", p, a_log),                   \
+    GOLDEN_WEIGHT("D", p, d),                           \
+    GOLDEN_WEIGHT("out_proj.weight", p, out_proj_weight)
+
+static const golden_layer golden_tracetorch_mamba = {
+    GOLDEN_TRACETORCH_MAMBA(GOLD_TRACETORCH_MAMBA, gold_tracetorch_mamba),
+    .configure = golden_tracetorch_configure_mamba,
+    .conv = GOLDEN(gold_tracetorch_mamba_conv_buffer),
+    .weights = {
+        GOLDEN_TRACETORCH_WEIGHTS(gold_tracetorch_mamba),
+        GOLDEN_WEIGHT("conv1d.weight", gold_tracetorch_mamba, conv_weights),
+        GOLDEN_WEIGHT("conv1d.bias", gold_tracetorch_mamba, conv_bias),
+    },
+};
+/* Kernel 1: no convolution, no rows for it. */
+static const golden_layer golden_tracetorch_mamba_k1 = {
+    GOLDEN_TRACETORCH_MAMBA(GOLD_TRACETORCH_MAMBA_K1, gold_tracetorch_mamba_k1),
+    .configure = golden_tracetorch_configure_mamba_k1,
+    .weights = {GOLDEN_TRACETORCH_WEIGHTS(gold_tracetorch_mamba_k1)},
+};
+
+/* irithyll SelectiveSSM. Weights of the cases new_* are those that SelectiveSSM::new draws; what
+ * is left, log_a, b_delta and d_skip, must come right from our init. */
+#define GOLDEN_IRITHYLL(p)                                                   \
+    .verbs = &golden_selective_verbs,                                        \
+    .len = GOLD_IRITHYLL_WEIGHTS_LEN,                                        \
+    .width = GOLD_IRITHYLL_WEIGHTS_DIM,                                      \
+    .state = {1, GOLD_IRITHYLL_WEIGHTS_DIM, 0, GOLD_IRITHYLL_WEIGHTS_STATE}, \
+    .tolerance = GOLDEN_TOL,                                                 \
+    .x = GOLDEN(gold_irithyll_weights_x),                                    \
+    .y = GOLDEN(p##_y),                                                      \
+    .last = GOLDEN(p##_state)
+#define GOLDEN_IRITHYLL_CONFIG .d_model = GOLD_IRITHYLL_WEIGHTS_DIM, .d_state = GOLD_IRITHYLL_WEIGHTS_STATE
+#define GOLDEN_IRITHYLL_WEIGHTS                             \
+    GOLDEN_VALUE("w_delta", gold_irithyll_weights_w_delta), \
+    GOLDEN_VALUE("b_delta", gold_irithyll_weights_b_delta), \
+    GOLDEN_VALUE("w_b", gold_irithyll_weights_w_b),         \
+    GOLDEN_VALUE("w_c", gold_irithyll_weights_w_c),         \
+    GOLDEN_VALUE("d_skip", gold_irithyll_weights_d_skip)
+#define GOLDEN_IRITHYLL_NEW                                   \
+    GOLDEN_VALUE("w_delta", gold_irithyll_new_mamba_w_delta), \
+    GOLDEN_VALUE("w_b", gold_irithyll_new_mamba_w_b),         \
+    GOLDEN_VALUE("w_c", gold_irithyll_new_mamba_w_c)
+
+static const golden_layer golden_irithyll_mamba = {
+    GOLDEN_IRITHYLL(gold_irithyll_mamba),
+    .config.selective = {GOLDEN_IRITHYLL_CONFIG, .integer_A = 1},
+    .weights = {GOLDEN_IRITHYLL_WEIGHTS, GOLDEN_VALUE("log_a", gold_irithyll_mamba_log_a)},
+};
+static const golden_layer golden_irithyll_s4d_inv = {
+    GOLDEN_IRITHYLL(gold_irithyll_s4d_inv),
+    .config.selective = {GOLDEN_IRITHYLL_CONFIG},
+    .weights = {GOLDEN_IRITHYLL_WEIGHTS, GOLDEN_VALUE("log_a", gold_irithyll_s4d_inv_log_a)},
+};
+static const golden_layer golden_irithyll_new_mamba = {
+    GOLDEN_IRITHYLL(gold_irithyll_new_mamba),
+    .config.selective = {GOLDEN_IRITHYLL_CONFIG, .integer_A = 1},
+    .from_init = 1,
+    .weights = {GOLDEN_IRITHYLL_NEW},
+};
+static const golden_layer golden_irithyll_new_s4d_inv = {
+    GOLDEN_IRITHYLL(gold_irithyll_new_s4d_inv),
+    .config.selective = {GOLDEN_IRITHYLL_CONFIG},
+    .from_init = 1,
+    .weights = {GOLDEN_IRITHYLL_NEW},
+};
+
+/*=============================================================================
+ * irithyll: what is not a layer
+ *===========================================================================*/
+/* log_a as init leaves it. */
+static void golden_check_log_a(const golden_layer *g, golden_array want)
+{
+    golden_run r;
+    const ssm_real *log_a;
+    golden_open(&r, g);
+    CHECK_OK(ssm_selective_init(&r.config.selective, r.params, test_seed));
+    log_a = golden_find(&r.table, r.params, "log_a", want.count);
+    if (log_a) golden_close("log_a", log_a, want, GOLDEN_TOL);
+    golden_shut(&r);
+}
+
+static void golden_irithyll_log_a(void)
+{
+    const golden_array integer = GOLDEN(gold_irithyll_mamba_log_a);
+    const golden_array inverse = GOLDEN(gold_irithyll_s4d_inv_log_a);
+    golden_check_log_a(&golden_irithyll_mamba, integer);
+    golden_check_log_a(&golden_irithyll_s4d_inv, inverse);
+}
+
+/* zoh_discretize and bilinear_discretize, pairs with |a| < 1e-12 and a = 0 among them. */
+static void golden_irithyll_discretize(void)
+{
+    size_t i;
+    for (i = 0; i < GOLD_IRITHYLL_DISCRETIZE_COUNT; ++i) {
+        const ssm_real a = (ssm_real)gold_irithyll_discretize_a[i];
+        const ssm_real delta = (ssm_real)gold_irithyll_discretize_delta[i];
+        const ssm_real zoh = ssm__discretise_a(SSM_DISC_ZOH, a, delta);
+        const ssm_real bilinear = ssm__discretise_a(SSM_DISC_BILINEAR, a, delta);
+        const ssm_real zoh_b = ssm__discretise_rest(SSM_DISC_ZOH, a, delta, delta, 0, zoh).b;
+        const ssm_real bilinear_b = ssm__discretise_rest(SSM_DISC_BILINEAR, a, delta, delta, 0, bilinear).b;
+        CHECK_CLOSE(&zoh, gold_irithyll_discretize_zoh_a + i, 1, GOLDEN_TOL);
+        CHECK_CLOSE(&zoh_b, gold_irithyll_discretize_zoh_b + i, 1, GOLDEN_TOL);
+        CHECK_CLOSE(&zoh_b, gold_irithyll_discretize_zoh_b_published + i, 1, GOLDEN_TOL);
+        CHECK_CLOSE(&bilinear, gold_irithyll_discretize_bilinear_a + i, 1, GOLDEN_TOL);
+        CHECK_CLOSE(&bilinear_b, gold_irithyll_discretize_bilinear_b + i, 1, GOLDEN_TOL);
+    }
+}
+
+/* DiagonalSSM is a scan of one channel with constant delta, A = -(n + 1), B and C. */
+static void golden_irithyll_diagonal(void)
+{
+    ssm_real *x = test_reals(gold_irithyll_diagonal_x, GOLD_IRITHYLL_DIAGONAL_LEN);
+    ssm_real *b = test_reals(gold_irithyll_diagonal_b, GOLD_IRITHYLL_DIAGONAL_STATE);
+    ssm_real *c = test_reals(gold_irithyll_diagonal_c, GOLD_IRITHYLL_DIAGONAL_STATE);
+    ssm_real *a = test_zeros(GOLD_IRITHYLL_DIAGONAL_STATE), *last = test_zeros(GOLD_IRITHYLL_DIAGONAL_STATE);
+    const ssm_real delta = (ssm_real)gold_irithyll_diagonal_delta[0], d = (ssm_real)gold_irithyll_diagonal_d_skip[0];
+    ssm_selective_scan s = {0};
+    size_t n;
+    for (n = 0; n < GOLD_IRITHYLL_DIAGONAL_STATE; ++n) a[n] = -(ssm_real)(n + 1);
+    s.batch = 1;
+    s.len = GOLD_IRITHYLL_DIAGONAL_LEN;
+    s.dim = 1;
+    s.d_state = GOLD_IRITHYLL_DIAGONAL_STATE;
+    s.disc = SSM_DISC_ZOH;
+    s.u = ssm_in_btc(x, s.len, 1);
+    s.delta.data = &delta; /* strides 0: the same step for all */
+    s.A = ssm_in_cn(a, s.d_state);
+    s.B = ssm_in_cn(b, s.d_state);
+    s.C = ssm_in_cn(c, s.d_state);
+    s.D = ssm_in_c(&d);
+    s.h_last = ssm_out_like(last, ssm_in_bcn(last, 1, s.d_state));
+    s.y = ssm_out_like(x, s.u);
+    CHECK_OK(ssm_selective_scan_forward(&s, NULL, 0));
+    CHECK_CLOSE(x, gold_irithyll_diagonal_y, GOLD_IRITHYLL_DIAGONAL_LEN, GOLDEN_TOL);
+    CHECK_CLOSE(last, gold_irithyll_diagonal_state, GOLD_IRITHYLL_DIAGONAL_STATE, GOLDEN_TOL);
+    test_free(x, 0);
+    test_free(a, 0);
+    test_free(b, 0);
+    test_free(c, 0);
+    test_free(last, 0);
+}
+
+/* Of [rows][D], column `channel` is all `value`, or drawn again if `value` is NaN; the other columns
+ * are as before. */
+static void golden_check_column(const char *what, const ssm_real *now, const ssm_real *before, size_t count,
+                                size_t channel, double value)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        const double got = (double)now[i];
+        const int same = memcmp(now + i, before + i, sizeof *now) == 0;
+        const int right = i % GOLD_IRITHYLL_WEIGHTS_DIM != channel ? same
+                          : value == value                         ? got == value
+                                                                   : !same && fabs(got) < 1;
+        if (!right)
+            test_fail(__FILE__, __LINE__, "%s[%lu]: %g became %g", what, (unsigned long)i, (double)before[i], got);
+    }
+}
+
+enum {
+    GOLDEN_STREAMS = 2,
+    GOLDEN_CHANNEL = 2,
+    GOLDEN_NO_CHANNEL = GOLD_IRITHYLL_WEIGHTS_DIM /* one too far: no column is this one */
+};
+
+static const struct {
+    const char *name;
+    size_t channel;
+    double value;
+} golden_renewed[] = {
+    {"w_delta", GOLDEN_CHANNEL, NAN}, {"w_b", GOLDEN_CHANNEL, NAN},        {"w_c", GOLDEN_CHANNEL, NAN},
+    {"d_skip", GOLDEN_CHANNEL, 1},    {"b_delta", GOLDEN_NO_CHANNEL, 0}, {"log_a", GOLDEN_NO_CHANNEL, 0},
+};
+
+static void golden_check_renewed(const ssm_params *table, const ssm_real *now, const ssm_real *before)
+{
+    size_t i;
+    CHECK(table->rows == sizeof golden_renewed / sizeof golden_renewed[0]);
+    for (i = 0; i < sizeof golden_renewed / sizeof golden_renewed[0]; ++i) {
+        const ssm_param *row = ssm_params_find(table, golden_renewed[i].name);
+        CHECK(row != NULL);
+        if (row)
+            golden_check_column(row->name, now + row->offset, before + row->offset, row->count,
+                                golden_renewed[i].channel, golden_renewed[i].value);
+    }
+}
+
+/* SelectiveSSM::reinitialize_channel of irithyll-core 1.0. Its generator is not ours, so there is
+ * no vector: the channel's weights are new, its skip 1, its state 0, and nothing else changes. */
+static void golden_irithyll_reinitialize_channel(void)
+{
+    const ssm_selective_config *config = &golden_irithyll_s4d_inv.config.selective;
+    const size_t count = GOLDEN_STREAMS * golden_state_count(&golden_irithyll_s4d_inv.state);
+    ssm_real *params, *state, *old_state;
+    ssm_rng rng = {test_seed};
+    golden_run r;
+    golden_open(&r, &golden_irithyll_s4d_inv);
+    params = test_copy(r.params, r.table.count);
+    old_state = test_normal(&rng, count, 1);
+    state = test_copy(old_state, count);
+    CHECK_STATUS(ssm_selective_reinitialize_channel(config, params, state, GOLDEN_STREAMS, GOLDEN_NO_CHANNEL, 1),
+                 SSM_ERR_CONFIG);
+    CHECK_SAME(params, r.params, r.table.count);
+    CHECK_SAME(state, old_state, count);
+    CHECK_OK(ssm_selective_reinitialize_channel(config, params, state, GOLDEN_STREAMS, GOLDEN_CHANNEL, 1));
+    golden_check_renewed(&r.table, params, r.params);
+    golden_check_column("state", state, old_state, count, GOLDEN_CHANNEL, 0);
+    test_free(params, 0);
+    test_free(state, 0);
+    test_free(old_state, 0);
+    golden_shut(&r);
+}
+
+/*=============================================================================
+ * A language model: MambaForCausalLM of transformers, two layers
+ *===========================================================================*/
+enum {
+    GOLDEN_LM_BATCH = GOLD_TRANSFORMERS_LM_LM_BATCH,
+    GOLDEN_LM_LEN = GOLD_TRANSFORMERS_LM_LM_LEN,
+    GOLDEN_LM_STEPS = GOLD_TRANSFORMERS_LM_LM_STEPS,
+    GOLDEN_LM_VOCAB = GOLD_TRANSFORMERS_LM_LM_VOCAB,
+    GOLDEN_LM_WIDTH = GOLD_TRANSFORMERS_LM_LM_D_MODEL,
+    GOLDEN_LM_LAYERS = GOLD_TRANSFORMERS_LM_LM_LAYERS,
+    GOLDEN_LM_STATE_WIDTH = GOLD_TRANSFORMERS_LM_LM_BATCH * GOLD_TRANSFORMERS_LM_LM_D_INNER
+};
+
+static const golden_state golden_lm_state = {GOLD_TRANSFORMERS_LM_LM_BATCH, GOLD_TRANSFORMERS_LM_LM_D_INNER,
+                                             GOLD_TRANSFORMERS_LM_LM_D_CONV - 1, GOLD_TRANSFORMERS_LM_LM_D_STATE};
+
+/* Their mixers have `mixer.` between the layer's name and the parameter's; ours have no such step. */
+#define GOLDEN_LM_WEIGHT(i, name, theirs) \
+    GOLDEN_VALUE("backbone.layers." #i "." name, gold_transformers_lm_lm_backbone_layers_##i##_##theirs)
+#define GOLDEN_LM_LAYER(i)                                       \
+    GOLDEN_LM_WEIGHT(i, "norm.weight", norm_weight),             \
+    GOLDEN_LM_WEIGHT(i, "in_proj.weight", mixer_in_proj_weight), \
+    GOLDEN_LM_WEIGHT(i, "conv1d.weight", mixer_conv1d_weight),   \
+    GOLDEN_LM_WEIGHT(i, "conv1d.bias", mixer_conv1d_bias),       \
+    GOLDEN_LM_WEIGHT(i, "x_proj.weight", mixer_x_proj_weight),   \
+    GOLDEN_LM_WEIGHT(i, "dt_proj.weight", mixer_dt_proj_weight), \
+    GOLDEN_LM_WEIGHT(i, "dt_proj.bias", mixer_dt_proj_bias),     \
+    GOLDEN_LM_WEIGHT(i, "A_log", mixer_a_log),                   \
+    GOLDEN_LM_WEIGHT(i, "D", mixer_d),                           \
+    GOLDEN_LM_WEIGHT(i, "out_proj.weight", mixer_out_proj_weight)
+
+static const golden_weight golden_lm_weights[] = {
+    GOLDEN_VALUE("backbone.embeddings.weight", gold_transformers_lm_lm_backbone_embeddings_weight),
+    GOLDEN_LM_LAYER(0),
+    GOLDEN_LM_LAYER(1),
+    GOLDEN_VALUE("backbone.norm_f.weight", gold_transformers_lm_lm_backbone_norm_f_weight),
+    {NULL, GOLDEN_NONE, GOLDEN_NONE},
+};
+
+static const ssm_mamba_config golden_lm_config = {
+    .d_model = GOLDEN_LM_WIDTH,
+    .d_state = GOLD_TRANSFORMERS_LM_LM_D_STATE,
+    .pre_norm = 1,
+    .residual = 1,
+};
+
+typedef struct golden_lm {
+    ssm_param rows[(GOLDEN_LM_LAYERS + 2) * SSM_PARAMS_MAX];
+    ssm_params table;
+    ssm_real *params;
+    ssm_mamba layer[GOLDEN_LM_LAYERS];
+    void *bound[GOLDEN_LM_LAYERS];
+    ssm_norm norm;
+    ssm_linear head; /* its weight is the embedding */
+    ssm_real *packed;
+    /* of the last run, [batch][len][...] */
+    ssm_real block0[GOLDEN_LM_BATCH * GOLDEN_LM_LEN * GOLDEN_LM_WIDTH];
+    ssm_real hidden[GOLDEN_LM_BATCH * GOLDEN_LM_LEN * GOLDEN_LM_WIDTH];
+    ssm_real logits[GOLDEN_LM_BATCH * GOLDEN_LM_LEN * GOLDEN_LM_VOCAB];
+} golden_lm;
+
+static ssm_sizes golden_lm_sizes(size_t len)
+{
+    ssm_seqs seqs = {0};
+    ssm_sizes need = {0};
+    seqs.batch = GOLDEN_LM_BATCH;
+    seqs.len = len;
+    CHECK_OK(ssm_mamba_sizes(&golden_lm_config, &seqs, &need));
+    return need;
+}
+
+/* One table and one flat array for the whole model; start[i] is where layer i begins. */
+static void golden_lm_open_params(golden_lm *m, size_t *start)
+{
+    static const char *const prefix[GOLDEN_LM_LAYERS] = {"backbone.layers.0.", "backbone.layers.1."};
+    size_t i;
+    m->table.row = m->rows;
+    m->table.capacity = sizeof m->rows / sizeof m->rows[0];
+    CHECK_OK(ssm_linear_params(GOLDEN_LM_WIDTH, GOLDEN_LM_VOCAB, 0, "backbone.embeddings.", &m->table));
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
+        start[i] = m->table.count;
+        CHECK_OK(ssm_mamba_params(&golden_lm_config, prefix[i], &m->table));
+    }
+    CHECK_OK(ssm_norm_params(GOLDEN_LM_WIDTH, "backbone.norm_f.", &m->table));
+    m->params = test_zeros(m->table.count);
+    CHECK(golden_load_all(&m->table, m->params, golden_lm_weights) == m->table.rows);
+}
+
+static void golden_lm_open(golden_lm *m)
+{
+    const size_t bound = golden_lm_sizes(1).bound;
+    size_t start[GOLDEN_LM_LAYERS], bytes = 0, i;
+    memset(m, 0, sizeof *m);
+    golden_lm_open_params(m, start);
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
+        m->bound[i] = test_alloc(bound, 0);
+        CHECK_OK(ssm_mamba_bind(&m->layer[i], &golden_lm_config, m->params + start[i], m->bound[i], bound));
+    }
+    m->norm.dim = GOLDEN_LM_WIDTH;
+    m->norm.weight = golden_find(&m->table, m->params, "backbone.norm_f.weight", GOLDEN_LM_WIDTH);
+    m->head.in = GOLDEN_LM_WIDTH;
+    m->head.out = GOLDEN_LM_VOCAB;
+    m->head.weight =
+        golden_find(&m->table, m->params, "backbone.embeddings.weight", GOLDEN_LM_VOCAB * GOLDEN_LM_WIDTH);
+    CHECK_OK(ssm_linear_pack_size(&m->head, &bytes));
+    m->packed = (ssm_real *)test_alloc(bytes, 0);
+    CHECK_OK(ssm_linear_pack(&m->head, m->packed, bytes));
+    m->head.packed = m->packed;
+}
+
+static void golden_lm_shut(golden_lm *m)
+{
+    size_t i;
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) test_free(m->bound[i], 0);
+    test_free(m->packed, 0);
+    test_free(m->params, 0);
+}
+
+/* x in place through layer i: one step, or a sequence, from state[i] or, without, from nothing. */
+static void golden_lm_layer(const golden_lm *m, size_t i, ssm_real *const *state, ssm_real *x, size_t len)
+{
+    const ssm_sizes need = golden_lm_sizes(len);
+    const size_t bytes = need.work + (state ? 0 : need.state);
+    void *work = test_alloc(bytes, 0);
+    ssm_seqs seqs = {0};
+    seqs.batch = GOLDEN_LM_BATCH;
+    seqs.len = len;
+    if (state && len == 1) CHECK_OK(ssm_mamba_step(&m->layer[i], state[i], x, x, seqs.batch, work, bytes));
+    else CHECK_OK(ssm_mamba_forward(&m->layer[i], state ? state[i] : NULL, x, x, &seqs, work, bytes));
+    test_free(work, 0);
+}
+
+/* ids [batch][len] -> block0, hidden, logits. */
+static void golden_lm_run(golden_lm *m, ssm_real *const *state, const int *ids, size_t len)
+{
+    const size_t rows = GOLDEN_LM_BATCH * len;
+    const ptrdiff_t width = GOLDEN_LM_WIDTH;
+    size_t i;
+    for (i = 0; i < rows; ++i) /* the embedding */
+        memcpy(m->hidden + i * GOLDEN_LM_WIDTH, m->head.weight + ids[i] * width, GOLDEN_LM_WIDTH * sizeof(ssm_real));
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
+        golden_lm_layer(m, i, state, m->hidden, len);
+        if (i == 0) memcpy(m->block0, m->hidden, sizeof m->block0);
+    }
+    CHECK_OK(ssm_norm_forward(&m->norm, m->hidden, width, m->hidden, width, rows));
+    CHECK_OK(ssm_linear_forward(&m->head, m->hidden, width, m->logits, GOLDEN_LM_VOCAB, rows));
+}
+
+static void golden_lm_check_prompt(const golden_lm *m)
+{
+    const golden_array block0 = GOLDEN(gold_transformers_lm_lm_block0);
+    const golden_array hidden = GOLDEN(gold_transformers_lm_lm_norm_f);
+    const golden_array logits = GOLDEN(gold_transformers_lm_lm_logits);
+    golden_close("block0", m->block0, block0, GOLDEN_TOL);
+    golden_close("hidden", m->hidden, hidden, GOLDEN_TOL);
+    golden_close("logits", m->logits, logits, GOLDEN_TOL);
+}
+
+/* conv (layer,B,E,K), or NULL, and h (layer,B,E,N). */
+static void golden_lm_check_states(ssm_real *const *state, const double *conv, const double *h)
+{
+    const size_t conv_count = GOLDEN_LM_STATE_WIDTH * GOLD_TRANSFORMERS_LM_LM_D_CONV;
+    const size_t h_count = GOLDEN_LM_STATE_WIDTH * GOLD_TRANSFORMERS_LM_LM_D_STATE;
+    size_t i;
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
+        const golden_array conv_i = {conv ? conv + i * conv_count : NULL, conv_count};
+        const golden_array h_i = {h + i * h_count, h_count};
+        golden_check_state(&golden_lm_state, state[i], conv_i, h_i, GOLDEN_TOL);
+    }
+}
+
+static int golden_argmax(const ssm_real *logits)
+{
+    int best = 0, i;
+    for (i = 1; i < GOLDEN_LM_VOCAB; ++i)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
+/* The whole prompt without states. */
+static void golden_transformers_forward(void)
+{
+    golden_lm m;
+    golden_lm_open(&m);
+    golden_lm_run(&m, NULL, gold_transformers_lm_lm_ids, GOLDEN_LM_LEN);
+    golden_lm_check_prompt(&m);
+    golden_lm_shut(&m);
+}
+
+/* The prompt, then one cached step for each greedy token. */
+static void golden_transformers_generate(void)
+{
+    const size_t step_count = GOLDEN_LM_BATCH * GOLDEN_LM_VOCAB;
+    ssm_real *state[GOLDEN_LM_LAYERS];
+    size_t len = GOLDEN_LM_LEN, t, b, i; /* len: of the last run */
+    int tokens[GOLDEN_LM_BATCH];
+    golden_lm m;
+    golden_lm_open(&m);
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) state[i] = golden_zero_state(&golden_lm_state);
+    golden_lm_run(&m, state, gold_transformers_lm_lm_ids, len);
+    golden_lm_check_prompt(&m);
+    golden_lm_check_states(state, gold_transformers_lm_lm_conv_state, gold_transformers_lm_lm_ssm_state);
+    for (t = 0; t < GOLDEN_LM_STEPS; ++t, len = 1) {
+        for (b = 0; b < GOLDEN_LM_BATCH; ++b) {
+            tokens[b] = golden_argmax(m.logits + (b * len + len - 1) * GOLDEN_LM_VOCAB);
+            CHECK(tokens[b] == gold_transformers_lm_lm_tokens[t * GOLDEN_LM_BATCH + b]);
+        }
+        golden_lm_run(&m, state, tokens, 1);
+        CHECK_CLOSE(m.logits, gold_transformers_lm_lm_step_logits + t * step_count, step_count, GOLDEN_TOL);
+    }
+    golden_lm_check_states(state, NULL, gold_transformers_lm_lm_ssm_state_end);
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) test_free(state[i], 0);
+    golden_lm_shut(&m);
+}
+
+/*=============================================================================
+ * The cases
+ *===========================================================================*/
+#define GOLDEN_CASE(check, name)              \
+    static void golden_case_##name(void)      \
+    {                                         \
+        golden_check_##check(&golden_##name); \
+    }
+
+GOLDEN_CASE(scan, mamba_ssm_full)
+GOLDEN_CASE(scan, mamba_ssm_groups)
+GOLDEN_CASE(scan, mamba_ssm_constant)
+GOLDEN_CASE(scan, mamba_ssm_minimal)
+GOLDEN_CASE(scan, mamba_ssm_mixed)
+GOLDEN_CASE(update, mamba_ssm_update)
+GOLDEN_CASE(update, mamba_ssm_heads)
+GOLDEN_CASE(layer, mamba_ssm_block)
+GOLDEN_CASE(layer, zeta_ssm)
+GOLDEN_CASE(layer, zeta_ssm_pow2)
+GOLDEN_CASE(layer, tracetorch_s6)
+GOLDEN_CASE(layer, tracetorch_mamba)
+GOLDEN_CASE(layer, tracetorch_mamba_k1)
+GOLDEN_CASE(layer, zerfoo_block)
+GOLDEN_CASE(layer, zerfoo_block_preset)
+GOLDEN_CASE(scan, lrnnx_mamba)
+GOLDEN_CASE(scan, lrnnx_mamba_da)
+GOLDEN_CASE(scan, lrnnx_zoh)
+GOLDEN_CASE(scan, lrnnx_zoh_da)
+GOLDEN_CASE(scan, lrnnx_bilinear)
+GOLDEN_CASE(scan, lrnnx_bilinear_da)
+GOLDEN_CASE(scan, lrnnx_dirac)
+GOLDEN_CASE(scan, lrnnx_dirac_da)
+GOLDEN_CASE(scan, lrnnx_const)
+GOLDEN_CASE(scan, lrnnx_groups)
+GOLDEN_CASE(layer, irithyll_mamba)
+GOLDEN_CASE(layer, irithyll_s4d_inv)
+GOLDEN_CASE(layer, irithyll_new_mamba)
+GOLDEN_CASE(layer, irithyll_new_s4d_inv)
+
+static const test_case golden_cases[] = {
+    {"golden/mamba_ssm/scan_full", golden_case_mamba_ssm_full},
+    {"golden/mamba_ssm/scan_groups", golden_case_mamba_ssm_groups},
+    {"golden/mamba_ssm/scan_constant", golden_case_mamba_ssm_constant},
+    {"golden/mamba_ssm/scan_minimal", golden_case_mamba_ssm_minimal},
+    {"golden/mamba_ssm/scan_mixed", golden_case_mamba_ssm_mixed},
+    {"golden/mamba_ssm/update", golden_case_mamba_ssm_update},
+    {"golden/mamba_ssm/update_heads", golden_case_mamba_ssm_heads},
+    {"golden/mamba_ssm/block", golden_case_mamba_ssm_block},
+    {"golden/zeta/ssm", golden_case_zeta_ssm},
+    {"golden/zeta/ssm_pow2", golden_case_zeta_ssm_pow2},
+    {"golden/tracetorch/s6", golden_case_tracetorch_s6},
+    {"golden/tracetorch/mamba", golden_case_tracetorch_mamba},
+    {"golden/tracetorch/mamba_k1", golden_case_tracetorch_mamba_k1},
+    {"golden/zerfoo/block", golden_case_zerfoo_block},
+    {"golden/zerfoo/block_preset", golden_case_zerfoo_block_preset},
+    {"golden/lrnnx/mamba", golden_case_lrnnx_mamba},
+    {"golden/lrnnx/mamba_delta_a", golden_case_lrnnx_mamba_da},
+    {"golden/lrnnx/zoh", golden_case_lrnnx_zoh},
+    {"golden/lrnnx/zoh_delta_a", golden_case_lrnnx_zoh_da},
+    {"golden/lrnnx/bilinear", golden_case_lrnnx_bilinear},
+    {"golden/lrnnx/bilinear_delta_a", golden_case_lrnnx_bilinear_da},
+    {"golden/lrnnx/dirac", golden_case_lrnnx_dirac},
+    {"golden/lrnnx/dirac_delta_a", golden_case_lrnnx_dirac_da},
+    {"golden/lrnnx/constant", golden_case_lrnnx_const},
+    {"golden/lrnnx/groups", golden_case_lrnnx_groups},
+    {"golden/irithyll/mamba", golden_case_irithyll_mamba},
+    {"golden/irithyll/s4d_inv", golden_case_irithyll_s4d_inv},
+    {"golden/irithyll/new_mamba", golden_case_irithyll_new_mamba},
+    {"golden/irithyll/new_s4d_inv", golden_case_irithyll_new_s4d_inv},
+    {"golden/irithyll/log_a", golden_irithyll_log_a},
+    {"golden/irithyll/discretize", golden_irithyll_discretize},
+    {"golden/irithyll/diagonal", golden_irithyll_diagonal},
+    {"golden/irithyll/reinitialize_channel", golden_irithyll_reinitialize_channel},
+    {"golden/transformers/lm_forward", golden_transformers_forward},
+    {"golden/transformers/lm_generate", golden_transformers_generate},
+};

@@ -1,9 +1,11 @@
-"""zerfoo.h: golden vectors of zerfoo's MambaBlock, from its formulas (layers/ssm/mamba_block.go).
+"""zerfoo.h: golden vectors of zerfoo's MambaBlock (layers/ssm/mamba_block.go) and S4 (s4.go),
+from their formulas.
 
 The source is Go and is not run here. This script follows its published forward formulas in torch
-float64, in the default mode (named "ZOH" there: Abar = exp(delta*A), Bbar = delta*B, which is Euler
-for B), and takes the gradients by autograd. The source's own backward multiplies the gradient of
-A_log by A twice; the vectors hold the right gradient, which is also checked by central differences.
+float64, in the default mode (named "ZOH" there: Abar = exp(delta*A), Bbar = delta*B, which is
+Euler for B), and takes the gradients by autograd. The source's own backward multiplies the
+gradient of A_log by A twice; the vectors hold the right gradient, which is also checked by
+central differences.
 
     python tests/golden/zerfoo.py
 
@@ -28,6 +30,11 @@ Matrices are (out, in), so y = W x. The source stores the transpose, (in, out).
 
 Gradients are of loss = sum(y*dy). grad_a_log is the true gradient: the source's differs by a
 factor A (its sign and size are wrong).
+
+The case `s4` is the layer S4: real and diagonal, per channel d and state n: abar =
+exp(-exp(A_log)), without any step size, B not discretised; h = abar*h + B*x; y = sum C*h + D*x. h
+is zero first. Its gradients in the source agree. Gradients are of sum(y*dy) + sum(last*dlast)
+there (the source has no dlast).
 """
 
 
@@ -55,9 +62,78 @@ def forward(x, p):
     return torch.einsum("me,ble->blm", p["out_proj"], y), h
 
 
+def s4(p):
+    """The source's Forward: tensors over (batch, channel, state), one time step after another."""
+    abar = torch.exp(-torch.exp(p["a_log"]))
+    state = torch.zeros(p["x"].shape[0], *abar.shape, dtype=torch.float64)
+    ys = []
+    for t in range(p["x"].shape[1]):
+        u = p["x"][:, t]
+        state = abar * state + p["b"] * u[:, :, None]
+        ys.append((p["c"] * state).sum(2) + p["d"] * u)
+    return torch.stack(ys, 1), state
+
+
+def s4_backward(p, dy, dlast):
+    """The source's Backward, its loops; dlast added."""
+    batch, length, dim = p["x"].shape
+    n = p["a_log"].shape[1]
+    g = {k: torch.zeros_like(v).detach() for k, v in p.items()}
+    with torch.no_grad():
+        abar = torch.exp(-torch.exp(p["a_log"]))
+        for i in range(batch):
+            for d in range(dim):
+                for k in range(n):
+                    a, b, c = abar[d, k], p["b"][d, k], p["c"][d, k]
+                    h = [torch.zeros((), dtype=torch.float64)]
+                    for t in range(length):
+                        h.append(a * h[-1] + b * p["x"][i, t, d])
+                    carry = dlast[i, d, k] / a
+                    for t in reversed(range(length)):
+                        back = dy[i, t, d] * c + carry * a
+                        g["c"][d, k] += dy[i, t, d] * h[t + 1]
+                        g["b"][d, k] += back * p["x"][i, t, d]
+                        g["x"][i, t, d] += back * b
+                        g["a_log"][d, k] -= back * h[t] * torch.exp(p["a_log"][d, k]) * a
+                        carry = back
+                for t in range(length):
+                    g["d"][d] += dy[i, t, d] * p["x"][i, t, d]
+                    g["x"][i, t, d] += dy[i, t, d] * p["d"][d]
+    return g
+
+
+def s4_case(h, rng):
+    batch, length, dim, n = 2, 7, 3, 4
+    h.case("s4", "layer S4 (layers/ssm/s4.go)", batch=batch, len=length, dim=dim, state=n)
+    p = {"x": rng.normal(batch, length, dim), "a_log": golden.snap(rng.a_log(dim, n) - 1.5),
+         "b": rng.normal(dim, n), "c": rng.normal(dim, n),
+         "d": rng.normal(dim, scale=0.3, mean=1.0)}
+    dy, dlast = rng.normal(batch, length, dim), rng.normal(batch, dim, n)
+    p = {key: leaf(v) for key, v in p.items()}
+    y, last = s4(p)
+    one = torch.ones(batch, dim, length, dtype=torch.float64)  # exp(1*A); "dirac" leaves B alone
+    own, own_last = golden.selective_scan(p["x"].transpose(1, 2), one, -torch.exp(p["a_log"]),
+                                          p["b"], p["c"], p["d"], kind="dirac")
+    check("s4 y", y, own.transpose(1, 2))
+    check("s4 last", last, own_last)
+    g = grads((y * dy).sum() + (last * dlast).sum(), p)
+    own_g = s4_backward(p, dy, dlast)
+    layout = {"x": "(B,L,D)", "a_log": "(D,N)", "b": "(D,N)", "c": "(D,N)", "d": "(D)"}
+    meaning = {"x": "input", "a_log": "log(-A)", "b": "B", "c": "C", "d": "D, skip"}
+    for key in p:
+        check("s4 d" + key, g[key], own_g[key], 1e-13)
+        h.input(key, p[key], layout[key], meaning[key])
+    h.input("dy", dy, "(B,L,D)", "d loss / d y")
+    h.input("dlast", dlast, "(B,D,N)", "d loss / d last")
+    h.output("y", y, "(B,L,D)", "output")
+    h.output("last", last, "(B,D,N)", "state after the last step")
+    for key in p:
+        h.output("grad_" + key, g[key], layout[key], f"d loss / d {key}")
+
+
 def main():
-    h = Header("zerfoo", "zerfoo MambaBlock (layers/ssm/mamba_block.go, main of 2026), from its"
-               " formulas", SEED, TEXT, "python tests/golden/zerfoo.py")
+    h = Header("zerfoo", "zerfoo MambaBlock and S4 (layers/ssm/mamba_block.go, s4.go, main of"
+               " 2026), from their formulas", SEED, TEXT, "python tests/golden/zerfoo.py")
     rng = Rng(SEED)
     for name, batch, length, model, inner, n, rank, k in (("block", 2, 7, 5, 6, 3, 2, 4),):
         h.case(name, "mode ZOH (the default), d_inner given freely", batch=batch, len=length,
@@ -109,6 +185,7 @@ def main():
         h.output("last", last, "(B,E,N)", "state after the last step")
         for key in p:
             h.output("grad_" + key, g[key], layout[key], f"d loss / d {key}")
+    s4_case(h, rng)
     h.write()
 
 

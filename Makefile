@@ -1,0 +1,81 @@
+# ssm.h needs no build: copy the file. This builds what is around it, all of it under build/.
+#   make CC=clang test      another compiler
+#   make CFLAGS=-O3 bench   other flags
+# No warning is an error here, so that a new compiler's opinion stops nobody; `make check` is strict.
+
+CC = cc
+CFLAGS = -O2 -std=c99 -ffp-contract=off
+LDLIBS = -lm
+JOBS = 2
+
+TEST_FILES = tests/ssm_test.c $(wildcard tests/*.h tests/test_*.c tests/golden/*.h)
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+RUNNER = sh tests/check_runner.sh
+SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full
+
+help:
+	@echo "make run          train and stream the speaker example (about 10 s)"
+	@echo "make test         the tests, the quick start and the header's own map"
+	@echo "make test-double  the tests with SSM_DOUBLE"
+	@echo "make examples     build every example"
+	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 2 min)"
+	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
+	@echo "make clean        remove build/"
+
+# ---- what is built -----------------------------------------------------------------------
+
+# Changes whenever compiler or flags do, so that `make test CC=clang` builds anew.
+build/flags: FORCE
+	@mkdir -p build
+	@echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' > $@
+
+build/ssm_test: $(TEST_FILES) ssm.h build/flags
+	$(CC) $(CFLAGS) tests/ssm_test.c -o $@ $(LDLIBS)
+
+build/ssm_test_double: $(TEST_FILES) ssm.h build/flags
+	$(CC) $(CFLAGS) -DSSM_DOUBLE tests/ssm_test.c -o $@ $(LDLIBS)
+
+build/bench: bench/bench.c ssm.h build/flags
+	$(CC) $(CFLAGS) -DBENCH_FLAGS='"$(CFLAGS)"' bench/bench.c -o $@ $(LDLIBS)
+
+build/%: examples/%.c ssm.h build/flags
+	$(CC) $(CFLAGS) $< -o $@ $(LDLIBS)
+
+# ---- what is run -------------------------------------------------------------------------
+
+run: build/speaker
+	build/speaker
+
+test: build/ssm_test
+	@CC='$(CC)' sh tests/tally.sh 'sh tests/check_header.sh' 'build/ssm_test'
+
+test-double: build/ssm_test_double
+	build/ssm_test_double
+
+examples: $(EXAMPLES)
+
+bench: build/bench build/speaker
+	build/bench
+	build/speaker --seeds 5
+
+# Not `test` itself: CI runs that first. Each line is one job; "name: job" labels its results.
+check:
+	@JOBS=$(JOBS) sh tests/tally.sh \
+	    'sh tests/check_compile.sh' \
+	    'sh tests/check_link.sh' \
+	    'sh tests/check_examples.sh' \
+	    'clang: $(RUNNER) clang "-O2"' \
+	    'O3: $(RUNNER) gcc "-O3"' \
+	    'double: $(RUNNER) gcc "-O2 -DSSM_DOUBLE"' \
+	    'openmp: $(RUNNER) gcc "-O2 -fopenmp" "env OMP_NUM_THREADS=3"' \
+	    'sanitized: $(RUNNER) gcc "$(SANITIZE)"' \
+	    'sanitized double: $(RUNNER) clang "$(SANITIZE) -DSSM_DOUBLE"' \
+	    'valgrind: $(RUNNER) gcc "-O1 -g" "$(VALGRIND)"'
+
+clean:
+	rm -rf build
+
+FORCE:
+
+.PHONY: help run test test-double examples bench check clean FORCE

@@ -1,0 +1,32 @@
+#!/bin/sh
+# check_examples.sh - the examples build strictly, as C and as C++, and those that check themselves run
+# in full; the bench agrees with its plain loops.
+out=build/check
+mkdir -p $out
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
+
+# expect NAME COMMAND...: the command must succeed; what it printed is shown if it does not
+expect() {
+    name=$1
+    shift
+    if "$@" > $out/output 2>&1; then
+        echo "ok   $name"
+    else
+        tail -n 20 $out/output
+        echo "FAIL $name"
+    fi
+}
+
+for source in examples/*.c bench/*.c; do
+    name=$(basename $source .c)
+    for compiler in gcc clang; do
+        if command -v $compiler > /dev/null; then
+            expect example/$name-$compiler \
+                $compiler -std=c99 -O2 -ffp-contract=off $warnings $source -o $out/$name-$compiler -lm
+        else
+            echo "skip example/$name-$compiler (needs $compiler)"
+        fi
+    done
+done
+expect example/speaker-runs $out/speaker-gcc --model $out/speaker.model
+expect example/bench-agrees $out/bench-gcc --check

@@ -1,0 +1,14 @@
+#!/bin/sh
+# check_runner.sh - builds the test runner strictly and runs it.
+#
+#   check_runner.sh COMPILER FLAGS [WRAPPER]      WRAPPER runs the program: "valgrind -q"
+compiler=$1 flags=$2 wrapper=${3:-env}
+for tool in $compiler ${wrapper%% *}; do
+    command -v "$tool" > /dev/null || { echo "skip runner (needs $tool)"; exit 0; }
+done
+mkdir -p build/check
+program=build/check/ssm_test-$$
+trap 'rm -f $program' EXIT
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
+$compiler -std=c99 -ffp-contract=off $warnings $flags tests/ssm_test.c -o $program -lm || exit
+$wrapper $program

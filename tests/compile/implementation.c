@@ -1,0 +1,3 @@
+/* The implementation and nothing else. */
+#define SSM_IMPLEMENTATION
+#include "ssm.h"

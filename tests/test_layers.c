@@ -1,0 +1,2111 @@
+/* test_layers.c - the laws that every layer keeps, its oracle, its gradients, memory and errors.
+ *
+ * A layer is one row of function pointers (layer_type) with an oracle: one time step in double, written
+ * from the published formulas. The laws are written once and run over layer_configs. */
+
+/*--- what a law knows about a layer ---*/
+
+typedef struct layer_oracle { /* a layer in double */
+    const void *config;       /* resolved */
+    const ssm_params *table;
+    const double *params;
+} layer_oracle;
+
+typedef struct layer_type {
+    ssm_scan (*scan)(const void *config);
+    ssm_status (*resolve)(const void *config, void *resolved);
+    ssm_status (*params)(const void *config, const char *prefix, ssm_params *table);
+    ssm_status (*sizes)(const void *config, const ssm_seqs *seqs, ssm_sizes *need);
+    ssm_status (*init)(const void *config, ssm_real *params, uint64_t seed);
+    ssm_status (*bind)(void *layer, const void *config, const ssm_real *params, void *mem, size_t bytes);
+    ssm_status (*forward)(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs,
+                          void *work, size_t work_bytes);
+    ssm_status (*step)(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams, void *work,
+                       size_t work_bytes);
+    ssm_status (*record)(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs,
+                         void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+    ssm_status (*backward)(const void *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy, ssm_real *dx,
+                           ssm_real *dparams, const ssm_seqs *seqs, const void *tape, size_t tape_bytes, void *work,
+                           size_t work_bytes);
+    void (*oracle)(const layer_oracle *o, double *state, const double *x, double *y); /* one step */
+} layer_type;
+
+/* The verbs of layer X without their types, and its row. */
+#define LAYER_TYPE(X)                                                                                              \
+    static ssm_scan layer_##X##_scan(const void *config)                                                           \
+    {                                                                                                              \
+        return ((const ssm_##X##_config *)config)->scan;                                                           \
+    }                                                                                                              \
+    static ssm_status layer_##X##_resolve(const void *config, void *resolved)                                      \
+    {                                                                                                              \
+        return ssm_##X##_config_resolve((const ssm_##X##_config *)config, (ssm_##X##_config *)resolved);           \
+    }                                                                                                              \
+    static ssm_status layer_##X##_params(const void *config, const char *prefix, ssm_params *table)                \
+    {                                                                                                              \
+        return ssm_##X##_params((const ssm_##X##_config *)config, prefix, table);                                  \
+    }                                                                                                              \
+    static ssm_status layer_##X##_sizes(const void *config, const ssm_seqs *seqs, ssm_sizes *need)                 \
+    {                                                                                                              \
+        return ssm_##X##_sizes((const ssm_##X##_config *)config, seqs, need);                                      \
+    }                                                                                                              \
+    static ssm_status layer_##X##_init(const void *config, ssm_real *params, uint64_t seed)                        \
+    {                                                                                                              \
+        return ssm_##X##_init((const ssm_##X##_config *)config, params, seed);                                     \
+    }                                                                                                              \
+    static ssm_status layer_##X##_bind(void *layer, const void *config, const ssm_real *params, void *mem,         \
+                                       size_t bytes)                                                               \
+    {                                                                                                              \
+        return ssm_##X##_bind((ssm_##X *)layer, (const ssm_##X##_config *)config, params, mem, bytes);             \
+    }                                                                                                              \
+    static ssm_status layer_##X##_forward(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y,      \
+                                          const ssm_seqs *seqs, void *work, size_t work_bytes)                     \
+    {                                                                                                              \
+        return ssm_##X##_forward((const ssm_##X *)layer, state, x, y, seqs, work, work_bytes);                     \
+    }                                                                                                              \
+    static ssm_status layer_##X##_step(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y,         \
+                                       size_t streams, void *work, size_t work_bytes)                              \
+    {                                                                                                              \
+        return ssm_##X##_step((const ssm_##X *)layer, state, x, y, streams, work, work_bytes);                     \
+    }                                                                                                              \
+    static ssm_status layer_##X##_record(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y,       \
+                                         const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,          \
+                                         size_t work_bytes)                                                        \
+    {                                                                                                              \
+        return ssm_##X##_record((const ssm_##X *)layer, state, x, y, seqs, tape, tape_bytes, work, work_bytes);    \
+    }                                                                                                              \
+    static ssm_status layer_##X##_backward(const void *layer, ssm_real *dstate, const ssm_real *x,                 \
+                                           const ssm_real *dy, ssm_real *dx, ssm_real *dparams,                    \
+                                           const ssm_seqs *seqs, const void *tape, size_t tape_bytes, void *work,  \
+                                           size_t work_bytes)                                                      \
+    {                                                                                                              \
+        return ssm_##X##_backward((const ssm_##X *)layer, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes,      \
+                                  work, work_bytes);                                                               \
+    }                                                                                                              \
+    static const layer_type layer_##X = {layer_##X##_scan,    layer_##X##_resolve,  layer_##X##_params,            \
+                                         layer_##X##_sizes,   layer_##X##_init,     layer_##X##_bind,              \
+                                         layer_##X##_forward, layer_##X##_step,     layer_##X##_record,            \
+                                         layer_##X##_backward, layer_##X##_oracle}
+
+/*--- the oracle ---*/
+
+#define LAYER_WIDE 512 /* numbers in the widest row of any layer below */
+
+static const double *layer_weight(const layer_oracle *o, const char *name)
+{
+    const ssm_param *row = ssm_params_find(o->table, name);
+    return row ? o->params + row->offset : NULL;
+}
+
+/* y = weight x + bias */
+static void layer_affine(const double *weight, const double *bias, const double *x, size_t in, double *y, size_t out)
+{
+    size_t i, k;
+    for (i = 0; i < out; ++i) {
+        y[i] = bias ? bias[i] : 0;
+        for (k = 0; k < in; ++k) y[i] += weight[i * in + k] * x[k];
+    }
+}
+
+static double layer_softplus(double x)
+{
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
+
+static double layer_silu(double x)
+{
+    return x / (1 + exp(-x));
+}
+
+/* One state through one step, as ssm_disc says. *before: w of the step before, for TRAPEZOID. */
+static double layer_advance(ssm_disc disc, double A, double delta, double w, double h, double *before)
+{
+    const double x = delta * A, a = exp(x);
+    double v;
+    switch (disc) {
+    case SSM_DISC_ZOH:
+        return a * h + expm1(x) / A * w;
+    case SSM_DISC_BILINEAR:
+        return ((1 + x / 2) * h + delta * w) / (1 - x / 2);
+    case SSM_DISC_DIRAC:
+        return a * h + w;
+    case SSM_DISC_TRAPEZOID:
+        v = *before;
+        *before = w;
+        return a * h + delta / 2 * a * v + delta / 2 * w;
+    default:
+        return a * h + delta * w;
+    }
+}
+
+typedef struct layer_scan { /* what does not change along time */
+    ssm_disc disc;
+    size_t dim;
+    size_t d_state;
+    size_t groups;
+    const double *A_log;
+    size_t A_row; /* d_state, or 0 if all channels share one A */
+    const double *D;
+} layer_scan;
+
+/* Channel c through one step; state [d_state][dim], for TRAPEZOID twice. */
+static double layer_scan_channel(const layer_scan *s, size_t c, double u, double delta, const double *B,
+                                 const double *C, double *state)
+{
+    const size_t first = c / (s->dim / s->groups) * s->d_state;
+    double y = s->D[c] * u;
+    size_t n;
+    for (n = 0; n < s->d_state; ++n) {
+        double *h = state + n * s->dim + c;
+        double *before = s->disc == SSM_DISC_TRAPEZOID ? h + s->d_state * s->dim : NULL;
+        *h = layer_advance(s->disc, -exp(s->A_log[c * s->A_row + n]), delta, B[first + n] * u, *h, before);
+        y += C[first + n] * *h;
+    }
+    return y;
+}
+
+static void layer_selective_oracle(const layer_oracle *o, double *state, const double *x, double *y)
+{
+    const ssm_selective_config *k = (const ssm_selective_config *)o->config;
+    const layer_scan s = {k->disc, k->d_model, k->d_state, 1, layer_weight(o, "log_a"), 0, layer_weight(o, "d_skip")};
+    double B[LAYER_WIDE], C[LAYER_WIDE], delta;
+    size_t c;
+    layer_affine(layer_weight(o, "w_delta"), layer_weight(o, "b_delta"), x, s.dim, &delta, 1);
+    layer_affine(layer_weight(o, "w_b"), NULL, x, s.dim, B, s.d_state);
+    layer_affine(layer_weight(o, "w_c"), NULL, x, s.dim, C, s.d_state);
+    for (c = 0; c < s.dim; ++c) y[c] = layer_scan_channel(&s, c, x[c], layer_softplus(delta), B, C, state);
+}
+
+/* S6 on u; the same inside Mamba. */
+static void layer_core(const layer_oracle *o, layer_scan s, size_t dt_rank, double *state, const double *u, double *y)
+{
+    const size_t width = s.groups * s.d_state;
+    double dbc[LAYER_WIDE], delta[LAYER_WIDE];
+    size_t c;
+    s.A_log = layer_weight(o, "A_log");
+    s.A_row = s.d_state;
+    s.D = layer_weight(o, "D");
+    layer_affine(layer_weight(o, "x_proj.weight"), NULL, u, s.dim, dbc, dt_rank + 2 * width);
+    layer_affine(layer_weight(o, "dt_proj.weight"), layer_weight(o, "dt_proj.bias"), dbc, dt_rank, delta, s.dim);
+    for (c = 0; c < s.dim; ++c)
+        y[c] = layer_scan_channel(&s, c, u[c], layer_softplus(delta[c]), dbc + dt_rank, dbc + dt_rank + width, state);
+}
+
+static void layer_s6_oracle(const layer_oracle *o, double *state, const double *x, double *y)
+{
+    const ssm_s6_config *k = (const ssm_s6_config *)o->config;
+    const layer_scan s = {k->disc, k->d_model, k->d_state, k->n_groups, NULL, 0, NULL};
+    layer_core(o, s, k->dt_rank, state, x, y);
+}
+
+/* u = silu(conv of the line [state | u]), one step of E channels; the state moves on by one row. */
+static void layer_conv(const layer_oracle *o, size_t E, size_t K, double *state, double *u)
+{
+    const double *weight = layer_weight(o, "conv1d.weight"), *bias = layer_weight(o, "conv1d.bias");
+    size_t e, k;
+    for (e = 0; e < E; ++e) {
+        double sum = K > 1 ? weight[e * K + K - 1] * u[e] : u[e];
+        if (bias) sum += bias[e];
+        for (k = 0; k + 1 < K; ++k) {
+            sum += weight[e * K + k] * state[k * E + e];
+            state[k * E + e] = k + 2 < K ? state[(k + 1) * E + e] : u[e];
+        }
+        u[e] = layer_silu(sum);
+    }
+}
+
+static void layer_mamba_oracle(const layer_oracle *o, double *state, const double *x, double *y)
+{
+    const ssm_mamba_config *k = (const ssm_mamba_config *)o->config;
+    const size_t M = k->d_model, E = k->d_inner;
+    const layer_scan s = {k->disc, E, k->d_state, k->n_groups, NULL, 0, NULL};
+    const double *norm = layer_weight(o, "norm.weight");
+    double in[LAYER_WIDE], xz[LAYER_WIDE], gated[LAYER_WIDE], square = 0;
+    size_t i;
+    for (i = 0; i < M; ++i) square += x[i] * x[i];
+    for (i = 0; i < M; ++i)
+        in[i] = norm ? x[i] / sqrt(square / (double)M + (double)k->norm_eps) * norm[i] : x[i];
+    layer_affine(layer_weight(o, "in_proj.weight"), layer_weight(o, "in_proj.bias"), in, M, xz, 2 * E);
+    layer_conv(o, E, k->d_conv, state, xz);
+    layer_core(o, s, k->dt_rank, state + (k->d_conv - 1) * E, xz, gated);
+    for (i = 0; i < E; ++i) gated[i] *= layer_silu(xz[E + i]);
+    layer_affine(layer_weight(o, "out_proj.weight"), layer_weight(o, "out_proj.bias"), gated, E, y, M);
+    for (i = 0; i < M && k->residual; ++i) y[i] += x[i];
+}
+
+LAYER_TYPE(selective);
+LAYER_TYPE(s6);
+LAYER_TYPE(mamba);
+
+typedef union layer_any {
+    ssm_selective selective;
+    ssm_s6 s6;
+    ssm_mamba mamba;
+} layer_any;
+
+typedef union layer_any_config {
+    ssm_selective_config selective;
+    ssm_s6_config s6;
+    ssm_mamba_config mamba;
+} layer_any_config;
+
+/*--- configurations ---*/
+
+typedef struct layer_config {
+    const char *text;
+    const layer_type *type;
+    const void *config; /* its first member is d_model */
+} layer_config;
+
+#define LAYER(X, ...) {#X ": " #__VA_ARGS__, &layer_##X, &(const ssm_##X##_config){__VA_ARGS__}}
+#define LAYER_COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static const layer_config layer_configs[] = {
+    LAYER(selective, .d_model = 1, .d_state = 1),
+    LAYER(selective, .d_model = 3),
+    LAYER(selective, .d_model = 17, .d_state = 15, .disc = SSM_DISC_EULER),
+    LAYER(selective, .d_model = 5, .d_state = 17, .disc = SSM_DISC_BILINEAR, .integer_A = 1),
+    LAYER(selective, .d_model = 4, .d_state = 3, .disc = SSM_DISC_DIRAC),
+    LAYER(selective, .d_model = 6, .d_state = 64, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(s6, .d_model = 1),
+    LAYER(s6, .d_model = 4, .d_state = 1, .n_groups = 2, .scan = SSM_SCAN_CHUNKED),
+    LAYER(s6, .d_model = 18, .d_state = 3, .n_groups = 3, .disc = SSM_DISC_ZOH, .dt_init = SSM_DT_UNIFORM),
+    LAYER(s6, .d_model = 5, .d_state = 15, .disc = SSM_DISC_BILINEAR, .no_dt_bias = 1),
+    LAYER(s6, .d_model = 6, .d_state = 17, .n_groups = 6, .dt_rank = 2, .disc = SSM_DISC_DIRAC),
+    LAYER(s6, .d_model = 8, .d_state = 3, .n_groups = 4, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(s6, .d_model = 16, .d_state = 64, .dt_rank = 5),
+    LAYER(mamba, .d_model = 5),
+    LAYER(mamba, .d_model = 4, .d_conv = 1),
+    LAYER(mamba, .d_model = 3, .d_state = 1, .d_conv = 2, .dt_rank = 2),
+    LAYER(mamba, .d_model = 6, .d_state = 17, .d_conv = 7, .pre_norm = 1, .residual = 1),
+    LAYER(mamba, .d_model = 5, .proj_bias = 1, .no_conv_bias = 1, .no_dt_bias = 1, .scan = SSM_SCAN_BLELLOCH),
+    LAYER(mamba, .d_model = 8, .d_state = 3, .expand = 1, .n_groups = 4, .disc = SSM_DISC_ZOH),
+    LAYER(mamba, .d_model = 4, .d_inner = 6, .n_groups = 3, .dt_rank = 3, .disc = SSM_DISC_BILINEAR, .pre_norm = 1),
+    LAYER(mamba, .d_model = 4, .d_state = 15, .disc = SSM_DISC_DIRAC, .residual = 1, .norm_eps = 1),
+    LAYER(mamba, .d_model = 5, .d_state = 3, .n_groups = 2, .disc = SSM_DISC_TRAPEZOID, .pre_norm = 1, .residual = 1,
+          .proj_bias = 1, .norm_eps = (ssm_real)0.01),
+    LAYER(mamba, .d_model = 3, .d_state = 64, .d_conv = 1, .d_inner = 17, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(selective, .d_model = 3, .d_state = 5, .scan = SSM_SCAN_BLELLOCH, .disc = SSM_DISC_BILINEAR),
+    LAYER(s6, .d_model = 18, .d_state = 3, .n_groups = 2, .scan = SSM_SCAN_BLELLOCH, .disc = SSM_DISC_ZOH),
+    LAYER(mamba, .d_model = 4, .d_state = 3, .n_groups = 2, .scan = SSM_SCAN_CHUNKED, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(mamba, .d_model = 4, .d_state = 3, .scan = SSM_SCAN_SEQUENTIAL, .disc = SSM_DISC_ZOH),
+    LAYER(mamba, .d_model = 4, .disc = SSM_DISC_ZOH, .dt_init = SSM_DT_CONSTANT, .dt_bias = -2, .mean_conv = 1,
+          .expand = 1, .residual = 1), /* SSM_PRESET_TRACETORCH */
+};
+
+/* Small, for derivatives by differences. */
+static const layer_config layer_gradient_configs[] = {
+    LAYER(selective, .d_model = 3, .d_state = 3),
+    LAYER(selective, .d_model = 2, .d_state = 2, .disc = SSM_DISC_EULER),
+    LAYER(selective, .d_model = 3, .d_state = 2, .disc = SSM_DISC_BILINEAR),
+    LAYER(selective, .d_model = 2, .d_state = 3, .disc = SSM_DISC_DIRAC),
+    LAYER(selective, .d_model = 3, .d_state = 2, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .dt_rank = 2),
+    LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .disc = SSM_DISC_ZOH),
+    LAYER(s6, .d_model = 3, .d_state = 3, .n_groups = 3, .disc = SSM_DISC_BILINEAR, .no_dt_bias = 1),
+    LAYER(s6, .d_model = 4, .d_state = 2, .disc = SSM_DISC_DIRAC),
+    LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(mamba, .d_model = 3, .d_state = 2, .d_inner = 4, .n_groups = 2, .pre_norm = 1, .residual = 1,
+          .proj_bias = 1),
+    LAYER(mamba, .d_model = 2, .d_state = 2, .d_conv = 1, .disc = SSM_DISC_ZOH, .residual = 1),
+    LAYER(mamba, .d_model = 2, .d_state = 2, .d_conv = 7, .disc = SSM_DISC_BILINEAR, .no_conv_bias = 1),
+    LAYER(mamba, .d_model = 3, .d_state = 2, .d_inner = 3, .d_conv = 2, .disc = SSM_DISC_DIRAC, .no_dt_bias = 1,
+          .pre_norm = 1),
+    LAYER(mamba, .d_model = 2, .d_state = 2, .n_groups = 4, .dt_rank = 2, .disc = SSM_DISC_TRAPEZOID,
+          .proj_bias = 1),
+};
+
+/*--- a bound layer ---*/
+
+typedef struct layer_model {
+    const layer_type *type;
+    const void *config;
+    size_t index; /* of the configuration */
+    int whole;    /* its scan sees whole sequences: other cuts along time agree within rounding only */
+    layer_any_config resolved;
+    size_t d_model;
+    size_t states; /* reals of state for one stream */
+    ssm_sizes need;
+    ssm_param rows[SSM_PARAMS_MAX];
+    ssm_params table;
+    ssm_real *params;
+    void *bound;
+    layer_any layer;
+} layer_model;
+
+static ssm_seqs layer_seqs(size_t batch, size_t len)
+{
+    ssm_seqs seqs = {0};
+    seqs.batch = batch;
+    seqs.len = len;
+    return seqs;
+}
+
+/* Initialised, then moved away from its ones and zeros; bound in exactly the bytes it asks for. */
+static void layer_open(layer_model *m, const layer_config *config, ssm_rng *rng, size_t misalign)
+{
+    const ssm_seqs one = layer_seqs(1, 1);
+    size_t i;
+    m->type = config->type;
+    m->config = config->config;
+    m->whole = m->type->scan(m->config) == SSM_SCAN_BLELLOCH || m->type->scan(m->config) == SSM_SCAN_CHUNKED;
+    m->d_model = *(const size_t *)config->config;
+    m->table.row = m->rows;
+    m->table.capacity = SSM_PARAMS_MAX;
+    m->table.rows = m->table.count = 0;
+    CHECK_OK(m->type->resolve(m->config, &m->resolved));
+    CHECK_OK(m->type->params(m->config, NULL, &m->table));
+    CHECK_OK(m->type->sizes(m->config, &one, &m->need));
+    m->states = m->need.state / sizeof(ssm_real);
+    m->params = test_zeros(m->table.count);
+    CHECK_OK(m->type->init(m->config, m->params, ssm_rng_next(rng)));
+    for (i = 0; i < m->table.count; ++i) m->params[i] += (ssm_real)0.25 * ssm_rng_normal(rng);
+    m->bound = test_alloc(m->need.bound, misalign);
+    CHECK_OK(m->type->bind(&m->layer, m->config, m->params, m->bound, m->need.bound));
+}
+
+static void layer_close(layer_model *m, size_t misalign)
+{
+    test_free(m->bound, misalign);
+    test_free(m->params, 0);
+}
+
+typedef void (*layer_law)(layer_model *m, ssm_rng *rng);
+
+static void layer_each(layer_law law, const layer_config *configs, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        const size_t failures = test_failures;
+        ssm_rng rng;
+        layer_model m;
+        rng.state = test_seed + i;
+        m.index = i;
+        layer_open(&m, &configs[i], &rng, i % 5);
+        law(&m, &rng);
+        layer_close(&m, i % 5);
+        if (test_failures > failures && failures <= 5) printf("    ... with %s\n", configs[i].text);
+    }
+}
+
+/*--- calls ---*/
+
+typedef enum layer_verb { LAYER_FORWARD = 1, LAYER_STEP = 2, LAYER_RECORD = 4, LAYER_BACKWARD = 8 } layer_verb;
+
+typedef struct layer_io {
+    const void *layer;
+    const ssm_seqs *seqs;
+    ssm_real *state; /* backward: dstate */
+    const ssm_real *x;
+    ssm_real *y;
+    const ssm_real *dy;
+    ssm_real *dx;
+    ssm_real *dparams;
+    void *tape;
+    size_t tape_bytes;
+    void *work;
+    size_t work_bytes;
+} layer_io;
+
+static ssm_status layer_call(const layer_type *t, layer_verb verb, const layer_io *io)
+{
+    switch (verb) {
+    case LAYER_STEP:
+        return t->step(io->layer, io->state, io->x, io->y, io->seqs->batch, io->work, io->work_bytes);
+    case LAYER_RECORD:
+        return t->record(io->layer, io->state, io->x, io->y, io->seqs, io->tape, io->tape_bytes, io->work,
+                         io->work_bytes);
+    case LAYER_BACKWARD:
+        return t->backward(io->layer, io->state, io->x, io->dy, io->dx, io->dparams, io->seqs, io->tape,
+                           io->tape_bytes, io->work, io->work_bytes);
+    case LAYER_FORWARD:
+    default:
+        return t->forward(io->layer, io->state, io->x, io->y, io->seqs, io->work, io->work_bytes);
+    }
+}
+
+/* Workspace of a call: without a state it holds one. */
+static size_t layer_work_bytes(const ssm_sizes *need, layer_verb verb, int has_state)
+{
+    return (verb == LAYER_BACKWARD ? need->work_backward : need->work) + (has_state ? 0 : need->state);
+}
+
+/* A call that must succeed, with a workspace of exactly the size it asks for. */
+static void layer_run(const layer_model *m, layer_verb verb, layer_io io)
+{
+    ssm_sizes need = {0};
+    CHECK_OK(m->type->sizes(m->config, io.seqs, &need));
+    io.layer = &m->layer;
+    io.work_bytes = layer_work_bytes(&need, verb, io.state != NULL);
+    io.work = test_alloc(io.work_bytes, 0);
+    CHECK_OK(layer_call(m->type, verb, &io));
+    test_free(io.work, 0);
+}
+
+static void layer_forward(const layer_model *m, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs)
+{
+    layer_io io = {0};
+    io.seqs = seqs;
+    io.state = state;
+    io.x = x;
+    io.y = y;
+    layer_run(m, LAYER_FORWARD, io);
+}
+
+static void layer_step(const layer_model *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams)
+{
+    const ssm_seqs seqs = layer_seqs(streams, 1);
+    layer_io io = {0};
+    io.seqs = &seqs;
+    io.state = state;
+    io.x = x;
+    io.y = y;
+    layer_run(m, LAYER_STEP, io);
+}
+
+/* record, and backward unless dy is NULL. dstate: in and out; may be NULL, like dx and dparams. */
+static void layer_record(const layer_model *m, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs,
+                         ssm_real *dstate, const ssm_real *dy, ssm_real *dx, ssm_real *dparams)
+{
+    ssm_sizes need = {0};
+    layer_io io = {0};
+    CHECK_OK(m->type->sizes(m->config, seqs, &need));
+    io.seqs = seqs;
+    io.state = state;
+    io.x = x;
+    io.y = y;
+    io.tape_bytes = need.tape;
+    io.tape = test_alloc(need.tape, 1);
+    layer_run(m, LAYER_RECORD, io);
+    io.state = dstate;
+    io.dy = dy;
+    io.dx = dx;
+    io.dparams = dparams;
+    if (dy) layer_run(m, LAYER_BACKWARD, io);
+    test_free(io.tape, 1);
+}
+
+static double *layer_doubles(const ssm_real *from, size_t count)
+{
+    double *p = (double *)test_alloc(count * sizeof *p, 0);
+    size_t i;
+    for (i = 0; i < count; ++i) p[i] = (double)from[i];
+    return p;
+}
+
+/*--- data of a law: sequences, and what each gives alone ---*/
+
+typedef struct layer_data {
+    size_t batch;
+    size_t len;
+    size_t count;  /* reals of x */
+    size_t states; /* reals of all states */
+    int rounding;  /* 1: what is compared may differ in last bits */
+    ssm_real *x;
+    ssm_real *state;
+    ssm_real *want_y;
+    ssm_real *want_state;
+} layer_data;
+
+static layer_data layer_data_make(const layer_model *m, ssm_rng *rng, size_t batch, size_t len)
+{
+    const ssm_seqs alone = layer_seqs(1, len);
+    layer_data d;
+    size_t b;
+    d.batch = batch;
+    d.len = len;
+    d.count = batch * len * m->d_model;
+    d.states = batch * m->states;
+    d.rounding = 0;
+    d.x = test_normal(rng, d.count, 1);
+    d.state = test_normal(rng, d.states, 1);
+    d.want_y = test_zeros(d.count);
+    d.want_state = test_copy(d.state, d.states);
+    for (b = 0; b < batch; ++b) {
+        const size_t first = b * len * m->d_model;
+        layer_forward(m, d.want_state + b * m->states, d.x + first, d.want_y + first, &alone);
+    }
+    return d;
+}
+
+static void layer_data_free(const layer_data *d)
+{
+    test_free(d->x, 0);
+    test_free(d->state, 0);
+    test_free(d->want_y, 0);
+    test_free(d->want_state, 0);
+}
+
+/* Where a way of running the data leaves its results; checked and freed together. */
+typedef struct layer_result {
+    ssm_real *y;
+    ssm_real *state;
+} layer_result;
+
+static layer_result layer_result_make(const layer_data *d)
+{
+    layer_result r;
+    r.y = test_zeros(d->count);
+    r.state = test_copy(d->state, d->states);
+    return r;
+}
+
+/* The same bits, or the same within rounding. */
+static void layer_compare(const ssm_real *got, const ssm_real *want, size_t count, int rounding)
+{
+    double *exact = layer_doubles(want, count);
+    if (rounding) CHECK_CLOSE(got, exact, count, TOL(1e-5, 1e-13));
+    else CHECK_SAME(got, want, count);
+    test_free(exact, 0);
+}
+
+static void layer_expect(const layer_data *d, layer_result r)
+{
+    layer_compare(r.y, d->want_y, d->count, d->rounding);
+    layer_compare(r.state, d->want_state, d->states, d->rounding);
+    test_free(r.y, 0);
+    test_free(r.state, 0);
+}
+
+/* Tiles of one row, of several sequences, of exactly one sequence, several tiles in a sequence. */
+static const struct {
+    size_t batch;
+    size_t len;
+} layer_shapes[] = {{0, 5}, {3, 0},  {1, 1},  {130, 1}, {20, 7}, {5, 32},
+                    {3, 33}, {3, 63}, {2, 64}, {2, 65},  {2, 130}, {1, 200}};
+
+typedef void (*layer_way)(const layer_model *m, const layer_data *d, layer_result r);
+
+static void layer_each_shape(const layer_model *m, ssm_rng *rng, layer_way way, int rounding)
+{
+    size_t i;
+    for (i = 0; i < LAYER_COUNT(layer_shapes); ++i) {
+        layer_data d = layer_data_make(m, rng, layer_shapes[i].batch, layer_shapes[i].len);
+        const layer_result r = layer_result_make(&d);
+        d.rounding = rounding;
+        way(m, &d, r);
+        layer_expect(&d, r);
+        layer_data_free(&d);
+    }
+}
+
+/*--- the laws ---*/
+
+static void layer_way_batch(const layer_model *m, const layer_data *d, layer_result r)
+{
+    const ssm_seqs seqs = layer_seqs(d->batch, d->len);
+    layer_forward(m, r.state, d->x, r.y, &seqs);
+}
+
+static void layer_law_batch(layer_model *m, ssm_rng *rng)
+{
+    layer_each_shape(m, rng, layer_way_batch, 0);
+}
+
+static void layer_way_record(const layer_model *m, const layer_data *d, layer_result r)
+{
+    const ssm_seqs seqs = layer_seqs(d->batch, d->len);
+    layer_record(m, r.state, d->x, r.y, &seqs, NULL, NULL, NULL, NULL);
+}
+
+static void layer_law_record(layer_model *m, ssm_rng *rng)
+{
+    layer_each_shape(m, rng, layer_way_record, 0);
+}
+
+/* All streams in one call per step. */
+static void layer_way_step(const layer_model *m, const layer_data *d, layer_result r)
+{
+    const size_t M = m->d_model;
+    ssm_real *x = test_zeros(d->batch * M), *y = test_zeros(d->batch * M);
+    size_t t, b;
+    for (t = 0; t < d->len; ++t) {
+        for (b = 0; b < d->batch; ++b) memcpy(x + b * M, d->x + (b * d->len + t) * M, M * sizeof *x);
+        layer_step(m, r.state, x, y, d->batch);
+        for (b = 0; b < d->batch; ++b) memcpy(r.y + (b * d->len + t) * M, y + b * M, M * sizeof *y);
+    }
+    test_free(x, 0);
+    test_free(y, 0);
+}
+
+static void layer_law_step(layer_model *m, ssm_rng *rng)
+{
+    layer_each_shape(m, rng, layer_way_step, m->whole);
+}
+
+/* Steps first .. first + len - 1 of every sequence. */
+static void layer_piece(const layer_model *m, const layer_data *d, layer_result r, size_t first, size_t len)
+{
+    ssm_seqs seqs = layer_seqs(d->batch, len);
+    seqs.x.batch = (ptrdiff_t)(d->len * m->d_model);
+    seqs.x.time = (ptrdiff_t)m->d_model;
+    seqs.x.chan = 1;
+    seqs.y = seqs.x;
+    layer_forward(m, r.state, d->x + first * m->d_model, r.y + first * m->d_model, &seqs);
+}
+
+static void layer_law_split(layer_model *m, ssm_rng *rng)
+{
+    layer_data d = layer_data_make(m, rng, 2, 130);
+    size_t k;
+    d.rounding = m->whole;
+    for (k = 0; k <= d.len; ++k) {
+        const layer_result r = layer_result_make(&d);
+        layer_piece(m, &d, r, 0, k);
+        layer_piece(m, &d, r, k, d.len - k);
+        layer_expect(&d, r);
+    }
+    layer_data_free(&d);
+}
+
+/* Packed, with rows before and after the sequences that belong to none. */
+static void layer_law_packed(layer_model *m, ssm_rng *rng)
+{
+    static const size_t start[] = {3, 3, 4, 67, 67, 131, 196, 326, 328, 528, 528, 529};
+    const size_t batch = LAYER_COUNT(start) - 1, rows = start[batch] + 2, M = m->d_model;
+    ssm_seqs seqs = layer_seqs(batch, rows);
+    ssm_real *x = test_normal(rng, rows * M, 1), *state = test_normal(rng, batch * m->states, 1);
+    ssm_real *y = test_copy(x, rows * M), *want_y = test_copy(x, rows * M);
+    ssm_real *want_state = test_copy(state, batch * m->states);
+    size_t b;
+    for (b = 0; b < batch; ++b) {
+        const ssm_seqs alone = layer_seqs(1, start[b + 1] - start[b]);
+        layer_forward(m, want_state + b * m->states, x + start[b] * M, want_y + start[b] * M, &alone);
+    }
+    seqs.start = start;
+    layer_record(m, state, x, y, &seqs, NULL, NULL, NULL, NULL);
+    CHECK_SAME(y, want_y, rows * M);
+    CHECK_SAME(state, want_state, batch * m->states);
+    test_free(x, 0);
+    test_free(state, 0);
+    test_free(y, 0);
+    test_free(want_y, 0);
+    test_free(want_state, 0);
+}
+
+/*--- strides ---*/
+
+typedef struct layer_layout {
+    ssm_strides strides;
+    size_t base;  /* index of the element (0, 0, 0) */
+    size_t count; /* reals of a buffer that holds the tensor */
+} layer_layout;
+
+#define LAYER_LAYOUTS 7
+
+static size_t layer_index(const layer_layout *l, size_t b, size_t t, size_t c)
+{
+    return l->base + (size_t)((ptrdiff_t)b * l->strides.batch + (ptrdiff_t)t * l->strides.time +
+                              (ptrdiff_t)c * l->strides.chan);
+}
+
+static layer_layout layer_layout_make(size_t kind, size_t batch, size_t len, size_t d_model)
+{
+    const ptrdiff_t M = (ptrdiff_t)d_model, L = (ptrdiff_t)len, B = (ptrdiff_t)batch;
+    const layer_layout layouts[LAYER_LAYOUTS] = {
+        {{L * M, M, 1}, 0, 0},                                  /* dense */
+        {{L * M, 1, L}, 0, 0},                                  /* [batch][channel][len] */
+        {{L * M, -M, 1}, (len - 1) * d_model, 0},               /* backwards in time */
+        {{L * (M + 3) + 5, M + 3, 1}, 2, 0},                    /* padded rows */
+        {{M, B * M, 1}, 0, 0},                                  /* [len][batch][channel] */
+        {{-2 * L * M, 2 * M, 2}, 2 * (batch - 1) * len * d_model + 1, 0}, /* every second, batch backwards */
+        {{L * (M + 2), M + 2, 1}, 0, 0},                        /* padded rows, evenly spaced through the batch */
+    };
+    layer_layout l = layouts[kind];
+    size_t b, t, c;
+    for (b = 0; b < batch; ++b)
+        for (t = 0; t < len; ++t)
+            for (c = 0; c < d_model; ++c)
+                if (layer_index(&l, b, t, c) >= l.count) l.count = layer_index(&l, b, t, c) + 1;
+    return l;
+}
+
+static void layer_place(const layer_layout *l, const layer_data *d, const ssm_real *dense, ssm_real *buffer)
+{
+    const size_t M = d->batch ? d->count / (d->batch * d->len) : 0;
+    size_t b, t, c;
+    for (b = 0; b < d->batch; ++b)
+        for (t = 0; t < d->len; ++t)
+            for (c = 0; c < M; ++c) buffer[layer_index(l, b, t, c)] = *dense++;
+}
+
+/* x and y in the given layouts; everything between the elements of y stays as it was. */
+static void layer_check_layouts(const layer_model *m, const layer_data *d, const layer_layout *x_layout,
+                                const layer_layout *y_layout, int in_place)
+{
+    ssm_seqs seqs = layer_seqs(d->batch, d->len);
+    ssm_real *state = test_copy(d->state, d->states);
+    ssm_real *x = test_zeros(x_layout->count), *y = in_place ? x : test_zeros(y_layout->count);
+    ssm_real *want = test_zeros(y_layout->count);
+    seqs.x = x_layout->strides;
+    seqs.y = y_layout->strides;
+    layer_place(x_layout, d, d->x, x);
+    layer_place(y_layout, d, d->want_y, want);
+    layer_forward(m, state, x + x_layout->base, y + y_layout->base, &seqs);
+    CHECK_SAME(y, want, y_layout->count);
+    CHECK_SAME(state, d->want_state, d->states);
+    if (!in_place) test_free(y, 0);
+    test_free(x, 0);
+    test_free(want, 0);
+    test_free(state, 0);
+}
+
+static const size_t layer_stride_shapes[][2] = {{3, 65}, {20, 7}, {5, 1}, {1, 130}};
+
+static void layer_law_strides(layer_model *m, ssm_rng *rng)
+{
+    size_t i, x, y;
+    for (i = 0; i < LAYER_COUNT(layer_stride_shapes); ++i) {
+        const layer_data d = layer_data_make(m, rng, layer_stride_shapes[i][0], layer_stride_shapes[i][1]);
+        for (x = 0; x < LAYER_LAYOUTS; ++x) {
+            const layer_layout x_layout = layer_layout_make(x, d.batch, d.len, m->d_model);
+            for (y = (i + x) % 2; y < LAYER_LAYOUTS; y += 2) { /* half of the pairs */
+                const layer_layout y_layout = layer_layout_make(y, d.batch, d.len, m->d_model);
+                layer_check_layouts(m, &d, &x_layout, &y_layout, 0);
+            }
+        }
+        layer_data_free(&d);
+    }
+}
+
+static void layer_law_in_place(layer_model *m, ssm_rng *rng)
+{
+    size_t i, kind;
+    for (i = 0; i < LAYER_COUNT(layer_stride_shapes); ++i) {
+        const layer_data d = layer_data_make(m, rng, layer_stride_shapes[i][0], layer_stride_shapes[i][1]);
+        for (kind = 0; kind < LAYER_LAYOUTS; ++kind) {
+            const layer_layout layout = layer_layout_make(kind, d.batch, d.len, m->d_model);
+            layer_check_layouts(m, &d, &layout, &layout, 1);
+        }
+        layer_data_free(&d);
+    }
+}
+
+static void layer_law_step_in_place(layer_model *m, ssm_rng *rng)
+{
+    const layer_data d = layer_data_make(m, rng, 70, 1);
+    layer_result r = layer_result_make(&d);
+    memcpy(r.y, d.x, d.count * sizeof *d.x);
+    layer_step(m, r.state, r.y, r.y, d.batch);
+    layer_expect(&d, r);
+    layer_data_free(&d);
+}
+
+/*--- states ---*/
+
+/* No state: zero goes in, and record keeps it for backward too. */
+static void layer_law_no_state(layer_model *m, ssm_rng *rng)
+{
+    size_t i;
+    for (i = 0; i < LAYER_COUNT(layer_stride_shapes); ++i) {
+        const layer_data d = layer_data_make(m, rng, layer_stride_shapes[i][0], layer_stride_shapes[i][1]);
+        const ssm_seqs seqs = layer_seqs(d.batch, d.len);
+        ssm_real *zero = test_zeros(d.states), *want = test_zeros(d.count), *y = test_zeros(d.count);
+        ssm_real *want_dx = test_zeros(d.count), *dx = test_zeros(d.count);
+        layer_record(m, zero, d.x, want, &seqs, NULL, d.x, want_dx, NULL);
+        layer_forward(m, NULL, d.x, y, &seqs);
+        CHECK_SAME(y, want, d.count);
+        layer_record(m, NULL, d.x, y, &seqs, NULL, d.x, dx, NULL);
+        CHECK_SAME(y, want, d.count);
+        CHECK_SAME(dx, want_dx, d.count);
+        test_free(zero, 0);
+        test_free(want, 0);
+        test_free(y, 0);
+        test_free(want_dx, 0);
+        test_free(dx, 0);
+        layer_data_free(&d);
+    }
+}
+
+/* A state copied in the middle continues as the original did, in the same memory or in other. */
+static void layer_law_fork(layer_model *m, ssm_rng *rng)
+{
+    const layer_data d = layer_data_make(m, rng, 2, 90);
+    const layer_result first = layer_result_make(&d), fork = layer_result_make(&d);
+    ssm_real *saved, *last;
+    layer_piece(m, &d, first, 0, 30);
+    layer_piece(m, &d, fork, 0, 30);
+    saved = test_copy(first.state, d.states);
+    memset(fork.state, 0, d.states * sizeof *saved);
+    layer_piece(m, &d, first, 30, 60);
+    memcpy(fork.state, saved, d.states * sizeof *saved);
+    layer_piece(m, &d, fork, 30, 60);
+    CHECK_SAME(fork.state, first.state, d.states);
+    CHECK_SAME(fork.y, first.y, d.count);
+    last = test_copy(first.state, d.states);
+    memcpy(first.state, saved, d.states * sizeof *saved); /* rewind */
+    memset(first.y + 30 * m->d_model, 0, 60 * m->d_model * sizeof *first.y);
+    layer_piece(m, &d, first, 30, 60);
+    CHECK_SAME(first.state, last, d.states);
+    CHECK_SAME(first.y, fork.y, d.count);
+    test_free(saved, 0);
+    test_free(last, 0);
+    test_free(fork.y, 0);
+    test_free(fork.state, 0);
+    test_free(first.y, 0);
+    test_free(first.state, 0);
+    layer_data_free(&d);
+}
+
+/* NaN in one sequence of a tile stays in it. */
+static void layer_law_nan(layer_model *m, ssm_rng *rng)
+{
+    const layer_data d = layer_data_make(m, rng, 3, 20);
+    const ssm_seqs seqs = layer_seqs(d.batch, d.len);
+    const size_t one = d.len * m->d_model;
+    const layer_result r = layer_result_make(&d);
+    size_t i;
+    for (i = 0; i < one; ++i) d.x[one + i] = (ssm_real)NAN;
+    layer_forward(m, r.state, d.x, r.y, &seqs);
+    for (i = 0; i < one; ++i) CHECK(r.y[one + i] != r.y[one + i]);
+    memcpy(r.y + one, d.want_y + one, one * sizeof *r.y);
+    memcpy(r.state + m->states, d.want_state + m->states, m->states * sizeof *r.y);
+    layer_expect(&d, r);
+    layer_data_free(&d);
+}
+
+/* After bind, forward and step read the bound copy only. */
+static void layer_law_snapshot(layer_model *m, ssm_rng *rng)
+{
+    size_t i;
+    const layer_data d = layer_data_make(m, rng, 2, 20), one = layer_data_make(m, rng, 5, 1);
+    const layer_result r = layer_result_make(&d), s = layer_result_make(&one);
+    for (i = 0; i < m->table.count; ++i) m->params[i] = (ssm_real)NAN;
+    layer_way_batch(m, &d, r);
+    layer_expect(&d, r);
+    layer_way_step(m, &one, s);
+    layer_expect(&one, s);
+    layer_data_free(&d);
+    layer_data_free(&one);
+}
+
+/*--- against the oracle ---*/
+
+static void layer_law_oracle(layer_model *m, ssm_rng *rng)
+{
+    const layer_data d = layer_data_make(m, rng, 2, m->whole ? 700 : 200);
+    double *x = layer_doubles(d.x, d.count), *state = layer_doubles(d.state, d.states);
+    double *y = layer_doubles(d.x, d.count), *params = layer_doubles(m->params, m->table.count);
+    const layer_oracle o = {&m->resolved, &m->table, params};
+    size_t r;
+    for (r = 0; r < d.batch * d.len; ++r)
+        m->type->oracle(&o, state + r / d.len * m->states, x + r * m->d_model, y + r * m->d_model);
+    CHECK_CLOSE(d.want_y, y, d.count, TOL(1e-5, 1e-12));
+    CHECK_CLOSE(d.want_state, state, d.states, TOL(1e-5, 1e-12));
+    test_free(x, 0);
+    test_free(state, 0);
+    test_free(y, 0);
+    test_free(params, 0);
+    layer_data_free(&d);
+}
+
+/*--- gradients ---*/
+
+/* Sequences in some layout, the gradient of y and of the leaving states:
+ * loss = sum y dy + sum state dstate. Gaps between the elements of y have dy too, but no y. */
+typedef struct layer_problem {
+    const layer_model *m;
+    ssm_seqs seqs;
+    layer_layout x_layout;
+    layer_layout y_layout;
+    size_t states;
+    ssm_real *x;
+    ssm_real *state;
+    ssm_real *dy;
+    ssm_real *dstate;
+} layer_problem;
+
+static const size_t layer_ragged[] = {2, 7, 7, 137, 138};
+
+static const struct {
+    size_t batch;
+    size_t len;
+    const size_t *start;
+    size_t x_layout;
+    size_t y_layout;
+} layer_gradient_shapes[] = {
+    {1, 65, NULL, 0, 0},           {2, 67, NULL, 1, 3},           {4, 139, layer_ragged, 0, 0},
+    {4, 139, layer_ragged, 2, 1},  {9, 8, NULL, 4, 5},            {1, 130, NULL, 2, 6},
+    {3, 1, NULL, 0, 0},
+};
+
+static layer_problem layer_problem_make(const layer_model *m, ssm_rng *rng, size_t shape)
+{
+    const size_t batch = layer_gradient_shapes[shape].batch, len = layer_gradient_shapes[shape].len;
+    const size_t *start = layer_gradient_shapes[shape].start;
+    layer_problem p;
+    p.m = m;
+    p.seqs = layer_seqs(batch, len);
+    p.seqs.start = start;
+    p.x_layout = layer_layout_make(layer_gradient_shapes[shape].x_layout, start ? 1 : batch, len, m->d_model);
+    p.y_layout = layer_layout_make(layer_gradient_shapes[shape].y_layout, start ? 1 : batch, len, m->d_model);
+    p.seqs.x = p.x_layout.strides;
+    p.seqs.y = p.y_layout.strides;
+    p.states = batch * m->states;
+    p.x = test_normal(rng, p.x_layout.count, 1);
+    p.state = test_normal(rng, p.states, 1);
+    p.dy = test_normal(rng, p.y_layout.count, 1);
+    p.dstate = test_normal(rng, p.states, 1);
+    return p;
+}
+
+static void layer_problem_free(const layer_problem *p)
+{
+    test_free(p->x, 0);
+    test_free(p->state, 0);
+    test_free(p->dy, 0);
+    test_free(p->dstate, 0);
+}
+
+/* The gradients of a problem; any of them may be NULL. dstate: as backward has it. */
+static void layer_gradients(const layer_problem *p, ssm_real *dstate, ssm_real *dx, ssm_real *dparams)
+{
+    ssm_real *state = test_copy(p->state, p->states), *y = test_zeros(p->y_layout.count);
+    layer_record(p->m, state, p->x + p->x_layout.base, y + p->y_layout.base, &p->seqs, dstate,
+                 p->dy + p->y_layout.base, dx ? dx + p->x_layout.base : NULL, dparams);
+    test_free(state, 0);
+    test_free(y, 0);
+}
+
+typedef struct layer_point { /* where the loss is taken */
+    double *params;
+    double *x;
+    double *state;
+} layer_point;
+
+#ifdef SSM_DOUBLE
+/* The layer's own forward; double is ssm_real. */
+static double layer_loss(const layer_problem *p, const layer_point *at)
+{
+    const layer_model *m = p->m;
+    ssm_real *state = test_copy(at->state, p->states), *y = test_zeros(p->y_layout.count);
+    layer_model moved = *m;
+    double loss = 0;
+    size_t i;
+    CHECK_OK(m->type->bind(&moved.layer, m->config, at->params, m->bound, m->need.bound));
+    layer_forward(&moved, state, at->x + p->x_layout.base, y + p->y_layout.base, &p->seqs);
+    for (i = 0; i < p->y_layout.count; ++i) loss += y[i] * p->dy[i];
+    for (i = 0; i < p->states; ++i) loss += state[i] * p->dstate[i];
+    test_free(state, 0);
+    test_free(y, 0);
+    return loss;
+}
+#else
+/* The oracle, since differences of floats say little. */
+static double layer_loss(const layer_problem *p, const layer_point *at)
+{
+    const layer_model *m = p->m;
+    const layer_oracle o = {&m->resolved, &m->table, at->params};
+    double loss = 0, x[LAYER_WIDE], y[LAYER_WIDE], *state;
+    size_t b, t, c;
+    state = (double *)test_alloc(p->states * sizeof *state, 0);
+    memcpy(state, at->state, p->states * sizeof *state);
+    for (b = 0; b < p->seqs.batch; ++b) {
+        const size_t *start = p->seqs.start, first = start ? start[b] : 0, in = start ? 0 : b;
+        for (t = first; t < (start ? start[b + 1] : p->seqs.len); ++t) {
+            for (c = 0; c < m->d_model; ++c) x[c] = at->x[layer_index(&p->x_layout, in, t, c)];
+            m->type->oracle(&o, state + b * m->states, x, y);
+            for (c = 0; c < m->d_model; ++c) loss += y[c] * (double)p->dy[layer_index(&p->y_layout, in, t, c)];
+        }
+    }
+    for (t = 0; t < p->states; ++t) loss += state[t] * (double)p->dstate[t];
+    test_free(state, 0);
+    return loss;
+}
+#endif
+
+/* d loss / d v[i] by central differences of fourth order. */
+static double *layer_differences(const layer_problem *p, const layer_point *at, double *v, size_t count)
+{
+    const double h = 3e-4;
+    double *grad = (double *)test_alloc(count * sizeof *grad, 0);
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        const double middle = v[i];
+        double loss[4];
+        int k;
+        for (k = 0; k < 4; ++k) {
+            v[i] = middle + h * (k < 2 ? k - 2 : k - 1);
+            loss[k] = layer_loss(p, at);
+        }
+        v[i] = middle;
+        grad[i] = (loss[0] - 8 * loss[1] + 8 * loss[2] - loss[3]) / (12 * h);
+    }
+    return grad;
+}
+
+#define LAYER_GRADIENT_TOL TOL(1e-3, 1e-7)
+
+/* Each row of the table by its own scale. */
+static void layer_check_rows(const layer_model *m, const ssm_real *dparams, const double *want)
+{
+    size_t r;
+    for (r = 0; r < m->table.rows; ++r) {
+        const ssm_param *row = &m->table.row[r];
+        const size_t failures = test_failures;
+        CHECK_CLOSE(dparams + row->offset, want + row->offset, row->count, LAYER_GRADIENT_TOL);
+        if (test_failures > failures && failures <= 5) printf("    ... in %s\n", row->name);
+    }
+}
+
+static void layer_check_problem(const layer_problem *p)
+{
+    const size_t count = p->m->table.count, x_count = p->x_layout.count;
+    ssm_real *dparams = test_zeros(count), *dx = test_zeros(x_count), *dstate = test_copy(p->dstate, p->states);
+    layer_point at;
+    double *want_params, *want_x, *want_state;
+    layer_gradients(p, dstate, dx, dparams); /* first: the differences bind the layer again and again */
+    at.params = layer_doubles(p->m->params, count);
+    at.x = layer_doubles(p->x, x_count);
+    at.state = layer_doubles(p->state, p->states);
+    want_params = layer_differences(p, &at, at.params, count);
+    want_x = layer_differences(p, &at, at.x, x_count);
+    want_state = layer_differences(p, &at, at.state, p->states);
+    layer_check_rows(p->m, dparams, want_params);
+    CHECK_CLOSE(dx, want_x, x_count, LAYER_GRADIENT_TOL);
+    CHECK_CLOSE(dstate, want_state, p->states, LAYER_GRADIENT_TOL);
+    test_free(dparams, 0);
+    test_free(dx, 0);
+    test_free(dstate, 0);
+    test_free(at.params, 0);
+    test_free(at.x, 0);
+    test_free(at.state, 0);
+    test_free(want_params, 0);
+    test_free(want_x, 0);
+    test_free(want_state, 0);
+}
+
+/* Each configuration with some of the shapes, each shape with each type of layer. */
+static void layer_law_gradients(layer_model *m, ssm_rng *rng)
+{
+    const size_t shapes = LAYER_COUNT(layer_gradient_shapes), turn = m->index % 3;
+    size_t i;
+    for (i = 0; i < shapes; ++i) {
+        const size_t failures = test_failures;
+        layer_problem p;
+        if (i % 3 != turn) continue;
+        p = layer_problem_make(m, rng, i);
+        layer_check_problem(&p);
+        layer_problem_free(&p);
+        if (test_failures > failures && failures <= 5) printf("    ... in shape %lu\n", (unsigned long)i);
+        CHECK_OK(m->type->bind(&m->layer, m->config, m->params, m->bound, m->need.bound));
+    }
+}
+
+/* want = first + gain * add */
+static void layer_check_sum(const ssm_real *got, double gain, const ssm_real *add, const ssm_real *first, size_t count)
+{
+    double *want = layer_doubles(first, count);
+    size_t i;
+    for (i = 0; i < count; ++i) want[i] += gain * (double)add[i];
+    CHECK_CLOSE(got, want, count, TOL(1e-4, 1e-12));
+    test_free(want, 0);
+}
+
+/* backward adds to dx and dparams, and replaces dstate. */
+static void layer_law_accumulate(layer_model *m, ssm_rng *rng)
+{
+    size_t shape;
+    for (shape = 0; shape < LAYER_COUNT(layer_gradient_shapes); ++shape) {
+        const layer_problem p = layer_problem_make(m, rng, shape);
+        const size_t count = m->table.count, x_count = p.x_layout.count;
+        ssm_real *dparams = test_zeros(count), *dx = test_zeros(x_count), *dstate = test_copy(p.dstate, p.states);
+        ssm_real *params_first = test_normal(rng, count, 1), *params_sum = test_copy(params_first, count);
+        ssm_real *x_first = test_normal(rng, x_count, 1), *x_sum = test_copy(x_first, x_count);
+        ssm_real *again = test_copy(p.dstate, p.states);
+        layer_gradients(&p, dstate, dx, dparams);
+        layer_gradients(&p, again, x_sum, params_sum);
+        CHECK_SAME(again, dstate, p.states);
+        memcpy(again, p.dstate, p.states * sizeof *again);
+        layer_gradients(&p, again, x_sum, params_sum);
+        layer_check_sum(params_sum, 2, dparams, params_first, count);
+        layer_check_sum(x_sum, 2, dx, x_first, x_count);
+        test_free(dparams, 0);
+        test_free(dx, 0);
+        test_free(dstate, 0);
+        test_free(params_first, 0);
+        test_free(params_sum, 0);
+        test_free(x_first, 0);
+        test_free(x_sum, 0);
+        test_free(again, 0);
+        layer_problem_free(&p);
+    }
+}
+
+/* Without dx, dparams or dstate the others keep their bits; dstate == NULL is a zero gradient. */
+static void layer_law_optional(layer_model *m, ssm_rng *rng)
+{
+    unsigned wanted, shape;
+    for (shape = 0; shape < LAYER_COUNT(layer_gradient_shapes); ++shape) {
+        layer_problem p = layer_problem_make(m, rng, shape);
+        const size_t count = m->table.count, x_count = p.x_layout.count;
+        ssm_real *want_params = test_zeros(count), *want_x = test_zeros(x_count), *want_state = test_zeros(p.states);
+        memset(p.dstate, 0, p.states * sizeof *p.dstate);
+        layer_gradients(&p, want_state, want_x, want_params);
+        for (wanted = 0; wanted < 8; ++wanted) {
+            ssm_real *dparams = test_zeros(count), *dx = test_zeros(x_count), *dstate = test_zeros(p.states);
+            layer_gradients(&p, wanted & 1 ? dstate : NULL, wanted & 2 ? dx : NULL, wanted & 4 ? dparams : NULL);
+            if (wanted & 1) CHECK_SAME(dstate, want_state, p.states);
+            if (wanted & 2) CHECK_SAME(dx, want_x, x_count);
+            if (wanted & 4) CHECK_SAME(dparams, want_params, count);
+            test_free(dparams, 0);
+            test_free(dx, 0);
+            test_free(dstate, 0);
+        }
+        test_free(want_params, 0);
+        test_free(want_x, 0);
+        test_free(want_state, 0);
+        layer_problem_free(&p);
+    }
+}
+
+/* The gradient of a batch is the sum of those of its sequences. */
+static void layer_law_gradient_sum(layer_model *m, ssm_rng *rng)
+{
+    const layer_data d = layer_data_make(m, rng, 9, 8);
+    const ssm_seqs all = layer_seqs(d.batch, d.len), alone = layer_seqs(1, d.len);
+    const size_t count = m->table.count, one = d.len * m->d_model;
+    ssm_real *dparams = test_zeros(count), *sum = test_zeros(count), *zero = test_zeros(count);
+    ssm_real *dx = test_zeros(d.count), *want_x = test_zeros(d.count);
+    ssm_real *dstate = test_normal(rng, d.states, 1), *want_state = test_copy(dstate, d.states);
+    ssm_real *dy = test_normal(rng, d.count, 1), *y = test_zeros(d.count), *state = test_copy(d.state, d.states);
+    size_t b;
+    layer_record(m, state, d.x, y, &all, dstate, dy, dx, dparams);
+    memcpy(state, d.state, d.states * sizeof *state);
+    for (b = 0; b < d.batch; ++b)
+        layer_record(m, state + b * m->states, d.x + b * one, y, &alone, want_state + b * m->states, dy + b * one,
+                     want_x + b * one, sum);
+    layer_check_sum(dparams, 1, sum, zero, count);
+    CHECK_SAME(dx, want_x, d.count);
+    CHECK_SAME(dstate, want_state, d.states);
+    test_free(dparams, 0);
+    test_free(sum, 0);
+    test_free(zero, 0);
+    test_free(dx, 0);
+    test_free(want_x, 0);
+    test_free(dstate, 0);
+    test_free(want_state, 0);
+    test_free(dy, 0);
+    test_free(y, 0);
+    test_free(state, 0);
+    layer_data_free(&d);
+}
+
+/*--- the host's own loop ---*/
+
+/* Last task first. */
+static void layer_backwards(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
+{
+    *(size_t *)pool += tasks;
+    while (tasks > 0) task(context, --tasks);
+}
+
+/* Large enough to be shared out. */
+static const layer_config layer_parallel_configs[] = {
+    LAYER(selective, .d_model = 70),
+    LAYER(s6, .d_model = 70, .scan = SSM_SCAN_CHUNKED),
+    LAYER(s6, .d_model = 70, .scan = SSM_SCAN_BLELLOCH),
+    LAYER(mamba, .d_model = 70, .pre_norm = 1, .proj_bias = 1),
+};
+
+static void layer_law_parallel(layer_model *m, ssm_rng *rng)
+{
+    const layer_data d = layer_data_make(m, rng, 2, 200);
+    const layer_result r = layer_result_make(&d), plain = layer_result_make(&d);
+    ssm_real *dstate = test_normal(rng, d.states, 1), *want_dstate = test_copy(dstate, d.states);
+    ssm_real *dx = test_zeros(d.count), *want_dx = test_zeros(d.count);
+    ssm_real *dparams = test_zeros(m->table.count), *want_dparams = test_zeros(m->table.count);
+    ssm_seqs seqs = layer_seqs(d.batch, d.len);
+    size_t tasks = 0, tasks_forward;
+    ssm_parallel parallel;
+    parallel.run = layer_backwards;
+    parallel.pool = &tasks;
+    layer_record(m, plain.state, d.x, plain.y, &seqs, want_dstate, d.x, want_dx, want_dparams);
+    seqs.parallel = &parallel;
+    layer_forward(m, r.state, d.x, r.y, &seqs);
+    tasks_forward = tasks;
+    CHECK(tasks_forward > 0);
+    memcpy(r.state, d.state, d.states * sizeof *r.state);
+    layer_record(m, r.state, d.x, r.y, &seqs, dstate, d.x, dx, dparams);
+    CHECK(tasks >= 2 * tasks_forward);
+    CHECK_SAME(dstate, want_dstate, d.states);
+    CHECK_SAME(dx, want_dx, d.count);
+    CHECK_SAME(dparams, want_dparams, m->table.count);
+    layer_expect(&d, r);
+    layer_expect(&d, plain);
+    test_free(dstate, 0);
+    test_free(want_dstate, 0);
+    test_free(dx, 0);
+    test_free(want_dx, 0);
+    test_free(dparams, 0);
+    test_free(want_dparams, 0);
+    layer_data_free(&d);
+}
+
+static void test_layer_parallel(void)
+{
+    layer_each(layer_law_parallel, layer_parallel_configs, LAYER_COUNT(layer_parallel_configs));
+}
+
+/*--- memory and errors ---*/
+
+/* Every block a call can touch, `misalign` bytes off, exactly as large as it must be. */
+#define LAYER_BLOCKS 9
+typedef struct layer_fixture {
+    ssm_seqs seqs;
+    ssm_sizes need;
+    layer_verb verb;
+    layer_io io;
+    size_t misalign; /* of tape and work */
+    size_t blocks;
+    struct {
+        void *at;
+        size_t bytes;
+        size_t misalign;
+        unsigned char *before;
+    } block[LAYER_BLOCKS];
+} layer_fixture;
+
+static void *layer_block(layer_fixture *f, size_t bytes, size_t misalign)
+{
+    void *p = test_alloc(bytes, misalign);
+    f->block[f->blocks].at = p;
+    f->block[f->blocks].bytes = bytes;
+    f->block[f->blocks].misalign = misalign;
+    f->block[f->blocks++].before = NULL;
+    return p;
+}
+
+static ssm_real *layer_block_reals(layer_fixture *f, ssm_rng *rng, size_t count)
+{
+    ssm_real *p = (ssm_real *)layer_block(f, count * sizeof *p, 0);
+    size_t i;
+    for (i = 0; i < count; ++i) p[i] = ssm_rng_normal(rng);
+    return p;
+}
+
+/* A call of `verb` that would succeed; before backward, record has run. */
+static void layer_fixture_open(layer_fixture *f, const layer_model *m, ssm_rng *rng, layer_verb verb, ssm_seqs seqs,
+                               size_t misalign)
+{
+    const size_t count = seqs.batch * seqs.len * m->d_model, states = seqs.batch * m->states;
+    const layer_io none = {0};
+    f->seqs = seqs;
+    f->verb = verb;
+    f->io = none;
+    f->misalign = misalign;
+    f->blocks = 0;
+    CHECK_OK(m->type->sizes(m->config, &seqs, &f->need));
+    f->io.layer = &m->layer;
+    f->io.seqs = &f->seqs;
+    f->io.x = layer_block_reals(f, rng, count);
+    f->io.y = layer_block_reals(f, rng, count);
+    f->io.dy = layer_block_reals(f, rng, count);
+    f->io.dx = layer_block_reals(f, rng, count);
+    f->io.dparams = layer_block_reals(f, rng, m->table.count);
+    f->io.state = layer_block_reals(f, rng, states);
+    f->io.tape_bytes = f->need.tape;
+    f->io.tape = layer_block(f, f->need.tape, misalign);
+    if (verb == LAYER_BACKWARD) layer_run(m, LAYER_RECORD, f->io);
+    f->io.work_bytes = layer_work_bytes(&f->need, verb, 1);
+    f->io.work = layer_block(f, f->io.work_bytes, misalign);
+}
+
+static void layer_fixture_close(layer_fixture *f)
+{
+    size_t i;
+    for (i = 0; i < f->blocks; ++i) {
+        free(f->block[i].before);
+        test_free(f->block[i].at, f->block[i].misalign);
+    }
+}
+
+static void layer_fixture_keep(layer_fixture *f)
+{
+    size_t i;
+    for (i = 0; i < f->blocks; ++i) {
+        f->block[i].before = (unsigned char *)malloc(f->block[i].bytes + 1);
+        memcpy(f->block[i].before, f->block[i].at, f->block[i].bytes);
+    }
+}
+
+static int layer_fixture_untouched(const layer_fixture *f)
+{
+    size_t i;
+    for (i = 0; i < f->blocks; ++i)
+        if (memcmp(f->block[i].before, f->block[i].at, f->block[i].bytes) != 0) return 0;
+    return 1;
+}
+
+static const layer_verb layer_verbs[] = {LAYER_FORWARD, LAYER_STEP, LAYER_RECORD, LAYER_BACKWARD};
+
+/* Sequences of a verb: a step has len 1. The strides make it copy rows. */
+static ssm_seqs layer_verb_seqs(const layer_model *m, layer_verb verb, int copied)
+{
+    ssm_seqs seqs = layer_seqs(3, verb == LAYER_STEP ? 1 : 65);
+    if (copied && verb != LAYER_STEP) {
+        seqs.x = layer_layout_make(4, seqs.batch, seqs.len, m->d_model).strides;
+        seqs.y = layer_layout_make(1, seqs.batch, seqs.len, m->d_model).strides;
+    }
+    return seqs;
+}
+
+/* Everything exact, at any alignment, gives the results of the aligned call. */
+static void layer_law_alignment(layer_model *m, ssm_rng *rng)
+{
+    static const size_t misalign[] = {0, 1, 3, 4, 63};
+    size_t v, i, k;
+    for (v = 0; v < 2 * LAYER_COUNT(layer_verbs); ++v) {
+        const layer_verb verb = layer_verbs[v / 2];
+        const ssm_rng seed = *rng;
+        layer_fixture aligned = {0};
+        for (i = 0; i < LAYER_COUNT(misalign); ++i) {
+            ssm_rng again = seed;
+            layer_fixture f = {0};
+            layer_fixture_open(&f, m, &again, verb, layer_verb_seqs(m, verb, v % 2), misalign[i]);
+            CHECK_OK(layer_call(m->type, verb, &f.io));
+            for (k = 0; i > 0 && k + 2 < LAYER_BLOCKS; ++k) /* all but tape and work */
+                if (k < 6) CHECK_SAME((ssm_real *)f.block[k].at, (ssm_real *)aligned.block[k].at,
+                                      f.block[k].bytes / sizeof(ssm_real));
+            if (i == 0) aligned = f;
+            else layer_fixture_close(&f);
+        }
+        layer_fixture_close(&aligned);
+    }
+}
+
+/* What can be wrong with a call. */
+static const size_t layer_start_falls[] = {0, 5, 4, 6}, layer_start_beyond[] = {0, 1, 2, 66};
+
+static void layer_no_layer(layer_fixture *f) { f->io.layer = NULL; }
+static void layer_no_x(layer_fixture *f) { f->io.x = NULL; }
+static void layer_no_y(layer_fixture *f) { f->io.y = NULL; }
+static void layer_no_dy(layer_fixture *f) { f->io.dy = NULL; }
+static void layer_no_seqs(layer_fixture *f) { f->io.seqs = NULL; }
+static void layer_no_state_given(layer_fixture *f) { f->io.state = NULL; }
+static void layer_no_tape(layer_fixture *f) { f->io.tape = NULL; }
+static void layer_no_work(layer_fixture *f) { f->io.work = NULL; }
+static void layer_short_work(layer_fixture *f) { f->io.work_bytes -= 1; }
+static void layer_short_tape(layer_fixture *f) { f->io.tape_bytes -= 1; }
+static void layer_start_falling(layer_fixture *f) { f->seqs.start = layer_start_falls; }
+static void layer_start_past_end(layer_fixture *f) { f->seqs.start = layer_start_beyond; }
+static void layer_huge_len(layer_fixture *f) { f->seqs.len = (size_t)-1 / 2; }
+static void layer_huge_batch(layer_fixture *f) { f->seqs.batch = (size_t)-1 / 2; }
+
+/* Without a state the workspace must hold one: a byte less is too little. */
+static void layer_short_state(layer_fixture *f)
+{
+    f->io.state = NULL;
+    f->io.work_bytes = layer_work_bytes(&f->need, f->verb, 0) - 1;
+}
+
+#define LAYER_SEQUENCES (LAYER_FORWARD | LAYER_RECORD | LAYER_BACKWARD)
+#define LAYER_ALL (LAYER_SEQUENCES | LAYER_STEP)
+#define LAYER_FAULT(f) #f, f
+
+static const struct {
+    const char *name;
+    void (*spoil)(layer_fixture *f);
+    int verbs;
+    ssm_status status;
+} layer_faults[] = {
+    {LAYER_FAULT(layer_no_layer), LAYER_ALL, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_no_x), LAYER_ALL, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_no_y), LAYER_FORWARD | LAYER_RECORD | LAYER_STEP, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_no_dy), LAYER_BACKWARD, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_no_seqs), LAYER_SEQUENCES, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_no_state_given), LAYER_STEP, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_no_tape), LAYER_RECORD | LAYER_BACKWARD, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_no_work), LAYER_ALL, SSM_ERR_NULL},
+    {LAYER_FAULT(layer_short_work), LAYER_ALL, SSM_ERR_MEMORY},
+    {LAYER_FAULT(layer_short_tape), LAYER_RECORD | LAYER_BACKWARD, SSM_ERR_MEMORY},
+    {LAYER_FAULT(layer_short_state), LAYER_FORWARD | LAYER_RECORD, SSM_ERR_MEMORY},
+    {LAYER_FAULT(layer_start_falling), LAYER_SEQUENCES, SSM_ERR_SHAPE},
+    {LAYER_FAULT(layer_start_past_end), LAYER_SEQUENCES, SSM_ERR_SHAPE},
+    {LAYER_FAULT(layer_huge_len), LAYER_SEQUENCES, SSM_ERR_OVERFLOW},
+    {LAYER_FAULT(layer_huge_batch), LAYER_ALL, SSM_ERR_OVERFLOW},
+};
+
+static void layer_check_fault(const layer_model *m, ssm_rng *rng, size_t fault, layer_verb verb, size_t misalign,
+                              int copied)
+{
+    const size_t failures = test_failures;
+    layer_fixture f = {0};
+    layer_fixture_open(&f, m, rng, verb, layer_verb_seqs(m, verb, copied), misalign);
+    layer_fixture_keep(&f);
+    layer_faults[fault].spoil(&f);
+    CHECK_STATUS(layer_call(m->type, verb, &f.io), layer_faults[fault].status);
+    CHECK(layer_fixture_untouched(&f));
+    layer_fixture_close(&f);
+    if (test_failures > failures && failures <= 5)
+        printf("    ... %s, verb %d\n", layer_faults[fault].name, (int)verb);
+}
+
+static void layer_law_errors(layer_model *m, ssm_rng *rng)
+{
+    size_t fault, v, i;
+    for (fault = 0; fault < LAYER_COUNT(layer_faults); ++fault)
+        for (v = 0; v < LAYER_COUNT(layer_verbs); ++v)
+            for (i = 0; i < 3 && (layer_faults[fault].verbs & (int)layer_verbs[v]); ++i)
+                layer_check_fault(m, rng, fault, layer_verbs[v], i == 2 ? 3 : i, i == 1);
+}
+
+/* Nothing to do is no error, even without anything to do it with. */
+static void layer_law_empty(layer_model *m, ssm_rng *rng)
+{
+    static const size_t no_rows[] = {4, 4, 4};
+    ssm_seqs seqs[3];
+    size_t i, v;
+    (void)rng;
+    seqs[0] = layer_seqs(0, 10);
+    seqs[1] = layer_seqs(10, 0);
+    seqs[2] = layer_seqs(2, 6);
+    seqs[2].start = no_rows;
+    for (i = 0; i < 3; ++i) {
+        for (v = 0; v < LAYER_COUNT(layer_verbs); ++v) {
+            layer_io io = {0};
+            if (layer_verbs[v] == LAYER_STEP) continue;
+            io.layer = &m->layer;
+            io.seqs = &seqs[i];
+            CHECK_OK(layer_call(m->type, layer_verbs[v], &io));
+        }
+    }
+}
+
+/* The tape's size overflows before that of the rows does. */
+static void layer_law_overflow(layer_model *m, ssm_rng *rng)
+{
+    const ssm_seqs seqs = layer_seqs(1, (size_t)-1 / (m->d_model * sizeof(ssm_real)));
+    ssm_sizes need, before;
+    memset(&need, 0x5a, sizeof need);
+    before = need;
+    (void)rng;
+    CHECK_STATUS(m->type->sizes(m->config, &seqs, &need), SSM_ERR_OVERFLOW);
+    CHECK(memcmp(&need, &before, sizeof need) == 0);
+}
+
+/* Only the tape grows with the length, unless the scan sees whole sequences. */
+static void layer_law_length(layer_model *m, ssm_rng *rng)
+{
+    static const size_t starts[] = {0, 50000, 100000};
+    ssm_seqs packed = layer_seqs(2, 100000);
+    const ssm_seqs brief = layer_seqs(1, 100), lengthy = layer_seqs(1, 100000);
+    ssm_sizes a, b, c;
+    (void)rng;
+    packed.start = starts;
+    CHECK_OK(m->type->sizes(m->config, &brief, &a));
+    CHECK_OK(m->type->sizes(m->config, &lengthy, &b));
+    CHECK_OK(m->type->sizes(m->config, &packed, &c));
+    if (!m->whole) CHECK(a.work == b.work && a.work_backward == b.work_backward && a.work == c.work);
+    CHECK(a.params == b.params && a.bound == b.bound && a.state == b.state && a.tape < b.tape);
+    CHECK(2 * a.state == c.state && a.params == m->table.count * sizeof(ssm_real));
+}
+
+static void layer_check_bind(const layer_model *m, void *layer, const void *config, const ssm_real *params, void *mem,
+                             size_t bytes, ssm_status status)
+{
+    layer_any before;
+    if (layer) memcpy(&before, layer, sizeof before);
+    CHECK_STATUS(m->type->bind(layer, config, params, mem, bytes), status);
+    if (layer) CHECK(memcmp(&before, layer, sizeof before) == 0);
+}
+
+static void layer_law_bind(layer_model *m, ssm_rng *rng)
+{
+    const size_t bytes = m->need.bound;
+    unsigned char *mem = (unsigned char *)test_alloc(bytes, 1), *before = (unsigned char *)test_alloc(bytes, 0);
+    layer_any layer;
+    (void)rng;
+    memset(&layer, 0x5a, sizeof layer);
+    memcpy(before, mem, bytes);
+    layer_check_bind(m, &layer, m->config, m->params, mem, bytes - 1, SSM_ERR_MEMORY);
+    layer_check_bind(m, &layer, m->config, m->params, NULL, bytes, SSM_ERR_NULL);
+    layer_check_bind(m, &layer, m->config, NULL, mem, bytes, SSM_ERR_NULL);
+    layer_check_bind(m, &layer, NULL, m->params, mem, bytes, SSM_ERR_NULL);
+    layer_check_bind(m, NULL, m->config, m->params, mem, bytes, SSM_ERR_NULL);
+    CHECK(memcmp(mem, before, bytes) == 0);
+    CHECK_STATUS(m->type->init(m->config, NULL, 1), SSM_ERR_NULL);
+    CHECK_STATUS(m->type->init(NULL, m->params, 1), SSM_ERR_NULL);
+    CHECK_STATUS(m->type->resolve(NULL, &layer), SSM_ERR_NULL);
+    CHECK_STATUS(m->type->resolve(m->config, NULL), SSM_ERR_NULL);
+    test_free(mem, 1);
+    test_free(before, 0);
+}
+
+#define LAYER_LAW(law)                                                           \
+    static void test_##law(void)                                                 \
+    {                                                                            \
+        layer_each(law, layer_configs, LAYER_COUNT(layer_configs));              \
+    }
+
+LAYER_LAW(layer_law_oracle)
+LAYER_LAW(layer_law_batch)
+LAYER_LAW(layer_law_record)
+LAYER_LAW(layer_law_step)
+LAYER_LAW(layer_law_split)
+LAYER_LAW(layer_law_packed)
+LAYER_LAW(layer_law_strides)
+LAYER_LAW(layer_law_in_place)
+LAYER_LAW(layer_law_step_in_place)
+LAYER_LAW(layer_law_no_state)
+LAYER_LAW(layer_law_fork)
+LAYER_LAW(layer_law_nan)
+LAYER_LAW(layer_law_snapshot)
+LAYER_LAW(layer_law_accumulate)
+LAYER_LAW(layer_law_optional)
+LAYER_LAW(layer_law_gradient_sum)
+LAYER_LAW(layer_law_alignment)
+LAYER_LAW(layer_law_errors)
+LAYER_LAW(layer_law_empty)
+LAYER_LAW(layer_law_overflow)
+LAYER_LAW(layer_law_length)
+LAYER_LAW(layer_law_bind)
+
+static void test_layer_gradients(void)
+{
+    layer_each(layer_law_gradients, layer_gradient_configs, LAYER_COUNT(layer_gradient_configs));
+}
+
+/*--- bad configurations ---*/
+
+#define LAYER_HUGE ((size_t)-1 / 2)
+
+static const struct {
+    layer_config config;
+    ssm_status status;
+} layer_bad_configs[] = {
+    {LAYER(selective, .d_model = 0), SSM_ERR_CONFIG},
+    {LAYER(selective, .d_model = 3, .disc = (ssm_disc)6), SSM_ERR_CONFIG},
+    {LAYER(selective, .d_model = 3, .disc = (ssm_disc)-1), SSM_ERR_CONFIG},
+    {LAYER(selective, .d_model = 3, .scan = (ssm_scan)4), SSM_ERR_CONFIG},
+    {LAYER(selective, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(selective, .d_model = 3, .d_state = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(s6, .d_model = 0), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 5, .n_groups = 2), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .n_groups = 8), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .disc = (ssm_disc)6), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .scan = (ssm_scan)-1), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .dt_init = (ssm_dt_init)3), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .dt_min = -1), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .dt_min = 2, .dt_max = 1), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .dt_floor = -1), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .dt_scale = -1), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(s6, .d_model = 4, .dt_rank = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(s6, .d_model = 4, .d_state = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(mamba, .d_model = 0), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 3, .n_groups = 4), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .d_inner = 5, .n_groups = 2), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .disc = (ssm_disc)-1), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .scan = (ssm_scan)4), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .dt_init = (ssm_dt_init)-1), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .dt_max = -1), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .norm_eps = -1), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .norm_eps = (ssm_real)NAN), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(mamba, .d_model = 4, .expand = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(mamba, .d_model = 4, .d_inner = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(mamba, .d_model = 4, .d_conv = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(mamba, .d_model = 4, .d_state = LAYER_HUGE), SSM_ERR_OVERFLOW},
+};
+
+/* Every verb that takes a config refuses it and writes nothing. */
+static void layer_check_bad_config(const layer_config *c, ssm_status status)
+{
+    const ssm_seqs seqs = layer_seqs(2, 3);
+    struct {
+        ssm_param rows[SSM_PARAMS_MAX];
+        ssm_params table;
+        ssm_sizes need;
+        layer_any_config resolved;
+        layer_any layer;
+        ssm_real params[64];
+        unsigned char mem[64];
+    } out, before;
+    memset(&out, 0x5a, sizeof out);
+    out.table.row = NULL;
+    out.table.capacity = SSM_PARAMS_MAX;
+    out.table.rows = out.table.count = 0;
+    memcpy(&before, &out, sizeof out);
+    if (status == SSM_ERR_CONFIG) CHECK_STATUS(c->type->resolve(c->config, &out.resolved), status);
+    CHECK_STATUS(c->type->sizes(c->config, &seqs, &out.need), status);
+    CHECK_STATUS(c->type->init(c->config, out.params, 1), status);
+    CHECK_STATUS(c->type->bind(&out.layer, c->config, out.params, out.mem, sizeof out.mem), status);
+    CHECK(memcmp(&before, &out, sizeof out) == 0);
+    out.table.row = out.rows;
+    CHECK_STATUS(c->type->params(c->config, "", &out.table), status);
+    CHECK(out.table.rows == 0 && out.table.count == 0);
+}
+
+static void test_layer_configs(void)
+{
+    size_t i;
+    for (i = 0; i < LAYER_COUNT(layer_bad_configs); ++i) {
+        const size_t failures = test_failures;
+        layer_check_bad_config(&layer_bad_configs[i].config, layer_bad_configs[i].status);
+        if (test_failures > failures && failures <= 5)
+            printf("    ... with %s\n", layer_bad_configs[i].config.text);
+    }
+}
+
+static void test_layer_defaults(void)
+{
+    ssm_selective_config selective = {0};
+    ssm_s6_config s6 = {0};
+    ssm_mamba_config mamba = {0};
+    selective.d_model = s6.d_model = 17;
+    mamba.d_model = 33;
+    CHECK_OK(ssm_selective_config_resolve(&selective, &selective));
+    CHECK(selective.d_state == 16 && selective.disc == SSM_DISC_ZOH);
+    CHECK_OK(ssm_s6_config_resolve(&s6, &s6));
+    CHECK(s6.d_state == 16 && s6.dt_rank == 2 && s6.n_groups == 1 && s6.disc == SSM_DISC_EULER);
+    CHECK(s6.dt_min == (ssm_real)0.001 && s6.dt_max == (ssm_real)0.1 && s6.dt_floor == (ssm_real)1e-4);
+    CHECK_OK(ssm_mamba_config_resolve(&mamba, &mamba));
+    CHECK(mamba.d_state == 16 && mamba.d_conv == 4 && mamba.expand == 2 && mamba.d_inner == 66 && mamba.dt_rank == 3);
+    CHECK(mamba.disc == SSM_DISC_EULER && mamba.n_groups == 1 && mamba.norm_eps == (ssm_real)1e-5);
+}
+
+/*--- parameter tables ---*/
+
+typedef struct layer_expected_row {
+    const char *name;
+    size_t rank;
+    size_t shape[3];
+    int no_decay;
+} layer_expected_row;
+
+/* Rows of `names` in order, of one layer, appended to a table that holds `rows` and `count` already. */
+static void layer_check_table(const layer_config *c, const layer_expected_row *want, size_t rows)
+{
+    const ssm_seqs one = layer_seqs(1, 1);
+    ssm_param row[2 * SSM_PARAMS_MAX];
+    ssm_params table = {0};
+    ssm_sizes need;
+    size_t r, offset = 5; /* as if five reals came before */
+    table.row = row;
+    table.capacity = rows;
+    table.count = offset;
+    CHECK_OK(c->type->params(c->config, "block.", &table));
+    CHECK(table.rows == rows && table.capacity == rows);
+    for (r = 0; r < rows && r < table.rows; ++r) {
+        const layer_expected_row *w = &want[r];
+        char full[64];
+        snprintf(full, sizeof full, "block.%s", w->name);
+        CHECK(strcmp(row[r].name, w->name) == 0 && strcmp(row[r].prefix, "block.") == 0);
+        CHECK(row[r].rank == w->rank && memcmp(row[r].shape, w->shape, sizeof w->shape) == 0);
+        CHECK(row[r].no_decay == w->no_decay);
+        CHECK(row[r].count == w->shape[0] * w->shape[1] * w->shape[2] && row[r].offset == offset);
+        CHECK(ssm_params_find(&table, full) == &row[r] && ssm_params_find(&table, w->name) == NULL);
+        offset += row[r].count;
+    }
+    CHECK_OK(c->type->sizes(c->config, &one, &need));
+    CHECK(table.count == offset && need.params == (offset - 5) * sizeof(ssm_real));
+}
+
+static const layer_config layer_table_selective = LAYER(selective, .d_model = 5, .d_state = 3);
+static const layer_config layer_table_s6 = LAYER(s6, .d_model = 6, .d_state = 3, .n_groups = 2, .dt_rank = 2);
+static const layer_config layer_table_mamba = LAYER(mamba, .d_model = 5, .d_state = 3);
+static const layer_config layer_table_mamba_full =
+    LAYER(mamba, .d_model = 5, .d_inner = 6, .d_state = 3, .d_conv = 3, .n_groups = 3, .dt_rank = 2, .pre_norm = 1,
+          .proj_bias = 1);
+static const layer_config layer_table_mamba_bare =
+    LAYER(mamba, .d_model = 5, .d_state = 3, .d_conv = 1, .no_dt_bias = 1);
+
+static void test_layer_tables(void)
+{
+    static const layer_expected_row selective[] = {
+        {"w_delta", 1, {5, 1, 1}, 1}, {"w_b", 2, {3, 5, 1}, 0},  {"w_c", 2, {3, 5, 1}, 0},
+        {"b_delta", 1, {1, 1, 1}, 1}, {"log_a", 1, {3, 1, 1}, 1}, {"d_skip", 1, {5, 1, 1}, 1},
+    };
+    static const layer_expected_row s6[] = {
+        {"x_proj.weight", 2, {14, 6, 1}, 0}, {"dt_proj.weight", 2, {6, 2, 1}, 0}, {"dt_proj.bias", 1, {6, 1, 1}, 1},
+        {"A_log", 2, {6, 3, 1}, 1},          {"D", 1, {6, 1, 1}, 1},
+    };
+    static const layer_expected_row mamba[] = {
+        {"in_proj.weight", 2, {20, 5, 1}, 0}, {"conv1d.weight", 3, {10, 1, 4}, 0}, {"conv1d.bias", 1, {10, 1, 1}, 1},
+        {"x_proj.weight", 2, {7, 10, 1}, 0},  {"dt_proj.weight", 2, {10, 1, 1}, 0}, {"dt_proj.bias", 1, {10, 1, 1}, 1},
+        {"A_log", 2, {10, 3, 1}, 1},          {"D", 1, {10, 1, 1}, 1},              {"out_proj.weight", 2, {5, 10, 1}, 0},
+    };
+    static const layer_expected_row mamba_full[] = {
+        {"norm.weight", 1, {5, 1, 1}, 1},     {"in_proj.weight", 2, {12, 5, 1}, 0}, {"in_proj.bias", 1, {12, 1, 1}, 1},
+        {"conv1d.weight", 3, {6, 1, 3}, 0},   {"conv1d.bias", 1, {6, 1, 1}, 1},     {"x_proj.weight", 2, {20, 6, 1}, 0},
+        {"dt_proj.weight", 2, {6, 2, 1}, 0},  {"dt_proj.bias", 1, {6, 1, 1}, 1},    {"A_log", 2, {6, 3, 1}, 1},
+        {"D", 1, {6, 1, 1}, 1},               {"out_proj.weight", 2, {5, 6, 1}, 0}, {"out_proj.bias", 1, {5, 1, 1}, 1},
+    };
+    static const layer_expected_row mamba_bare[] = {
+        {"in_proj.weight", 2, {20, 5, 1}, 0}, {"x_proj.weight", 2, {7, 10, 1}, 0}, {"dt_proj.weight", 2, {10, 1, 1}, 0},
+        {"A_log", 2, {10, 3, 1}, 1},          {"D", 1, {10, 1, 1}, 1},             {"out_proj.weight", 2, {5, 10, 1}, 0},
+    };
+    layer_check_table(&layer_table_selective, selective, LAYER_COUNT(selective));
+    layer_check_table(&layer_table_s6, s6, LAYER_COUNT(s6));
+    layer_check_table(&layer_table_mamba, mamba, LAYER_COUNT(mamba));
+    layer_check_table(&layer_table_mamba_full, mamba_full, LAYER_COUNT(mamba_full));
+    layer_check_table(&layer_table_mamba_bare, mamba_bare, LAYER_COUNT(mamba_bare));
+}
+
+/* A capacity too small by any number of rows leaves the table as it was. */
+static void layer_law_capacity(layer_model *m, ssm_rng *rng)
+{
+    ssm_param row[SSM_PARAMS_MAX];
+    ssm_params table = {0}, before;
+    (void)rng;
+    table.row = row;
+    table.rows = 1;
+    table.count = 7;
+    memset(row, 0, sizeof row);
+    row[0].prefix = "mine.";
+    for (table.capacity = 1; table.capacity < 1 + m->table.rows; ++table.capacity) {
+        before = table;
+        CHECK_STATUS(m->type->params(m->config, "other.", &table), SSM_ERR_MEMORY);
+        CHECK(memcmp(&table, &before, sizeof table) == 0 && strcmp(row[0].prefix, "mine.") == 0);
+    }
+    CHECK_OK(m->type->params(m->config, "other.", &table));
+    CHECK(table.rows == 1 + m->table.rows && table.count == 7 + m->table.count);
+    CHECK_STATUS(m->type->params(m->config, "other.", NULL), SSM_ERR_NULL);
+    CHECK_STATUS(m->type->params(NULL, "other.", &table), SSM_ERR_NULL);
+}
+LAYER_LAW(layer_law_capacity)
+
+/* Several layers in one table and one flat array, each with its own slice and its own names. */
+static void test_layer_append(void)
+{
+    const layer_config *model[] = {&layer_table_mamba, &layer_table_s6, &layer_table_mamba};
+    const char *prefix[] = {"layers.0.", "layers.1.", "layers.2."};
+    ssm_param row[3 * SSM_PARAMS_MAX];
+    ssm_params table = {0};
+    ssm_real *params;
+    size_t i, end = 0;
+    table.row = row;
+    table.capacity = 3 * SSM_PARAMS_MAX;
+    for (i = 0; i < 3; ++i) CHECK_OK(model[i]->type->params(model[i]->config, prefix[i], &table));
+    for (i = 0; i < table.rows; ++i) {
+        CHECK(row[i].offset == end);
+        end += row[i].count;
+    }
+    CHECK(end == table.count);
+    CHECK(ssm_params_find(&table, "layers.1.A_log")->shape[0] == 6);
+    CHECK(ssm_params_find(&table, "layers.0.A_log")->offset < ssm_params_find(&table, "layers.2.A_log")->offset);
+    CHECK(ssm_params_find(&table, "layers.1.conv1d.weight") == NULL);
+    CHECK(ssm_params_find(&table, "layers.0.") == NULL && ssm_params_find(&table, "") == NULL);
+    CHECK(ssm_params_find(&table, NULL) == NULL && ssm_params_find(NULL, "A_log") == NULL);
+    params = test_zeros(table.count);
+    CHECK_OK(ssm_params_init(&table, params, 3));
+    i = ssm_params_find(&table, "layers.2.in_proj.weight")->offset;
+    CHECK(memcmp(params, params + i, 20 * 5 * sizeof *params) != 0); /* not the same weights twice */
+    test_free(params, 0);
+}
+
+/*--- initialisation ---*/
+
+/* The same for the same seed; another seed changes every random row. */
+static void layer_law_seed(layer_model *m, ssm_rng *rng)
+{
+    const size_t count = m->table.count;
+    const uint64_t seed = ssm_rng_next(rng);
+    ssm_real *a = test_zeros(count), *b = test_zeros(count), *c = test_zeros(count);
+    size_t r;
+    CHECK_OK(m->type->init(m->config, a, seed));
+    CHECK_OK(m->type->init(m->config, b, seed));
+    CHECK_OK(m->type->init(m->config, c, seed + 1));
+    CHECK_SAME(a, b, count);
+    for (r = 0; r < m->table.rows; ++r) {
+        const ssm_param *row = &m->table.row[r];
+        const int fixed = !strcmp(row->name, "A_log") || !strcmp(row->name, "log_a") || !strcmp(row->name, "D") ||
+                          !strcmp(row->name, "d_skip") || !strcmp(row->name, "norm.weight") ||
+                          !strcmp(row->name, "b_delta") || row->init == SSM__INIT_CONSTANT;
+        CHECK((memcmp(a + row->offset, c + row->offset, row->count * sizeof *a) == 0) == fixed);
+    }
+    test_free(a, 0);
+    test_free(b, 0);
+    test_free(c, 0);
+}
+LAYER_LAW(layer_law_seed)
+
+/* A freshly initialised layer, for statistics. */
+static void layer_fresh(layer_model *m, const layer_config *config)
+{
+    ssm_rng rng;
+    rng.state = test_seed;
+    layer_open(m, config, &rng, 0);
+    CHECK_OK(m->type->init(m->config, m->params, test_seed));
+}
+
+/* Values of a row, and how many; none if the layer has no such row. */
+static const ssm_real *layer_values(const layer_model *m, const char *name, size_t *count)
+{
+    const ssm_param *row = ssm_params_find(&m->table, name);
+    *count = row ? row->count : 0;
+    return row ? m->params + row->offset : NULL;
+}
+
+/* Mean and variance of v within five standard errors (of the variance: as if v were normal). */
+static void layer_check_moments(const double *v, size_t count, double mean, double variance)
+{
+    const double n = (double)count;
+    double sum = 0, squares = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) sum += v[i];
+    for (i = 0; i < count; ++i) squares += (v[i] - mean) * (v[i] - mean);
+    CHECK(fabs(sum / n - mean) < 5 * sqrt(variance / n));
+    CHECK(fabs(squares / n - variance) < 5 * variance * sqrt(2 / n));
+}
+
+static void layer_check_uniform(const layer_model *m, const char *name, double bound)
+{
+    size_t count, i;
+    const ssm_real *p = layer_values(m, name, &count);
+    double *v, largest = 0;
+    CHECK(count > 100);
+    v = layer_doubles(p, count);
+    for (i = 0; i < count; ++i)
+        if (fabs(v[i]) > largest) largest = fabs(v[i]);
+    CHECK(largest <= bound * (1 + 1e-6) && largest > 0.9 * bound);
+    layer_check_moments(v, count, 0, bound * bound / 3);
+    test_free(v, 0);
+}
+
+static void layer_check_normal(const layer_model *m, const char *name, double deviation)
+{
+    size_t count;
+    const ssm_real *p = layer_values(m, name, &count);
+    double *v = layer_doubles(p, count);
+    layer_check_moments(v, count, 0, deviation * deviation);
+    test_free(v, 0);
+}
+
+static void layer_check_constant(const layer_model *m, const char *name, double value)
+{
+    size_t count, i;
+    const ssm_real *p = layer_values(m, name, &count);
+    CHECK(count > 0);
+    for (i = 0; i < count; ++i) CHECK(p[i] == (ssm_real)value);
+}
+
+/* row[..][n] = ln(first + n step) */
+static void layer_check_log_A(const layer_model *m, const char *name, size_t d_state, double first, double step)
+{
+    size_t count, i;
+    const ssm_real *p = layer_values(m, name, &count);
+    CHECK(count > 0);
+    for (i = 0; i < count; ++i)
+        CHECK(fabs((double)p[i] - log(first + (double)(i % d_state) * step)) < TOL(1e-6, 1e-14));
+}
+
+/* softplus(bias) log-uniform in [low, high] */
+static void layer_check_dt(const layer_model *m, double low, double high)
+{
+    const double middle = (log(low) + log(high)) / 2, width = log(high / low);
+    size_t count, i;
+    const ssm_real *p = layer_values(m, "dt_proj.bias", &count);
+    double *v = layer_doubles(p, count);
+    CHECK(count > 100);
+    for (i = 0; i < count; ++i) {
+        v[i] = log(layer_softplus(v[i]));
+        CHECK(v[i] > log(low) - 1e-5 && v[i] < log(high) + 1e-5);
+    }
+    layer_check_moments(v, count, middle, width * width / 12);
+    test_free(v, 0);
+}
+
+static const layer_config layer_init_mamba =
+    LAYER(mamba, .d_model = 48, .d_inner = 400, .pre_norm = 1, .proj_bias = 1, .dt_rank = 9);
+static const layer_config layer_init_dt =
+    LAYER(s6, .d_model = 500, .dt_min = (ssm_real)0.015625, .dt_max = 2, .dt_scale = (ssm_real)0.5, .dt_rank = 4);
+static const layer_config layer_init_floor =
+    LAYER(s6, .d_model = 500, .dt_min = (ssm_real)0.001, .dt_floor = (ssm_real)0.01);
+static const layer_config layer_init_inverse = LAYER(selective, .d_model = 200, .d_state = 10);
+static const layer_config layer_init_integer = LAYER(selective, .d_model = 200, .d_state = 10, .integer_A = 1);
+
+static void test_layer_init_mamba(void)
+{
+    layer_model m;
+    layer_fresh(&m, &layer_init_mamba);
+    layer_check_constant(&m, "norm.weight", 1);
+    layer_check_uniform(&m, "in_proj.weight", 1 / sqrt(48));
+    layer_check_uniform(&m, "in_proj.bias", 1 / sqrt(48));
+    layer_check_uniform(&m, "conv1d.weight", 1 / sqrt(4));
+    layer_check_uniform(&m, "conv1d.bias", 1 / sqrt(4));
+    layer_check_uniform(&m, "x_proj.weight", 1 / sqrt(400));
+    layer_check_uniform(&m, "dt_proj.weight", 1 / sqrt(9));
+    layer_check_uniform(&m, "out_proj.weight", 1 / sqrt(400));
+    layer_check_dt(&m, 0.001, 0.1);
+    layer_check_log_A(&m, "A_log", 16, 1, 1);
+    layer_check_constant(&m, "D", 1);
+    layer_close(&m, 0);
+}
+
+static void test_layer_init_dt(void)
+{
+    layer_model m, floored;
+    size_t count, i, at_floor = 0;
+    const ssm_real *bias;
+    layer_fresh(&m, &layer_init_dt);
+    layer_fresh(&floored, &layer_init_floor);
+    bias = layer_values(&floored, "dt_proj.bias", &count);
+    layer_check_uniform(&m, "dt_proj.weight", 0.5 / sqrt(4));
+    layer_check_dt(&m, 0.015625, 2);
+    for (i = 0; i < count; ++i) {
+        const double dt = layer_softplus((double)bias[i]);
+        CHECK(dt > 0.00999 && dt < 0.10001);
+        at_floor += dt < 0.01001;
+    }
+    CHECK(at_floor > count / 3 && at_floor < count * 2 / 3); /* half of the interval lies below */
+    layer_close(&m, 0);
+    layer_close(&floored, 0);
+}
+
+static void test_layer_init_selective(void)
+{
+    layer_model m, integer;
+    layer_fresh(&m, &layer_init_inverse);
+    layer_fresh(&integer, &layer_init_integer);
+    layer_check_normal(&m, "w_delta", 0.1);
+    layer_check_normal(&m, "w_b", 0.1);
+    layer_check_normal(&m, "w_c", 0.1);
+    layer_check_constant(&m, "b_delta", 0);
+    layer_check_constant(&m, "d_skip", 1);
+    layer_check_log_A(&m, "log_a", 10, 0.5, 0.1);
+    layer_check_log_A(&integer, "log_a", 10, 1, 1);
+    layer_close(&m, 0);
+    layer_close(&integer, 0);
+}
+
+/* Presets, with the numbers of peers.md (B1, B3, B5). */
+static void layer_check_preset_s6(ssm_preset preset, ssm_s6_config want)
+{
+    ssm_s6_config c = {0};
+    c.d_model = want.d_model;
+    ssm_s6_preset(&c, preset);
+    CHECK(c.disc == want.disc && c.dt_rank == want.dt_rank && c.dt_init == want.dt_init);
+    CHECK(c.dt_bias == want.dt_bias && c.dt_scale == want.dt_scale && c.no_dt_bias == want.no_dt_bias);
+    CHECK(c.d_model == want.d_model && c.d_state == 0 && c.n_groups == 0);
+}
+
+static void test_layer_presets(void)
+{
+    const ssm_s6_config paper = {.d_model = 40}, zeta = {.d_model = 40, .dt_init = SSM_DT_UNIFORM};
+    const ssm_s6_config zerfoo = {.d_model = 40, .no_dt_bias = 1, .dt_scale = (ssm_real)0.01};
+    const ssm_s6_config tracetorch = {
+        .d_model = 40, .disc = SSM_DISC_ZOH, .dt_rank = 2, .dt_init = SSM_DT_CONSTANT, .dt_bias = -2};
+    ssm_s6_config tiny = tracetorch;
+    tiny.d_model = 15;
+    tiny.dt_rank = 1;
+    layer_check_preset_s6(SSM_PRESET_PAPER, paper);
+    layer_check_preset_s6(SSM_PRESET_ZETA, zeta);
+    layer_check_preset_s6(SSM_PRESET_ZERFOO, zerfoo);
+    layer_check_preset_s6(SSM_PRESET_TRACETORCH, tracetorch);
+    layer_check_preset_s6(SSM_PRESET_TRACETORCH, tiny);
+}
+
+static void layer_fresh_mamba(layer_model *m, ssm_mamba_config *config, ssm_preset preset)
+{
+    layer_config c = layer_init_mamba;
+    config->d_model = 160;
+    ssm_mamba_preset(config, preset);
+    c.config = config;
+    layer_fresh(m, &c);
+}
+
+static void test_layer_presets_mamba(void)
+{
+    ssm_mamba_config paper = {0}, tracetorch = {0}, zeta = {0}, zerfoo = {0};
+    layer_model m;
+    layer_fresh_mamba(&m, &tracetorch, SSM_PRESET_TRACETORCH);
+    CHECK(m.resolved.mamba.d_inner == 160 && m.resolved.mamba.residual && m.resolved.mamba.disc == SSM_DISC_ZOH);
+    CHECK(m.resolved.mamba.dt_rank == 10);
+    layer_check_constant(&m, "conv1d.weight", 0.25);
+    layer_check_constant(&m, "conv1d.bias", 0);
+    layer_check_constant(&m, "dt_proj.bias", -2);
+    layer_close(&m, 0);
+    layer_fresh_mamba(&m, &zeta, SSM_PRESET_ZETA);
+    layer_check_uniform(&m, "dt_proj.bias", 1 / sqrt(10));
+    layer_close(&m, 0);
+    layer_fresh_mamba(&m, &zerfoo, SSM_PRESET_ZERFOO);
+    CHECK(ssm_params_find(&m.table, "dt_proj.bias") == NULL);
+    layer_check_uniform(&m, "dt_proj.weight", 0.01 / sqrt(10));
+    layer_close(&m, 0);
+    layer_fresh_mamba(&m, &paper, SSM_PRESET_PAPER);
+    CHECK(paper.expand == 0 && paper.dt_rank == 0 && !paper.residual && !paper.mean_conv && !paper.no_dt_bias);
+    layer_close(&m, 0);
+}
+
+/*--- selective: a channel made new ---*/
+
+static void layer_check_channel(const ssm_selective_config *config, size_t channel, size_t streams)
+{
+    const size_t D = config->d_model, N = config->d_state, rows = 1 + 2 * N;
+    const size_t states = streams * D * N * (config->disc == SSM_DISC_TRAPEZOID ? 2 : 1);
+    const size_t count = rows * D + 1 + N + D, d_skip = count - D;
+    ssm_rng rng = {test_seed};
+    ssm_real *params = test_normal(&rng, count, 1), *before = test_copy(params, count);
+    ssm_real *state = test_normal(&rng, states, 1), *state_before = test_copy(state, states);
+    size_t i;
+    CHECK_OK(ssm_selective_reinitialize_channel(config, params, state, streams, channel, 9));
+    for (i = 0; i < count; ++i) {
+        const int weight = i < rows * D && i % D == channel;
+        if (weight) CHECK(params[i] != before[i] && fabs((double)params[i]) < 0.7);
+        else if (i == d_skip + channel) CHECK(params[i] == 1);
+        else CHECK(params[i] == before[i]);
+    }
+    for (i = 0; i < states; ++i) CHECK(state[i] == (i % D == channel ? 0 : state_before[i]));
+    memcpy(before, params, count * sizeof *params);
+    CHECK_OK(ssm_selective_reinitialize_channel(config, params, NULL, streams, channel, 9));
+    CHECK_SAME(params, before, count); /* the same seed draws the same */
+    CHECK_STATUS(ssm_selective_reinitialize_channel(config, params, state, streams, D, 10), SSM_ERR_CONFIG);
+    CHECK_STATUS(ssm_selective_reinitialize_channel(config, NULL, state, streams, 0, 10), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_selective_reinitialize_channel(NULL, params, state, streams, 0, 10), SSM_ERR_NULL);
+    CHECK_SAME(params, before, count);
+    CHECK_OK(ssm_selective_reinitialize_channel(config, params, NULL, streams, channel, 10));
+    CHECK(params[channel] != before[channel]);
+    test_free(params, 0);
+    test_free(before, 0);
+    test_free(state, 0);
+    test_free(state_before, 0);
+}
+
+static void test_layer_reinitialize(void)
+{
+    const ssm_selective_config plain = {.d_model = 5, .d_state = 3};
+    const ssm_selective_config trapezoid = {.d_model = 4, .d_state = 2, .disc = SSM_DISC_TRAPEZOID};
+    layer_check_channel(&plain, 0, 1);
+    layer_check_channel(&plain, 4, 3);
+    layer_check_channel(&trapezoid, 2, 2);
+}
+
+static const test_case layer_cases[] = {
+    {"layers/oracle", test_layer_law_oracle},
+    {"layers/batch", test_layer_law_batch},
+    {"layers/record", test_layer_law_record},
+    {"layers/step", test_layer_law_step},
+    {"layers/split", test_layer_law_split},
+    {"layers/packed", test_layer_law_packed},
+    {"layers/strides", test_layer_law_strides},
+    {"layers/in_place", test_layer_law_in_place},
+    {"layers/step_in_place", test_layer_law_step_in_place},
+    {"layers/no_state", test_layer_law_no_state},
+    {"layers/fork", test_layer_law_fork},
+    {"layers/nan", test_layer_law_nan},
+    {"layers/snapshot", test_layer_law_snapshot},
+    {"layers/parallel", test_layer_parallel},
+    {"layers/gradients", test_layer_gradients},
+    {"layers/gradients_added", test_layer_law_accumulate},
+    {"layers/gradients_optional", test_layer_law_optional},
+    {"layers/gradients_sum", test_layer_law_gradient_sum},
+    {"layers/alignment", test_layer_law_alignment},
+    {"layers/errors", test_layer_law_errors},
+    {"layers/empty", test_layer_law_empty},
+    {"layers/overflow", test_layer_law_overflow},
+    {"layers/length", test_layer_law_length},
+    {"layers/bind", test_layer_law_bind},
+    {"layers/configs", test_layer_configs},
+    {"layers/defaults", test_layer_defaults},
+    {"layers/tables", test_layer_tables},
+    {"layers/capacity", test_layer_law_capacity},
+    {"layers/append", test_layer_append},
+    {"layers/seed", test_layer_law_seed},
+    {"layers/init_mamba", test_layer_init_mamba},
+    {"layers/init_dt", test_layer_init_dt},
+    {"layers/init_selective", test_layer_init_selective},
+    {"layers/presets", test_layer_presets},
+    {"layers/presets_mamba", test_layer_presets_mamba},
+    {"layers/reinitialize", test_layer_reinitialize},
+};
