@@ -1,7 +1,7 @@
 /* ssm.h - state space models for C and C++, in one file                  version 0.1.0
  * SPDX-License-Identifier: MIT
  *
- * Selective SSM, S6 and the Mamba block, each with whole-sequence forward, one-step
+ * Selective SSM, S5, S6 and the Mamba block, each with whole-sequence forward, one-step
  * streaming and gradients. C99 and C++11, nothing but the C standard headers, no allocation.
  *
  *   In ONE source file:                      Everywhere else:
@@ -43,11 +43,11 @@
  *   >>config         every macro a user may define
  *   >>contracts      memory, threads, aliasing, errors, numerics, versions
  *   >>types          status, real, strides, sequences, sizes, parameter tables
- *   >>api-ops        selective scan, causal convolution, linear, RMSNorm
- *   >>api-layers     selective, S6, Mamba
+ *   >>api-ops        linear, selective and S5 scans, HiPPO, convolution, linear, RMSNorm
+ *   >>api-layers     selective, S6, Mamba, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt
+ *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -58,11 +58,13 @@
  *   >>op-conv        causal depthwise convolution
  *   >>op-linear-scan h = a h + b: sequential, chunked, Blelloch's tree
  *   >>op-scan        the selective scan: sequential, chunked and tree forward; backward
+ *   >>op-s5          the S5 scan, forward and backward
  *   >>tiles          how a layer walks a batch of sequences in time tiles
  *   >>core           projection + selective scan: what selective, S6 and Mamba share
  *   >>layer-selective
  *   >>layer-s6
  *   >>layer-mamba
+ *   >>layer-s5
  *   >>optimiser      AdamW
  *   >>end            macros undefined, changes, licence
  */
@@ -85,7 +87,7 @@
  *   d_inner   channels inside a Mamba block     n_groups   G, channels / G share one B and one C
  *   dim       channels of an op                 expand     d_inner / d_model
  *
- * THE VERBS, the same for every layer (X = selective, s6, mamba)
+ * THE VERBS, the same for every layer (X = selective, s6, mamba, s5)
  *   ssm_X_params    append the layer's parameters to a table: name, shape, offset, flags
  *   ssm_X_sizes     bytes of parameters, bound weights, state, workspace and tape
  *   ssm_X_init      fill the flat parameter array as the paper does, from a seed
@@ -119,6 +121,10 @@
  *   traceTorch S6             ssm_s6, preset SSM_PRESET_TRACETORCH
  *   irithyll SelectiveSSM     ssm_selective, all zero
  *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward
+ *   simplified_scan, s5_inner of lrnnx             ssm_s5_scan_forward
+ *   lindermanlab S5SSM        ssm_s5, activation SSM_S5_NONE (SequenceLayer: with its activation)
+ *   s5-pytorch                ssm_s5, activation SSM_S5_NONE, no_conj_sym (it has no factor 2)
+ *   traceTorch S5             ssm_s5, preset SSM_PRESET_TRACETORCH
  *
  * WHAT IT DOES NOT DO: no tensors, no automatic differentiation, no file formats, no thread pool of
  * its own. No SIMD yet: the kernels are the scalar definition that faster ones must agree with.
@@ -211,7 +217,8 @@ typedef float ssm_real;
     X(SSM_ERR_CONFIG, -2, "a config field is missing or out of range")                  \
     X(SSM_ERR_SHAPE, -3, "extents, groups or sequence offsets do not fit together")     \
     X(SSM_ERR_MEMORY, -4, "a memory block is smaller than its sizes function asks for") \
-    X(SSM_ERR_OVERFLOW, -5, "a size does not fit in size_t")
+    X(SSM_ERR_OVERFLOW, -5, "a size does not fit in size_t")                            \
+    X(SSM_ERR_UNSUPPORTED, -7, "this configuration cannot do what was asked")
 
 typedef enum ssm_status {
 #define SSM__X(name, value, text) name = value,
@@ -283,7 +290,10 @@ typedef struct ssm_parallel {
 /* The sequences a layer runs over.
  * start == NULL: `batch` sequences of `len` steps each.
  * start != NULL: packed. Sequence b is rows start[b] .. start[b+1]-1 of one tensor with `len` rows;
- *   batch + 1 offsets, never decreasing, the last at most len. The batch strides are not used. */
+ *   batch + 1 offsets, never decreasing, the last at most len. The batch strides are not used.
+ * step_scale: for irregular sampling, one factor for the step size of each row: [batch][len], or
+ *   [len] rows when packed. NULL: 1. Read by S5; the other layers ignore it. For one step with a
+ *   factor, call forward with len = 1: it is the same as step. */
 typedef struct ssm_seqs {
     size_t batch;
     size_t len;
@@ -291,6 +301,7 @@ typedef struct ssm_seqs {
     ssm_strides x; /* of x and dx */
     ssm_strides y; /* of y and dy */
     const ssm_parallel *parallel; /* NULL: OpenMP or none */
+    const ssm_real *step_scale;
 } ssm_seqs;
 
 /* Bytes that a layer needs; params, bound and state do not depend on the length. */
@@ -329,7 +340,10 @@ SSM_API ssm_in ssm_in_btcn(const ssm_real *data, size_t len, size_t chans, size_
 SSM_API ssm_in ssm_in_bcnt(const ssm_real *data, size_t chans, size_t states, size_t len);
 SSM_API ssm_in ssm_in_bcn(const ssm_real *data, size_t chans, size_t states); /* [batch][chan][state] */
 SSM_API ssm_in ssm_in_cn(const ssm_real *data, size_t states);                /* [chan][state] */
+SSM_API ssm_in ssm_in_nc(const ssm_real *data, size_t chans);                 /* [state][chan] */
 SSM_API ssm_in ssm_in_c(const ssm_real *data);                                /* [chan] */
+/* The same tensor of complex numbers: (re, im) pairs. Strides always count reals. */
+SSM_API ssm_in ssm_in_pairs(ssm_in view);
 /* The writable twin of any view. */
 SSM_API ssm_out ssm_out_like(ssm_real *data, ssm_in like);
 
@@ -535,6 +549,80 @@ SSM_API ssm_status ssm_selective_scan_step(const ssm_selective_scan *s);
 SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, const ssm_selective_scan_grad *grad,
                                                void *work, size_t work_bytes);
 
+/* S5 scan: one complex state of d_state numbers, driven by all channels and read by all channels.
+ *
+ *   h[t,n] = a h[t-1,n] + b sum_c B[n,c] u[t,c]      a, b from A[n] and delta[t,n]: see ssm_disc
+ *   y[t,c] = k sum_n C[c,n] h[t,n] + D[c] u[t,c]     real part, unless complex_output
+ *
+ * k = 2 with conj_sym (each state stands for a conjugate pair too), else 1.
+ *
+ *   u            in   [b][t][c]      real; complex with complex_input
+ *   delta        in   [b][t][n]      real step size, taken as it is
+ *   delta_A      in   [b][t][n]      optional: step size for a alone
+ *   A            in   [n]            complex
+ *   B, C         in   [c][n]         complex, C too. lrnnx's (P, H) B is ssm_in_nc
+ *   D            in   [c]            real, optional
+ *   h0           in   [b][n]         complex, optional, zero if absent
+ *   h_last       out  [b][n]         complex, optional
+ *   y            out  [b][t][c]      real; complex with complex_output. Fully overwritten
+ *
+ * Complex tensors are (re, im) pairs, strides count reals: make the view of one element each and
+ * pass it through ssm_in_pairs. d_state is the number of complex states.
+ * Default disc: ZOH in its phi form, finite as A -> 0. TRAPEZOID is not offered. Every scan is
+ * sequential in this version.
+ *
+ * Aliasing: h_last may be h0; y may be u if both are real or both complex.
+ * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan,
+ *           conj_sym with complex_output), SSM_ERR_SHAPE (start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW.
+ * Source:   Smith, Warrington & Linderman 2023, arXiv:2208.04933, section 3; simplified_scan and
+ *           S5InnerFn of lrnnx (disc, delta_A, complex u), whose default disc is BILINEAR. */
+typedef struct ssm_s5_scan {
+    size_t batch;
+    size_t len;
+    size_t dim;     /* H */
+    size_t d_state; /* P */
+    const size_t *start;
+    ssm_disc disc; /* default ZOH */
+    ssm_scan scan;
+    int conj_sym;
+    int complex_input;
+    int complex_output;
+    ssm_in u;
+    ssm_in delta;
+    ssm_in delta_A;
+    ssm_in A;
+    ssm_in B;
+    ssm_in C;
+    ssm_in D;
+    ssm_in h0;
+    ssm_out h_last;
+    ssm_out y;
+} ssm_s5_scan;
+
+/* As in ssm_selective_scan_grad. The gradient of a complex number z is dL/dRe z + i dL/dIm z, as in
+ * PyTorch. dh0 must not be dh_last. */
+typedef struct ssm_s5_scan_grad {
+    ssm_in dy;
+    ssm_in dh_last;
+    ssm_out du;
+    ssm_out ddelta;
+    ssm_out ddelta_A;
+    ssm_out dA;
+    ssm_out dB;
+    ssm_out dC;
+    ssm_out dD;
+    ssm_out dh0;
+} ssm_s5_scan_grad;
+
+/* need->work for forward (0 unless h_last is absent), need->work_backward for backward. */
+SSM_API ssm_status ssm_s5_scan_sizes(const ssm_s5_scan *s, ssm_sizes *need);
+SSM_API ssm_status ssm_s5_scan_forward(const ssm_s5_scan *s, void *work, size_t work_bytes);
+/* One step for `batch` streams, h_last in place: as ssm_selective_scan_step. */
+SSM_API ssm_status ssm_s5_scan_step(const ssm_s5_scan *s);
+/* As ssm_selective_scan_backward; the workspace is (len / 64 + 128) rows of d_state complex numbers. */
+SSM_API ssm_status ssm_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *grad, void *work,
+                                        size_t work_bytes);
+
 /* Causal depthwise convolution, then SiLU if `silu`:
  *
  *   y[t,c] = bias[c] + sum_k weight[c,k] x[t - (width-1) + k, c]
@@ -624,7 +712,7 @@ SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *t
 /*=============================================================================
  * >>api-layers
  *=============================================================================
- * The verbs of every layer, described once (X = selective, s6, mamba):
+ * The verbs of every layer, described once (X = selective, s6, mamba, s5):
  *
  * ssm_X_config_resolve(config, resolved)   defaults filled in, everything checked.
  * ssm_X_params(config, prefix, table)      appends the layer's rows.
@@ -853,6 +941,96 @@ SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, con
 SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
                                       ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                       size_t tape_bytes, void *work, size_t work_bytes);
+
+/* --- s5: one complex state for all channels -------------------------------------------------
+ *
+ *   u = RMSNorm(x) if pre_norm, else x
+ *   h[t] = Abar h[t-1] + Bbar u[t]     Lambda = Lambda_re + i Lambda_im, step = exp(log_step)
+ *   s[t] = k Re(C h[t]) + D u[t]       k = 2; 1 with no_conj_sym
+ *   y    = activation(s)  (+ x if residual)
+ *
+ * Abar and Bbar are diagonal in the P complex states: P = d_state / 2, one of each conjugate pair,
+ * or d_state with no_conj_sym. bidirectional: C [h forward | h of the reversed sequence].
+ *
+ * Parameters (the authors' names, H = d_model): norm.weight [H] if pre_norm, Lambda_re [P],
+ *   Lambda_im [P], B [P][H][2], C [H][P][2] (bidirectional: C1 and C2), D [H], log_step [P]
+ *   (theirs is [P][1]); out1.weight [H][H], out1.bias [H] for FULL_GLU, out2.weight [H][H] and
+ *   out2.bias [H] for every GLU. The weights are [out][in]: Flax's out1/kernel and out2/kernel are
+ *   their transposes.
+ *   real_state (traceTorch): A_log [N], B [H][N], C [N][H], D [H], log_dt [1]; A = -exp(A_log),
+ *   step = exp(log_dt), all real; N = d_state.
+ * Initialisation: Lambda, and the basis of B and C, from the eigenvectors of HiPPO-LegS in `blocks`
+ *   blocks; B lecun normal, C truncated normal of variance 1 / d_state ("trunc_standard_normal"),
+ *   D N(0, 1), step log-uniform in [dt_min, dt_max]. real_state: A = -1 .. -N, the rest N(0, 1).
+ * State: h [P][2] (re, im); real_state: [N]. bidirectional has none: state, dstate and step are
+ *   SSM_ERR_UNSUPPORTED, and the workspace grows with the longest sequence.
+ * ssm_seqs.step_scale multiplies the step of each row; the bits are those of NULL where it is 1, and
+ *   a row of factor 0 leaves the state as it is (padding). Every scan is sequential in this version.
+ * The tape holds the state before each tile only: backward runs each tile forward again.
+ * Source: Smith, Warrington & Linderman 2023, arXiv:2208.04933; S5SSM and SequenceLayer of
+ *   lindermanlab/S5 (their norms are Layer- or BatchNorm; GELU is the tanh approximation). Their
+ *   (Abar - 1) / Lambda is the phi form here, finite as Lambda -> 0. */
+typedef enum ssm_s5_activation { /* g = gelu(s) */
+    SSM_S5_HALF_GLU1 = 0,        /* g sigmoid(out2 g), as in the paper */
+    SSM_S5_HALF_GLU2,            /* s sigmoid(out2 g) */
+    SSM_S5_FULL_GLU,             /* out1 g sigmoid(out2 g) */
+    SSM_S5_GELU,                 /* g */
+    SSM_S5_NONE                  /* s */
+} ssm_s5_activation;
+
+typedef struct ssm_s5_config {
+    size_t d_model; /* H, required */
+    size_t d_state; /* N, counted in reals as the authors do, default 64; a multiple of blocks, of
+                       2 blocks unless no_conj_sym */
+    size_t blocks;  /* HiPPO blocks at init, default 1 */
+    ssm_disc disc;  /* default ZOH; not TRAPEZOID */
+    ssm_scan scan;
+    ssm_s5_activation activation;
+    int no_conj_sym;
+    int bidirectional;
+    int clip_eigs;  /* Re Lambda at most -1e-4 */
+    int real_state;
+    int event;      /* step_scale counts for Abar only, Bbar keeps the step (lrnnx, event mode) */
+    int pre_norm;   /* RMSNorm of the input */
+    int residual;   /* y += x */
+    ssm_real dt_min;       /* default 0.001 */
+    ssm_real dt_max;       /* default 0.1 */
+    ssm_real step_rescale; /* factor of all steps: 2 for a signal sampled at half the rate; default 1 */
+    ssm_real norm_eps;     /* default 1e-5 */
+} ssm_s5_config;
+
+typedef struct ssm_s5 {
+    ssm_s5_config config; /* resolved */
+    ssm_norm norm;
+    ssm_linear B;           /* real form of B: [P][2] rows, H columns */
+    ssm_linear C;           /* real form of k Re(C h): H rows, [P][2] columns, twice if bidirectional */
+    ssm_linear out1;
+    ssm_linear out2;
+    const ssm_real *D;
+    const ssm_real *lambda; /* [P][2] */
+    const ssm_real *step;   /* [P] */
+    const ssm_real *a;      /* Abar [P][2]; real_state: [P] */
+    const ssm_real *b;      /* Bbar / B, the same */
+    const ssm_real *params; /* as given to bind, for backward */
+} ssm_s5;
+
+/* SSM_PRESET_TRACETORCH: real_state without activation. */
+SSM_API void ssm_s5_preset(ssm_s5_config *config, ssm_preset preset);
+SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_config *resolved);
+SSM_API ssm_status ssm_s5_params(const ssm_s5_config *config, const char *prefix, ssm_params *table);
+SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_s5_init(const ssm_s5_config *config, ssm_real *params, uint64_t seed);
+SSM_API ssm_status ssm_s5_bind(ssm_s5 *layer, const ssm_s5_config *config, const ssm_real *params, void *mem,
+                               size_t mem_bytes);
+SSM_API ssm_status ssm_s5_forward(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                  const ssm_seqs *seqs, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s5_step(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                               void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s5_record(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s5_backward(const ssm_s5 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                   ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                   size_t tape_bytes, void *work, size_t work_bytes);
 
 /*=============================================================================
  * >>api-train
@@ -1282,6 +1460,24 @@ static ssm_real ssm__silu_derivative(ssm_real x)
     return s * (1 + x * (1 - s));
 }
 
+/* GELU by its tanh approximation, x (1 + tanh w) / 2 = x sigmoid(2w), w = sqrt(2/pi) (x + 0.044715 x^3).
+ * Source: Hendrycks & Gimpel 2016, arXiv:1606.08415; the default of jax.nn.gelu. */
+static ssm_real ssm__gelu_tanh(ssm_real x)
+{
+    return x * ssm__sigmoid(SSM__K(1.59576912160573071176) * x * (1 + SSM__K(0.044715) * x * x));
+}
+
+/* s + x s (1 - s) 2w'; beyond |x| = 32 it is s, which is 0 or 1. */
+static ssm_real ssm__gelu_tanh_derivative(ssm_real x)
+{
+    ssm_real s, slope;
+    x = x > 32 ? 32 : x; /* written so that NaN stays */
+    x = x < -32 ? -32 : x;
+    s = ssm__sigmoid(SSM__K(1.59576912160573071176) * x * (1 + SSM__K(0.044715) * x * x));
+    slope = SSM__K(1.59576912160573071176) * (1 + SSM__K(0.134145) * x * x);
+    return s + x * s * (1 - s) * slope;
+}
+
 /* sin and cos together. x = k pi/2 + r, pi/2 in three parts; Taylor series of r, |r| <= pi/4
  * (truncation below 2e-10 float, 3e-18 double), and the quadrant k. */
 static void ssm__sincos(ssm_real x, ssm_real *sine, ssm_real *cosine)
@@ -1389,6 +1585,12 @@ static ssm__complex ssm__c_conj(ssm__complex a)
 static ssm__complex ssm__c_scale(ssm_real s, ssm__complex a)
 {
     return ssm__c(s * a.re, s * a.im);
+}
+
+/* Re(conj(a) b): how the gradient b of a complex number reaches a real one it depends on through a. */
+static ssm_real ssm__c_dot(ssm__complex a, ssm__complex b)
+{
+    return a.re * b.re + a.im * b.im;
 }
 
 /* 1 / a by Smith's method: no overflow from squaring. */
@@ -1619,7 +1821,12 @@ typedef enum ssm__init {
     SSM__INIT_NORMAL,      /* N(0, a^2) */
     SSM__INIT_A_INTEGER,   /* ln(n + 1), n the last index: A = -1, -2, ... (S4D-Real) */
     SSM__INIT_A_INVERSE,   /* ln(1/2 + n/N): A between -1/2 and -3/2 */
-    SSM__INIT_DT_BIAS      /* softplus(value) log-uniform in [a, b], at least c */
+    SSM__INIT_DT_BIAS,     /* softplus(value) log-uniform in [a, b], at least c */
+    SSM__INIT_LOG_UNIFORM, /* U(ln a, ln b) */
+    SSM__INIT_TRUNCATED,   /* N(0, a^2) truncated at two deviations, which are widened to keep a */
+    SSM__INIT_HIPPO_IM,    /* eigenvalues of HiPPO-LegS of size a, the first b, repeated */
+    SSM__INIT_HIPPO_B,     /* V^H R, R real; V the eigenvectors of the same, in blocks */
+    SSM__INIT_HIPPO_C      /* R V, R complex; components of R as TRUNCATED, 1 / rows of V */
 } ssm__init;
 
 /* Appends one row. Returns its offset; table->row may be NULL when only offsets are wanted. */
@@ -1637,7 +1844,7 @@ static size_t ssm__param(ssm_params *table, const char *prefix, const char *name
         row->shape[2] = d2;
         row->offset = offset;
         row->count = count;
-        row->no_decay = rank < 2 || init == SSM__INIT_A_INTEGER;
+        row->no_decay = rank < 2 || init == SSM__INIT_A_INTEGER || init == SSM__INIT_HIPPO_B;
         row->init = (int)init;
         row->init_arg[0] = a;
         row->init_arg[1] = 0;
@@ -1683,6 +1890,15 @@ static ssm_status ssm__params_commit(ssm_params *table, const ssm_params *copy)
     return SSM_OK;
 }
 
+/* Normal, truncated to two deviations, of variance 1: JAX's truncated_normal in lecun_normal. */
+static ssm_real ssm__rng_truncated(ssm_rng *rng)
+{
+    ssm_real z;
+    do z = ssm_rng_normal(rng);
+    while (z > 2 || z < -2);
+    return z * SSM__K(1 / 0.87962566103423978);
+}
+
 static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
 {
     size_t last = row->shape[row->rank - 1];
@@ -1700,9 +1916,56 @@ static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
         dt = ssm__exp(ssm__log(a) + ssm_rng_uniform(rng) * (ssm__log(b) - ssm__log(a)));
         dt = dt < row->init_arg[2] ? row->init_arg[2] : dt;
         return dt + ssm__log(-ssm__expm1(-dt));
+    case SSM__INIT_LOG_UNIFORM:
+        return ssm__log(a) + ssm_rng_uniform(rng) * (ssm__log(b) - ssm__log(a));
+    case SSM__INIT_TRUNCATED:
+        return a * ssm__rng_truncated(rng);
+    case SSM__INIT_HIPPO_IM:
+        return (ssm_real)ssm__hippo_open((size_t)a, i % (size_t)b).omega;
+    case SSM__INIT_HIPPO_B:
+    case SSM__INIT_HIPPO_C: /* ssm__init_hippo */
     case SSM__INIT_CONSTANT:
     default:
         return a;
+    }
+}
+
+/* Entry `index` of a random matrix that is never stored: each entry has its own stream. */
+static ssm_real ssm__init_entry(uint64_t seed, size_t index)
+{
+    ssm_rng rng;
+    rng.state = seed + index;
+    rng.state = ssm_rng_next(&rng);
+    return ssm__rng_truncated(&rng);
+}
+
+/* Column p of V, entry by entry, into the row p of B = V^H R or the column p of C = R V.
+ * V is blockdiag of the first `keep` eigenvectors of HiPPO-LegS of size N. */
+static void ssm__init_hippo(const ssm_param *row, ssm_real *out, uint64_t seed)
+{
+    const int is_B = row->init == (int)SSM__INIT_HIPPO_B;
+    const size_t N = (size_t)row->init_arg[0], keep = (size_t)row->init_arg[1];
+    const size_t P = row->shape[is_B ? 0 : 1], H = row->shape[is_B ? 1 : 0], rows = P / keep * N;
+    const ssm_real deviation = ssm__fan_in(rows);
+    size_t p, n, h;
+    ssm__zero(out, row->count);
+    for (p = 0; p < P; ++p) {
+        const ssm__hippo column = ssm__hippo_open(N, p % keep);
+        double r[2] = {0.5, 0}, v[2];
+        for (n = 0; n < N; ++n) {
+            const size_t at = p / keep * N + n;
+            ssm__complex z;
+            ssm__hippo_next(&column, n, r, v);
+            z = ssm__c_scale(deviation, ssm__c((ssm_real)v[0], (ssm_real)v[1]));
+            for (h = 0; h < H; ++h) {
+                ssm_real *to = out + 2 * (is_B ? p * H + h : h * P + p);
+                const size_t k = h * rows + at;
+                const ssm__complex add =
+                    is_B ? ssm__c_scale(ssm__init_entry(seed, k), ssm__c_conj(z))
+                         : ssm__c_mul(ssm__c(ssm__init_entry(seed, 2 * k), ssm__init_entry(seed, 2 * k + 1)), z);
+                ssm__c_store(to, ssm__c_add(ssm__c_load(to), add));
+            }
+        }
     }
 }
 
@@ -1716,7 +1979,10 @@ SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, ui
         rng.state = seed;
         rng.state = ssm_rng_next(&rng) + r; /* one stream for each row */
         rng.state = ssm_rng_next(&rng);
-        for (i = 0; i < row->count; ++i) params[row->offset + i] = ssm__init_value(row, i, &rng);
+        if (row->init == (int)SSM__INIT_HIPPO_B || row->init == (int)SSM__INIT_HIPPO_C)
+            ssm__init_hippo(row, params + row->offset, rng.state);
+        else
+            for (i = 0; i < row->count; ++i) params[row->offset + i] = ssm__init_value(row, i, &rng);
     }
     return SSM_OK;
 }
@@ -1883,9 +2149,23 @@ SSM_API ssm_in ssm_in_cn(const ssm_real *data, size_t states)
     return ssm__view(data, 0, 0, states, 1);
 }
 
+SSM_API ssm_in ssm_in_nc(const ssm_real *data, size_t chans)
+{
+    return ssm__view(data, 0, 0, 1, chans);
+}
+
 SSM_API ssm_in ssm_in_c(const ssm_real *data)
 {
     return ssm__view(data, 0, 0, 1, 0);
+}
+
+SSM_API ssm_in ssm_in_pairs(ssm_in view)
+{
+    view.batch *= 2;
+    view.time *= 2;
+    view.chan *= 2;
+    view.state *= 2;
+    return view;
 }
 
 SSM_API ssm_out ssm_out_like(ssm_real *data, ssm_in like)
@@ -3521,6 +3801,397 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
 }
 
 /*=============================================================================
+ * >>op-s5
+ *=============================================================================
+ * The S5 scan. All channels meet in one complex state, so a sequence is one recurrence of d_state
+ * independent complex numbers between two small matrix products; a step is done state by state.
+ */
+typedef struct ssm__s5_coef { /* h' = a h + b v */
+    ssm__complex a;
+    ssm__complex b;
+} ssm__s5_coef;
+
+/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
+static ssm__complex ssm__s5_bilinear(ssm__complex A, ssm_real delta)
+{
+    return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
+}
+
+/* ssm_disc for complex A: `da` is the step size for a, `db` the one for b. */
+static ssm__s5_coef ssm__s5_discretise(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db)
+{
+    ssm__s5_coef c;
+    c.b = ssm__c(db, 0);
+    if (disc == SSM_DISC_BILINEAR) {
+        c.a = ssm__c_add(ssm__c(1, 0), ssm__c_mul(ssm__c_scale(da, A), ssm__s5_bilinear(A, da)));
+        c.b = ssm__c_scale(db, ssm__s5_bilinear(A, db));
+        return c;
+    }
+    c.a = ssm__c_exp(ssm__c_scale(da, A));
+    if (disc == SSM_DISC_ZOH) c.b = ssm__c_scale(db, ssm__c_phi(ssm__c_scale(db, A)));
+    if (disc == SSM_DISC_DIRAC) c.b = ssm__c(1, 0);
+    return c;
+}
+
+/* Gradients of A, da and db. */
+typedef struct ssm__s5_coef_grad {
+    ssm__complex A;
+    ssm_real da;
+    ssm_real db;
+} ssm__s5_coef_grad;
+
+/* From those of a and b. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here are
+ * holomorphic, so a gradient goes back through the conjugate of the derivative. */
+static ssm__s5_coef_grad ssm__s5_discretise_grad(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db,
+                                                 ssm__s5_coef g)
+{
+    const ssm__complex y = ssm__c_scale(db, A);
+    ssm__complex slope, b_db = ssm__c(0, 0), b_A = ssm__c(0, 0);
+    ssm__s5_coef_grad d;
+    if (disc == SSM_DISC_BILINEAR) {
+        slope = ssm__s5_bilinear(A, da);
+        slope = ssm__c_mul(slope, slope);
+        b_db = ssm__s5_bilinear(A, db);
+        b_db = ssm__c_mul(b_db, b_db);
+        b_A = ssm__c_scale(SSM__K(0.5) * db * db, b_db);
+    } else {
+        slope = ssm__c_exp(ssm__c_scale(da, A));
+    }
+    if (disc == SSM_DISC_ZOH) {
+        b_db = ssm__c_exp(y);
+        b_A = ssm__c_scale(db * db, ssm__c_phi_derivative(y));
+    }
+    if (disc == SSM_DISC_EULER) b_db = ssm__c(1, 0);
+    d.A = ssm__c_scale(da, ssm__c_mul(ssm__c_conj(slope), g.a));
+    d.A = ssm__c_add(d.A, ssm__c_mul(ssm__c_conj(b_A), g.b));
+    d.da = ssm__c_dot(ssm__c_mul(A, slope), g.a);
+    d.db = ssm__c_dot(b_db, g.b);
+    return d;
+}
+
+/* Element (b, t, c, n) of a view; NULL if the view is absent. */
+static const ssm_real *ssm__at_state(ssm_in v, size_t b, size_t t, size_t c, size_t n)
+{
+    return v.data ? ssm__at(v, b, t, c) + ssm__step(n, v.state) : NULL;
+}
+
+static void ssm__add_pair(ssm_out v, size_t b, size_t t, size_t c, size_t n, ssm__complex z)
+{
+    ssm_real *p = v.data ? ssm__at_out(v, b, t, c) + ssm__step(n, v.state) : NULL;
+    if (p) ssm__c_store(p, ssm__c_add(ssm__c_load(p), z));
+}
+
+/* A real or a complex number, as the option says. */
+static ssm__complex ssm__s5_load(const ssm_real *p, int is_complex)
+{
+    return is_complex ? ssm__c_load(p) : ssm__c(*p, 0);
+}
+
+static void ssm__s5_add(ssm_real *p, int is_complex, ssm__complex z)
+{
+    if (!p) return;
+    p[0] += z.re;
+    if (is_complex) p[1] += z.im;
+}
+
+/* Step sizes and A of one (step, state). */
+typedef struct ssm__s5_step {
+    ssm__complex A;
+    ssm_real da;
+    ssm_real db;
+} ssm__s5_step;
+
+static ssm__s5_step ssm__s5_step_of(const ssm_s5_scan *s, const ssm__span *q, size_t t, size_t n)
+{
+    ssm__s5_step e;
+    e.A = ssm__c_load(ssm__at_state(s->A, 0, 0, 0, n));
+    e.db = *ssm__at_state(s->delta, q->batch, q->first + t, 0, n);
+    e.da = s->delta_A.data ? *ssm__at_state(s->delta_A, q->batch, q->first + t, 0, n) : e.db;
+    return e;
+}
+
+/* v = sum_c B[c] u[c] of one (step, state). */
+static ssm__complex ssm__s5_drive(const ssm_s5_scan *s, const ssm__span *q, size_t t, size_t n)
+{
+    ssm__complex v = ssm__c(0, 0);
+    size_t c;
+    for (c = 0; c < s->dim; ++c) {
+        const ssm__complex B = ssm__c_load(ssm__at_state(s->B, 0, 0, c, n));
+        const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, q->first + t, c), s->complex_input);
+        v = ssm__c_add(v, s->complex_input ? ssm__c_mul(B, u) : ssm__c_scale(u.re, B));
+    }
+    return v;
+}
+
+/* One step of all states, h in place. keep_v: v of every state, or NULL. */
+static void ssm__s5_advance(const ssm_s5_scan *s, const ssm__span *q, size_t t, ssm__lanes h, ssm_real *keep_v)
+{
+    size_t n;
+    for (n = 0; n < s->d_state; ++n) {
+        const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
+        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__complex v = ssm__s5_drive(s, q, t, n);
+        ssm_real *p = h.data + ssm__step(n, h.state);
+        ssm__c_store(p, ssm__c_add(ssm__c_mul(k.a, ssm__c_load(p)), ssm__c_mul(k.b, v)));
+        if (keep_v) ssm__c_store(keep_v + 2 * n, v);
+    }
+}
+
+/* y of one step from its states. */
+static void ssm__s5_emit(const ssm_s5_scan *s, const ssm__span *q, size_t t, ssm__lanes h)
+{
+    const ssm_real factor = s->conj_sym ? 2 : 1;
+    size_t c, n;
+    for (c = 0; c < s->dim; ++c) {
+        ssm_real *y = ssm__at_out(s->y, q->batch, q->first + t, c);
+        ssm__complex sum = ssm__c(0, 0);
+        for (n = 0; n < s->d_state; ++n)
+            sum = ssm__c_add(sum, ssm__c_mul(ssm__c_load(ssm__at_state(s->C, 0, 0, c, n)),
+                                             ssm__c_load(h.data + ssm__step(n, h.state))));
+        sum = ssm__c_scale(factor, sum);
+        if (s->D.data) {
+            const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, q->first + t, c), s->complex_input);
+            sum = ssm__c_add(sum, ssm__c_scale(*ssm__at(s->D, 0, 0, c), u));
+        }
+        y[0] = sum.re;
+        if (s->complex_output) y[1] = sum.im;
+    }
+}
+
+/* h = h0, or zero. */
+static void ssm__s5_load_state(const ssm_s5_scan *s, size_t seq, ssm__lanes h)
+{
+    size_t n;
+    for (n = 0; n < s->d_state; ++n) {
+        const ssm_real *from = ssm__at_state(s->h0, seq, 0, 0, n);
+        ssm__c_store(h.data + ssm__step(n, h.state), from ? ssm__c_load(from) : ssm__c(0, 0));
+    }
+}
+
+/* work: one state, if h_last is absent. */
+static void ssm__s5_scan_run(const ssm_s5_scan *s, ssm_real *work)
+{
+    size_t b, t;
+    for (b = 0; b < s->batch; ++b) {
+        const ssm__span q = ssm__span_of(s->start, b, s->len);
+        ssm__lanes h;
+        h.data = s->h_last.data ? ssm__at_out(s->h_last, b, 0, 0) : work;
+        h.chan = 0;
+        h.state = s->h_last.data ? s->h_last.state : 2;
+        ssm__s5_load_state(s, b, h);
+        for (t = 0; t < q.len; ++t) {
+            ssm__s5_advance(s, &q, t, h, NULL);
+            ssm__s5_emit(s, &q, t, h);
+        }
+    }
+}
+
+/* Backward, one sequence at a time, in chunks as the selective scan's. The adjoint is
+ *
+ *     g[t] = k conj(C) dy[t] + conj(a[t+1]) g[t+1]
+ *     dC = k dy conj(h)   da = g conj(h_)   db = g conj(v)   dv = conj(b) g   dB = dv conj(u)
+ */
+typedef struct ssm__s5_scan_work {
+    ssm_real *boundary; /* [chunks][P][2] state before each chunk */
+    ssm_real *h;        /* [chunk + 1][P][2] states inside one */
+    ssm_real *v;        /* [chunk][P][2] */
+    ssm_real *dh;       /* [P][2] gradient of the state after the current step */
+} ssm__s5_scan_work;
+
+static size_t ssm__s5_scan_layout(const ssm_s5_scan *s, const void *mem, ssm__s5_scan_work *w)
+{
+    const size_t row = ssm__mul(2, s->d_state), chunk = ssm__min(SSM__CHUNK, s->len);
+    ssm__arena arena = ssm__arena_open(mem);
+    w->boundary = ssm__take(&arena, ssm__mul(ssm__ceil_div(s->len, SSM__CHUNK), row));
+    w->h = ssm__take(&arena, ssm__mul(chunk + 1, row));
+    w->v = ssm__take(&arena, ssm__mul(chunk, row));
+    w->dh = ssm__take(&arena, row);
+    return ssm__arena_bytes(&arena);
+}
+
+/* Gradient of y as that of k C h: complex, with the factor. */
+static ssm__complex ssm__s5_dy(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, const ssm__span *q, size_t t, size_t c)
+{
+    const ssm__complex dy = ssm__s5_load(ssm__at(d->dy, q->batch, q->first + t, c), s->complex_output);
+    return ssm__c_scale(s->conj_sym ? 2 : 1, dy);
+}
+
+/* Through D u. */
+static void ssm__s5_retreat_skip(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, const ssm__span *q, size_t t)
+{
+    const size_t row = q->first + t;
+    size_t c;
+    for (c = 0; s->D.data && c < s->dim; ++c) {
+        const ssm__complex dy = ssm__s5_load(ssm__at(d->dy, q->batch, row, c), s->complex_output);
+        const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, row, c), s->complex_input);
+        ssm__add_to(ssm__at_out(d->dD, 0, 0, c), ssm__c_dot(u, dy));
+        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input,
+                    ssm__c_scale(*ssm__at(s->D, 0, 0, c), dy));
+    }
+}
+
+/* Through v = B u of one state. */
+static void ssm__s5_retreat_drive(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, const ssm__span *q, size_t t,
+                                  size_t n, ssm__complex dv)
+{
+    const size_t row = q->first + t;
+    size_t c;
+    for (c = 0; c < s->dim; ++c) {
+        const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, row, c), s->complex_input);
+        const ssm__complex B = ssm__c_load(ssm__at_state(s->B, 0, 0, c, n));
+        ssm__add_pair(d->dB, 0, 0, c, n, ssm__c_mul(dv, ssm__c_conj(u)));
+        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, ssm__c_mul(ssm__c_conj(B), dv));
+    }
+}
+
+/* The adjoint through one step of all states: h_ and h are the states before and after it. */
+static void ssm__s5_retreat(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, const ssm__span *q, size_t t,
+                            const ssm_real *h_, const ssm_real *h, const ssm_real *v, ssm_real *dh)
+{
+    const size_t row = q->first + t;
+    size_t n, c;
+    ssm__s5_retreat_skip(s, d, q, t);
+    for (n = 0; n < s->d_state; ++n) {
+        const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
+        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__complex now = ssm__c_load(h + 2 * n);
+        ssm__complex g = ssm__c_load(dh + 2 * n);
+        ssm__s5_coef gk;
+        ssm__s5_coef_grad ge;
+        for (c = 0; c < s->dim; ++c) {
+            const ssm__complex dy = ssm__s5_dy(s, d, q, t, c), C = ssm__c_load(ssm__at_state(s->C, 0, 0, c, n));
+            g = ssm__c_add(g, ssm__c_mul(ssm__c_conj(C), dy));
+            ssm__add_pair(d->dC, 0, 0, c, n, ssm__c_mul(dy, ssm__c_conj(now)));
+        }
+        gk.a = ssm__c_mul(g, ssm__c_conj(ssm__c_load(h_ + 2 * n)));
+        gk.b = ssm__c_mul(g, ssm__c_conj(ssm__c_load(v + 2 * n)));
+        ge = ssm__s5_discretise_grad(s->disc, e.A, e.da, e.db, gk);
+        ssm__c_store(dh + 2 * n, ssm__c_mul(ssm__c_conj(k.a), g));
+        ssm__s5_retreat_drive(s, d, q, t, n, ssm__c_mul(ssm__c_conj(k.b), g));
+        ssm__add_pair(d->dA, 0, 0, 0, n, ge.A);
+        if (s->delta_A.data) ssm__add_state(ssm__at_out(d->ddelta_A, q->batch, row, 0), n, d->ddelta_A.state, ge.da);
+        else ge.db += ge.da;
+        ssm__add_state(ssm__at_out(d->ddelta, q->batch, row, 0), n, d->ddelta.state, ge.db);
+    }
+}
+
+static void ssm__s5_span_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, const ssm__span *q,
+                                  const ssm__s5_scan_work *w)
+{
+    const size_t row = 2 * s->d_state, chunks = ssm__ceil_div(q->len, SSM__CHUNK);
+    ssm__lanes h;
+    size_t chunk, i, n;
+    h.data = w->h;
+    h.chan = 0;
+    h.state = 2;
+    for (n = 0; n < s->d_state; ++n) {
+        const ssm_real *last = ssm__at_state(d->dh_last, q->seq, 0, 0, n);
+        ssm__c_store(w->dh + 2 * n, last ? ssm__c_load(last) : ssm__c(0, 0));
+    }
+    ssm__s5_load_state(s, q->seq, h);
+    for (chunk = 0; chunk < chunks; ++chunk) { /* forward: boundaries only */
+        ssm__copy(w->boundary + chunk * row, w->h, row);
+        for (i = chunk * SSM__CHUNK; chunk + 1 < chunks && i < (chunk + 1) * SSM__CHUNK; ++i)
+            ssm__s5_advance(s, q, i, h, NULL);
+    }
+    for (chunk = chunks; chunk-- > 0;) {
+        const size_t t0 = chunk * SSM__CHUNK, steps = ssm__min(SSM__CHUNK, q->len - t0);
+        ssm__copy(w->h, w->boundary + chunk * row, row);
+        for (i = 0; i < steps; ++i) {
+            h.data = w->h + (i + 1) * row;
+            ssm__copy(h.data, h.data - row, row);
+            ssm__s5_advance(s, q, t0 + i, h, w->v + i * row);
+        }
+        for (i = steps; i-- > 0;)
+            ssm__s5_retreat(s, d, q, t0 + i, w->h + i * row, w->h + (i + 1) * row, w->v + i * row, w->dh);
+    }
+    for (n = 0; n < s->d_state; ++n) ssm__add_pair(d->dh0, q->seq, 0, 0, n, ssm__c_load(w->dh + 2 * n));
+}
+
+static size_t ssm__s5_scan_forward_bytes(const ssm_s5_scan *s)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    if (!s->h_last.data) ssm__take(&arena, ssm__mul(2, s->d_state));
+    return ssm__arena_bytes(&arena);
+}
+
+/* Checks all but y and memory, and resolves disc into `r`. */
+static ssm_status ssm__s5_scan_check(const ssm_s5_scan *s, ssm_s5_scan *r)
+{
+    if (!s) return SSM_ERR_NULL;
+    if (s->dim == 0 || s->d_state == 0 || !ssm__disc_ok(s->disc) || !ssm__scan_ok(s->scan)) return SSM_ERR_CONFIG;
+    if (s->disc == SSM_DISC_TRAPEZOID || (s->conj_sym && s->complex_output)) return SSM_ERR_CONFIG;
+    if (s->batch && s->len && (!s->u.data || !s->delta.data || !s->A.data || !s->B.data || !s->C.data))
+        return SSM_ERR_NULL;
+    *r = *s;
+    if (r->disc == SSM_DISC_DEFAULT) r->disc = SSM_DISC_ZOH;
+    return ssm__check_start(s->start, s->batch, s->len);
+}
+
+SSM_API ssm_status ssm_s5_scan_sizes(const ssm_s5_scan *s, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm_s5_scan r;
+    ssm__s5_scan_work w;
+    size_t forward, backward;
+    ssm_status status = ssm__s5_scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    forward = ssm__s5_scan_forward_bytes(&r);
+    backward = ssm__s5_scan_layout(&r, NULL, &w);
+    if (forward == SSM__SIZE_MAX || backward == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    *need = none;
+    need->work = forward;
+    need->work_backward = backward;
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_s5_scan_forward(const ssm_s5_scan *s, void *work, size_t work_bytes)
+{
+    ssm_s5_scan r;
+    ssm__arena arena;
+    ssm_status status = ssm__s5_scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
+    status = ssm__check_block(work, work_bytes, ssm__s5_scan_forward_bytes(&r));
+    if (status != SSM_OK) return status;
+    arena = ssm__arena_open(work);
+    ssm__s5_scan_run(&r, (ssm_real *)(void *)arena.base);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_s5_scan_step(const ssm_s5_scan *s)
+{
+    ssm_s5_scan r;
+    ssm_status status = ssm__s5_scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!s->y.data || !s->h_last.data) return SSM_ERR_NULL;
+    if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
+    r.h0 = ssm__as_in(r.h_last);
+    ssm__s5_scan_run(&r, NULL);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *grad, void *work,
+                                        size_t work_bytes)
+{
+    ssm_s5_scan r;
+    ssm__s5_scan_work w;
+    size_t b;
+    ssm_status status = ssm__s5_scan_check(s, &r);
+    if (status != SSM_OK) return status;
+    if (!grad || !grad->dy.data) return SSM_ERR_NULL;
+    status = ssm__check_block(work, work_bytes, ssm__s5_scan_layout(&r, NULL, &w));
+    if (status != SSM_OK) return status;
+    ssm__s5_scan_layout(&r, work, &w);
+    for (b = 0; b < r.batch; ++b) {
+        const ssm__span q = ssm__span_of(r.start, b, r.len);
+        ssm__s5_span_backward(&r, grad, &q, &w);
+    }
+    return SSM_OK;
+}
+
+/*=============================================================================
  * >>tiles
  *=============================================================================
  * A layer runs over its sequences in tiles of at most SSM_TILE_ROWS rows: some steps of one
@@ -3555,7 +4226,8 @@ typedef struct ssm__call {
     ssm_real *dx; /* NULL: not wanted */
     ptrdiff_t dx_row;
     ssm_real *dparams;    /* NULL: not wanted */
-    const void *tape;     /* NULL: forward only */
+    const void *tape;     /* NULL: forward only, or nothing to keep */
+    const ssm_real *step_scale; /* of the call's first row; NULL: 1 */
     size_t tape_rows;
     size_t tape_slots;
     void *work;
@@ -3730,6 +4402,7 @@ static ssm_status ssm__call_open(const ssm__verb *verb, ssm__call *call, const s
     ssm_status status = SSM_OK;
     size_t need;
     call->parallel = seqs->parallel;
+    call->step_scale = seqs->step_scale;
     call->tape_rows = plan->rows;
     call->tape_slots = plan->slots;
     if (verb->tape)
@@ -3767,7 +4440,7 @@ static ssm_status ssm__run_forward(const ssm__verb *verb, ssm__call *call, const
     while (ssm__walk_next(&walk, seqs, plan.cap, 0, &call->tile)) {
         const ssm__tile *t = &call->tile;
         ssm_real *y_tile = y + ssm__tile_offset(seqs, t, plan.y);
-        call->state = state + t->seq * call->state_count;
+        call->state = state ? state + t->seq * call->state_count : NULL; /* NULL: the layer has none */
         call->x = x + ssm__tile_offset(seqs, t, plan.x);
         call->x_row = ssm__tile_stride(t, plan.x);
         if (scratch.x) {
@@ -3803,7 +4476,7 @@ static ssm_status ssm__run_backward(const ssm__verb *verb, ssm__call *call, cons
     while (ssm__walk_next(&walk, seqs, plan.cap, 1, &call->tile)) {
         const ssm__tile *t = &call->tile;
         ssm_real *dx_tile = dx ? dx + ssm__tile_offset(seqs, t, plan.x) : NULL;
-        call->state = state + t->seq * call->state_count;
+        call->state = state ? state + t->seq * call->state_count : NULL; /* NULL: the layer has none */
         call->x = x + ssm__tile_offset(seqs, t, plan.x);
         call->dy = dy + ssm__tile_offset(seqs, t, plan.y);
         call->dx = dx_tile;
@@ -5079,6 +5752,841 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
 }
 
 /*=============================================================================
+ * >>layer-s5
+ *=============================================================================
+ * B and C are real matrices here, acting on (re, im) pairs: v = B u has 2P rows, k Re(C h) has 2P
+ * columns. "Width" is the number of reals in a state: 2, or 1 with real_state. The recurrence
+ * h = a h + b v keeps b apart from B, so that the same arithmetic serves with and without step_scale.
+ */
+/* --- config --- */
+SSM_API void ssm_s5_preset(ssm_s5_config *config, ssm_preset preset)
+{
+    if (preset != SSM_PRESET_TRACETORCH) return;
+    config->real_state = 1;
+    config->activation = SSM_S5_NONE;
+}
+
+SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_config *resolved)
+{
+    ssm_s5_config c;
+    ssm_status status;
+    if (!config || !resolved) return SSM_ERR_NULL;
+    c = *config;
+    if (c.d_model == 0 || (int)c.activation < 0 || (int)c.activation > (int)SSM_S5_NONE) return SSM_ERR_CONFIG;
+    if (c.d_state == 0) c.d_state = 64;
+    if (c.blocks == 0) c.blocks = 1;
+    if (c.real_state) c.no_conj_sym = 1;
+    if (c.dt_min == 0) c.dt_min = SSM__K(0.001);
+    if (c.dt_max == 0) c.dt_max = SSM__K(0.1);
+    if (c.step_rescale == 0) c.step_rescale = 1;
+    if (c.norm_eps == 0) c.norm_eps = SSM__K(1e-5);
+    if (!(c.dt_min > 0 && c.dt_max >= c.dt_min && c.step_rescale > 0 && c.norm_eps > 0)) return SSM_ERR_CONFIG;
+    if (c.d_state % ssm__mul(c.blocks, c.no_conj_sym ? 1 : 2)) return SSM_ERR_CONFIG;
+    status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan);
+    if (status != SSM_OK) return status;
+    if (c.disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
+    *resolved = c;
+    return SSM_OK;
+}
+
+/* --- weights --- */
+static size_t ssm__s5_states(const ssm_s5_config *c) /* P */
+{
+    return c->no_conj_sym ? c->d_state : c->d_state / 2;
+}
+
+static size_t ssm__s5_width(const ssm_s5_config *c)
+{
+    return c->real_state ? 1 : 2;
+}
+
+static size_t ssm__s5_row(const ssm_s5_config *c) /* reals in the states of one direction */
+{
+    return ssm__mul(ssm__s5_width(c), ssm__s5_states(c));
+}
+
+static size_t ssm__s5_dirs(const ssm_s5_config *c)
+{
+    return c->bidirectional ? 2 : 1;
+}
+
+static int ssm__s5_has_glu(const ssm_s5_config *c)
+{
+    return c->activation != SSM_S5_GELU && c->activation != SSM_S5_NONE;
+}
+
+typedef struct ssm__s5_offsets {
+    size_t norm;
+    size_t lambda_re; /* real_state: A_log */
+    size_t lambda_im;
+    size_t B;
+    size_t C[2];
+    size_t D;
+    size_t log_step; /* real_state: log_dt, one for all */
+    size_t weight[2]; /* of out1 and out2 */
+    size_t bias[2];
+} ssm__s5_offsets;
+
+static void ssm__s5_table_dense(size_t H, const char *weight, const char *bias, const char *prefix, ssm_params *table,
+                                size_t offsets[2])
+{
+    offsets[0] = ssm__param_matrix(table, prefix, weight, H, H, SSM__INIT_TRUNCATED, ssm__fan_in(H));
+    offsets[1] = ssm__param_vector(table, prefix, bias, H, SSM__INIT_CONSTANT, 0);
+}
+
+static size_t ssm__s5_table_C(const ssm_s5_config *c, const char *name, const char *prefix, ssm_params *table)
+{
+    const size_t H = c->d_model, P = ssm__s5_states(c), N = c->d_state / c->blocks;
+    size_t offset;
+    if (c->real_state) return ssm__param_matrix(table, prefix, name, P, H, SSM__INIT_NORMAL, 1);
+    offset = ssm__param(table, prefix, name, 3, H, P, 2, SSM__INIT_HIPPO_C, (ssm_real)N);
+    ssm__param_args(table, (ssm_real)(P / c->blocks), 0);
+    return offset;
+}
+
+static ssm__s5_offsets ssm__s5_table(const ssm_s5_config *c, const char *prefix, ssm_params *table)
+{
+    const size_t H = c->d_model, P = ssm__s5_states(c), absent = SSM__SIZE_MAX;
+    const ssm_real N = (ssm_real)(c->d_state / c->blocks), keep = (ssm_real)(P / c->blocks);
+    const ssm_real mean = SSM__K(-0.5);
+    ssm__s5_offsets o;
+    size_t dense[2];
+    o.norm = o.lambda_im = o.C[1] = o.weight[0] = o.weight[1] = o.bias[0] = o.bias[1] = absent;
+    if (c->pre_norm) o.norm = ssm__param_vector(table, prefix, "norm.weight", H, SSM__INIT_CONSTANT, 1);
+    if (c->real_state) {
+        o.lambda_re = ssm__param_vector(table, prefix, "A_log", P, SSM__INIT_A_INTEGER, 0);
+        o.B = ssm__param_matrix(table, prefix, "B", H, P, SSM__INIT_NORMAL, 1);
+    } else {
+        o.lambda_re = ssm__param_vector(table, prefix, "Lambda_re", P, SSM__INIT_CONSTANT, mean);
+        o.lambda_im = ssm__param_vector(table, prefix, "Lambda_im", P, SSM__INIT_HIPPO_IM, N);
+        ssm__param_args(table, keep, 0);
+        o.B = ssm__param(table, prefix, "B", 3, P, H, 2, SSM__INIT_HIPPO_B, N);
+        ssm__param_args(table, keep, 0);
+    }
+    o.C[0] = ssm__s5_table_C(c, c->bidirectional ? "C1" : "C", prefix, table);
+    if (c->bidirectional) o.C[1] = ssm__s5_table_C(c, "C2", prefix, table);
+    o.D = ssm__param_vector(table, prefix, "D", H, SSM__INIT_NORMAL, 1);
+    if (c->real_state) {
+        o.log_step = ssm__param_vector(table, prefix, "log_dt", 1, SSM__INIT_NORMAL, 1);
+    } else {
+        o.log_step = ssm__param_vector(table, prefix, "log_step", P, SSM__INIT_LOG_UNIFORM, c->dt_min);
+        ssm__param_args(table, c->dt_max, 0);
+    }
+    if (c->activation == SSM_S5_FULL_GLU) {
+        ssm__s5_table_dense(H, "out1.weight", "out1.bias", prefix, table, dense);
+        o.weight[0] = dense[0];
+        o.bias[0] = dense[1];
+    }
+    if (ssm__s5_has_glu(c)) {
+        ssm__s5_table_dense(H, "out2.weight", "out2.bias", prefix, table, dense);
+        o.weight[1] = dense[0];
+        o.bias[1] = dense[1];
+    }
+    return o;
+}
+
+SSM_API ssm_status ssm_s5_params(const ssm_s5_config *config, const char *prefix, ssm_params *table)
+{
+    ssm_s5_config c;
+    ssm_params copy;
+    ssm_status status = ssm_s5_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    if (!table) return SSM_ERR_NULL;
+    copy = *table;
+    ssm__s5_table(&c, prefix, &copy);
+    return ssm__params_commit(table, &copy);
+}
+
+/* --- real forms of B and C ---
+ * Walks the entries of both: where each stands in the parameters, its place (row, column) in the real
+ * matrix, and the factor between them. */
+typedef struct ssm__s5_entry {
+    size_t p;    /* state */
+    size_t h;    /* channel */
+    size_t part; /* 0 re, 1 im */
+} ssm__s5_entry;
+
+static int ssm__s5_entry_next(const ssm_s5_config *c, ssm__s5_entry *e)
+{
+    if (++e->part < ssm__s5_width(c)) return 1;
+    e->part = 0;
+    if (++e->h < c->d_model) return 1;
+    e->h = 0;
+    return ++e->p < ssm__s5_states(c);
+}
+
+static size_t ssm__s5_entry_B(const ssm_s5_config *c, const ssm__s5_entry *e)
+{
+    if (c->real_state) return e->h * c->d_state + e->p;
+    return 2 * (e->p * c->d_model + e->h) + e->part;
+}
+
+static size_t ssm__s5_entry_C(const ssm_s5_config *c, const ssm__s5_entry *e)
+{
+    if (c->real_state) return e->p * c->d_model + e->h;
+    return 2 * (e->h * ssm__s5_states(c) + e->p) + e->part;
+}
+
+/* k Re(C h) = k (C_re h_re - C_im h_im) */
+static ssm_real ssm__s5_factor_C(const ssm_s5_config *c, const ssm__s5_entry *e)
+{
+    return (ssm_real)((c->no_conj_sym ? 1 : 2) * (e->part ? -1 : 1));
+}
+
+/* Place of entry (row, column) of a matrix with `in` columns, plain or as ssm__pack has it. */
+static size_t ssm__s5_place(int packed, size_t in, size_t row, size_t column)
+{
+    if (!packed) return row * in + column;
+    return (row / SSM_LANES * in + column) * SSM_LANES + row % SSM_LANES;
+}
+
+/* Parameters -> real matrices. */
+static void ssm__s5_expand(const ssm_s5_config *c, const ssm__s5_offsets *o, const ssm_real *params, int packed,
+                           ssm_real *B, ssm_real *C)
+{
+    const size_t width = ssm__s5_width(c), V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
+    ssm__s5_entry e = {0, 0, 0};
+    size_t dir;
+    do {
+        const size_t row = e.p * width + e.part;
+        B[ssm__s5_place(packed, c->d_model, row, e.h)] = params[o->B + ssm__s5_entry_B(c, &e)];
+        for (dir = 0; dir < dirs; ++dir)
+            C[ssm__s5_place(packed, dirs * V, e.h, dir * V + row)] =
+                ssm__s5_factor_C(c, &e) * params[o->C[dir] + ssm__s5_entry_C(c, &e)];
+    } while (ssm__s5_entry_next(c, &e));
+}
+
+/* Gradients of the plain real matrices -> of the parameters, added. */
+static void ssm__s5_fold(const ssm_s5_config *c, const ssm__s5_offsets *o, const ssm_real *dB, const ssm_real *dC,
+                         ssm_real *dparams)
+{
+    const size_t width = ssm__s5_width(c), V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
+    ssm__s5_entry e = {0, 0, 0};
+    size_t dir;
+    do {
+        const size_t row = e.p * width + e.part;
+        dparams[o->B + ssm__s5_entry_B(c, &e)] += dB[row * c->d_model + e.h];
+        for (dir = 0; dir < dirs; ++dir)
+            dparams[o->C[dir] + ssm__s5_entry_C(c, &e)] +=
+                ssm__s5_factor_C(c, &e) * dC[e.h * dirs * V + dir * V + row];
+    } while (ssm__s5_entry_next(c, &e));
+}
+
+/* --- coefficients --- */
+/* Step sizes of state p in a row with factor `scale`. */
+static ssm__s5_step ssm__s5_layer_step(const ssm_s5 *s, size_t p, ssm_real scale)
+{
+    ssm__s5_step e;
+    e.A = ssm__c_load(s->lambda + 2 * p);
+    e.da = s->step[p] * scale;
+    e.db = s->config.event ? s->step[p] : e.da;
+    return e;
+}
+
+/* a and b of all states in a row with factor `scale`. */
+static void ssm__s5_coefs(const ssm_s5 *s, ssm_real scale, ssm_real *a, ssm_real *b)
+{
+    const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
+    size_t p;
+    for (p = 0; p < P; ++p) {
+        const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
+        const ssm__s5_coef k = ssm__s5_discretise(s->config.disc, e.A, e.da, e.db);
+        a[p * width] = k.a.re;
+        b[p * width] = k.b.re;
+        if (width == 1) continue;
+        a[p * 2 + 1] = k.a.im;
+        b[p * 2 + 1] = k.b.im;
+    }
+}
+
+/* Adds to the gradients of lambda [P][2] and step [P] from those of a and b. */
+static void ssm__s5_coefs_backward(const ssm_s5 *s, ssm_real scale, const ssm_real *da, const ssm_real *db,
+                                   ssm_real *dlambda, ssm_real *dstep)
+{
+    const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
+    size_t p;
+    for (p = 0; p < P; ++p) {
+        const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
+        ssm__s5_coef_grad d;
+        ssm__s5_coef g;
+        g.a = ssm__s5_load(da + p * width, width == 2);
+        g.b = ssm__s5_load(db + p * width, width == 2);
+        d = ssm__s5_discretise_grad(s->config.disc, e.A, e.da, e.db, g);
+        dlambda[2 * p] += d.A.re;
+        dlambda[2 * p + 1] += d.A.im;
+        dstep[p] += d.da * scale + (s->config.event ? d.db : d.db * scale);
+    }
+}
+
+/* --- bind --- */
+static void ssm__s5_bind_lambda(const ssm_s5_config *c, const ssm__s5_offsets *o, const ssm_real *params,
+                                ssm_real *lambda, ssm_real *step)
+{
+    size_t p;
+    for (p = 0; p < ssm__s5_states(c); ++p) {
+        ssm__complex A = ssm__c(params[o->lambda_re + p], 0);
+        if (c->real_state) A.re = -ssm__exp(A.re);
+        else A.im = params[o->lambda_im + p];
+        if (c->clip_eigs && A.re > SSM__K(-1e-4)) A.re = SSM__K(-1e-4);
+        ssm__c_store(lambda + 2 * p, A);
+        step[p] = c->step_rescale * ssm__exp(params[o->log_step + (c->real_state ? 0 : p)]);
+    }
+}
+
+/* The layer from its resolved config: shapes, and with an arena the bound weights too. */
+static void ssm__s5_bind(ssm_s5 *s, ssm__arena *arena, const ssm_real *params)
+{
+    static const ssm_linear none = SSM__EMPTY;
+    const ssm_s5_config *c = &s->config;
+    const size_t H = c->d_model, P = ssm__s5_states(c), V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
+    ssm_params table = ssm__own_table(NULL);
+    const ssm__s5_offsets o = ssm__s5_table(c, NULL, &table);
+    ssm_real *B = ssm__take(arena, ssm__packed_count(H, V));
+    ssm_real *C = ssm__take(arena, ssm__packed_count(ssm__mul(dirs, V), H));
+    ssm_real *lambda = ssm__take(arena, ssm__mul(2, P)), *step = ssm__take(arena, P);
+    ssm_real *a = ssm__take(arena, V), *b = ssm__take(arena, V);
+    s->B = s->C = s->out1 = s->out2 = none;
+    s->B.in = s->C.out = H;
+    s->B.out = V;
+    s->C.in = ssm__mul(dirs, V);
+    s->B.packed = B;
+    s->C.packed = C;
+    s->lambda = lambda;
+    s->step = step;
+    s->a = a;
+    s->b = b;
+    s->params = params;
+    s->norm.dim = H;
+    s->norm.eps = c->norm_eps;
+    s->norm.weight = ssm__bind_copy(arena, params, o.norm, H);
+    s->D = ssm__bind_copy(arena, params, o.D, H);
+    if (c->activation == SSM_S5_FULL_GLU)
+        ssm__bind_linear(&s->out1, arena, params, o.weight[0], o.bias[0], H, H);
+    if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, arena, params, o.weight[1], o.bias[1], H, H);
+    if (!params) return;
+    ssm__zero(B, ssm__packed_count(H, V));
+    ssm__zero(C, ssm__packed_count(dirs * V, H));
+    ssm__s5_expand(c, &o, params, 1, B, C);
+    ssm__s5_bind_lambda(c, &o, params, lambda, step);
+    ssm__s5_coefs(s, 1, a, b);
+}
+
+static size_t ssm__s5_bound_bytes(ssm_s5 *s)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__s5_bind(s, &arena, NULL);
+    return ssm__arena_bytes(&arena);
+}
+
+SSM_API ssm_status ssm_s5_bind(ssm_s5 *layer, const ssm_s5_config *config, const ssm_real *params, void *mem,
+                               size_t mem_bytes)
+{
+    ssm__arena arena;
+    ssm_s5 s;
+    ssm_status status = ssm_s5_config_resolve(config, &s.config);
+    if (status != SSM_OK) return status;
+    if (!layer || !params) return SSM_ERR_NULL;
+    status = ssm__check_block(mem, mem_bytes, ssm__s5_bound_bytes(&s));
+    if (status != SSM_OK) return status;
+    arena = ssm__arena_open(mem);
+    ssm__s5_bind(&s, &arena, params);
+    *layer = s;
+    return SSM_OK;
+}
+
+/* --- sizes --- */
+static size_t ssm__s5_state_count(const ssm_s5_config *c)
+{
+    return c->bidirectional ? 0 : ssm__s5_row(c);
+}
+
+typedef struct ssm__s5_mem { /* one tile of the forward */
+    ssm_real *u;    /* [rows][H] normalised input; NULL without norm */
+    ssm_real *v;    /* [rows][V] B u; forward: its h takes the same place */
+    ssm_real *h;    /* [rows][dirs][V] states */
+    ssm_real *s;    /* [rows][H] k Re(C h) + D u */
+    ssm_real *g;    /* [rows][H] gelu(s) */
+    ssm_real *out1; /* [rows][H] out1 g */
+    ssm_real *out2; /* [rows][H] out2 g */
+    ssm_real *coef; /* [2][V] a and b of one row, for step_scale */
+    ssm_real *zero; /* [V] */
+    ptrdiff_t v_row;
+} ssm__s5_mem;
+
+/* keep_v: v has a place of its own. */
+static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int keep_v, ssm__s5_mem *m)
+{
+    const ssm_s5_config *c = &s->config;
+    const size_t V = ssm__s5_row(c), states = ssm__mul(ssm__s5_dirs(c), V), out = ssm__mul(rows, c->d_model);
+    m->u = c->pre_norm ? ssm__take(arena, out) : NULL;
+    m->h = ssm__take(arena, ssm__mul(rows, states));
+    m->v = keep_v ? ssm__take(arena, ssm__mul(rows, V)) : m->h;
+    m->v_row = (ptrdiff_t)(keep_v ? V : states);
+    m->s = ssm__take(arena, out);
+    m->g = c->activation != SSM_S5_NONE ? ssm__take(arena, out) : NULL;
+    m->out1 = c->activation == SSM_S5_FULL_GLU ? ssm__take(arena, out) : NULL;
+    m->out2 = ssm__s5_has_glu(c) ? ssm__take(arena, out) : NULL;
+    m->coef = ssm__take(arena, ssm__mul(2, V));
+    m->zero = c->bidirectional ? ssm__take(arena, V) : NULL;
+}
+
+typedef struct ssm__s5_scratch { /* of the backward */
+    ssm__s5_mem mem;
+    ssm_real *du;      /* [rows][H], with norm */
+    ssm_real *ds;      /* [rows][H] */
+    ssm_real *dg;      /* [rows][H] */
+    ssm_real *dout1;   /* [rows][H] */
+    ssm_real *dout2;   /* [rows][H] */
+    ssm_real *dh;      /* [rows][dirs][V] */
+    ssm_real *dv;      /* [rows][V] */
+    ssm_real *carry;   /* [V] conj(a) g of the row after */
+    ssm_real *da;      /* [2][V] gradients of a and b */
+    ssm_real *dlambda; /* [P][2] */
+    ssm_real *dstep;   /* [P] */
+    ssm_real *B;       /* plain real form, and its gradient */
+    ssm_real *C;
+    ssm_real *dB;
+    ssm_real *dC;
+} ssm__s5_scratch;
+
+static void ssm__s5_take_scratch(const ssm_s5 *s, ssm__arena *arena, size_t rows, ssm__s5_scratch *w)
+{
+    const ssm_s5_config *c = &s->config;
+    const size_t V = ssm__s5_row(c), states = ssm__mul(ssm__s5_dirs(c), V), out = ssm__mul(rows, c->d_model);
+    const int glu = ssm__s5_has_glu(c);
+    ssm__s5_take(s, arena, rows, 1, &w->mem);
+    w->du = c->pre_norm ? ssm__take(arena, out) : NULL;
+    w->ds = ssm__take(arena, out);
+    w->dg = c->activation != SSM_S5_NONE ? ssm__take(arena, out) : NULL;
+    w->dout1 = c->activation == SSM_S5_FULL_GLU ? ssm__take(arena, out) : NULL;
+    w->dout2 = glu ? ssm__take(arena, out) : NULL;
+    w->dh = ssm__take(arena, ssm__mul(rows, states));
+    w->dv = ssm__take(arena, ssm__mul(rows, V));
+    w->carry = ssm__take(arena, V);
+    w->da = ssm__take(arena, ssm__mul(2, V));
+    w->dlambda = ssm__take(arena, ssm__mul(2, ssm__s5_states(c)));
+    w->dstep = ssm__take(arena, ssm__s5_states(c));
+    w->B = ssm__take(arena, ssm__mul(V, c->d_model));
+    w->C = ssm__take(arena, ssm__mul(states, c->d_model));
+    w->dB = ssm__take(arena, ssm__mul(V, c->d_model));
+    w->dC = ssm__take(arena, ssm__mul(states, c->d_model));
+}
+
+static size_t ssm__s5_work(const void *layer, size_t rows, size_t streams)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__s5_mem mem;
+    (void)streams;
+    ssm__s5_take((const ssm_s5 *)layer, &arena, rows, 0, &mem);
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__s5_work_backward(const void *layer, size_t rows, size_t streams)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__s5_scratch scratch;
+    (void)streams;
+    ssm__s5_take_scratch((const ssm_s5 *)layer, &arena, rows, &scratch);
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_real *ssm__s5_tape_layout(const ssm_s5 *s, size_t slots, const void *mem, size_t *bytes)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm_real *states = ssm__take(&arena, ssm__mul(slots, ssm__s5_state_count(&s->config)));
+    *bytes = ssm__arena_bytes(&arena);
+    return states;
+}
+
+static size_t ssm__s5_tape(const void *layer, size_t rows, size_t slots)
+{
+    size_t bytes;
+    (void)rows;
+    ssm__s5_tape_layout((const ssm_s5 *)layer, slots, NULL, &bytes);
+    return bytes;
+}
+
+static void ssm__s5_tile(const ssm__call *call);
+static void ssm__s5_tile_backward(const ssm__call *call);
+
+static const ssm__verb ssm__s5_verb_forward = {ssm__s5_tile, ssm__s5_work, NULL};
+static const ssm__verb ssm__s5_verb_record = {ssm__s5_tile, ssm__s5_work, ssm__s5_tape};
+static const ssm__verb ssm__s5_verb_backward = {ssm__s5_tile_backward, ssm__s5_work_backward, ssm__s5_tape};
+
+static ssm__call ssm__s5_call(const ssm_s5 *layer)
+{
+    ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0,
+                                  layer ? ssm__s5_state_count(&layer->config) : 0);
+    call.whole = layer && layer->config.bidirectional;
+    return call;
+}
+
+SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_s5 s;
+    size_t bound;
+    ssm_status status = ssm_s5_config_resolve(config, &s.config);
+    if (status != SSM_OK) return status;
+    bound = ssm__s5_bound_bytes(&s);
+    ssm__s5_table(&s.config, NULL, &table);
+    return ssm__layer_sizes(&ssm__s5_verb_record, &ssm__s5_verb_backward, ssm__s5_call(&s), table.count, bound, seqs,
+                            need);
+}
+
+/* --- init --- */
+SSM_API ssm_status ssm_s5_init(const ssm_s5_config *config, ssm_real *params, uint64_t seed)
+{
+    ssm_param rows[SSM_PARAMS_MAX];
+    ssm_params table = ssm__own_table(rows);
+    ssm_status status = ssm_s5_params(config, NULL, &table);
+    return status == SSM_OK ? ssm_params_init(&table, params, seed) : status;
+}
+
+/* --- forward, step --- */
+/* h = a before + b v for P states of one step, each of `width` reals. h may be v. */
+static void ssm__s5_lanes(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
+                          const ssm_real *before, ssm_real *h)
+{
+    size_t p;
+    for (p = 0; p < P; ++p, a += width, b += width, v += width, before += width, h += width) {
+        if (width == 1) *h = *a * *before + *b * *v;
+        else
+            ssm__c_store(h, ssm__c_add(ssm__c_mul(ssm__c_load(a), ssm__c_load(before)),
+                                       ssm__c_mul(ssm__c_load(b), ssm__c_load(v))));
+    }
+}
+
+/* One sequence of a tile in one direction, as the kernels walk it. */
+typedef struct ssm__s5_track {
+    size_t first;          /* row of the tile where the direction starts */
+    ptrdiff_t next;        /* from a row to the one after it in this direction: 1 or -1 */
+    size_t steps;
+    size_t column;         /* of its states in h */
+    const ssm_real *enter; /* [V] state before the first */
+    const ssm_real *scale; /* step_scale of the tile's first row, or NULL */
+} ssm__s5_track;
+
+static ssm__s5_track ssm__s5_track_of(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m, size_t stream,
+                                      size_t dir, const ssm_real *states)
+{
+    const ssm__tile *t = &call->tile;
+    ssm__s5_track k;
+    k.first = stream * t->steps + (dir ? t->steps - 1 : 0);
+    k.next = dir ? -1 : 1;
+    k.steps = t->steps;
+    k.column = dir * ssm__s5_row(&s->config);
+    k.enter = m->zero ? m->zero : states + stream * call->state_count;
+    k.scale = call->step_scale ? call->step_scale + t->row : NULL;
+    return k;
+}
+
+static size_t ssm__s5_track_row(const ssm__s5_track *k, size_t i)
+{
+    return (size_t)((ptrdiff_t)k->first + ssm__step(i, k->next));
+}
+
+/* States after step i of the track; before step 0: those that enter. */
+static const ssm_real *ssm__s5_track_before(const ssm_s5 *s, const ssm__s5_mem *m, const ssm__s5_track *k, size_t i)
+{
+    return i ? m->h + ssm__s5_track_row(k, i - 1) * s->C.in + k->column : k->enter;
+}
+
+/* a and b of a row: those of bind, or with step_scale its own. */
+static const ssm_real *ssm__s5_track_coefs(const ssm_s5 *s, const ssm__s5_mem *m, const ssm__s5_track *k, size_t row,
+                                           const ssm_real **b)
+{
+    ssm_real *own = m->coef + s->B.out;
+    *b = k->scale ? own : s->b;
+    if (!k->scale) return s->a;
+    ssm__s5_coefs(s, k->scale[row], m->coef, own);
+    return m->coef;
+}
+
+static void ssm__s5_run(const ssm_s5 *s, const ssm__s5_mem *m, const ssm__s5_track *k)
+{
+    const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
+    size_t i;
+    for (i = 0; i < k->steps; ++i) {
+        const size_t row = ssm__s5_track_row(k, i);
+        const ssm_real *b, *a = ssm__s5_track_coefs(s, m, k, row, &b);
+        ssm__s5_lanes(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
+                      m->h + row * s->C.in + k->column);
+    }
+}
+
+/* From s to what activation multiplies by the sigmoid, or passes on. */
+static const ssm_real *ssm__s5_activate(const ssm_s5 *s, const ssm_parallel *parallel, const ssm__s5_mem *m,
+                                        size_t rows)
+{
+    const size_t H = s->config.d_model;
+    const ptrdiff_t row = (ptrdiff_t)H;
+    size_t i;
+    if (m->g)
+        for (i = 0; i < rows * H; ++i) m->g[i] = ssm__gelu_tanh(m->s[i]);
+    if (m->out1) ssm__linear(parallel, &s->out1, m->g, row, NULL, 0, m->out1, row, rows);
+    if (m->out2) ssm__linear(parallel, &s->out2, m->g, row, NULL, 0, m->out2, row, rows);
+    if (s->config.activation == SSM_S5_FULL_GLU) return m->out1;
+    if (s->config.activation == SSM_S5_HALF_GLU2 || s->config.activation == SSM_S5_NONE) return m->s;
+    return m->g;
+}
+
+/* One tile up to the activation, from the states that enter it. Returns as ssm__s5_activate. */
+static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m,
+                                        const ssm_real *states)
+{
+    const ssm__tile *t = &call->tile;
+    const size_t H = s->config.d_model, rows = t->count * t->steps;
+    const ptrdiff_t H_row = (ptrdiff_t)H;
+    const ssm_real *u = m->u ? m->u : call->x;
+    const ptrdiff_t u_row = m->u ? H_row : call->x_row;
+    size_t stream, dir, r, c;
+    if (m->u) ssm__norm(&s->norm, call->x, call->x_row, m->u, H_row, rows);
+    if (m->zero) ssm__zero(m->zero, s->B.out);
+    ssm__linear(call->parallel, &s->B, u, u_row, NULL, 0, m->v, m->v_row, rows);
+    for (stream = 0; stream < t->count; ++stream) {
+        for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) { /* forward last: it may write over v */
+            const ssm__s5_track k = ssm__s5_track_of(s, call, m, stream, dir, states);
+            ssm__s5_run(s, m, &k);
+        }
+    }
+    for (r = 0; r < rows; ++r)
+        for (c = 0; c < H; ++c) m->s[r * H + c] = s->D[c] * u[ssm__step(r, u_row) + (ptrdiff_t)c];
+    ssm__linear(call->parallel, &s->C, m->h, (ptrdiff_t)s->C.in, m->s, H_row, m->s, H_row, rows);
+    return ssm__s5_activate(s, call->parallel, m, rows);
+}
+
+static void ssm__s5_tile(const ssm__call *call)
+{
+    const ssm_s5 *s = (const ssm_s5 *)call->layer;
+    const ssm__tile *t = &call->tile;
+    const size_t H = s->config.d_model, rows = t->count * t->steps, states = call->state_count;
+    ssm__arena arena = ssm__arena_open(call->work);
+    const ssm_real *factor;
+    ssm__s5_mem m;
+    size_t r, c, bytes;
+    if (call->tape && states)
+        ssm__copy(ssm__s5_tape_layout(s, call->tape_slots, call->tape, &bytes) + t->slot * states, call->state,
+                  t->count * states);
+    ssm__s5_take(s, &arena, rows, 0, &m);
+    factor = ssm__s5_evaluate(s, call, &m, call->state);
+    for (r = 0; states && r < t->count; ++r) /* the states after the last step of each stream */
+        ssm__copy(call->state + r * states, m.h + ((r + 1) * t->steps - 1) * states, states);
+    for (r = 0; r < rows; ++r) {
+        const ssm_real *x = call->x + ssm__step(r, call->x_row);
+        ssm_real *y = call->y + ssm__step(r, call->y_row);
+        for (c = 0; c < H; ++c) {
+            ssm_real value = factor[r * H + c];
+            if (m.out2) value *= ssm__sigmoid(m.out2[r * H + c]);
+            y[c] = s->config.residual ? x[c] + value : value;
+        }
+    }
+}
+
+/* A bidirectional layer has no state to take. */
+static int ssm__s5_refuses(const ssm_s5 *layer, const ssm_real *state)
+{
+    return layer && layer->config.bidirectional && state;
+}
+
+SSM_API ssm_status ssm_s5_forward(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                  const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    if (ssm__s5_refuses(layer, state)) return SSM_ERR_UNSUPPORTED;
+    return ssm__layer_forward(&ssm__s5_verb_forward, ssm__s5_call(layer), state, x, y, seqs, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s5_step(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                               void *work, size_t work_bytes)
+{
+    if (layer && layer->config.bidirectional) return SSM_ERR_UNSUPPORTED;
+    return ssm__layer_step(&ssm__s5_verb_forward, ssm__s5_call(layer), state, x, y, streams, work, work_bytes);
+}
+
+/* --- backward --- */
+/* The adjoint of ssm__s5_lanes. carry inout: gradient of h from the step after -> of `before`.
+ * Adds to dv, da and db. */
+static void ssm__s5_lanes_backward(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
+                                   const ssm_real *before, const ssm_real *dh, ssm_real *carry, ssm_real *dv,
+                                   ssm_real *da, ssm_real *db)
+{
+    const int pair = width == 2;
+    size_t p;
+    for (p = 0; p < P * width; p += width) {
+        const ssm__complex g = ssm__c_add(ssm__s5_load(carry + p, pair), ssm__s5_load(dh + p, pair));
+        const ssm__complex ca = ssm__c_conj(ssm__s5_load(a + p, pair)), cb = ssm__c_conj(ssm__s5_load(b + p, pair));
+        const ssm__complex next = ssm__c_mul(ca, g);
+        ssm__s5_add(dv + p, pair, ssm__c_mul(cb, g));
+        ssm__s5_add(da + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(before + p, pair)), g));
+        ssm__s5_add(db + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(v + p, pair)), g));
+        carry[p] = next.re;
+        if (pair) carry[p + 1] = next.im;
+    }
+}
+
+/* The adjoint of ssm__s5_run; w->carry holds the gradient of the state after its last step. */
+static void ssm__s5_run_backward(const ssm_s5 *s, const ssm__s5_scratch *w, const ssm__s5_track *k)
+{
+    const ssm__s5_mem *m = &w->mem;
+    const size_t V = s->B.out, width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
+    size_t i;
+    for (i = k->steps; i-- > 0;) {
+        const size_t row = ssm__s5_track_row(k, i);
+        const ssm_real *b, *a = ssm__s5_track_coefs(s, m, k, row, &b);
+        if (k->scale) ssm__zero(w->da, 2 * V);
+        ssm__s5_lanes_backward(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
+                               w->dh + row * s->C.in + k->column, w->carry, w->dv + row * V, w->da, w->da + V);
+        if (k->scale) ssm__s5_coefs_backward(s, k->scale[row], w->da, w->da + V, w->dlambda, w->dstep);
+    }
+}
+
+/* dy -> ds, and the gradients of the GLU's weights. */
+static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, const ssm__s5_offsets *o,
+                                      const ssm__s5_scratch *w, const ssm_real *factor, size_t rows)
+{
+    const size_t H = s->config.d_model;
+    const ptrdiff_t row = (ptrdiff_t)H;
+    const ssm__s5_mem *m = &w->mem;
+    ssm_real *dfactor = factor == m->s ? w->ds : factor == m->g ? w->dg : w->dout1;
+    size_t r, c, i;
+    ssm__zero(w->ds, rows * H);
+    if (w->dg) ssm__zero(w->dg, rows * H);
+    for (r = 0; r < rows; ++r) {
+        for (c = 0; c < H; ++c) {
+            const ssm_real dy = call->dy[ssm__step(r, call->dy_row) + (ptrdiff_t)c];
+            const ssm_real gate = m->out2 ? ssm__sigmoid(m->out2[r * H + c]) : 1;
+            dfactor[r * H + c] = dy * gate;
+            if (w->dout2) w->dout2[r * H + c] = dy * factor[r * H + c] * gate * (1 - gate);
+        }
+    }
+    if (w->dout1)
+        ssm__linear_backward(call->parallel, &s->out1, m->g, row, w->dout1, row, w->dg, row,
+                             ssm__grad_at(call->dparams, o->weight[0]), ssm__grad_at(call->dparams, o->bias[0]), rows);
+    if (w->dout2)
+        ssm__linear_backward(call->parallel, &s->out2, m->g, row, w->dout2, row, w->dg, row,
+                             ssm__grad_at(call->dparams, o->weight[1]), ssm__grad_at(call->dparams, o->bias[1]), rows);
+    for (i = 0; w->dg && i < rows * H; ++i) w->ds[i] += w->dg[i] * ssm__gelu_tanh_derivative(m->s[i]);
+}
+
+/* Gradients of Lambda and log_step of this tile -> of the parameters. */
+static void ssm__s5_lambda_backward(const ssm_s5 *s, const ssm__s5_offsets *o, const ssm__s5_scratch *w,
+                                    ssm_real *dparams)
+{
+    const ssm_s5_config *c = &s->config;
+    size_t p;
+    for (p = 0; p < ssm__s5_states(c); ++p) {
+        const ssm_real re = s->lambda[2 * p];
+        const int clipped = c->clip_eigs && !(re < SSM__K(-1e-4));
+        if (!clipped) dparams[o->lambda_re + p] += w->dlambda[2 * p] * (c->real_state ? re : 1); /* -exp(A_log) */
+        if (!c->real_state) dparams[o->lambda_im + p] += w->dlambda[2 * p + 1];
+        dparams[o->log_step + (c->real_state ? 0 : p)] += w->dstep[p] * s->step[p];
+    }
+}
+
+/* All directions of all streams: dh -> dv, dlambda, dstep, and the gradient of the entering states. */
+static void ssm__s5_states_backward(const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w,
+                                    const ssm_real *states)
+{
+    const ssm__tile *t = &call->tile;
+    const size_t V = s->B.out, P = ssm__s5_states(&s->config);
+    size_t stream, dir;
+    ssm__zero(w->dv, t->count * t->steps * V);
+    ssm__zero(w->da, 2 * V);
+    ssm__zero(w->dlambda, 2 * P);
+    ssm__zero(w->dstep, P);
+    for (stream = 0; stream < t->count; ++stream) {
+        ssm_real *dstate = call->state_count ? call->state + stream * V : NULL;
+        for (dir = 0; dir < ssm__s5_dirs(&s->config); ++dir) {
+            const ssm__s5_track k = ssm__s5_track_of(s, call, &w->mem, stream, dir, states);
+            if (dstate) ssm__copy(w->carry, dstate, V);
+            else ssm__zero(w->carry, V);
+            ssm__s5_run_backward(s, w, &k);
+            if (dstate) ssm__copy(dstate, w->carry, V);
+        }
+    }
+    if (!call->step_scale) ssm__s5_coefs_backward(s, 1, w->da, w->da + V, w->dlambda, w->dstep);
+}
+
+/* From ds to du, with the gradients of all that lies between. */
+static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const ssm__s5_offsets *o,
+                                 const ssm__s5_scratch *w, const ssm_real *states)
+{
+    const ssm_s5_config *c = &s->config;
+    const size_t H = c->d_model, V = s->B.out, rows = call->tile.count * call->tile.steps;
+    const ptrdiff_t H_row = (ptrdiff_t)H, V_row = (ptrdiff_t)V, h_row = (ptrdiff_t)s->C.in;
+    const ssm_real *u = w->mem.u ? w->mem.u : call->x;
+    const ptrdiff_t u_row = w->mem.u ? H_row : call->x_row, du_row = w->du ? H_row : call->dx_row;
+    ssm_real *du = w->du ? w->du : call->dx, *dD = ssm__grad_at(call->dparams, o->D);
+    ssm_linear B = s->B, C = s->C;
+    size_t r, i;
+    ssm__s5_expand(c, o, s->params, 0, w->B, w->C);
+    B.weight = w->B;
+    C.weight = w->C;
+    ssm__zero(w->dB, V * H);
+    ssm__zero(w->dC, H * s->C.in);
+    ssm__zero(w->dh, rows * s->C.in);
+    for (r = 0; r < rows; ++r) {
+        for (i = 0; i < H; ++i) {
+            const ssm_real ds = w->ds[r * H + i];
+            if (dD) dD[i] += ds * u[ssm__step(r, u_row) + (ptrdiff_t)i];
+            if (du) du[ssm__step(r, du_row) + (ptrdiff_t)i] += ds * s->D[i];
+        }
+    }
+    ssm__linear_backward(call->parallel, &C, w->mem.h, h_row, w->ds, H_row, w->dh, h_row, w->dC, NULL, rows);
+    ssm__s5_states_backward(s, call, w, states);
+    ssm__linear_backward(call->parallel, &B, u, u_row, w->dv, V_row, du, du_row, w->dB, NULL, rows);
+    if (!call->dparams) return;
+    ssm__s5_fold(c, o, w->dB, w->dC, call->dparams);
+    ssm__s5_lambda_backward(s, o, w, call->dparams);
+}
+
+static void ssm__s5_tile_backward(const ssm__call *call)
+{
+    const ssm_s5 *s = (const ssm_s5 *)call->layer;
+    const ssm_s5_config *c = &s->config;
+    const ssm__tile *t = &call->tile;
+    const size_t H = c->d_model, rows = t->count * t->steps;
+    const ptrdiff_t H_row = (ptrdiff_t)H;
+    ssm__arena arena = ssm__arena_open(call->work);
+    ssm_params table = ssm__own_table(NULL);
+    const ssm__s5_offsets o = ssm__s5_table(c, NULL, &table);
+    const ssm_real *states = NULL, *factor;
+    ssm__s5_scratch w;
+    size_t r, i, bytes;
+    ssm__s5_take_scratch(s, &arena, rows, &w);
+    if (call->state_count)
+        states = ssm__s5_tape_layout(s, call->tape_slots, call->tape, &bytes) + t->slot * call->state_count;
+    factor = ssm__s5_evaluate(s, call, &w.mem, states);
+    if (w.du) ssm__zero(w.du, rows * H);
+    ssm__s5_activate_backward(s, call, &o, &w, factor, rows);
+    ssm__s5_ssm_backward(s, call, &o, &w, states);
+    if (c->pre_norm)
+        ssm__norm_backward(&s->norm, call->x, call->x_row, w.du, H_row, call->dx, call->dx_row,
+                           ssm__grad_at(call->dparams, o.norm), rows);
+    for (r = 0; call->dx && c->residual && r < rows; ++r)
+        for (i = 0; i < H; ++i)
+            call->dx[ssm__step(r, call->dx_row) + (ptrdiff_t)i] +=
+                call->dy[ssm__step(r, call->dy_row) + (ptrdiff_t)i];
+}
+
+SSM_API ssm_status ssm_s5_record(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    if (ssm__s5_refuses(layer, state)) return SSM_ERR_UNSUPPORTED;
+    return ssm__layer_record(&ssm__s5_verb_record, ssm__s5_call(layer), state, x, y, seqs, tape, tape_bytes, work,
+                             work_bytes);
+}
+
+SSM_API ssm_status ssm_s5_backward(const ssm_s5 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                   ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                   size_t tape_bytes, void *work, size_t work_bytes)
+{
+    if (ssm__s5_refuses(layer, dstate)) return SSM_ERR_UNSUPPORTED;
+    return ssm__layer_backward(&ssm__s5_verb_backward, ssm__s5_call(layer), dstate, x, dy, dx, dparams, seqs, tape,
+                               tape_bytes, work, work_bytes);
+}
+
+/*=============================================================================
  * >>optimiser
  *===========================================================================*/
 /* base^n by squaring. */
@@ -5154,8 +6662,8 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #endif /* SSM_IMPLEMENTATION */
 
 /* CHANGES
- *   0.1.0  selective scan, causal convolution, linear, RMSNorm; selective, S6 and Mamba layers;
- *          AdamW.
+ *   0.1.0  selective scan, S5 scan, causal convolution, linear, RMSNorm; selective, S6, Mamba and
+ *          S5 layers; AdamW.
  *
  * LICENCE (MIT)
  *   Copyright (c) 2026 the ssm.h authors

@@ -14,6 +14,10 @@
 #include "test_layers.c"
 #include "test_train.c"
 #include "test_golden.c"
+#include "test_scan.c"
+#include "test_hippo.c"
+#include "test_s5.c"
+#include "test_golden_s5.c"
 
 #define GROUP(cases) {cases, sizeof cases / sizeof cases[0]}
 
@@ -22,6 +26,7 @@ static const struct {
     size_t count;
 } groups[] = {
     GROUP(math_cases), GROUP(ops_cases), GROUP(gradient_cases), GROUP(layer_cases), GROUP(train_cases), GROUP(golden_cases),
+    GROUP(scan_cases), GROUP(hippo_cases), GROUP(s5_cases),   GROUP(golden_s5_cases),
 };
 
 static int selected(const char *name, int filters, char **filter)
