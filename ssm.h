@@ -298,7 +298,7 @@ typedef struct ssm_sizes {
     size_t state;         /* states of all `batch` streams */
     size_t work;          /* forward, step and record. With state == NULL: work + state bytes */
     size_t tape;          /* what record writes for backward */
-    size_t work_backward; /* backward */
+    size_t work_backward; /* backward. With dstate == NULL: work_backward + state bytes */
 } ssm_sizes;
 
 /* Views that the ops take: element (b, t, c, n) is data[b*batch + t*time + c*chan + n*state].
@@ -570,7 +570,7 @@ SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *t
  * ssm_X_backward(layer, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work, bytes)
  *     x, seqs and tape as given to record. dstate inout: gradient of the state after the
  *     sequence -> of the state before it; NULL: zero, not wanted. dx and dparams: added to; NULL:
- *     not wanted. bytes: need.work_backward.
+ *     not wanted. bytes: need.work_backward, plus need.state with dstate == NULL.
  *
  * Errors of all: SSM_ERR_NULL, SSM_ERR_CONFIG (sizes 0, dim % groups, unknown option),
  *     SSM_ERR_SHAPE (start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW; nothing is written then.
@@ -1327,7 +1327,7 @@ static size_t ssm__param(ssm_params *table, const char *prefix, const char *name
         row->shape[2] = d2;
         row->offset = offset;
         row->count = count;
-        row->no_decay = rank < 2 || init == SSM__INIT_A_INTEGER;
+        row->no_decay = (rank < 2 && init != SSM__INIT_NORMAL) || init == SSM__INIT_A_INTEGER;
         row->init = (int)init;
         row->init_arg[0] = a;
         row->init_arg[1] = 0;
@@ -4224,6 +4224,19 @@ static ssm_status ssm__adamw_resolve(const ssm_adamw *adamw, ssm_adamw *a)
     return SSM_OK;
 }
 
+/* Euclidean norm, without overflow: everything is divided by the largest first. */
+static ssm_real ssm__length(const ssm_real *x, size_t n)
+{
+    ssm_real largest = 0, sum = 0;
+    size_t i;
+    for (i = 0; i < n; ++i) {
+        const ssm_real size = x[i] < 0 ? -x[i] : x[i];
+        if (!(size <= largest)) largest = size;
+    }
+    for (i = 0; largest > 0 && i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
+    return largest * ssm__sqrt(sum);
+}
+
 SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *table, ssm_real *params,
                                   const ssm_real *grads, ssm_real *moments, size_t step, ssm_real *grad_norm)
 {
@@ -4236,7 +4249,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
     if (status != SSM_OK) return status;
     if (step == 0) return SSM_ERR_CONFIG;
     v = moments + table->count;
-    norm = ssm__sqrt(ssm__dot(grads, grads, table->count));
+    norm = ssm__length(grads, table->count);
     if (a.clip_norm > 0 && norm > a.clip_norm) scale = a.clip_norm / norm;
     correct1 = 1 - ssm__power(a.beta1, step);
     correct2 = 1 - ssm__power(a.beta2, step);
