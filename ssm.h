@@ -311,7 +311,7 @@ typedef struct ssm_sizes {
     size_t state;         /* states of all `batch` streams */
     size_t work;          /* forward, step and record. With state == NULL: work + state bytes */
     size_t tape;          /* what record writes for backward */
-    size_t work_backward; /* backward */
+    size_t work_backward; /* backward. With dstate == NULL: work_backward + state bytes */
 } ssm_sizes;
 
 /* Views that the ops take: element (b, t, c, n) is data[b*batch + t*time + c*chan + n*state].
@@ -732,7 +732,7 @@ SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *t
  * ssm_X_backward(layer, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work, bytes)
  *     x, seqs and tape as given to record. dstate inout: gradient of the state after the
  *     sequence -> of the state before it; NULL: zero, not wanted. dx and dparams: added to; NULL:
- *     not wanted. bytes: need.work_backward.
+ *     not wanted. bytes: need.work_backward, plus need.state with dstate == NULL.
  *
  * Errors of all: SSM_ERR_NULL, SSM_ERR_CONFIG (sizes 0, dim % groups, unknown option),
  *     SSM_ERR_SHAPE (start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW; nothing is written then.
@@ -1865,6 +1865,12 @@ static size_t ssm__param_matrix(ssm_params *table, const char *prefix, const cha
                                 ssm__init init, ssm_real a)
 {
     return ssm__param(table, prefix, name, 2, d0, d1, 1, init, a);
+}
+
+/* The row appended last is a weight: it decays, whatever its shape. */
+static void ssm__param_decays(ssm_params *table)
+{
+    if (table->row && table->rows <= table->capacity) table->row[table->rows - 1].no_decay = 0;
 }
 
 /* Second and third number of the row appended last. */
@@ -5042,6 +5048,7 @@ static ssm_core ssm__selective_shape(const ssm_selective_config *c, const char *
     ssm_core_offsets *o = &core.offsets;
     core.shared_A = 1;
     o->x_proj = ssm__param_vector(table, prefix, "w_delta", c->d_model, SSM__INIT_NORMAL, deviation);
+    ssm__param_decays(table); /* a weight, though it is a vector */
     ssm__param_matrix(table, prefix, "w_b", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
     ssm__param_matrix(table, prefix, "w_c", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
     o->dt_proj = SSM__SIZE_MAX;
@@ -6610,6 +6617,19 @@ static ssm_status ssm__adamw_resolve(const ssm_adamw *adamw, ssm_adamw *a)
     return SSM_OK;
 }
 
+/* Euclidean norm, without overflow: everything is divided by the largest first. */
+static ssm_real ssm__length(const ssm_real *x, size_t n)
+{
+    ssm_real largest = 0, sum = 0;
+    size_t i;
+    for (i = 0; i < n; ++i) {
+        const ssm_real size = x[i] < 0 ? -x[i] : x[i];
+        if (!(size <= largest)) largest = size;
+    }
+    for (i = 0; largest > 0 && i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
+    return largest * ssm__sqrt(sum);
+}
+
 SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *table, ssm_real *params,
                                   const ssm_real *grads, ssm_real *moments, size_t step, ssm_real *grad_norm)
 {
@@ -6622,7 +6642,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
     if (status != SSM_OK) return status;
     if (step == 0) return SSM_ERR_CONFIG;
     v = moments + table->count;
-    norm = ssm__sqrt(ssm__dot(grads, grads, table->count));
+    norm = ssm__length(grads, table->count);
     if (a.clip_norm > 0 && norm > a.clip_norm) scale = a.clip_norm / norm;
     correct1 = 1 - ssm__power(a.beta1, step);
     correct2 = 1 - ssm__power(a.beta2, step);
