@@ -567,7 +567,8 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  *   y            out  [b][t][c]      real; complex with complex_output. Fully overwritten
  *
  * Complex tensors are (re, im) pairs, strides count reals: make the view of one element each and
- * pass it through ssm_in_pairs. d_state is the number of complex states.
+ * pass it through ssm_in_pairs. [b][t][n] is ssm_in_btcn with one channel. d_state is the number of
+ * complex states.
  * Default disc: ZOH in its phi form, finite as A -> 0. TRAPEZOID is not offered. Every scan is
  * sequential in this version.
  *
@@ -619,7 +620,7 @@ SSM_API ssm_status ssm_s5_scan_sizes(const ssm_s5_scan *s, ssm_sizes *need);
 SSM_API ssm_status ssm_s5_scan_forward(const ssm_s5_scan *s, void *work, size_t work_bytes);
 /* One step for `batch` streams, h_last in place: as ssm_selective_scan_step. */
 SSM_API ssm_status ssm_s5_scan_step(const ssm_s5_scan *s);
-/* As ssm_selective_scan_backward; the workspace is (len / 64 + 128) rows of d_state complex numbers. */
+/* As ssm_selective_scan_backward; the workspace is (len / 64 + 130) rows of d_state complex numbers. */
 SSM_API ssm_status ssm_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *grad, void *work,
                                         size_t work_bytes);
 
