@@ -78,7 +78,7 @@ static ssm_in scan_view(const ssm_real *data, size_t len, size_t dim, size_t wid
 static void scan_open(scan_problem *p, size_t batch, size_t len, size_t dim, int pairs, int reverse, ssm_scan scan)
 {
     ssm_rng rng;
-    ssm_sizes need;
+    ssm_sizes need = {0};
     size_t i;
     memset(p, 0, sizeof *p);
     rng.state = test_seed + 977 * len + dim;
