@@ -966,7 +966,7 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
  * State: h [P][2] (re, im); real_state: [N]. bidirectional has none: state, dstate and step are
  *   SSM_ERR_UNSUPPORTED, and the workspace grows with the longest sequence.
  * ssm_seqs.step_scale multiplies the step of each row; the bits are those of NULL where it is 1, and
- *   a row of factor 0 leaves the state as it is (padding). Every scan is sequential in this version.
+ *   a row of factor 0 leaves the state as it is (padding).
  * The tape holds the state before each tile only: backward runs each tile forward again.
  * Source: Smith, Warrington & Linderman 2023, arXiv:2208.04933; S5SSM and SequenceLayer of
  *   lindermanlab/S5 (their norms are Layer- or BatchNorm; GELU is the tanh approximation). Their
@@ -3097,10 +3097,19 @@ static void ssm__line_tree(ssm__line_job *j)
 /* --- the op --- */
 /* About SSM_LANES * 4 chunks, each long enough to be worth its carry. An odd number of 64-byte lines
  * keeps the lanes of a unit out of each other's cache sets. */
+#define SSM__LINE_CHUNKS (4 * SSM_LANES)
+#define SSM__LINE_SHORTEST 80
+
 static size_t ssm__line_chunk(size_t len)
 {
-    const size_t chunk = ssm__ceil_div(len, 4 * SSM_LANES);
-    return (ssm__ceil_div(chunk < 64 ? 64 : chunk, 16) | 1) * 16;
+    const size_t chunk = (ssm__ceil_div(ssm__ceil_div(len, SSM__LINE_CHUNKS), 16) | 1) * 16;
+    return chunk < SSM__LINE_SHORTEST ? SSM__LINE_SHORTEST : chunk;
+}
+
+/* At least as many as there are, and never fewer for a longer sequence. */
+static size_t ssm__line_most_chunks(size_t len)
+{
+    return ssm__min(ssm__ceil_div(len, SSM__LINE_SHORTEST), SSM__LINE_CHUNKS);
 }
 
 static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
@@ -3119,7 +3128,7 @@ static size_t ssm__line_layout(const ssm_linear_scan *s, const void *mem, ssm__l
     j->width = s->complex_values ? 2 : 1;
     j->blocks = ssm__ceil_div(s->dim, SSM_LANES);
     j->chunk = ssm__line_chunk(s->len);
-    if (scan == SSM_SCAN_CHUNKED) carries = ssm__ceil_div(s->len, j->chunk);
+    if (scan == SSM_SCAN_CHUNKED) carries = ssm__line_most_chunks(s->len);
     if (scan == SSM_SCAN_BLELLOCH) carries = s->len;
     j->carry = ssm__take(&arena, ssm__mul(carries, ssm__mul(s->dim, 2 * j->width)));
     return ssm__arena_bytes(&arena);
@@ -6119,9 +6128,33 @@ typedef struct ssm__s5_mem { /* one tile of the forward */
     ssm_real *coef; /* [2][V] a and b of one row, for step_scale */
     ssm_real *zero; /* [V] */
     ptrdiff_t v_row;
+    ssm_real *a;    /* [rows][V] a of every row, for a time-parallel scan with step_scale */
+    void *scan;     /* its workspace */
 } ssm__s5_mem;
 
 /* keep_v: v has a place of its own. */
+/* The recurrence of at most `rows` steps as a linear scan, all but its tensors. */
+static ssm_linear_scan ssm__s5_line(const ssm_s5_config *c, size_t rows)
+{
+    static const ssm_linear_scan none = SSM__EMPTY;
+    ssm_linear_scan line = none;
+    line.batch = 1;
+    line.len = rows;
+    line.dim = ssm__s5_states(c);
+    line.complex_values = ssm__s5_width(c) == 2;
+    line.scan = c->scan;
+    return line;
+}
+
+/* Workspace of a time-parallel scan; a shorter one needs no more. */
+static void *ssm__s5_scan_take(const ssm_s5_config *c, ssm__arena *arena, size_t rows)
+{
+    const ssm_linear_scan line = ssm__s5_line(c, rows);
+    ssm__line_job job;
+    if (!ssm__scan_needs_whole(c->scan)) return NULL;
+    return ssm__take(arena, ssm__ceil_div(ssm__line_layout(&line, NULL, &job), sizeof(ssm_real)));
+}
+
 static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int keep_v, ssm__s5_mem *m)
 {
     const ssm_s5_config *c = &s->config;
@@ -6136,6 +6169,8 @@ static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int ke
     m->out2 = ssm__s5_has_glu(c) ? ssm__take(arena, out) : NULL;
     m->coef = ssm__take(arena, ssm__mul(2, V));
     m->zero = c->bidirectional ? ssm__take(arena, V) : NULL;
+    m->a = ssm__scan_needs_whole(c->scan) ? ssm__take(arena, ssm__mul(rows, V)) : NULL;
+    m->scan = ssm__s5_scan_take(c, arena, rows);
 }
 
 typedef struct ssm__s5_scratch { /* of the backward */
@@ -6225,7 +6260,7 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
 {
     ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0,
                                   layer ? ssm__s5_state_count(&layer->config) : 0);
-    call.whole = layer && layer->config.bidirectional;
+    call.whole = layer && (layer->config.bidirectional || ssm__scan_needs_whole(layer->config.scan));
     return call;
 }
 
@@ -6252,16 +6287,25 @@ SSM_API ssm_status ssm_s5_init(const ssm_s5_config *config, ssm_real *params, ui
 }
 
 /* --- forward, step --- */
-/* h = a before + b v for P states of one step, each of `width` reals. h may be v. */
-static void ssm__s5_lanes(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
-                          const ssm_real *before, ssm_real *h)
+/* h = b v for P states of one step, each of `width` reals. h may be v. */
+static void ssm__s5_lanes(size_t width, size_t P, const ssm_real *b, const ssm_real *v, ssm_real *h)
 {
     size_t p;
-    for (p = 0; p < P; ++p, a += width, b += width, v += width, before += width, h += width) {
-        if (width == 1) *h = *a * *before + *b * *v;
-        else
-            ssm__c_store(h, ssm__c_add(ssm__c_mul(ssm__c_load(a), ssm__c_load(before)),
-                                       ssm__c_mul(ssm__c_load(b), ssm__c_load(v))));
+    for (p = 0; p < P; ++p, b += width, v += width, h += width) {
+        if (width == 1) *h = *b * *v;
+        else ssm__c_store(h, ssm__c_mul(ssm__c_load(b), ssm__c_load(v)));
+    }
+}
+
+/* h = a before + b v. h may be v. */
+static void ssm__s5_advance_row(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
+                                const ssm_real *before, ssm_real *h)
+{
+    size_t p;
+    ssm__s5_lanes(width, P, b, v, h);
+    for (p = 0; p < P; ++p, a += width, before += width, h += width) {
+        if (width == 1) *h = *a * *before + *h;
+        else ssm__c_store(h, ssm__c_add(ssm__c_mul(ssm__c_load(a), ssm__c_load(before)), ssm__c_load(h)));
     }
 }
 
@@ -6311,14 +6355,41 @@ static const ssm_real *ssm__s5_track_coefs(const ssm_s5 *s, const ssm__s5_mem *m
     return m->coef;
 }
 
-static void ssm__s5_run(const ssm_s5 *s, const ssm__s5_mem *m, const ssm__s5_track *k)
+/* Chunked or in a tree: h = b v first, then the linear scan in place. */
+static void ssm__s5_run_scan(const ssm_s5 *s, const ssm_parallel *parallel, const ssm__s5_mem *m,
+                             const ssm__s5_track *k)
+{
+    const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config), V = P * width;
+    const size_t first = k->next < 0 ? k->first + 1 - k->steps : k->first; /* in memory */
+    ssm_linear_scan line = ssm__s5_line(&s->config, k->steps);
+    size_t i;
+    for (i = 0; i < k->steps; ++i) {
+        const size_t row = first + i;
+        const ssm_real *b, *a = ssm__s5_track_coefs(s, m, k, row, &b);
+        ssm__s5_lanes(width, P, b, m->v + ssm__step(row, m->v_row), m->h + row * s->C.in + k->column);
+        if (k->scale) ssm__copy(m->a + row * V, a, V);
+    }
+    line.reverse = k->next < 0;
+    line.parallel = parallel;
+    line.a = k->scale ? ssm__view(m->a + first * V, 0, V, width, 0) : ssm__view(s->a, 0, 0, width, 0);
+    line.b = ssm__view(m->h + first * s->C.in + k->column, 0, s->C.in, width, 0);
+    line.h = ssm_out_like(m->h + first * s->C.in + k->column, line.b);
+    line.h0 = ssm__view(k->enter, 0, 0, width, 0);
+    ssm__linear_scan(&line, m->scan);
+}
+
+static void ssm__s5_run(const ssm_s5 *s, const ssm_parallel *parallel, const ssm__s5_mem *m, const ssm__s5_track *k)
 {
     const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
     size_t i;
+    if (ssm__scan_needs_whole(s->config.scan)) {
+        ssm__s5_run_scan(s, parallel, m, k);
+        return;
+    }
     for (i = 0; i < k->steps; ++i) {
         const size_t row = ssm__s5_track_row(k, i);
         const ssm_real *b, *a = ssm__s5_track_coefs(s, m, k, row, &b);
-        ssm__s5_lanes(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
+        ssm__s5_advance_row(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
                       m->h + row * s->C.in + k->column);
     }
 }
@@ -6355,7 +6426,7 @@ static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, 
     for (stream = 0; stream < t->count; ++stream) {
         for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) { /* forward last: it may write over v */
             const ssm__s5_track k = ssm__s5_track_of(s, call, m, stream, dir, states);
-            ssm__s5_run(s, m, &k);
+            ssm__s5_run(s, call->parallel, m, &k);
         }
     }
     for (r = 0; r < rows; ++r)
@@ -6412,7 +6483,7 @@ SSM_API ssm_status ssm_s5_step(const ssm_s5 *layer, ssm_real *state, const ssm_r
 }
 
 /* --- backward --- */
-/* The adjoint of ssm__s5_lanes. carry inout: gradient of h from the step after -> of `before`.
+/* The adjoint of ssm__s5_advance_row. carry inout: gradient of h from the step after -> of `before`.
  * Adds to dv, da and db. */
 static void ssm__s5_lanes_backward(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
                                    const ssm_real *before, const ssm_real *dh, ssm_real *carry, ssm_real *dv,
@@ -6672,6 +6743,8 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__CHUNK
 #undef SSM__SHARE_COST
 #undef SSM__TREE_GRAIN
+#undef SSM__LINE_CHUNKS
+#undef SSM__LINE_SHORTEST
 #undef SSM__SIZE_MAX
 #undef SSM__K
 #undef SSM__EMPTY
