@@ -164,10 +164,11 @@
  *   number of threads, so the results are the same bits for any.
  * ALIASING. Unless a docstring says otherwise: y may be x (same address, same strides); state in
  *   may be state out; nothing else may overlap.
- * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. Tile
- *   size, alignment and position in the batch cannot change a bit. Other compilers, or FMA
- *   contraction (switch it off with -ffp-contract=off), may change last bits. Functions of >>math
- *   state their error bounds. -ffast-math is not supported.
+ * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always (with the
+ *   time-parallel scans, CHUNKED and BLELLOCH, pieces and steps agree within rounding). Tile size,
+ *   alignment, position in the batch and the number of threads cannot change a bit. Other compilers,
+ *   or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions of
+ *   >>math state their error bounds. -ffast-math is not supported.
  * VERSIONS. Before 1.0 a minor version may change the interface or a default.
  */
 
@@ -531,7 +532,8 @@ typedef struct ssm_selective_scan_grad {
     ssm_out dh0;
 } ssm_selective_scan_grad;
 
-/* need->work for forward (0 if sequential with h_last), need->work_backward for backward. */
+/* need->work for forward (0 if sequential with h_last), need->work_backward for backward. Takes the
+ * problem as forward will get it: u, delta, A, B and C set. */
 SSM_API ssm_status ssm_selective_scan_sizes(const ssm_selective_scan *s, ssm_sizes *need);
 
 SSM_API ssm_status ssm_selective_scan_forward(const ssm_selective_scan *s, void *work, size_t work_bytes);
@@ -694,6 +696,7 @@ SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real 
 SSM_API ssm_status ssm_linear_params(size_t in, size_t out, int bias, const char *prefix, ssm_params *table);
 
 /* y[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight, the mean over dim. y may be x.
+ * The sum of squares must not overflow: in float, |x| sqrt(dim) below 1e19, else y is 0.
  * Source: Zhang & Sennrich 2019, arXiv:1910.07467. Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (dim 0). */
 typedef struct ssm_norm {
     size_t dim;
@@ -2028,7 +2031,7 @@ typedef struct ssm__coef {
 
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    const ssm_real x = da * A, lowest = SSM__K(-1e15);
+    const ssm_real x = da * A, lowest = SSM__K(-1e20);
     if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
         const ssm_real clamped = x < lowest ? lowest : x;
         return 1 + clamped / (1 - SSM__K(0.5) * clamped);

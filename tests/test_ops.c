@@ -1312,7 +1312,7 @@ static void ops_extremes(void)
         const double want = (double)(ssm_real)cases[i].want, tolerance = 4 * TOL(1.2e-7, 2.3e-16);
         const double got = ops_one_step(cases[i].disc, cases[i].A, cases[i].delta, cases[i].u, cases[i].h0);
         if (!(fabs(got - want) <= tolerance * fabs(want)))
-            test_fail(__FILE__, __LINE__, "disc %d A %g delta %g u %g h0 %g: %.9g, expected %.9g", (int)cases[i].disc,
+            test_fail(__FILE__, __LINE__, "disc %d A %g delta %g u %g h0 %g: %.17g, expected %.17g", (int)cases[i].disc,
                       cases[i].A, cases[i].delta, cases[i].u, cases[i].h0, got, want);
     }
     CHECK(ops_one_step(SSM_DISC_EULER, -1000, 1, 0, 3) == 0);
