@@ -433,9 +433,9 @@ static wide wide_erf(wide x) { return WIDE(erf)(x); }
 static void test_s4_gelu(void)
 {
     double x;
-    ULP(ssm__erf, wide_erf, -0.5, 0.5, 0, 2.0);
-    ULP(ssm__erf, wide_erf, 0.5, 7, 0, 2.0);
-    ULP(ssm__erf, wide_erf, -7, -0.5, 0, 2.0);
+    ULP(ssm__erf, wide_erf, -0.5, 0.5, 0, 2.9);
+    ULP(ssm__erf, wide_erf, 0.5, 7, 0, 2.9);
+    ULP(ssm__erf, wide_erf, -7, -0.5, 0, 2.9);
     CHECK(ssm__erf(0) == 0 && ssm__erf((ssm_real)HUGE_VAL) == 1 && ssm__erf((ssm_real)-HUGE_VAL) == -1);
     CHECK(ssm__erf((ssm_real)NAN) != ssm__erf((ssm_real)NAN) && ssm__gelu((ssm_real)NAN) != ssm__gelu((ssm_real)NAN));
     for (x = -6; x < 6; x += 0.0137) {
@@ -445,7 +445,7 @@ static void test_s4_gelu(void)
         const double slope = 0.5 * erfc(-exact / sqrt(2)) + exact * exp(-exact * exact / 2) / sqrt(6.28318530717958647693);
         const ssm_real got_slope = ssm__gelu_derivative(at);
         if (want != 0) check_bound("gelu", fabs(got / want - 1), TOL(6e-7, 1.2e-15) * (1 + exact * exact / 4));
-        CHECK_CLOSE(&got_slope, &slope, 1, TOL(1e-6, 1e-14));
+        CHECK(fabs((double)got_slope - slope) <= TOL(3e-7, 6e-16));
     }
 }
 
@@ -456,7 +456,7 @@ static void *s4_work(const s4_any *a, const ssm_seqs *seqs, int keep_state, size
 {
     ssm_sizes need;
     CHECK_OK(s4_sizes(a, seqs, &need));
-    *bytes = need.work + (keep_state ? 0 : need.state);
+    *bytes = need.work + (keep_state ? 0 : need.state + SSM_ALIGN);
     return test_alloc(*bytes, 1);
 }
 
@@ -835,7 +835,7 @@ static void test_s4_kernel_gradients(void)
             got = test_zeros(count);
             want = test_zeros(count);
             expected = (double *)calloc(count, sizeof *expected);
-            work = test_alloc(need.work + need.work_backward + need.state, 0);
+            work = test_alloc(need.work + need.work_backward + need.state + SSM_ALIGN, 0);
             tape = test_alloc(need.tape, 0);
             for (d = 0; d < directions; ++d)
                 for (h = 0; h < H; ++h)
@@ -843,8 +843,8 @@ static void test_s4_kernel_gradients(void)
                         for (j = 0; t + j + d < len; ++j)
                             dkernel[(d * H + h) * len + j] +=
                                 d ? dy[t * H + h] * x[(t + j + 1) * H + h] : dy[(t + j) * H + h] * x[t * H + h];
-            CHECK_OK(s4_record(&b, NULL, x, y, &seqs, tape, need.tape, work, need.work + need.state));
-            CHECK_OK(s4_backward(&b, NULL, x, dy, NULL, want, &seqs, tape, need.tape, work, need.work_backward + need.state));
+            CHECK_OK(s4_record(&b, NULL, x, y, &seqs, tape, need.tape, work, need.work + need.state + SSM_ALIGN));
+            CHECK_OK(s4_backward(&b, NULL, x, dy, NULL, want, &seqs, tape, need.tape, work, need.work_backward + need.state + SSM_ALIGN));
             CHECK_OK(s4_kernel_size(&b, len, &bytes));
             kernel_work = test_alloc(bytes, 0);
             CHECK_OK(s4_kernel_backward(&b, dkernel, got, len, kernel_work, bytes));
