@@ -961,7 +961,8 @@ SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real 
  *   HiPPO-LegS: eigenvalues with negative imaginary part, B = 1/|v| real, P = B / sqrt 2.
  * C: with l_max = 0 the matrix C itself. The authors' checkpoints store C~ = (I - Abar^L)^T C instead:
  *   l_max = L (their l_kernel) makes bind solve for C. Such a layer is for inference: record and
- *   ssm_s4_kernel_backward are SSM_ERR_CONFIG; write ssm_s4_plain_C's result to train on.
+ *   ssm_s4_kernel_backward are SSM_ERR_CONFIG; ssm_s4_plain_C
+ *   turns them into plain parameters to train on.
  * State: s [N/2][re, im][H].
  * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
 typedef struct ssm_s4_config {
@@ -2877,9 +2878,10 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  *=============================================================================
  * Data are `lanes` independent transforms side by side, [n][re, im][lanes], so that every butterfly is
  * a loop over lanes. Forward transforms leave their result at bit-reversed places and inverse ones
- * read it there; a convolution needs no reordering. Two real signals ride in one complex transform,
- * Z = A + iB, and come apart as A[k] = (Z[k] + conj Z[-k])/2, B[k] = (Z[k] - conj Z[-k])/2i; the place
- * of -k is the place of k with all bits below its highest set bit flipped.
+ * read it there; a convolution needs no reordering. A real signal of 2n rows is a complex one of n as it
+ * lies, even rows real and odd ones imaginary, Z = E + iO; E[k] = (Z[k] + conj Z[-k])/2 and
+ * O[k] = (Z[k] - conj Z[-k])/2i come apart, and the place of -k is that of k with all bits below its
+ * highest set bit flipped. Every channel has a transform of its own: NaN stays where it is.
  */
 static size_t ssm__fft_size(size_t len)
 {
@@ -2961,7 +2963,7 @@ static void ssm__fft_inverse(ssm_real *data, size_t n, size_t lanes, const ssm_r
                                ssm__c_conj(ssm__c_load(table + 2 * (j * (n / 2 / half)))), lanes);
 }
 
-/* The place of frequency k among n, and back. */
+/* The place of frequency k among n; the frequency at place k. */
 static size_t ssm__fft_reversed(size_t k, size_t n)
 {
     size_t r = 0;
@@ -2977,41 +2979,44 @@ static size_t ssm__fft_partner(size_t place)
     return place ? place ^ (below - 1) : 0;
 }
 
-/* One lane of a spectrum at a place and its partner: the two real signals' spectra there. */
-static void ssm__fft_apart(const ssm_real *z, const ssm_real *partner, size_t lanes, size_t i, ssm__complex *a,
-                           ssm__complex *b)
+/* One lane of a spectrum at a place and its partner: the spectra of its even and odd
+ * rows there. */
+static void ssm__fft_apart(const ssm_real *z, const ssm_real *partner, size_t lanes, size_t i, ssm__complex *even,
+                           ssm__complex *odd)
 {
     const ssm__complex k = ssm__c(z[i], z[lanes + i]), m = ssm__c(partner[i], -partner[lanes + i]);
     const ssm__complex sum = ssm__c_add(k, m), difference = ssm__c_sub(k, m);
-    *a = ssm__c_scale(SSM__K(0.5), sum);
-    *b = ssm__c(SSM__K(0.5) * difference.im, SSM__K(-0.5) * difference.re);
+    *even = ssm__c_scale(SSM__K(0.5), sum);
+    *odd = ssm__c(SSM__K(0.5) * difference.im, SSM__K(-0.5) * difference.re);
 }
 
-/* A + iB, at the place. */
-static void ssm__fft_together(ssm_real *z, size_t lanes, size_t i, ssm__complex a, ssm__complex b)
+/* E + iO, at the place. */
+static void ssm__fft_together(ssm_real *z, size_t lanes, size_t i, ssm__complex even, ssm__complex odd)
 {
-    z[i] = a.re - b.im;
-    z[lanes + i] = a.im + b.re;
+    z[i] = even.re - odd.im;
+    z[lanes + i] = even.im + odd.re;
 }
 
-/* x <- x k in the frequency domain, both pairs of real signals; 1/n included. */
+/* x <- x k / n for spectra of real signals of 2n rows: E = Ex Ek + w Ox Ok, O = Ex Ok + Ox Ek, with
+ * w[k] = exp(-2 pi i k / n). */
 static void ssm__fft_product(ssm_real *x, const ssm_real *k, size_t n, size_t lanes)
 {
     const ssm_real scale = 1 / (ssm_real)n;
     size_t p, i;
     for (p = 0; p < n; ++p) {
         const size_t q = ssm__fft_partner(p);
+        const ssm__complex w = q < p ? ssm__c(0, 0) : ssm__twiddle(ssm__fft_reversed(p, n), n);
         ssm_real *xp = x + p * 2 * lanes, *xq = x + q * 2 * lanes;
         const ssm_real *kp = k + p * 2 * lanes, *kq = k + q * 2 * lanes;
-        if (q < p) continue;
-        for (i = 0; i < lanes; ++i) {
-            ssm__complex a, b, ka, kb;
-            ssm__fft_apart(xp, xq, lanes, i, &a, &b);
-            ssm__fft_apart(kp, kq, lanes, i, &ka, &kb);
-            a = ssm__c_scale(scale, ssm__c_mul(a, ka));
-            b = ssm__c_scale(scale, ssm__c_mul(b, kb));
-            ssm__fft_together(xp, lanes, i, a, b);
-            if (q != p) ssm__fft_together(xq, lanes, i, ssm__c_conj(a), ssm__c_conj(b));
+        for (i = 0; q >= p && i < lanes; ++i) {
+            ssm__complex even, odd, k_even, k_odd, product;
+            ssm__fft_apart(xp, xq, lanes, i, &even, &odd);
+            ssm__fft_apart(kp, kq, lanes, i, &k_even, &k_odd);
+            product = ssm__c_add(ssm__c_mul(even, k_even), ssm__c_mul(w, ssm__c_mul(odd, k_odd)));
+            odd = ssm__c_scale(scale, ssm__c_add(ssm__c_mul(even, k_odd), ssm__c_mul(odd, k_even)));
+            even = ssm__c_scale(scale, product);
+            ssm__fft_together(xp, lanes, i, even, odd);
+            if (q != p) ssm__fft_together(xq, lanes, i, ssm__c_conj(even), ssm__c_conj(odd));
         }
     }
 }
@@ -3054,7 +3059,7 @@ SSM_API ssm_status ssm_fft(ssm_real *data, size_t n, int inverse, void *work, si
 }
 
 typedef struct ssm__convolve_work {
-    size_t n;
+    size_t n; /* of the complex transform: half the rows */
     ssm_real *table;
     ssm_real *x;
     ssm_real *k;
@@ -3064,7 +3069,7 @@ static size_t ssm__convolve_layout(size_t a_len, size_t b_len, const void *mem, 
 {
     ssm__arena arena = ssm__arena_open(mem);
     if (a_len == 0 || b_len == 0) return 0;
-    w->n = ssm__fft_size(ssm__add(a_len, b_len - 1));
+    w->n = ssm__fft_size(ssm__ceil_div(ssm__add(a_len, b_len - 1), 2));
     w->table = ssm__take(&arena, w->n);
     w->x = ssm__take(&arena, ssm__mul(2, w->n));
     w->k = ssm__take(&arena, ssm__mul(2, w->n));
@@ -3085,7 +3090,6 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
                                 void *work, size_t work_bytes)
 {
     ssm__convolve_work w;
-    size_t i;
     ssm_status status = ssm__check_block(work, work_bytes, ssm__convolve_layout(a_len, b_len, NULL, &w));
     if (status != SSM_OK || a_len == 0 || b_len == 0) return status;
     if (!a || !b || !y) return SSM_ERR_NULL;
@@ -3093,13 +3097,13 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
     ssm__fft_table(w.table, w.n);
     ssm__zero(w.x, 2 * w.n);
     ssm__zero(w.k, 2 * w.n);
-    for (i = 0; i < a_len; ++i) w.x[2 * i] = a[i];
-    for (i = 0; i < b_len; ++i) w.k[2 * i] = b[i];
+    ssm__copy(w.x, a, a_len);
+    ssm__copy(w.k, b, b_len);
     ssm__fft_forward(w.x, w.n, 1, w.table);
     ssm__fft_forward(w.k, w.n, 1, w.table);
     ssm__fft_product(w.x, w.k, w.n, 1);
     ssm__fft_inverse(w.x, w.n, 1, w.table);
-    for (i = 0; i < a_len + b_len - 1; ++i) y[i] = w.x[2 * i];
+    ssm__copy(y, w.x, a_len + b_len - 1);
     return SSM_OK;
 }
 
@@ -5371,11 +5375,11 @@ typedef struct ssm__s4_work { /* of the forward */
     ssm_real *normed; /* [rows][H] */
     ssm_real *g;      /* [rows][H] after the activation */
     ssm_real *lane;   /* [block][state][part][SSM_LANES]: a state of each block */
-    size_t n;         /* convolution: length of the transform */
+    size_t n;         /* convolution: length of the complex transform, of 2n rows */
     ssm_real *table;
-    ssm_real *kernel; /* [block pair][n][2][SSM_LANES], a spectrum: two channels are one complex number */
+    ssm_real *kernel; /* [block][2n][SSM_LANES], a spectrum */
     ssm_real *data;   /* the same, of the input */
-    ssm_real *cauchy; /* [block pair], S4 */
+    ssm_real *cauchy; /* [block], S4 */
 } ssm__s4_work;
 
 typedef struct ssm__s4_scratch { /* of the backward */
@@ -5387,12 +5391,6 @@ typedef struct ssm__s4_scratch { /* of the backward */
     ssm__s4_coefs grad;
     ssm__s4_history history;
 } ssm__s4_scratch;
-
-/* Pairs of blocks: the channels of one transform. */
-static size_t ssm__s4_pairs(const ssm_s4_core *core)
-{
-    return ssm__ceil_div(core->dim, 2 * SSM_LANES);
-}
 
 static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t slots, const void *mem,
                                   ssm__s4_tape *tape)
@@ -5409,20 +5407,22 @@ static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int conv
                                   ssm__s4_work *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
-    const size_t count = ssm__mul(rows, core->dim), pair = 2 * SSM_LANES;
+    const size_t count = ssm__mul(rows, core->dim), blocks = ssm__s4_blocks(core);
+    size_t spectrum;
     w->mem.s = ssm__take(&arena, count);
     w->mem.v = core->output ? ssm__take(&arena, ssm__mul(2, count)) : NULL;
     w->normed = core->pre_norm ? ssm__take(&arena, count) : NULL;
     w->g = core->activation ? ssm__take(&arena, count) : NULL;
-    w->lane = ssm__take(&arena, ssm__mul(ssm__s4_blocks(core), ssm__s4_lane_count(core)));
+    w->lane = ssm__take(&arena, ssm__mul(blocks, ssm__s4_lane_count(core)));
     w->n = 0;
     w->table = w->kernel = w->data = w->cauchy = NULL;
     if (convolution) {
-        w->n = ssm__fft_size(ssm__mul(2, rows));
+        w->n = ssm__fft_size(rows);
+        spectrum = ssm__mul(blocks, ssm__mul(ssm__mul(2, w->n), SSM_LANES));
         w->table = ssm__take(&arena, w->n);
-        w->kernel = ssm__take(&arena, ssm__mul(ssm__s4_pairs(core), ssm__mul(w->n, pair)));
-        w->data = ssm__take(&arena, ssm__mul(ssm__s4_pairs(core), ssm__mul(w->n, pair)));
-        w->cauchy = ssm__take(&arena, ssm__mul(ssm__s4_pairs(core), ssm__s4_cauchy_count(core, rows)));
+        w->kernel = ssm__take(&arena, spectrum);
+        w->data = ssm__take(&arena, spectrum);
+        w->cauchy = ssm__take(&arena, ssm__mul(blocks, ssm__s4_cauchy_count(core, rows)));
     }
     return ssm__arena_bytes(&arena);
 }
@@ -5513,21 +5513,16 @@ static void ssm__s4_block_recurrent(void *context, size_t block)
     }
 }
 
-/* The spectrum of the kernels of one pair of blocks; the reverse direction stands at the negative times. */
-static void ssm__s4_kernel_spectrum(const ssm_s4_core *core, const ssm__s4_work *w, size_t pair, size_t len)
+/* The spectrum of the kernels of a block; the reverse direction stands at the negative times. */
+static void ssm__s4_kernel_spectrum(const ssm_s4_core *core, const ssm__s4_work *w, size_t block, size_t len)
 {
-    const size_t row = 2 * SSM_LANES;
-    ssm_real *kernel = w->kernel + pair * w->n * row;
-    size_t half;
-    ssm__zero(kernel, w->n * row);
-    for (half = 0; half < 2 && (2 * pair + half) * SSM_LANES < core->dim; ++half) {
-        const size_t block = 2 * pair + half;
-        ssm_real *lane = w->lane + block * ssm__s4_lane_count(core), *y = kernel + half * SSM_LANES;
-        ssm_real *cauchy = w->cauchy + pair * ssm__s4_cauchy_count(core, len);
-        ssm__s4_block_kernel(core, 0, block, y, (ptrdiff_t)row, len, lane, cauchy);
-        if (core->directions == 2)
-            ssm__s4_block_kernel(core, 1, block, y + (w->n - 1) * row, -(ptrdiff_t)row, len, lane, cauchy);
-    }
+    const size_t rows = 2 * w->n;
+    ssm_real *kernel = w->kernel + block * rows * SSM_LANES, *lane = w->lane + block * ssm__s4_lane_count(core);
+    ssm_real *cauchy = w->cauchy + block * ssm__s4_cauchy_count(core, len);
+    ssm__zero(kernel, rows * SSM_LANES);
+    ssm__s4_block_kernel(core, 0, block, kernel, SSM_LANES, len, lane, cauchy);
+    if (core->directions == 2)
+        ssm__s4_block_kernel(core, 1, block, kernel + (rows - 1) * SSM_LANES, -(ptrdiff_t)SSM_LANES, len, lane, cauchy);
     ssm__fft_forward(kernel, w->n, SSM_LANES, w->table);
 }
 
@@ -5542,33 +5537,32 @@ static void ssm__s4_carry(const ssm_s4_core *core, size_t first, const ssm_real 
     ssm__s4_scan(&k, u, u_row, NULL, 0, steps, state, core->dim);
 }
 
-/* One pair of blocks by convolution. */
-static void ssm__s4_pair_convolve(void *context, size_t pair)
+/* One block of channels by convolution. */
+static void ssm__s4_block_convolve(void *context, size_t block)
 {
     const ssm__s4_task *task = (const ssm__s4_task *)context;
     const ssm_s4_core *core = task->core;
     const ssm__s4_work *w = task->work;
     const ssm__tile *t = &task->call->tile;
-    const size_t row = 2 * SSM_LANES, steps = t->steps, H = core->dim, first = pair * row;
-    const size_t chans = ssm__min(row, H - first);
-    ssm_real *data = w->data + pair * w->n * row;
-    size_t b, r, i;
-    if (t->slot == 0) ssm__s4_kernel_spectrum(core, w, pair, task->call->tile_rows);
+    const size_t rows = 2 * w->n, steps = t->steps, H = core->dim, first = block * SSM_LANES;
+    const size_t lanes = ssm__min(SSM_LANES, H - first);
+    ssm_real *data = w->data + block * rows * SSM_LANES;
+    size_t b, r;
+    if (t->slot == 0) ssm__s4_kernel_spectrum(core, w, block, task->call->tile_rows);
     for (b = 0; b < t->count; ++b) {
         const ssm_real *u = task->x + ssm__step(b * steps, task->x_row) + first;
         ssm_real *y = task->s + b * steps * H + first;
-        ssm__zero(data, w->n * row);
-        for (r = 0; r < steps; ++r) ssm__copy(data + r * row, u + ssm__step(r, task->x_row), chans);
+        ssm__zero(data, rows * SSM_LANES);
+        for (r = 0; r < steps; ++r) ssm__copy(data + r * SSM_LANES, u + ssm__step(r, task->x_row), lanes);
         ssm__fft_forward(data, w->n, SSM_LANES, w->table);
-        ssm__fft_product(data, w->kernel + pair * w->n * row, w->n, SSM_LANES);
+        ssm__fft_product(data, w->kernel + block * rows * SSM_LANES, w->n, SSM_LANES);
         ssm__fft_inverse(data, w->n, SSM_LANES, w->table);
-        ssm__s4_skip(core->D + first, u, task->x_row, y, H, steps, chans);
-        for (r = 0; r < steps; ++r)
-            for (i = 0; i < chans; ++i) y[r * H + i] += data[r * row + i];
-        for (i = 0; i < chans && !task->call->no_state; i += SSM_LANES)
-            ssm__s4_carry(core, first + i, u + i, task->x_row, y + i, steps,
-                          task->call->state + b * task->call->state_count + first + i,
-                          w->lane + (2 * pair + i / SSM_LANES) * ssm__s4_lane_count(core));
+        ssm__s4_skip(core->D + first, u, task->x_row, y, H, steps, lanes);
+        for (r = 0; r < steps; ++r) ssm__axpy(y + r * H, 1, data + r * SSM_LANES, lanes);
+        if (!task->call->no_state)
+            ssm__s4_carry(core, first, u, task->x_row, y, steps,
+                          task->call->state + b * task->call->state_count + first,
+                          w->lane + block * ssm__s4_lane_count(core));
     }
 }
 
@@ -5617,8 +5611,8 @@ static void ssm__s4_run_tile(const ssm__call *call, int convolution)
     task.s = w.mem.s;
     if (w.normed) ssm__norm(&core->norm, call->x, call->x_row, w.normed, H, rows);
     if (convolution && t->slot == 0) ssm__fft_table(w.table, w.n);
-    if (convolution) ssm__parallel(call->parallel, ssm__s4_pairs(core), ssm__s4_pair_convolve, &task);
-    else ssm__parallel(call->parallel, ssm__s4_blocks(core), ssm__s4_block_recurrent, &task);
+    ssm__parallel(call->parallel, ssm__s4_blocks(core), convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent,
+                  &task);
     ssm__s4_finish(core, call, &w);
 }
 
@@ -5874,12 +5868,97 @@ static void ssm__s4_table(ssm_s4_core *core, const ssm_s4d_config *c, const char
     }
 }
 
+/* --- C from C~ = (1 - Abar^L)^T C, for checkpoints: dense, once, in bind --- */
+/* out = a b, n x n. */
+static void ssm__s4_multiply(const ssm_real *a, const ssm_real *b, ssm_real *out, size_t n)
+{
+    size_t i, j;
+    ssm__zero(out, n * n);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) ssm__axpy(out + i * n, a[i * n + j], b + j * n, n);
+}
+
+/* m x = y in place of y, with partial pivoting; m is destroyed. */
+static void ssm__s4_solve(ssm_real *m, ssm_real *y, size_t n)
+{
+    size_t i, j, k;
+    for (k = 0; k < n; ++k) {
+        size_t best = k;
+        ssm_real swap;
+        for (i = k + 1; i < n; ++i)
+            if (m[i * n + k] * m[i * n + k] > m[best * n + k] * m[best * n + k]) best = i;
+        for (j = k; j < n; ++j) {
+            swap = m[k * n + j];
+            m[k * n + j] = m[best * n + j];
+            m[best * n + j] = swap;
+        }
+        swap = y[k];
+        y[k] = y[best];
+        y[best] = swap;
+        for (i = k + 1; i < n; ++i) {
+            const ssm_real factor = m[i * n + k] / m[k * n + k];
+            ssm__axpy(m + i * n + k, -factor, m + k * n + k, n - k);
+            y[i] -= factor * y[k];
+        }
+    }
+    for (k = n; k-- > 0;) {
+        y[k] /= m[k * n + k];
+        for (i = 0; i < k; ++i) y[i] -= m[i * n + k] * y[k];
+    }
+}
+
+/* Reals of scratch: three matrices and a vector. */
+static size_t ssm__s4_plain_count(const ssm_s4_core *core)
+{
+    const size_t n = ssm__mul(core->states, core->parts);
+    return ssm__add(ssm__mul(3, ssm__mul(n, n)), n);
+}
+
+/* One channel's c, bound from C~, becomes that of C. */
+static void ssm__s4_plain_c(const ssm_s4_core *core, size_t direction, size_t h, ssm_real *c, ssm_real *scratch)
+{
+    const size_t n = core->states * core->parts;
+    ssm__s4_lanes k = ssm__s4_lanes_at(core, direction, h);
+    ssm_real *step = scratch, *power = step + n * n, *product = power + n * n, *v = product + n * n, *swap;
+    size_t i, j, bits;
+    k.lanes = 1;
+    k = ssm__s4_transposed(k);
+    for (j = 0; j < n; ++j) { /* columns of v -> v Abar */
+        ssm__zero(v, n);
+        v[j] = 1;
+        ssm__s4_scan(&k, NULL, 0, NULL, 0, 1, v, 1);
+        for (i = 0; i < n; ++i) {
+            step[i * n + j] = v[i];
+            power[i * n + j] = i == j ? SSM__K(1.0) : SSM__K(0.0);
+        }
+    }
+    for (bits = core->l_max; bits; bits /= 2) {
+        if (bits % 2) {
+            ssm__s4_multiply(step, power, product, n);
+            swap = power;
+            power = product;
+            product = swap;
+        }
+        ssm__s4_multiply(step, step, product, n);
+        swap = step;
+        step = product;
+        product = swap;
+    }
+    for (i = 0; i < n; ++i) {
+        for (j = 0; j < n; ++j) power[i * n + j] = (i == j ? SSM__K(1.0) : SSM__K(0.0)) - power[i * n + j];
+        v[i] = c[i * core->dim];
+    }
+    ssm__s4_solve(power, v, n);
+    for (i = 0; i < n; ++i) c[i * core->dim] = v[i];
+}
+
 /* Lays the bound weights out; with an arena over memory also fills them in. */
 static void ssm__s4_bind(ssm_s4_core *core, const ssm_s4d_config *c, ssm__arena *arena, const ssm_real *params)
 {
     const ssm_s4_offsets *o = &core->offsets;
     const ssm__s4_coefs k = ssm__s4_coefs_take(core, arena);
-    size_t h;
+    ssm_real *scratch = core->l_max ? ssm__take(arena, ssm__s4_plain_count(core)) : NULL;
+    size_t h, d;
     core->a = k.a;
     core->b = k.b;
     core->c = k.c;
@@ -5891,7 +5970,11 @@ static void ssm__s4_bind(ssm_s4_core *core, const ssm_s4d_config *c, ssm__arena 
     core->norm.eps = c->norm_eps;
     core->norm.weight = ssm__bind_copy(arena, params, o->norm, core->dim);
     if (core->output) ssm__bind_linear(&core->out, arena, params, o->out_weight, o->out_bias, core->dim, 2 * core->dim);
-    for (h = 0; k.a && h < core->dim; ++h) ssm__s4_coefs_make(core, params, &k, h);
+    for (h = 0; k.a && h < core->dim; ++h) {
+        ssm__s4_coefs_make(core, params, &k, h);
+        for (d = 0; scratch && d < core->directions; ++d)
+            ssm__s4_plain_c(core, d, h, k.c + d * ssm__s4_count(core) + h, scratch);
+    }
 }
 
 static size_t ssm__s4_bound_bytes(const ssm_s4_core *core, const ssm_s4d_config *c)

@@ -366,7 +366,7 @@ static void s4_oracle(const s4_bound *b, double *state, const ssm_real *x, doubl
 static void test_s4_fft(void)
 {
     ssm_rng rng;
-    size_t n, j, k, bytes;
+    size_t n, j, k, bytes = 0;
     rng.state = test_seed;
     for (n = 1; n <= 1024; n *= 2) {
         ssm_real *x = test_normal(&rng, 2 * n, 1), *data = test_copy(x, 2 * n);
@@ -406,7 +406,7 @@ static void test_s4_convolve(void)
 {
     static const size_t lens[][2] = {{1, 1}, {1, 5}, {4, 1}, {3, 3}, {7, 10}, {33, 100}, {64, 64}, {65, 64}, {0, 3}};
     ssm_rng rng;
-    size_t c, t, j, bytes;
+    size_t c, t, j, bytes = 0;
     rng.state = test_seed;
     for (c = 0; c < sizeof lens / sizeof lens[0]; ++c) {
         const size_t na = lens[c][0], nb = lens[c][1], ny = na && nb ? na + nb - 1 : 0;
