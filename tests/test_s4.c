@@ -869,6 +869,122 @@ static void test_s4_kernel_gradients(void)
     }
 }
 
+/*=============================================================================
+ * Errors, NaN, many streams
+ *===========================================================================*/
+static void test_s4_errors(void)
+{
+    const ssm_seqs seqs = s4_seqs(1, 4), huge = s4_seqs((size_t)-1 / 2, 8);
+    ssm_s4d_config c = {0}, bad[10];
+    ssm_s4_config s = {0};
+    ssm_s4d layer;
+    ssm_sizes need;
+    ssm_real memory[4] = {1, 2, 3, 4}, before[4] = {1, 2, 3, 4};
+    size_t i, bytes = 7;
+    CHECK_STATUS(ssm_s4d_config_resolve(&c, &c), SSM_ERR_CONFIG);
+    c.d_model = 4;
+    for (i = 0; i < 10; ++i) bad[i] = c;
+    bad[0].d_state = 3;
+    bad[1].n_ssm = 3;
+    bad[2].disc = SSM_DISC_TRAPEZOID;
+    bad[3].dt_min = 1;
+    bad[4].real_state = 1;
+    bad[4].init = SSM_S4_INIT_LEGS;
+    bad[5].form = (ssm_s4_form)7;
+    bad[6].activation = (ssm_s4_activation)-1;
+    bad[7].output = (ssm_s4_output)2;
+    bad[8].norm_eps = -1;
+    bad[9].weights = (ssm_s4_weights)4;
+    for (i = 0; i < 10; ++i) {
+        CHECK_STATUS(ssm_s4d_sizes(&bad[i], &seqs, &need), SSM_ERR_CONFIG);
+        CHECK_STATUS(ssm_s4d_bind(&layer, &bad[i], memory, memory, sizeof memory), SSM_ERR_CONFIG);
+    }
+    CHECK_STATUS(ssm_s4d_sizes(&c, NULL, &need), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_s4d_sizes(&c, &seqs, NULL), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_s4d_sizes(&c, &huge, &need), SSM_ERR_OVERFLOW);
+    CHECK_STATUS(ssm_s4d_bind(&layer, &c, memory, memory, sizeof memory), SSM_ERR_MEMORY);
+    CHECK_STATUS(ssm_s4d_bind(NULL, &c, memory, memory, sizeof memory), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_s4d_forward(NULL, memory, memory, memory, &seqs, NULL, 0), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_s4d_step(NULL, memory, memory, memory, 1, NULL, 0), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_s4d_kernel_size(NULL, 4, &bytes), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_s4_plain_C(NULL, memory), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_s4_config_resolve(&s, &s), SSM_ERR_CONFIG);
+    c.d_model = (size_t)-1 / 8;
+    CHECK_STATUS(ssm_s4d_sizes(&c, &seqs, &need), SSM_ERR_OVERFLOW);
+    CHECK_SAME(memory, before, 4);
+    CHECK(bytes == 7);
+}
+
+/* NaN in one channel stays there, in both forms; many streams step as each alone. */
+static void s4_check_nan(const s4_any *list, int form, ssm_rng *rng)
+{
+    enum { LEN = 20 };
+    const ssm_seqs seqs = s4_seqs(1, LEN);
+    s4_any any = *list;
+    const size_t H = any.d.d_model;
+    ssm_real *x = test_normal(rng, LEN * H, 1), *y = test_zeros(LEN * H), *z = test_zeros(LEN * H), *state;
+    s4_bound b;
+    size_t bytes, t, h;
+    void *work;
+    any.d.form = form ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_RECURRENT;
+    b = s4_make(&any, rng);
+    state = test_zeros(b.need.state / sizeof(ssm_real));
+    work = s4_work(&any, &seqs, 1, &bytes);
+    CHECK_OK(s4_forward(&b, state, x, y, &seqs, work, bytes));
+    x[7 * H + 1] = (ssm_real)NAN;
+    memset(state, 0, b.need.state);
+    CHECK_OK(s4_forward(&b, state, x, z, &seqs, work, bytes));
+    for (t = 0; t < LEN; ++t)
+        for (h = 0; h < H; ++h)
+            if (h != 1) CHECK_SAME(z + t * H + h, y + t * H + h, 1);
+    for (t = 7; t < LEN; ++t) CHECK(z[t * H + 1] != z[t * H + 1]);
+    test_free(x, 0);
+    test_free(y, 0);
+    test_free(z, 0);
+    test_free(state, 0);
+    test_free(work, 1);
+    s4_drop(&b);
+}
+
+static void s4_check_streams(const s4_any *any, ssm_rng *rng)
+{
+    enum { STREAMS = 130 };
+    const size_t H = any->d.d_model;
+    s4_bound b = s4_make(any, rng);
+    const size_t states = b.need.state / sizeof(ssm_real);
+    const ssm_seqs seqs = s4_seqs(STREAMS, 1);
+    ssm_real *x = test_normal(rng, STREAMS * H, 1), *y = test_zeros(STREAMS * H), *z = test_zeros(H);
+    ssm_real *state = test_normal(rng, STREAMS * states, 1), *alone = test_copy(state, STREAMS * states);
+    size_t bytes, i;
+    void *work = s4_work(any, &seqs, 1, &bytes);
+    CHECK_OK(s4_step(&b, state, x, y, STREAMS, work, bytes));
+    for (i = 0; i < STREAMS; ++i) {
+        CHECK_OK(s4_step(&b, alone + i * states, x + i * H, z, 1, work, bytes));
+        CHECK_SAME(z, y + i * H, H);
+    }
+    CHECK_SAME(state, alone, STREAMS * states);
+    test_free(x, 0);
+    test_free(y, 0);
+    test_free(z, 0);
+    test_free(state, 0);
+    test_free(alone, 0);
+    test_free(work, 1);
+    s4_drop(&b);
+}
+
+static void test_s4_nan_streams(void)
+{
+    ssm_rng rng;
+    rng.state = test_seed;
+    s4_check_nan(&s4_list[0], 0, &rng);
+    s4_check_nan(&s4_list[0], 1, &rng);
+    s4_check_nan(&s4_list[10], 0, &rng);
+    s4_check_nan(&s4_list[10], 1, &rng);
+    s4_check_streams(&s4_list[0], &rng);
+    s4_check_streams(&s4_list[6], &rng);
+    s4_check_streams(&s4_list[12], &rng);
+}
+
 static const test_case s4_cases[] = {
     {"s4/fft", test_s4_fft},
     {"s4/convolve", test_s4_convolve},
@@ -879,4 +995,6 @@ static const test_case s4_cases[] = {
     {"s4/kernel", test_s4_kernel},
     {"s4/gradients", test_s4_gradients},
     {"s4/kernel_gradients", test_s4_kernel_gradients},
+    {"s4/errors", test_s4_errors},
+    {"s4/nan_streams", test_s4_nan_streams},
 };
