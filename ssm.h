@@ -556,7 +556,7 @@ SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *t
  *   data  inout  [n][2]   (re, im)
  *
  * ssm_fft_size gives the bytes of `work`. Errors: SSM_ERR_NULL, SSM_ERR_SHAPE (n), SSM_ERR_MEMORY.
- * Accuracy: error / norm of the spectrum 3e-7 (float), 6e-16 (double) up to n = 2^16.
+ * Accuracy: |error| / |spectrum| below 3e-7 (float), 2e-15 (double) for n <= 1024, growing as log n.
  * Source: Cooley & Tukey 1965; twiddles by sincos of an angle in the first octant, none by recurrence. */
 SSM_API ssm_status ssm_fft_size(size_t n, size_t *bytes);
 SSM_API ssm_status ssm_fft(ssm_real *data, size_t n, int inverse, void *work, size_t work_bytes);

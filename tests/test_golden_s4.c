@@ -172,7 +172,8 @@ static const golden_s4 golden_s4_statespaces[] = {
      .weight = {GOLDEN_S4D_WEIGHTS(gold_s4_statespaces_s4d_minimal)}},
     {GOLDEN_S4_STATESPACES(GOLD_S4_STATESPACES_S4D_ZOH, gold_s4_statespaces_s4d_zoh),
      .any = {"s4d zoh", 0, {.d_model = 3, .d_state = 4, .train_B = 1}, 0},
-     .weight = {GOLDEN_S4D_WEIGHTS(gold_s4_statespaces_s4d_zoh), GOLDEN_S4_BOTH("B", gold_s4_statespaces_s4d_zoh, b, 0)}},
+     .weight = {GOLDEN_S4D_WEIGHTS(gold_s4_statespaces_s4d_zoh), GOLDEN_S4_BOTH("B", gold_s4_statespaces_s4d_zoh,
+             b, 0)}},
     {GOLDEN_S4_STATESPACES(GOLD_S4_STATESPACES_S4D_BILINEAR, gold_s4_statespaces_s4d_bilinear),
      .any = {"s4d bilinear", 0, {.d_model = 3, .d_state = 4, .train_B = 1, .disc = SSM_DISC_BILINEAR}, 0},
      .weight = {GOLDEN_S4D_WEIGHTS(gold_s4_statespaces_s4d_bilinear),
@@ -203,7 +204,8 @@ static void test_golden_s4_tracetorch(void)
         .dlast = GOLDEN(gold_tracetorch_s4_s5_s4_dlast), .grad_x = GOLDEN(gold_tracetorch_s4_s5_s4_grad_x),
         .weight = {GOLDEN_S4_BOTH("log_dt", gold_tracetorch_s4_s5_s4, log_dt, 0),
                    GOLDEN_S4_BOTH("log_A_real", gold_tracetorch_s4_s5_s4, a_log, 0),
-                   GOLDEN_S4_BOTH("B", gold_tracetorch_s4_s5_s4, b, 0), GOLDEN_S4_BOTH("C", gold_tracetorch_s4_s5_s4, c, 0),
+                   GOLDEN_S4_BOTH("B", gold_tracetorch_s4_s5_s4, b, 0), GOLDEN_S4_BOTH("C",
+                           gold_tracetorch_s4_s5_s4, c, 0),
                    GOLDEN_S4_BOTH("D", gold_tracetorch_s4_s5_s4, d, 0)}};
     golden_s4 preset = g;
     ssm_s4d_preset(&preset.any.d, SSM_PRESET_TRACETORCH);
@@ -230,7 +232,8 @@ static void test_golden_s4_zerfoo(void)
     .batch = P##_BATCH, .len = P##_LEN, .layout = GOLDEN_S4_BLH, .x = GOLDEN(p##_x), .y = GOLDEN(p##_conv), \
     .kernel = GOLDEN(p##_kernel), \
     .weight = {GOLDEN_S4_PLAIN("log_dt", p, inv_dt, 0), GOLDEN_S4_PLAIN(A, p, a_real, 0), \
-               GOLDEN_S4_PLAIN("A_imag", p, a_imag, flip), GOLDEN_S4_PLAIN("B", p, b, 0), GOLDEN_S4_PLAIN("C", p, c, 0), \
+               GOLDEN_S4_PLAIN("A_imag", p, a_imag, flip), GOLDEN_S4_PLAIN("B", p, b, 0), GOLDEN_S4_PLAIN("C", p, \
+                       c, 0), \
                GOLDEN_S4_PLAIN("D", p, d, 0)
 
 static const golden_s4 golden_s4_lrnnx[] = {

@@ -69,7 +69,8 @@ static ssm_status s4_forward(const s4_bound *b, ssm_real *state, const ssm_real 
                            : ssm_s4d_forward(&b->d, state, x, y, seqs, work, bytes);
 }
 
-static ssm_status s4_step(const s4_bound *b, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams, void *work,
+static ssm_status s4_step(const s4_bound *b, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+        void *work,
                           size_t bytes)
 {
     return b->any.low_rank ? ssm_s4_step(&b->s, state, x, y, streams, work, bytes)
@@ -152,20 +153,27 @@ static void s4_drop(s4_bound *b)
 
 static const s4_any s4_list[] = {
     {"s4d", 0, {.d_model = 5, .d_state = 6}, 0},
-    {"s4d inv bilinear B", 0, {.d_model = 3, .d_state = 4, .train_B = 1, .disc = SSM_DISC_BILINEAR, .init = SSM_S4_INIT_INV}, 0},
-    {"s4d legs euler", 0, {.d_model = 4, .d_state = 8, .n_ssm = 2, .train_B = 1, .disc = SSM_DISC_EULER, .init = SSM_S4_INIT_LEGS}, 0},
+    {"s4d inv bilinear B", 0, {.d_model = 3, .d_state = 4, .train_B = 1, .disc = SSM_DISC_BILINEAR,
+            .init = SSM_S4_INIT_INV}, 0},
+    {"s4d legs euler", 0, {.d_model = 4, .d_state = 8, .n_ssm = 2, .train_B = 1, .disc = SSM_DISC_EULER,
+            .init = SSM_S4_INIT_LEGS}, 0},
     {"s4d dirac no dt", 0, {.d_model = 2, .d_state = 4, .no_dt = 1, .disc = SSM_DISC_DIRAC}, 0},
-    {"s4d real", 0, {.d_model = 3, .d_state = 5, .real_state = 1, .train_B = 1, .weights = SSM_S4_WEIGHTS_ALL_NORMAL, .normal_dt = 1}, 0},
-    {"s4d real bilinear", 0, {.d_model = 3, .d_state = 2, .real_state = 1, .disc = SSM_DISC_BILINEAR, .init = SSM_S4_INIT_INV}, 0},
-    {"s4d block", 0, {.d_model = 5, .d_state = 4, .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU, .pre_norm = 1, .residual = 1}, 0},
+    {"s4d real", 0, {.d_model = 3, .d_state = 5, .real_state = 1, .train_B = 1,
+            .weights = SSM_S4_WEIGHTS_ALL_NORMAL, .normal_dt = 1}, 0},
+    {"s4d real bilinear", 0, {.d_model = 3, .d_state = 2, .real_state = 1, .disc = SSM_DISC_BILINEAR,
+            .init = SSM_S4_INIT_INV}, 0},
+    {"s4d block", 0, {.d_model = 5, .d_state = 4, .activation = SSM_S4_ACTIVATION_GELU,
+            .output = SSM_S4_OUTPUT_GLU, .pre_norm = 1, .residual = 1}, 0},
     {"s4d gelu residual", 0, {.d_model = 5, .d_state = 4, .activation = SSM_S4_ACTIVATION_GELU, .residual = 1}, 0},
     {"s4d glu", 0, {.d_model = 3, .d_state = 2, .output = SSM_S4_OUTPUT_GLU}, 0},
     {"s4d wide", 0, {.d_model = 35, .d_state = 4}, 0},
     {"s4", 1, {.d_model = 3, .d_state = 6}, 0},
-    {"s4 tied block", 1, {.d_model = 4, .d_state = 8, .n_ssm = 2, .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU, .residual = 1}, 0},
+    {"s4 tied block", 1, {.d_model = 4, .d_state = 8, .n_ssm = 2, .activation = SSM_S4_ACTIVATION_GELU,
+            .output = SSM_S4_OUTPUT_GLU, .residual = 1}, 0},
     {"s4 wide", 1, {.d_model = 37, .d_state = 2, .pre_norm = 1}, 0},
     {"s4d bidirectional", 0, {.d_model = 3, .d_state = 4, .bidirectional = 1, .train_B = 1}, 0},
-    {"s4d real bidirectional block", 0, {.d_model = 3, .d_state = 4, .real_state = 1, .bidirectional = 1, .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU}, 0},
+    {"s4d real bidirectional block", 0, {.d_model = 3, .d_state = 4, .real_state = 1, .bidirectional = 1,
+            .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU}, 0},
     {"s4 bidirectional", 1, {.d_model = 18, .d_state = 4, .bidirectional = 1, .pre_norm = 1}, 0},
 };
 #define S4_LIST (sizeof s4_list / sizeof s4_list[0])
@@ -212,7 +220,8 @@ typedef struct s4_dense { /* one channel, all N states: conjugates n and N/2 + n
     double D;
 } s4_dense;
 
-static double complex s4_oracle_weight(const s4_bound *b, const ssm_params *table, const char *name, size_t row, size_t n,
+static double complex s4_oracle_weight(const s4_bound *b, const ssm_params *table, const char *name, size_t row,
+        size_t n,
                                        double absent)
 {
     const ssm_param *p = ssm_params_find(table, name);
@@ -475,7 +484,8 @@ static void test_s4_oracle(void)
             for (i = 0; i < sizeof lens / sizeof lens[0]; ++i) {
                 const size_t H = any.d.d_model, len = lens[i], states = b.need.state / sizeof(ssm_real);
                 const ssm_seqs seqs = s4_seqs(1, len);
-                ssm_real *x = test_normal(&rng, len * H, 1), *y = test_zeros(len * H), *state = test_normal(&rng, states, 1);
+                ssm_real *x = test_normal(&rng, len * H, 1), *y = test_zeros(len * H), *state = test_normal(&rng,
+                        states, 1);
                 double *want = (double *)calloc(len * H, sizeof *want), *last = (double *)calloc(states, sizeof *last);
                 void *work = s4_work(&any, &seqs, 1, &bytes);
                 for (n = 0; n < states; ++n) last[n] = (double)state[n];
@@ -521,7 +531,8 @@ static void s4_check_laws(const s4_any *any, ssm_rng *rng)
     size_t bytes, i, t, k;
     packed.start = start;
     work = s4_work(any, &all, 1, &bytes);
-    for (i = 0; i < BATCH; ++i) CHECK_OK(s4_forward(&b, state + i * states, x + i * row, y + i * row, &one, work, bytes));
+    for (i = 0; i < BATCH; ++i) CHECK_OK(s4_forward(&b, state + i * states, x + i * row, y + i * row, &one, work,
+            bytes));
     /* batch */
     memcpy(again, state0, BATCH * states * sizeof *again);
     CHECK_OK(s4_forward(&b, again, x, z, &all, work, bytes));
@@ -767,7 +778,8 @@ static void s4_check_gradients(const s4_any *any, ssm_seqs seqs, ssm_rng *rng)
     dstate = test_copy(p.dlast, states);
     state = test_copy(p.state, states);
     CHECK_OK(s4_record(&p.b, state, p.x, p.y, &seqs, tape, need.tape, p.work, p.bytes));
-    CHECK_STATUS(s4_backward(&p.b, dstate, p.x, p.dy, dx, dparams, &seqs, tape, need.tape, work, need.work_backward - 1),
+    CHECK_STATUS(s4_backward(&p.b, dstate, p.x, p.dy, dx, dparams, &seqs, tape, need.tape, work,
+            need.work_backward - 1),
                  SSM_ERR_MEMORY);
     CHECK_OK(s4_backward(&p.b, dstate, p.x, p.dy, dx, dparams, &seqs, tape, need.tape, work, need.work_backward));
     for (i = 0; i < need.params / sizeof(ssm_real); ++i) CHECK(dparams[i] == dparams[i]);
@@ -844,7 +856,8 @@ static void test_s4_kernel_gradients(void)
                             dkernel[(d * H + h) * len + j] +=
                                 d ? dy[t * H + h] * x[(t + j + 1) * H + h] : dy[(t + j) * H + h] * x[t * H + h];
             CHECK_OK(s4_record(&b, NULL, x, y, &seqs, tape, need.tape, work, need.work + need.state + SSM_ALIGN));
-            CHECK_OK(s4_backward(&b, NULL, x, dy, NULL, want, &seqs, tape, need.tape, work, need.work_backward + need.state + SSM_ALIGN));
+            CHECK_OK(s4_backward(&b, NULL, x, dy, NULL, want, &seqs, tape, need.tape, work,
+                    need.work_backward + need.state + SSM_ALIGN));
             CHECK_OK(s4_kernel_size(&b, len, &bytes));
             kernel_work = test_alloc(bytes, 0);
             CHECK_OK(s4_kernel_backward(&b, dkernel, got, len, kernel_work, bytes));
