@@ -309,8 +309,8 @@ typedef struct ssm_seqs {
     size_t batch;
     size_t len;
     const size_t *start;
-    ssm_strides x; /* of x and dx */
-    ssm_strides y; /* of y and dy */
+    ssm_strides x;                /* of x and dx */
+    ssm_strides y;                /* of y and dy */
     const ssm_parallel *parallel; /* NULL: OpenMP or none */
     const ssm_real *step_scale;
 } ssm_seqs;
@@ -345,8 +345,8 @@ typedef struct ssm_out {
 
 /* Views of common layouts. A dimension of 1 costs nothing: [batch][len][groups][state] with one
  * group is [batch][len][state]. */
-SSM_API ssm_in ssm_in_btc(const ssm_real *data, size_t len, size_t chans);    /* [batch][len][chan] */
-SSM_API ssm_in ssm_in_bct(const ssm_real *data, size_t chans, size_t len);    /* [batch][chan][len] */
+SSM_API ssm_in ssm_in_btc(const ssm_real *data, size_t len, size_t chans); /* [batch][len][chan] */
+SSM_API ssm_in ssm_in_bct(const ssm_real *data, size_t chans, size_t len); /* [batch][chan][len] */
 SSM_API ssm_in ssm_in_btcn(const ssm_real *data, size_t len, size_t chans, size_t states);
 SSM_API ssm_in ssm_in_bcnt(const ssm_real *data, size_t chans, size_t states, size_t len);
 SSM_API ssm_in ssm_in_bcn(const ssm_real *data, size_t chans, size_t states); /* [batch][chan][state] */
@@ -699,9 +699,9 @@ SSM_API ssm_status ssm_linear_pack(const ssm_linear *linear, ssm_real *packed, s
 SSM_API ssm_status ssm_linear_forward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row, ssm_real *y,
                                       ptrdiff_t y_row, size_t rows);
 /* dx[r] += weight^T dy[r]; dweight += sum_r dy[r] x[r]^T; dbias += sum_r dy[r]. NULL: not wanted. */
-SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row,
-                                       const ssm_real *dy, ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row,
-                                       ssm_real *dweight, ssm_real *dbias, size_t rows);
+SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
+                                       ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight,
+                                       ssm_real *dbias, size_t rows);
 /* Appends "weight" [out][in] and, if bias, "bias" [out]; both U(-1/sqrt(in), 1/sqrt(in)). */
 SSM_API ssm_status ssm_linear_params(size_t in, size_t out, int bias, const char *prefix, ssm_params *table);
 
@@ -718,8 +718,7 @@ SSM_API ssm_status ssm_norm_forward(const ssm_norm *norm, const ssm_real *x, ptr
                                     ptrdiff_t y_row, size_t rows);
 /* Adds to dx and dweight; either may be NULL. */
 SSM_API ssm_status ssm_norm_backward(const ssm_norm *norm, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
-                                     ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight,
-                                     size_t rows);
+                                     ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight, size_t rows);
 /* Appends "weight" [dim], ones. */
 SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *table);
 
@@ -801,11 +800,11 @@ typedef struct ssm_core_offsets {
 typedef struct ssm_core {
     size_t dim;
     size_t d_state;
-    size_t dt_rank;  /* 0: delta is one number per step, straight from the projection */
+    size_t dt_rank; /* 0: delta is one number per step, straight from the projection */
     size_t n_groups;
     ssm_disc disc;
     ssm_scan scan;
-    int shared_A;    /* A is [d_state], the same for all channels */
+    int shared_A; /* A is [d_state], the same for all channels */
     ssm_linear x_proj;
     ssm_linear dt_proj;
     const ssm_real *dt_bias;
@@ -825,11 +824,11 @@ typedef struct ssm_core {
  * Source: irithyll_core SelectiveSSM (Gu & Dao 2023 with a scalar step). It stores no gradient and
  *   uses exp(x) - 1; here ZOH is the expm1 form and finite as A -> 0. */
 typedef struct ssm_selective_config {
-    size_t d_model;    /* channels (d_in), required */
-    size_t d_state;    /* N (n_state), default 16 */
-    ssm_disc disc;     /* default ZOH */
+    size_t d_model; /* channels (d_in), required */
+    size_t d_state; /* N (n_state), default 16 */
+    ssm_disc disc;  /* default ZOH */
     ssm_scan scan;
-    int integer_A;     /* log_a starts at ln(n + 1) instead of ln(0.5 + n/N) */
+    int integer_A; /* log_a starts at ln(n + 1) instead of ln(0.5 + n/N) */
 } ssm_selective_config;
 
 typedef struct ssm_selective {
@@ -841,8 +840,8 @@ SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *conf
 SSM_API ssm_status ssm_selective_params(const ssm_selective_config *config, const char *prefix, ssm_params *table);
 SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need);
 SSM_API ssm_status ssm_selective_init(const ssm_selective_config *config, ssm_real *params, uint64_t seed);
-SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_config *config,
-                                      const ssm_real *params, void *mem, size_t mem_bytes);
+SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_config *config, const ssm_real *params,
+                                      void *mem, size_t mem_bytes);
 SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                          const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -858,8 +857,7 @@ SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *
  *   params inout; state inout [streams][N][D] or NULL. Bind again afterwards.
  * Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (channel >= d_model). */
 SSM_API ssm_status ssm_selective_reinitialize_channel(const ssm_selective_config *config, ssm_real *params,
-                                                      ssm_real *state, size_t streams, size_t channel,
-                                                      uint64_t seed);
+                                                      ssm_real *state, size_t streams, size_t channel, uint64_t seed);
 
 /* --- s6: the selective state space layer ---------------------------------------------------
  *
@@ -933,12 +931,12 @@ typedef struct ssm_mamba_config {
     size_t n_groups; /* G, default 1 */
     ssm_disc disc;   /* default EULER, as the authors compute it */
     ssm_scan scan;
-    int pre_norm;     /* RMSNorm of the input */
-    int residual;     /* y += x */
-    int proj_bias;    /* biases in in_proj and out_proj */
+    int pre_norm;  /* RMSNorm of the input */
+    int residual;  /* y += x */
+    int proj_bias; /* biases in in_proj and out_proj */
     int no_conv_bias;
     int no_dt_bias;
-    int mean_conv;    /* conv1d starts as a moving average: weights 1/K, bias 0 */
+    int mean_conv; /* conv1d starts as a moving average: weights 1/K, bias 0 */
     ssm_dt_init dt_init;
     ssm_real dt_min;   /* default 0.001 */
     ssm_real dt_max;   /* default 0.1 */
@@ -970,8 +968,7 @@ SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, co
 SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   size_t streams, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                    const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
-                                    size_t work_bytes);
+                                    const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
                                       ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                       size_t tape_bytes, void *work, size_t work_bytes);
@@ -1112,16 +1109,16 @@ SSM_API ssm_status ssm_s4d_params(const ssm_s4d_config *config, const char *pref
 SSM_API ssm_status ssm_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need);
 SSM_API ssm_status ssm_s4d_init(const ssm_s4d_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const ssm_real *params, void *mem,
-                              size_t mem_bytes);
+                                size_t mem_bytes);
 SSM_API ssm_status ssm_s4d_forward(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                 const ssm_seqs *seqs, void *work, size_t work_bytes);
+                                   const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4d_step(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
-                              void *work, size_t work_bytes);
+                                void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4d_record(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+                                  const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4d_backward(const ssm_s4d *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
-                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
-                                  size_t tape_bytes, void *work, size_t work_bytes);
+                                    ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                    size_t tape_bytes, void *work, size_t work_bytes);
 /* The convolution kernel K[l] = 2 Re(C . Abar^l Bbar) of a bound layer (real: without the 2), without D.
  *   kernel   out  [direction][H][len]   (one direction unless bidirectional)
  *   dkernel  in   the same; dparams inout [need.params]: gradients are added
@@ -1130,7 +1127,7 @@ SSM_API ssm_status ssm_s4d_backward(const ssm_s4d *layer, ssm_real *dstate, cons
 SSM_API ssm_status ssm_s4d_kernel_size(const ssm_s4d *layer, size_t len, size_t *bytes);
 SSM_API ssm_status ssm_s4d_kernel(const ssm_s4d *layer, ssm_real *kernel, size_t len, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
-                                         void *work, size_t work_bytes);
+                                           void *work, size_t work_bytes);
 /* --- s4: diagonal plus low rank --------------------------------------------------------------
  *
  *   A = Lambda - P P^H on conjugate pairs, Lambda = -exp(A_real) - i A_imag, discretised bilinearly:
@@ -1148,10 +1145,10 @@ SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real 
  * State: s [N/2][re, im][H].
  * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
 typedef struct ssm_s4_config {
-    size_t d_model; /* H, required */
-    size_t d_state; /* N, default 64, even */
-    size_t n_ssm;   /* default d_model, which it must divide */
-    size_t l_max;   /* 0: C is plain; else the length that its C~ belongs to */
+    size_t d_model;  /* H, required */
+    size_t d_state;  /* N, default 64, even */
+    size_t n_ssm;    /* default d_model, which it must divide */
+    size_t l_max;    /* 0: C is plain; else the length that its C~ belongs to */
     ssm_real dt_min; /* default 0.001 */
     ssm_real dt_max; /* default 0.1 */
     ssm_s4_form form;
@@ -1173,16 +1170,16 @@ SSM_API ssm_status ssm_s4_params(const ssm_s4_config *config, const char *prefix
 SSM_API ssm_status ssm_s4_sizes(const ssm_s4_config *config, const ssm_seqs *seqs, ssm_sizes *need);
 SSM_API ssm_status ssm_s4_init(const ssm_s4_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const ssm_real *params, void *mem,
-                              size_t mem_bytes);
+                               size_t mem_bytes);
 SSM_API ssm_status ssm_s4_forward(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                 const ssm_seqs *seqs, void *work, size_t work_bytes);
+                                  const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4_step(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
-                              void *work, size_t work_bytes);
+                               void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4_record(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+                                 const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4_backward(const ssm_s4 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
-                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
-                                  size_t tape_bytes, void *work, size_t work_bytes);
+                                   ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                   size_t tape_bytes, void *work, size_t work_bytes);
 /* The convolution kernel K[l] = 2 Re(C . Abar^l Bbar) of a bound layer (real: without the 2), without D.
  *   kernel   out  [direction][H][len]   (one direction unless bidirectional)
  *   dkernel  in   the same; dparams inout [need.params]: gradients are added
@@ -1192,7 +1189,7 @@ SSM_API ssm_status ssm_s4_backward(const ssm_s4 *layer, ssm_real *dstate, const 
 SSM_API ssm_status ssm_s4_kernel_size(const ssm_s4 *layer, size_t len, size_t *bytes);
 SSM_API ssm_status ssm_s4_kernel(const ssm_s4 *layer, ssm_real *kernel, size_t len, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4_kernel_backward(const ssm_s4 *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
-                                         void *work, size_t work_bytes);
+                                          void *work, size_t work_bytes);
 /* Replaces the C~ in params by the plain C, which trains and runs with l_max = 0.
  *   layer: bound to the same params with l_max > 0. params inout [need.params].
  * Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (l_max 0). */
@@ -1244,11 +1241,11 @@ typedef struct ssm_s5_config {
     ssm_s5_activation activation;
     int no_conj_sym;
     int bidirectional;
-    int clip_eigs;  /* Re Lambda at most -1e-4 */
+    int clip_eigs; /* Re Lambda at most -1e-4 */
     int real_state;
-    int event;      /* step_scale counts for Abar only, Bbar keeps the step (lrnnx, event mode) */
-    int pre_norm;   /* RMSNorm of the input */
-    int residual;   /* y += x */
+    int event;             /* step_scale counts for Abar only, Bbar keeps the step (lrnnx, event mode) */
+    int pre_norm;          /* RMSNorm of the input */
+    int residual;          /* y += x */
     ssm_real dt_min;       /* default 0.001 */
     ssm_real dt_max;       /* default 0.1 */
     ssm_real step_rescale; /* factor of all steps: 2 for a signal sampled at half the rate; default 1 */
@@ -1258,8 +1255,8 @@ typedef struct ssm_s5_config {
 typedef struct ssm_s5 {
     ssm_s5_config config; /* resolved */
     ssm_norm norm;
-    ssm_linear B;           /* real form of B: [P][2] rows, H columns */
-    ssm_linear C;           /* real form of k Re(C h): H rows, [P][2] columns, twice if bidirectional */
+    ssm_linear B; /* real form of B: [P][2] rows, H columns */
+    ssm_linear C; /* real form of k Re(C h): H rows, [P][2] columns, twice if bidirectional */
     ssm_linear out1;
     ssm_linear out2;
     const ssm_real *D;
@@ -1383,7 +1380,7 @@ extern "C" {
 #ifndef SSM_LANES
 #define SSM_LANES 16
 #endif
-#define SSM__CHUNK 64 /* steps between the states that the scan's backward keeps */
+#define SSM__CHUNK 64          /* steps between the states that the scan's backward keeps */
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
 
 /* Compile-time checks: a false condition makes an array of negative size. */
@@ -1394,9 +1391,14 @@ typedef char ssm__check_bits[sizeof(float) == 4 && sizeof(double) == 8 ? 1 : -1]
 #define SSM__SIZE_MAX ((size_t)-1)
 #define SSM__K(x) ((ssm_real)(x)) /* a constant in the precision of the build */
 #ifdef __cplusplus
-#define SSM__EMPTY {} /* initialises any struct with zeros */
+#define SSM__EMPTY \
+    {              \
+    } /* initialises any struct with zeros */
 #else
-#define SSM__EMPTY {0}
+#define SSM__EMPTY \
+    {              \
+        0          \
+    }
 #endif
 
 static void ssm__copy(ssm_real *to, const ssm_real *from, size_t n)
@@ -1568,12 +1570,24 @@ static ssm__sint ssm__round(ssm_real x)
 }
 
 /* 1/k! */
-static const ssm_real ssm__inv_factorial[18] = {
-    SSM__K(1.0), SSM__K(1.0), SSM__K(0.5), SSM__K(1.0 / 6), SSM__K(1.0 / 24), SSM__K(1.0 / 120), SSM__K(1.0 / 720),
-    SSM__K(1.0 / 5040), SSM__K(1.0 / 40320), SSM__K(1.0 / 362880), SSM__K(1.0 / 3628800), SSM__K(1.0 / 39916800),
-    SSM__K(1.0 / 479001600), SSM__K(1.0 / 6227020800.0), SSM__K(1.0 / 87178291200.0), SSM__K(1.0 / 1307674368000.0),
-    SSM__K(1.0 / 20922789888000.0), SSM__K(1.0 / 355687428096000.0)
-};
+static const ssm_real ssm__inv_factorial[18] = {SSM__K(1.0),
+                                                SSM__K(1.0),
+                                                SSM__K(0.5),
+                                                SSM__K(1.0 / 6),
+                                                SSM__K(1.0 / 24),
+                                                SSM__K(1.0 / 120),
+                                                SSM__K(1.0 / 720),
+                                                SSM__K(1.0 / 5040),
+                                                SSM__K(1.0 / 40320),
+                                                SSM__K(1.0 / 362880),
+                                                SSM__K(1.0 / 3628800),
+                                                SSM__K(1.0 / 39916800),
+                                                SSM__K(1.0 / 479001600),
+                                                SSM__K(1.0 / 6227020800.0),
+                                                SSM__K(1.0 / 87178291200.0),
+                                                SSM__K(1.0 / 1307674368000.0),
+                                                SSM__K(1.0 / 20922789888000.0),
+                                                SSM__K(1.0 / 355687428096000.0)};
 
 /* exp(x) = 2^k exp(r), x = k ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts so that k times the first
  * is exact. exp(r) = 1 + r + r^2 q(r); float: q minimax of degree 4, relative error 3.1e-9; double:
@@ -1801,17 +1815,16 @@ static ssm_real ssm__erfc_tail(ssm_real x)
 {
 #ifdef SSM_DOUBLE
     static const ssm_real c[24] = {
-        1.2530080582697296526, -0.1356211061245812048, -0.047562294353451125689, 0.129645158702764642062,
-        -0.11927366341527467649, 0.06830802734382649137, -0.023770514919729349672, 0.0025293918188247792526,
-        0.0018886903755555040123, -0.00077983230144620809851, -0.00010515993650972460087,
-        0.00012509955426271117871, 4.9501735605214486021e-6, -0.000020101508706745830459,
-        -7.3368642606549904213e-7, 3.4754123465335580473e-6, 3.6111326505816054061e-7, -6.2307024046906426376e-7,
-        -1.4642108829995568386e-7, 1.1067996426745220593e-7, 4.4047978751338320693e-8, -2.0302023895006911657e-8,
-        -7.7638879179309380163e-9, 3.4067993470325632483e-9};
+        1.2530080582697296526,    -0.1356211061245812048,      -0.047562294353451125689,   0.129645158702764642062,
+        -0.11927366341527467649,  0.06830802734382649137,      -0.023770514919729349672,   0.0025293918188247792526,
+        0.0018886903755555040123, -0.00077983230144620809851,  -0.00010515993650972460087, 0.00012509955426271117871,
+        4.9501735605214486021e-6, -0.000020101508706745830459, -7.3368642606549904213e-7,  3.4754123465335580473e-6,
+        3.6111326505816054061e-7, -6.2307024046906426376e-7,   -1.4642108829995568386e-7,  1.1067996426745220593e-7,
+        4.4047978751338320693e-8, -2.0302023895006911657e-8,   -7.7638879179309380163e-9,  3.4067993470325632483e-9};
     const int last = 23;
 #else
-    static const ssm_real c[11] = {1.2530080442f, -0.13562115446f, -0.047561081338f, 0.12964612203f,
-                                   -0.1192907645f, 0.068306489878f, -0.023683902523f, 0.0025020174765f,
+    static const ssm_real c[11] = {1.2530080442f,    -0.13562115446f,    -0.047561081338f, 0.12964612203f,
+                                   -0.1192907645f,   0.068306489878f,    -0.023683902523f, 0.0025020174765f,
                                    0.0017049559845f, -0.00066783574104f, 3.626567048e-5f};
     const int last = 10;
 #endif
@@ -1944,8 +1957,7 @@ static ssm__complex ssm__c_phi(ssm__complex a)
     if (a.re * a.re + a.im * a.im >= SSM__K(0.25))
         return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c(1, 0)), ssm__c_inverse(a));
     p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
-    for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
-        p = ssm__c_add(ssm__c_mul(p, a), ssm__c(ssm__inv_factorial[k + 1], 0));
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = ssm__c_add(ssm__c_mul(p, a), ssm__c(ssm__inv_factorial[k + 1], 0));
     return p;
 }
 
@@ -2797,9 +2809,9 @@ SSM_API ssm_status ssm_linear_forward(const ssm_linear *linear, const ssm_real *
     return SSM_OK;
 }
 
-SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row,
-                                       const ssm_real *dy, ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row,
-                                       ssm_real *dweight, ssm_real *dbias, size_t rows)
+SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row, const ssm_real *dy,
+                                       ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row, ssm_real *dweight,
+                                       ssm_real *dbias, size_t rows)
 {
     ssm_status status = ssm__linear_check(linear);
     if (status != SSM_OK) return status;
@@ -3173,7 +3185,7 @@ static void ssm__lanes_run(const ssm__lane_run *r, int complex_values, ssm_real 
 /* One sequence of a problem, in the direction it runs, and what its tasks share. */
 typedef struct ssm__line_job {
     const ssm_linear_scan *s;
-    size_t width;      /* reals of a value: 1 or 2 */
+    size_t width; /* reals of a value: 1 or 2 */
     size_t seq;
     size_t len;
     ssm__lane_run all; /* lanes = channels, from the first step taken; steps and lanes not set */
@@ -3351,8 +3363,7 @@ static void ssm__line_apply_last(void *context, size_t index)
 {
     const ssm__line_job *j = (const ssm__line_job *)context;
     const size_t width = ssm__line_is_narrow(j) ? 1 : SSM_LANES, c = index * width, k = j->chunks - 1;
-    const ssm__lane_run r =
-        ssm__line_part(j, k * j->chunk, j->len - k * j->chunk, c, ssm__min(width, j->s->dim - c));
+    const ssm__lane_run r = ssm__line_part(j, k * j->chunk, j->len - k * j->chunk, c, ssm__min(width, j->s->dim - c));
     ssm__line_finish(j, &r, k, c);
 }
 
@@ -3463,7 +3474,8 @@ static size_t ssm__line_most_chunks(size_t len)
 static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
 {
     ssm_scan scan = s->scan;
-    if (scan == SSM_SCAN_AUTO) scan = s->dim <= 2 && s->len >= 1024 * s->dim * s->dim ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
+    if (scan == SSM_SCAN_AUTO)
+        scan = s->dim <= 2 && s->len >= 1024 * s->dim * s->dim ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
     return scan == SSM_SCAN_CHUNKED && s->len <= ssm__line_chunk(s->len) ? SSM_SCAN_SEQUENTIAL : scan;
 }
 
@@ -3741,11 +3753,11 @@ static void ssm__scan_task(void *context, size_t index)
  *   3. every chunk runs from slot k and writes its outputs */
 typedef struct ssm__chunk_job {
     const ssm_selective_scan *s;
-    ssm__span q;      /* the sequence */
+    ssm__span q; /* the sequence */
     size_t chunks;
-    size_t blocks;    /* of channels */
-    ssm_real *state;  /* [chunks][rows][dim] */
-    ssm_real *decay;  /* [chunks][decay rows][dim]: sum of delta_A, then p1 if TRAPEZOID; or P */
+    size_t blocks;   /* of channels */
+    ssm_real *state; /* [chunks][rows][dim] */
+    ssm_real *decay; /* [chunks][decay rows][dim]: sum of delta_A, then p1 if TRAPEZOID; or P */
 } ssm__chunk_job;
 
 static size_t ssm__decay_rows(const ssm_selective_scan *s)
@@ -4389,8 +4401,7 @@ static void ssm__s5_retreat_skip(const ssm_s5_scan *s, const ssm_s5_scan_grad *d
         const ssm__complex dy = ssm__s5_load(ssm__at(d->dy, q->batch, row, c), s->complex_output);
         const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, row, c), s->complex_input);
         ssm__add_to(ssm__at_out(d->dD, 0, 0, c), ssm__c_dot(u, dy));
-        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input,
-                    ssm__c_scale(*ssm__at(s->D, 0, 0, c), dy));
+        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, ssm__c_scale(*ssm__at(s->D, 0, 0, c), dy));
     }
 }
 
@@ -4798,12 +4809,12 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
  * tile and the sizes of its memory; walking, strides and checks are done here, for all layers.
  */
 typedef struct ssm__tile {
-    size_t seq;   /* sequences seq .. seq + count - 1 */
+    size_t seq; /* sequences seq .. seq + count - 1 */
     size_t count;
-    size_t time;  /* steps time .. time + steps - 1 of each */
+    size_t time; /* steps time .. time + steps - 1 of each */
     size_t steps;
-    size_t row;   /* first row, counting all rows of the call */
-    size_t slot;  /* first of `count` entering states on the tape */
+    size_t row;  /* first row, counting all rows of the call */
+    size_t slot; /* first of `count` entering states on the tape */
 } ssm__tile;
 
 /* One tile of one call, as a layer's tile function sees it. x, y, dy, dx: rows of d_model reals. */
@@ -4823,8 +4834,8 @@ typedef struct ssm__call {
     ptrdiff_t dy_row;
     ssm_real *dx; /* NULL: not wanted */
     ptrdiff_t dx_row;
-    ssm_real *dparams;    /* NULL: not wanted */
-    const void *tape;     /* NULL: forward only, or nothing to keep */
+    ssm_real *dparams;          /* NULL: not wanted */
+    const void *tape;           /* NULL: forward only, or nothing to keep */
     const ssm_real *step_scale; /* of the call's first row; NULL: 1 */
     size_t tape_rows;
     size_t tape_slots;
@@ -5005,8 +5016,7 @@ static ssm_status ssm__call_open(const ssm__verb *verb, ssm__call *call, const s
     call->step_scale = seqs->step_scale;
     call->tape_rows = plan->rows;
     call->tape_slots = plan->slots;
-    if (verb->tape)
-        status = ssm__check_block(call->tape, tape_bytes, verb->tape(call->layer, plan->rows, plan->slots));
+    if (verb->tape) status = ssm__check_block(call->tape, tape_bytes, verb->tape(call->layer, plan->rows, plan->slots));
     if (status != SSM_OK) return status;
     need = ssm__scratch_layout(plan, call->d_model, layer_bytes, backward, 0, NULL, scratch);
     status = ssm__check_block(work, work_bytes, ssm__add(need, ssm__mul(states, sizeof(ssm_real))));
@@ -5195,8 +5205,8 @@ static ssm_status ssm__layer_backward(const ssm__verb *verb, ssm__call call, ssm
  *   y = selective scan of (u, softplus(delta + dt_bias), A, B, C, D), gated by z
  */
 typedef struct ssm__core_mem { /* what the forward leaves for the backward */
-    ssm_real *dbc;   /* [rows][dt | B | C] */
-    ssm_real *delta; /* [rows][dim], before bias and softplus; NULL if dt_rank is 0 */
+    ssm_real *dbc;             /* [rows][dt | B | C] */
+    ssm_real *delta;           /* [rows][dim], before bias and softplus; NULL if dt_rank is 0 */
 } ssm__core_mem;
 
 /* CHUNKED and BLELLOCH need whole sequences. */
@@ -5365,7 +5375,7 @@ static void *ssm__core_scan_take(const ssm_core *core, ssm__arena *arena, size_t
 }
 
 typedef struct ssm__core_scratch { /* of the backward */
-    ssm__core_mem grad; /* gradients of dbc and delta */
+    ssm__core_mem grad;            /* gradients of dbc and delta */
     ssm_real *dA;
     ssm_real *dh_last;
     void *scan;
@@ -5396,11 +5406,10 @@ static void ssm__take_dstate(ssm_real *dstate, size_t stride, size_t streams, si
 }
 
 /* Adds to du, dz and the parameters; dh: gradient of the state, in place. dy: rows of dim. */
-static void ssm__core_backward(const ssm_core *core, const ssm__call *call, ssm__core_mem mem,
-                               const ssm_real *u, ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row,
-                               const ssm_real *dy, ptrdiff_t dy_row, ssm_real *du, ptrdiff_t du_row, ssm_real *dz,
-                               ptrdiff_t dz_row, const ssm_real *h, ssm_real *dh, size_t h_batch,
-                               const ssm__core_scratch *w)
+static void ssm__core_backward(const ssm_core *core, const ssm__call *call, ssm__core_mem mem, const ssm_real *u,
+                               ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row, const ssm_real *dy,
+                               ptrdiff_t dy_row, ssm_real *du, ptrdiff_t du_row, ssm_real *dz, ptrdiff_t dz_row,
+                               const ssm_real *h, ssm_real *dh, size_t h_batch, const ssm__core_scratch *w)
 {
     static const ssm_selective_scan_grad none = SSM__EMPTY;
     const ssm_core_offsets *o = &core->offsets;
@@ -5435,8 +5444,8 @@ static void ssm__core_backward(const ssm_core *core, const ssm__call *call, ssm_
     if (core->dt_rank)
         ssm__linear_backward(call->parallel, &core->dt_proj, mem.dbc, width, w->grad.delta, dim, w->grad.dbc, width,
                              ssm__grad_at(dparams, o->dt_proj), NULL, rows);
-    ssm__linear_backward(call->parallel, &core->x_proj, u, u_row, w->grad.dbc, width, du, du_row, ssm__grad_at(dparams, o->x_proj),
-                         NULL, rows);
+    ssm__linear_backward(call->parallel, &core->x_proj, u, u_row, w->grad.dbc, width, du, du_row,
+                         ssm__grad_at(dparams, o->x_proj), NULL, rows);
 }
 
 /* A table of one layer alone, in `rows`; for init. */
@@ -5501,7 +5510,8 @@ static ssm_status ssm__options_resolve(ssm_disc *disc, ssm_disc own, ssm_scan sc
     return SSM_OK;
 }
 
-static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size_t n_groups, ssm_disc disc, ssm_scan scan)
+static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size_t n_groups, ssm_disc disc,
+                                ssm_scan scan)
 {
     static const ssm_core none = SSM__EMPTY;
     ssm_core core = none;
@@ -5689,8 +5699,8 @@ SSM_API ssm_status ssm_selective_init(const ssm_selective_config *config, ssm_re
 }
 
 /* --- bind --- */
-SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_config *config, const ssm_real *params, void *mem,
-                              size_t mem_bytes)
+SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_config *config, const ssm_real *params,
+                                      void *mem, size_t mem_bytes)
 {
     ssm_params table = ssm__own_table(NULL);
     ssm_selective bound;
@@ -5705,30 +5715,34 @@ SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_
 
 /* --- forward, step --- */
 SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+                                         const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
+                              work, work_bytes);
 }
 
-SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
-                              void *work, size_t work_bytes)
+SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                      size_t streams, void *work, size_t work_bytes)
 {
-    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams, work, work_bytes);
+    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams,
+                           work, work_bytes);
 }
 
 /* --- backward --- */
 SSM_API ssm_status ssm_selective_record(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+                                        const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
+                                        size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
+                             tape, tape_bytes, work, work_bytes);
 }
 
-SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
-                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
-                                  size_t tape_bytes, void *work, size_t work_bytes)
+SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x,
+                                          const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs,
+                                          const void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
-                               work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
+                               dparams, seqs, tape, tape_bytes, work, work_bytes);
 }
 
 /* --- surgery --- */
@@ -5854,7 +5868,7 @@ SSM_API ssm_status ssm_s6_init(const ssm_s6_config *config, ssm_real *params, ui
 
 /* --- bind --- */
 SSM_API ssm_status ssm_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const ssm_real *params, void *mem,
-                              size_t mem_bytes)
+                               size_t mem_bytes)
 {
     ssm_params table = ssm__own_table(NULL);
     ssm_s6 bound;
@@ -5869,30 +5883,33 @@ SSM_API ssm_status ssm_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const
 
 /* --- forward, step --- */
 SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+                                  const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
+                              work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
-                              void *work, size_t work_bytes)
+                               void *work, size_t work_bytes)
 {
-    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams, work, work_bytes);
+    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams,
+                           work, work_bytes);
 }
 
 /* --- backward --- */
 SSM_API ssm_status ssm_s6_record(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+                                 const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
+                             tape, tape_bytes, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
-                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
-                                  size_t tape_bytes, void *work, size_t work_bytes)
+                                   ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                   size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
-                               work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
+                               dparams, seqs, tape, tape_bytes, work, work_bytes);
 }
 
 /*=============================================================================
@@ -5989,15 +6006,15 @@ static ssm__mamba_offsets ssm__mamba_table(const ssm_mamba_config *c, ssm_core *
     ssm__mamba_offsets o;
     o.norm = o.in_bias = o.conv_weight = o.conv_bias = o.out_bias = absent;
     if (c->pre_norm) o.norm = ssm__param_vector(table, prefix, "norm.weight", M, SSM__INIT_CONSTANT, 1);
-    o.in_weight = ssm__param_matrix(table, prefix, "in_proj.weight", ssm__mul(2, E), M, SSM__INIT_UNIFORM, ssm__fan_in(M));
+    o.in_weight =
+        ssm__param_matrix(table, prefix, "in_proj.weight", ssm__mul(2, E), M, SSM__INIT_UNIFORM, ssm__fan_in(M));
     if (c->proj_bias)
         o.in_bias = ssm__param_vector(table, prefix, "in_proj.bias", ssm__mul(2, E), SSM__INIT_UNIFORM, ssm__fan_in(M));
     if (K > 1)
         o.conv_weight = ssm__param(table, prefix, "conv1d.weight", 3, E, 1, K, conv_init,
                                    c->mean_conv ? 1 / (ssm_real)K : ssm__fan_in(K));
     if (K > 1 && !c->no_conv_bias)
-        o.conv_bias =
-            ssm__param_vector(table, prefix, "conv1d.bias", E, conv_init, c->mean_conv ? 0 : ssm__fan_in(K));
+        o.conv_bias = ssm__param_vector(table, prefix, "conv1d.bias", E, conv_init, c->mean_conv ? 0 : ssm__fan_in(K));
     *core = ssm__s6_shape(&inner, prefix, table);
     o.out_weight = ssm__param_matrix(table, prefix, "out_proj.weight", M, E, SSM__INIT_UNIFORM, ssm__fan_in(E));
     if (c->proj_bias)
@@ -6031,9 +6048,9 @@ static size_t ssm__mamba_state_count(const ssm_mamba *m)
 
 /* What the forward leaves for the backward, for `rows` rows. */
 typedef struct ssm__mamba_mem {
-    ssm_real *xz;    /* [rows][2E] */
-    ssm_real *u;     /* [rows][E] after convolution and SiLU */
-    ssm_real *s;     /* [rows][E] gated scan output */
+    ssm_real *xz; /* [rows][2E] */
+    ssm_real *u;  /* [rows][E] after convolution and SiLU */
+    ssm_real *s;  /* [rows][E] gated scan output */
     ssm__core_mem core;
 } ssm__mamba_mem;
 
@@ -6043,12 +6060,12 @@ typedef struct ssm__mamba_tape {
 } ssm__mamba_tape;
 
 typedef struct ssm__mamba_scratch { /* of the backward */
-    ssm_real *x;     /* [rows][M] normalised input */
-    ssm_real *dx;    /* [rows][M] its gradient */
-    ssm_real *dxz;   /* [rows][2E] */
-    ssm_real *du;    /* [rows][E] */
-    ssm_real *ds;    /* [rows][E] */
-    ssm_real *dconv; /* [streams][K-1][E] */
+    ssm_real *x;                    /* [rows][M] normalised input */
+    ssm_real *dx;                   /* [rows][M] its gradient */
+    ssm_real *dxz;                  /* [rows][2E] */
+    ssm_real *du;                   /* [rows][E] */
+    ssm_real *ds;                   /* [rows][E] */
+    ssm_real *dconv;                /* [streams][K-1][E] */
     ssm__core_scratch core;
 } ssm__mamba_scratch;
 
@@ -6263,8 +6280,8 @@ static void ssm__mamba_tile(const ssm__call *call)
     ssm__conv(&conv);
     ssm__core_forward(&m->core, call, mem.core, mem.u, E_row, mem.xz + E, xz_row, mem.s, E_row,
                       call->state + ssm__mamba_conv_count(&m->config), states, scan);
-    ssm__linear(call->parallel, &m->out_proj, mem.s, E_row, m->config.residual ? call->x : NULL, call->x_row, call->y, call->y_row,
-                rows);
+    ssm__linear(call->parallel, &m->out_proj, mem.s, E_row, m->config.residual ? call->x : NULL, call->x_row, call->y,
+                call->y_row, rows);
 }
 
 static void ssm__mamba_tile_backward(const ssm__call *call)
@@ -6329,29 +6346,30 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
 }
 
 SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+                                     const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
     return ssm__layer_forward(&ssm__mamba_verb_forward, ssm__mamba_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
-SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
-                              void *work, size_t work_bytes)
+SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                  size_t streams, void *work, size_t work_bytes)
 {
     return ssm__layer_step(&ssm__mamba_verb_forward, ssm__mamba_call(layer), state, x, y, streams, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+                                    const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__mamba_verb_record, ssm__mamba_call(layer), state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__mamba_verb_record, ssm__mamba_call(layer), state, x, y, seqs, tape, tape_bytes, work,
+                             work_bytes);
 }
 
 SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
-                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
-                                  size_t tape_bytes, void *work, size_t work_bytes)
+                                      ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                      size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__mamba_verb_backward, ssm__mamba_call(layer), dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
-                               work_bytes);
+    return ssm__layer_backward(&ssm__mamba_verb_backward, ssm__mamba_call(layer), dstate, x, dy, dx, dparams, seqs,
+                               tape, tape_bytes, work, work_bytes);
 }
 
 /*=============================================================================
@@ -6550,8 +6568,7 @@ static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, 
         if (core->low_rank) {
             b = ssm__c_sub(b, ssm__c_scale(rank.r * rank.kappa, p));
             ssm__s4_put(core, k->p, n, h, p);
-            ssm__s4_put(core, k->l, n, h,
-                        ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.f)));
+            ssm__s4_put(core, k->l, n, h, ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.f)));
         }
         ssm__s4_put(core, k->a, n, h, pole.a);
         ssm__s4_put(core, k->b, n, h, b);
@@ -6621,9 +6638,9 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
         ssm__s4_A_adjoint(core, dparams, h, n, A, ssm__c_add(ssm__c_mul_conj(k.a_A, ga), ssm__c_mul_conj(k.f_A, gf)));
         gdelta += ssm__c_inner(ga, k.a_d) + ssm__c_inner(gf, k.f_d);
         for (d = 0; d < core->directions; ++d)
-            ssm__s4_weight_add(core, dparams, o->C, d * core->dim + h, n,
-                               ssm__c_scale((ssm_real)core->parts,
-                                            ssm__s4_get(core, g->c + d * ssm__s4_count(core), n, h)));
+            ssm__s4_weight_add(
+                core, dparams, o->C, d * core->dim + h, n,
+                ssm__c_scale((ssm_real)core->parts, ssm__s4_get(core, g->c + d * ssm__s4_count(core), n, h)));
     }
     ssm__s4_delta_adjoint(core, dparams, h, rank.delta, gdelta);
 }
@@ -6745,8 +6762,7 @@ static void ssm__s4_scan(const ssm__s4_lanes *k, const ssm_real *u, ptrdiff_t u_
     for (n = 0; n < k->states; ++n) {
         const size_t at = n * k->parts * k->dim;
         ssm_real *sn = s + n * k->parts * s_row;
-        if (k->parts == 1)
-            ssm__s4_run_real(k->a + at, k->b + at, k->c + at, sn, u, u_row, y, y_row, steps, k->lanes);
+        if (k->parts == 1) ssm__s4_run_real(k->a + at, k->b + at, k->c + at, sn, u, u_row, y, y_row, steps, k->lanes);
         else
             ssm__s4_run_complex(k->a + at, k->b + at, k->c + at, k->dim, sn, s_row, u, u_row, y, y_row, steps,
                                 k->lanes);
@@ -6852,7 +6868,7 @@ static void ssm__s4_adjoint_rank(const ssm__s4_lanes *k, const ssm__s4_grad *d, 
 
 /* Scratch of the adjoint of one block of channels; states are [state][part][SSM_LANES]. */
 typedef struct ssm__s4_history {
-    ssm_real *kept; /* [chunk]: entering each chunk */
+    ssm_real *kept;  /* [chunk]: entering each chunk */
     ssm_real *state; /* [SSM__S4_CHUNK + 1] */
     ssm_real *ds;
 } ssm__s4_history;
@@ -7109,8 +7125,8 @@ static void ssm__s4_block_kernel(const ssm_s4_core *core, size_t direction, size
 
 /* --- memory --- */
 typedef struct ssm__s4_mem { /* what the forward leaves for the backward */
-    ssm_real *s; /* [rows][H] before the activation; NULL on a tape that does not need it */
-    ssm_real *v; /* [rows][2H] before the gate, with GLU */
+    ssm_real *s;             /* [rows][H] before the activation; NULL on a tape that does not need it */
+    ssm_real *v;             /* [rows][2H] before the gate, with GLU */
 } ssm__s4_mem;
 
 typedef struct ssm__s4_tape {
@@ -7131,11 +7147,11 @@ typedef struct ssm__s4_work { /* of the forward */
 } ssm__s4_work;
 
 typedef struct ssm__s4_scratch { /* of the backward */
-    ssm_real *normed; /* [rows][H] */
-    ssm_real *g;      /* [rows][H] */
-    ssm_real *ds;     /* [rows][H] */
-    ssm_real *dv;     /* [rows][2H] */
-    ssm_real *dx;     /* [rows][H] */
+    ssm_real *normed;            /* [rows][H] */
+    ssm_real *g;                 /* [rows][H] */
+    ssm_real *ds;                /* [rows][H] */
+    ssm_real *dv;                /* [rows][2H] */
+    ssm_real *dx;                /* [rows][H] */
     ssm__s4_coefs grad;
     ssm__s4_history history;
 } ssm__s4_scratch;
@@ -7439,8 +7455,8 @@ static void ssm__s4_finish_backward(const ssm_s4_core *core, const ssm__call *ca
         for (i = 0; w->g && i < rows * H; ++i) w->g[i] = ssm__gelu(mem->s[i]);
         if (w->g) g = w->g;
         ssm__zero(w->ds, rows * H);
-        ssm__linear_backward(call->parallel, &core->out, g, (ptrdiff_t)H, w->dv, (ptrdiff_t)(2 * H), w->ds, (ptrdiff_t)H,
-                             ssm__grad_at(call->dparams, core->offsets.out_weight),
+        ssm__linear_backward(call->parallel, &core->out, g, (ptrdiff_t)H, w->dv, (ptrdiff_t)(2 * H), w->ds,
+                             (ptrdiff_t)H, ssm__grad_at(call->dparams, core->offsets.out_weight),
                              ssm__grad_at(call->dparams, core->offsets.out_bias), rows);
     }
     for (i = 0; core->activation && i < rows * H; ++i) w->ds[i] *= ssm__gelu_derivative(mem->s[i]);
@@ -7598,9 +7614,9 @@ static void ssm__s4_table(ssm_s4_core *core, const ssm_s4d_config *c, const char
     o->norm = o->log_dt = o->A_imag = o->P = o->B = o->out_weight = o->out_bias = absent;
     if (core->pre_norm) o->norm = ssm__param_vector(table, prefix, "norm.weight", H, SSM__INIT_CONSTANT, 1);
     if (!c->no_dt) {
-        o->log_dt = ssm__param_vector(table, prefix, "log_dt", H,
-                                      c->normal_dt ? SSM__INIT_NORMAL : SSM__INIT_LOG_UNIFORM,
-                                      c->normal_dt ? 1 : c->dt_min);
+        o->log_dt =
+            ssm__param_vector(table, prefix, "log_dt", H, c->normal_dt ? SSM__INIT_NORMAL : SSM__INIT_LOG_UNIFORM,
+                              c->normal_dt ? 1 : c->dt_min);
         if (!c->normal_dt) ssm__param_args(table, c->dt_max, 0);
     }
     ssm__s4_params_A(core, c, prefix, table);
@@ -7613,8 +7629,8 @@ static void ssm__s4_table(ssm_s4_core *core, const ssm_s4d_config *c, const char
     if (core->output) {
         o->out_weight = ssm__param_matrix(table, prefix, "output_linear.weight", ssm__mul(2, H), H, SSM__INIT_UNIFORM,
                                           ssm__fan_in(H));
-        o->out_bias = ssm__param_vector(table, prefix, "output_linear.bias", ssm__mul(2, H), SSM__INIT_UNIFORM,
-                                        ssm__fan_in(H));
+        o->out_bias =
+            ssm__param_vector(table, prefix, "output_linear.bias", ssm__mul(2, H), SSM__INIT_UNIFORM, ssm__fan_in(H));
     }
 }
 
@@ -7953,8 +7969,7 @@ static void ssm__s4_cauchy_close(const ssm_s4_core *core, const ssm__s4_lanes *k
         const ssm__complex g3 = ssm__c_load(w->dv + 2 * (2 * S + n));
         const ssm_real *c = k->c + 2 * n * k->dim + i, *v = w->row + 2 * n * SSM_LANES + i;
         const ssm__complex C = ssm__c(SSM__K(0.5) * (c[0] - v[0]), SSM__K(0.5) * (c[k->dim] - v[SSM_LANES]));
-        const ssm__complex gC =
-            ssm__c_scale(SSM__K(0.5), ssm__c_add(ssm__c_mul_conj(B, g1), ssm__c_mul_conj(P, g2)));
+        const ssm__complex gC = ssm__c_scale(SSM__K(0.5), ssm__c_add(ssm__c_mul_conj(B, g1), ssm__c_mul_conj(P, g2)));
         ssm__complex gP = ssm__c_add(ssm__c_mul_conj(C, g2), ssm__c_mul_conj(g3, B));
         gP = ssm__c_add(gP, ssm__c_scale(2 * w->dv[2 * (3 * S + n)], P));
         ssm__s4_weight_add(core, dparams, o->P, row, n, gP);
@@ -8128,7 +8143,7 @@ SSM_API ssm_status ssm_s4d_init(const ssm_s4d_config *config, ssm_real *params, 
 
 /* --- bind --- */
 SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const ssm_real *params, void *mem,
-                              size_t mem_bytes)
+                                size_t mem_bytes)
 {
     ssm_s4d_config options;
     ssm_s4d bound;
@@ -8144,27 +8159,27 @@ SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, co
 
 /* --- forward, step --- */
 SSM_API ssm_status ssm_s4d_forward(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
     return ssm__s4_forward(layer ? &layer->core : NULL, state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s4d_step(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
-                              void *work, size_t work_bytes)
+                                void *work, size_t work_bytes)
 {
     return ssm__s4_step(layer ? &layer->core : NULL, state, x, y, streams, work, work_bytes);
 }
 
 /* --- backward --- */
 SSM_API ssm_status ssm_s4d_record(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+                                  const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
     return ssm__s4_record(layer ? &layer->core : NULL, state, x, y, seqs, tape, tape_bytes, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s4d_backward(const ssm_s4d *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
-                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
-                                  size_t tape_bytes, void *work, size_t work_bytes)
+                                    ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                    size_t tape_bytes, void *work, size_t work_bytes)
 {
     return ssm__s4_backward(layer ? &layer->core : NULL, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
                             work_bytes);
@@ -8182,7 +8197,7 @@ SSM_API ssm_status ssm_s4d_kernel(const ssm_s4d *layer, ssm_real *kernel, size_t
 }
 
 SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
-                                         void *work, size_t work_bytes)
+                                           void *work, size_t work_bytes)
 {
     return ssm__s4_kernel_backward(layer ? &layer->core : NULL, dkernel, dparams, len, work, work_bytes);
 }
@@ -8272,7 +8287,7 @@ SSM_API ssm_status ssm_s4_init(const ssm_s4_config *config, ssm_real *params, ui
 
 /* --- bind --- */
 SSM_API ssm_status ssm_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const ssm_real *params, void *mem,
-                              size_t mem_bytes)
+                               size_t mem_bytes)
 {
     ssm_s4d_config options;
     ssm_s4 bound;
@@ -8288,27 +8303,27 @@ SSM_API ssm_status ssm_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const
 
 /* --- forward, step --- */
 SSM_API ssm_status ssm_s4_forward(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+                                  const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
     return ssm__s4_forward(layer ? &layer->core : NULL, state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s4_step(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
-                              void *work, size_t work_bytes)
+                               void *work, size_t work_bytes)
 {
     return ssm__s4_step(layer ? &layer->core : NULL, state, x, y, streams, work, work_bytes);
 }
 
 /* --- backward --- */
 SSM_API ssm_status ssm_s4_record(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
-                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+                                 const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
     return ssm__s4_record(layer ? &layer->core : NULL, state, x, y, seqs, tape, tape_bytes, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s4_backward(const ssm_s4 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
-                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
-                                  size_t tape_bytes, void *work, size_t work_bytes)
+                                   ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                   size_t tape_bytes, void *work, size_t work_bytes)
 {
     return ssm__s4_backward(layer ? &layer->core : NULL, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
                             work_bytes);
@@ -8326,7 +8341,7 @@ SSM_API ssm_status ssm_s4_kernel(const ssm_s4 *layer, ssm_real *kernel, size_t l
 }
 
 SSM_API ssm_status ssm_s4_kernel_backward(const ssm_s4 *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
-                                         void *work, size_t work_bytes)
+                                          void *work, size_t work_bytes)
 {
     return ssm__s4_kernel_backward(layer ? &layer->core : NULL, dkernel, dparams, len, work, work_bytes);
 }
@@ -8416,7 +8431,7 @@ typedef struct ssm__s5_offsets {
     size_t B;
     size_t C[2];
     size_t D;
-    size_t log_step; /* real_state: log_dt, one for all */
+    size_t log_step;  /* real_state: log_dt, one for all */
     size_t weight[2]; /* of out1 and out2 */
     size_t bias[2];
 } ssm__s5_offsets;
@@ -8561,8 +8576,7 @@ static void ssm__s5_fold(const ssm_s5_config *c, const ssm__s5_offsets *o, const
         const size_t row = e.p * width + e.part;
         dparams[o->B + ssm__s5_entry_B(c, &e)] += dB[row * c->d_model + e.h];
         for (dir = 0; dir < dirs; ++dir)
-            dparams[o->C[dir] + ssm__s5_entry_C(c, &e)] +=
-                ssm__s5_factor_C(c, &e) * dC[e.h * dirs * V + dir * V + row];
+            dparams[o->C[dir] + ssm__s5_entry_C(c, &e)] += ssm__s5_factor_C(c, &e) * dC[e.h * dirs * V + dir * V + row];
     } while (ssm__s5_entry_next(c, &e));
 }
 
@@ -8654,8 +8668,7 @@ static void ssm__s5_bind(ssm_s5 *s, ssm__arena *arena, const ssm_real *params)
     s->norm.eps = c->norm_eps;
     s->norm.weight = ssm__bind_copy(arena, params, o.norm, H);
     s->D = ssm__bind_copy(arena, params, o.D, H);
-    if (c->activation == SSM_S5_FULL_GLU)
-        ssm__bind_linear(&s->out1, arena, params, o.weight[0], o.bias[0], H, H);
+    if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, arena, params, o.weight[0], o.bias[0], H, H);
     if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, arena, params, o.weight[1], o.bias[1], H, H);
     if (!params) return;
     ssm__zero(B, ssm__packed_count(H, V));
@@ -8695,18 +8708,18 @@ static size_t ssm__s5_state_count(const ssm_s5_config *c)
 }
 
 typedef struct ssm__s5_mem { /* one tile of the forward */
-    ssm_real *u;    /* [rows][H] normalised input; NULL without norm */
-    ssm_real *v;    /* [rows][V] B u; forward: its h takes the same place */
-    ssm_real *h;    /* [rows][dirs][V] states */
-    ssm_real *s;    /* [rows][H] k Re(C h) + D u */
-    ssm_real *g;    /* [rows][H] gelu(s) */
-    ssm_real *out1; /* [rows][H] out1 g */
-    ssm_real *out2; /* [rows][H] out2 g */
-    ssm_real *coef; /* [2][V] a and b of one row, for step_scale */
-    ssm_real *zero; /* [V] */
+    ssm_real *u;             /* [rows][H] normalised input; NULL without norm */
+    ssm_real *v;             /* [rows][V] B u; forward: its h takes the same place */
+    ssm_real *h;             /* [rows][dirs][V] states */
+    ssm_real *s;             /* [rows][H] k Re(C h) + D u */
+    ssm_real *g;             /* [rows][H] gelu(s) */
+    ssm_real *out1;          /* [rows][H] out1 g */
+    ssm_real *out2;          /* [rows][H] out2 g */
+    ssm_real *coef;          /* [2][V] a and b of one row, for step_scale */
+    ssm_real *zero;          /* [V] */
     ptrdiff_t v_row;
-    ssm_real *a;    /* [rows][V] a of every row, for a time-parallel scan with step_scale */
-    void *scan;     /* its workspace */
+    ssm_real *a; /* [rows][V] a of every row, for a time-parallel scan with step_scale */
+    void *scan;  /* its workspace */
 } ssm__s5_mem;
 
 /* keep_v: v has a place of its own. */
@@ -8835,8 +8848,8 @@ static const ssm__verb ssm__s5_verb_backward = {ssm__s5_tile_backward, ssm__s5_w
 
 static ssm__call ssm__s5_call(const ssm_s5 *layer)
 {
-    ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0,
-                                  layer ? ssm__s5_state_count(&layer->config) : 0);
+    ssm__call call =
+        ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__s5_state_count(&layer->config) : 0);
     call.whole = layer && (layer->config.bidirectional || ssm__scan_needs_whole(layer->config.scan));
     return call;
 }
@@ -8888,8 +8901,8 @@ static void ssm__s5_advance_row(size_t width, size_t P, const ssm_real *a, const
 
 /* One sequence of a tile in one direction, as the kernels walk it. */
 typedef struct ssm__s5_track {
-    size_t first;          /* row of the tile where the direction starts */
-    ptrdiff_t next;        /* from a row to the one after it in this direction: 1 or -1 */
+    size_t first;   /* row of the tile where the direction starts */
+    ptrdiff_t next; /* from a row to the one after it in this direction: 1 or -1 */
     size_t steps;
     size_t column;         /* of its states in h */
     const ssm_real *enter; /* [V] state before the first */
@@ -8967,7 +8980,7 @@ static void ssm__s5_run(const ssm_s5 *s, const ssm_parallel *parallel, const ssm
         const size_t row = ssm__s5_track_row(k, i);
         const ssm_real *b, *a = ssm__s5_track_coefs(s, m, k, row, &b);
         ssm__s5_advance_row(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
-                      m->h + row * s->C.in + k->column);
+                            m->h + row * s->C.in + k->column);
     }
 }
 
@@ -9221,8 +9234,7 @@ static void ssm__s5_tile_backward(const ssm__call *call)
                            ssm__grad_at(call->dparams, o.norm), rows);
     for (r = 0; call->dx && c->residual && r < rows; ++r)
         for (i = 0; i < H; ++i)
-            call->dx[ssm__step(r, call->dx_row) + (ptrdiff_t)i] +=
-                call->dy[ssm__step(r, call->dy_row) + (ptrdiff_t)i];
+            call->dx[ssm__step(r, call->dx_row) + (ptrdiff_t)i] += call->dy[ssm__step(r, call->dy_row) + (ptrdiff_t)i];
 }
 
 SSM_API ssm_status ssm_s5_record(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
