@@ -431,10 +431,32 @@ static void test_golden_s4_gelu(void)
     }
 }
 
+/* irithyll's DiagonalSSM: one channel, A = -1 .. -N, a fixed step. */
+static void test_golden_s4_irithyll(void)
+{
+    double log_dt[1], log_A[5];
+    golden_s4 g = {.any = {"irithyll", 0, {.d_model = 1, .d_state = 5, .real_state = 1,
+                                           .weights = SSM_S4_WEIGHTS_ONE, .train_B = 1}, 0},
+                   .batch = 1, .len = 8, .layout = GOLDEN_S4_BHL,
+                   .x = GOLDEN(gold_irithyll_diagonal_x), .y = GOLDEN(gold_irithyll_diagonal_y),
+                   .last = GOLDEN(gold_irithyll_diagonal_state)};
+    const golden_s4_weight weight[] = {{"log_dt", GOLDEN(log_dt), GOLDEN_NONE, 0},
+                                       {"log_A_real", GOLDEN(log_A), GOLDEN_NONE, 0},
+                                       {"B", GOLDEN(gold_irithyll_diagonal_b), GOLDEN_NONE, 0},
+                                       {"C", GOLDEN(gold_irithyll_diagonal_c), GOLDEN_NONE, 0},
+                                       {"D", GOLDEN(gold_irithyll_diagonal_d_skip), GOLDEN_NONE, 0}};
+    size_t n;
+    log_dt[0] = log(gold_irithyll_diagonal_delta[0]);
+    for (n = 0; n < 5; ++n) log_A[n] = log((double)n + 1);
+    memcpy(g.weight, weight, sizeof weight);
+    golden_s4_check(g);
+}
+
 static const test_case golden_s4_cases[] = {
     {"golden_s4/statespaces", test_golden_s4_statespaces},
     {"golden_s4/tracetorch", test_golden_s4_tracetorch},
     {"golden_s4/zerfoo", test_golden_s4_zerfoo},
+    {"golden_s4/irithyll", test_golden_s4_irithyll},
     {"golden_s4/lrnnx", test_golden_s4_lrnnx},
     {"golden_s4/c_tilde", test_golden_s4_c_tilde},
     {"golden_s4/init", test_golden_s4_init},
