@@ -22,7 +22,7 @@ help:
 	@echo "make test         the tests, the quick start and the header's own map"
 	@echo "make test-double  the tests with SSM_DOUBLE"
 	@echo "make examples     build every example"
-	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 2 min)"
+	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
 	@echo "make clean        remove build/"
 
@@ -39,8 +39,12 @@ build/ssm_test: $(TEST_FILES) ssm.h build/flags
 build/ssm_test_double: $(TEST_FILES) ssm.h build/flags
 	$(CC) $(CFLAGS) -DSSM_DOUBLE tests/ssm_test.c -o $@ $(LDLIBS)
 
-build/bench: bench/bench.c ssm.h build/flags
-	$(CC) $(CFLAGS) -DBENCH_FLAGS='"$(CFLAGS)"' bench/bench.c -o $@ $(LDLIBS)
+build/bench build/scans build/forms: build/%: bench/%.c ssm.h build/flags
+	$(CC) $(CFLAGS) -DBENCH_FLAGS='"$(CFLAGS)"' $< -o $@ $(LDLIBS)
+
+# Left out where the compiler has no OpenMP.
+build/scans_openmp: bench/scans.c ssm.h build/flags
+	-$(CC) $(CFLAGS) -fopenmp bench/scans.c -o $@ $(LDLIBS)
 
 build/%: examples/%.c ssm.h build/flags
 	$(CC) $(CFLAGS) $< -o $@ $(LDLIBS)
@@ -58,8 +62,11 @@ test-double: build/ssm_test_double
 
 examples: $(EXAMPLES)
 
-bench: build/bench build/speaker
+bench: build/bench build/scans build/scans_openmp build/forms build/speaker
 	build/bench
+	build/scans
+	-OMP_NUM_THREADS=2 build/scans_openmp
+	build/forms
 	build/speaker --seeds 5
 
 # Not `test` itself: CI runs that first. Each line is one job; "name: job" labels its results.

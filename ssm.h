@@ -993,9 +993,9 @@ typedef enum ssm_s4_weights {
 /* Which algorithm forward runs. step, record and backward are the recurrence in either form.
  * CONVOLUTION makes the kernel once a call and convolves by FFT: memory in proportion to the longest
  * sequence, the same as the recurrence within rounding. A state that is carried costs passes of the
- * recurrence beside it. Measured (one core, AVX-512, H = 128, 1024 steps, no state): the convolution takes
- * 0.65 of the recurrence's time for S4D with N = 64 and 8 sequences, 0.43 for S4 with N = 64 and 32; with
- * smaller N, fewer sequences or a state the recurrence wins. So AUTO is the recurrence. */
+ * recurrence beside it. The convolution wins with many states and several sequences at once (N = 64, 8
+ * sequences: about half the time; `make bench` shows where), the recurrence for one sequence always. AUTO
+ * is the recurrence: the same bits in pieces, and memory that does not grow with the length. */
 typedef enum ssm_s4_form {
     SSM_S4_FORM_AUTO = 0,
     SSM_S4_FORM_RECURRENT,
