@@ -12,6 +12,7 @@ TEST_FILES = tests/ssm_test.c $(wildcard tests/*.h tests/test_*.c tests/golden/*
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 RUNNER = sh tests/check_runner.sh
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+THREADS = -O1 -g -DSSM_TEST_PTHREADS -fsanitize=thread -pthread
 VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full
 # What valgrind gets through in a few minutes; the sanitizers run everything.
 VALGRIND_TESTS = ops/ gradients/ train/ golden/ layers/step layers/packed layers/batch layers/oracle layers/record \
@@ -78,7 +79,8 @@ check:
 	    'clang: $(RUNNER) clang "-O2"' \
 	    'O3: $(RUNNER) gcc "-O3"' \
 	    'double: $(RUNNER) gcc "-O2 -DSSM_DOUBLE"' \
-	    'openmp: $(RUNNER) gcc "-O2 -fopenmp" "env OMP_NUM_THREADS=3"' \
+	    'openmp: $(RUNNER) gcc "-O2 -fopenmp" "env OMP_NUM_THREADS=3 OMP_WAIT_POLICY=passive"' \
+	    'threads: $(RUNNER) gcc "$(THREADS)" env parallel threads' \
 	    'sanitized: $(RUNNER) gcc "$(SANITIZE)"' \
 	    'sanitized double: $(RUNNER) clang "$(SANITIZE) -DSSM_DOUBLE"' \
 	    'valgrind: $(RUNNER) gcc "-O1 -g" "$(VALGRIND)" $(VALGRIND_TESTS)'

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef SSM_TEST_PTHREADS
+#include <pthread.h>
+#endif
 
 typedef struct test_case {
     const char *name;
@@ -164,6 +167,55 @@ static ssm_real *test_reals(const double *from, size_t count)
     size_t i;
     for (i = 0; i < count; ++i) p[i] = (ssm_real)from[i];
     return p;
+}
+
+/* A host program's parallel loop: `threads` of them, each taking every threads-th task, last threads
+ * and last tasks first. One after the other in this build, so that a result which depends on the order
+ * shows; with SSM_TEST_PTHREADS (the thread sanitizer's build of `make check`) really side by side. */
+typedef struct test_pool {
+    size_t threads;
+    size_t tasks; /* run so far */
+} test_pool;
+
+typedef struct test_worker {
+    size_t first, threads, tasks;
+    void (*task)(void *context, size_t index);
+    void *context;
+} test_worker;
+
+static void *test_work(void *arg)
+{
+    const test_worker *w = (const test_worker *)arg;
+    size_t i;
+    for (i = w->tasks; i-- > 0;)
+        if (i % w->threads == w->first) w->task(w->context, i);
+    return NULL;
+}
+
+static void test_pool_run(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
+{
+    test_pool *p = (test_pool *)pool;
+    test_worker worker[8];
+    size_t i;
+#ifdef SSM_TEST_PTHREADS
+    pthread_t thread[8];
+#endif
+    p->tasks += tasks;
+    for (i = p->threads; i-- > 0;) {
+        worker[i].first = i;
+        worker[i].threads = p->threads;
+        worker[i].tasks = tasks;
+        worker[i].task = task;
+        worker[i].context = context;
+#ifdef SSM_TEST_PTHREADS
+        if (pthread_create(&thread[i], NULL, test_work, &worker[i])) exit(2);
+    }
+    for (i = 0; i < p->threads; ++i) {
+        pthread_join(thread[i], NULL);
+#else
+        test_work(&worker[i]);
+#endif
+    }
 }
 
 #endif

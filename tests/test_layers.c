@@ -1192,13 +1192,6 @@ static void layer_law_gradient_sum(layer_model *m, ssm_rng *rng)
 
 /*--- the host's own loop ---*/
 
-/* Last task first. */
-static void layer_backwards(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
-{
-    *(size_t *)pool += tasks;
-    while (tasks > 0) task(context, --tasks);
-}
-
 /* Large enough to be shared out. */
 static const layer_config layer_parallel_configs[] = {
     LAYER(selective, .d_model = 70),
@@ -1215,18 +1208,17 @@ static void layer_law_parallel(layer_model *m, ssm_rng *rng)
     ssm_real *dx = test_zeros(d.count), *want_dx = test_zeros(d.count);
     ssm_real *dparams = test_zeros(m->table.count), *want_dparams = test_zeros(m->table.count);
     ssm_seqs seqs = layer_seqs(d.batch, d.len);
-    size_t tasks = 0, tasks_forward;
-    ssm_parallel parallel;
-    parallel.run = layer_backwards;
-    parallel.pool = &tasks;
+    test_pool pool = {3, 0};
+    const ssm_parallel parallel = {test_pool_run, &pool};
+    size_t tasks_forward;
     layer_record(m, plain.state, d.x, plain.y, &seqs, want_dstate, d.x, want_dx, want_dparams);
     seqs.parallel = &parallel;
     layer_forward(m, r.state, d.x, r.y, &seqs);
-    tasks_forward = tasks;
+    tasks_forward = pool.tasks;
     CHECK(tasks_forward > 0);
     memcpy(r.state, d.state, d.states * sizeof *r.state);
     layer_record(m, r.state, d.x, r.y, &seqs, dstate, d.x, dx, dparams);
-    CHECK(tasks >= 2 * tasks_forward);
+    CHECK(pool.tasks >= 2 * tasks_forward);
     CHECK_SAME(dstate, want_dstate, d.states);
     CHECK_SAME(dx, want_dx, d.count);
     CHECK_SAME(dparams, want_dparams, m->table.count);

@@ -1015,14 +1015,6 @@ static void ops_in_place(void)
 
 /* ------------------------------------------------------------------ the host's parallel loop */
 
-/* Runs tasks from the last to the first and counts them. */
-static void ops_backwards_pool(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
-{
-    size_t *count = (size_t *)pool;
-    *count += tasks;
-    while (tasks-- > 0) task(context, tasks);
-}
-
 /* Large enough to be shared out; the order of the tasks cannot change a bit. */
 static void ops_parallel(void)
 {
@@ -1038,8 +1030,8 @@ static void ops_parallel(void)
     for (i = 0; i < OPS_COUNT(specs); ++i) {
         for (d = 0; d < (specs[i].width ? 1 : OPS_COUNT(ops_discs)); ++d) {
             ops_spec spec = specs[i];
-            size_t tasks = 0;
-            const ssm_parallel pool = {ops_backwards_pool, &tasks};
+            test_pool threads = {3, 0};
+            const ssm_parallel pool = {test_pool_run, &threads};
             ops_problem p;
             ops_again out;
             ops_op op;
@@ -1051,7 +1043,7 @@ static void ops_parallel(void)
             else op.scan.parallel = &pool;
             ops_run(p.kind, &op, 0);
             ops_expect_same(&p, &out);
-            CHECK(tasks > 1);
+            CHECK(threads.tasks > 1);
             ops_close(&p);
         }
     }

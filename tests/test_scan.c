@@ -1,59 +1,6 @@
 /* test_scan.c - the linear scan: every algorithm against a double-precision recurrence, the carry
  * operator, gradients, and work shared out in any order. Names: scan/... */
 
-/* A host program's loop that takes tasks in a wrong-headed order: by `stride`, from the last. With
- * SSM_TEST_PTHREADS (the sanitizer build of `make check`) it really uses `stride` threads. */
-typedef struct scan_pool {
-    size_t stride;
-    size_t calls;
-} scan_pool;
-
-#ifdef SSM_TEST_PTHREADS
-#include <pthread.h>
-
-typedef struct scan_worker {
-    pthread_t thread;
-    size_t first, stride, tasks;
-    void (*task)(void *context, size_t index);
-    void *context;
-} scan_worker;
-
-static void *scan_work(void *arg)
-{
-    scan_worker *w = (scan_worker *)arg;
-    size_t i;
-    for (i = w->first; i < w->tasks; i += w->stride) w->task(w->context, i);
-    return NULL;
-}
-
-static void scan_run(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
-{
-    scan_pool *p = (scan_pool *)pool;
-    scan_worker worker[8];
-    size_t i;
-    p->calls += 1;
-    for (i = 0; i < p->stride; ++i) {
-        worker[i].first = i;
-        worker[i].stride = p->stride;
-        worker[i].tasks = tasks;
-        worker[i].task = task;
-        worker[i].context = context;
-        if (pthread_create(&worker[i].thread, NULL, scan_work, &worker[i])) exit(2);
-    }
-    for (i = 0; i < p->stride; ++i) pthread_join(worker[i].thread, NULL);
-}
-#else
-static void scan_run(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
-{
-    scan_pool *p = (scan_pool *)pool;
-    size_t first, i;
-    p->calls += 1;
-    for (first = p->stride; first-- > 0;)
-        for (i = tasks; i-- > 0;)
-            if (i % p->stride == first) task(context, i);
-}
-#endif
-
 /* One problem with its data: dense [batch][len][dim] values, pairs if complex. */
 typedef struct scan_problem {
     ssm_linear_scan s;
@@ -263,16 +210,13 @@ static void scan_threads(void)
             CHECK_OK(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes));
             want = test_copy(p.h, p.count);
             for (k = 0; k < 4; ++k) {
-                scan_pool pool = {0, 0};
-                ssm_parallel parallel;
-                pool.stride = strides[k];
-                parallel.run = scan_run;
-                parallel.pool = &pool;
+                test_pool pool = {strides[k], 0};
+                const ssm_parallel parallel = {test_pool_run, &pool};
                 p.s.parallel = &parallel;
                 memset(p.h, 0, p.count * sizeof *p.h);
                 CHECK_OK(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes));
                 CHECK_SAME(p.h, want, p.count);
-                calls += pool.calls;
+                calls += pool.tasks;
             }
             if (dims[d] != 1 || scan_algorithms[i] == SSM_SCAN_BLELLOCH) CHECK(calls > 0);
             test_free(want, 0);
@@ -518,7 +462,63 @@ static void scan_s5_layer(void)
     test_free(scale, 0);
 }
 
+/* Forward of a time-invariant layer with 1, 2, 3 and 7 threads: the same bits. */
+#define SCAN_LAYER_THREADS(X, configuration)                                                              \
+    static void scan_threads_##X(void)                                                                    \
+    {                                                                                                     \
+        static const size_t threads[] = {1, 2, 3, 7};                                                     \
+        const ssm_##X##_config config = configuration;                                                    \
+        ssm_seqs seqs = {0};                                                                              \
+        ssm_rng rng = {test_seed};                                                                        \
+        ssm_real *x, *y, *want, *params;                                                                  \
+        void *bound, *work;                                                                               \
+        ssm_##X layer;                                                                                    \
+        ssm_sizes need;                                                                                   \
+        size_t i, count;                                                                                  \
+        seqs.batch = 3;                                                                                   \
+        seqs.len = 100;                                                                                   \
+        count = seqs.batch * seqs.len * config.d_model;                                                   \
+        CHECK_OK(ssm_##X##_sizes(&config, &seqs, &need));                                                 \
+        x = test_normal(&rng, count, 1);                                                                  \
+        y = test_zeros(count);                                                                            \
+        params = (ssm_real *)test_alloc(need.params, 0);                                                  \
+        bound = test_alloc(need.bound, 1);                                                                \
+        work = test_alloc(need.work + need.state, 1);                                                     \
+        CHECK_OK(ssm_##X##_init(&config, params, test_seed));                                             \
+        CHECK_OK(ssm_##X##_bind(&layer, &config, params, bound, need.bound));                             \
+        CHECK_OK(ssm_##X##_forward(&layer, NULL, x, y, &seqs, work, need.work + need.state));             \
+        want = test_copy(y, count);                                                                       \
+        for (i = 0; i < 4; ++i) {                                                                         \
+            test_pool pool = {0, 0};                                                                      \
+            ssm_parallel parallel;                                                                        \
+            pool.threads = threads[i];                                                                    \
+            parallel.run = test_pool_run;                                                                 \
+            parallel.pool = &pool;                                                                        \
+            seqs.parallel = &parallel;                                                                    \
+            CHECK_OK(ssm_##X##_forward(&layer, NULL, x, y, &seqs, work, need.work + need.state));         \
+            CHECK_SAME(y, want, count);                                                                   \
+            CHECK(pool.tasks > 0);                                                                        \
+        }                                                                                                 \
+        test_free(x, 0);                                                                                  \
+        test_free(y, 0);                                                                                  \
+        test_free(want, 0);                                                                               \
+        test_free(params, 0);                                                                             \
+        test_free(bound, 1);                                                                              \
+        test_free(work, 1);                                                                               \
+    }
+
+static const ssm_s4d_config scan_s4d = {.d_model = 70, .output = SSM_S4_OUTPUT_GLU};
+static const ssm_s4_config scan_s4 = {.d_model = 70};
+static const ssm_s5_config scan_s5 = {.d_model = 70, .scan = SSM_SCAN_CHUNKED};
+
+SCAN_LAYER_THREADS(s4d, scan_s4d)
+SCAN_LAYER_THREADS(s4, scan_s4)
+SCAN_LAYER_THREADS(s5, scan_s5)
+
 static const test_case scan_cases[] = {
+    {"scan/threads_s4d", scan_threads_s4d},
+    {"scan/threads_s4", scan_threads_s4},
+    {"scan/threads_s5", scan_threads_s5},
     {"scan/s5_layer", scan_s5_layer},
     {"scan/all_lengths", scan_all_lengths},
     {"scan/primes", scan_primes},
