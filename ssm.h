@@ -1,7 +1,7 @@
 /* ssm.h - state space models for C and C++, in one file                  version 0.1.0
  * SPDX-License-Identifier: MIT
  *
- * Selective SSM, S5, S6 and the Mamba block, each with whole-sequence forward, one-step
+ * Selective SSM, S4D, S4, S5, S6 and the Mamba block, each with whole-sequence forward, one-step
  * streaming and gradients. C99 and C++11, nothing but the C standard headers, no allocation.
  *
  *   In ONE source file:                      Everywhere else:
@@ -43,11 +43,11 @@
  *   >>config         every macro a user may define
  *   >>contracts      memory, threads, aliasing, errors, numerics, versions
  *   >>types          status, real, strides, sequences, sizes, parameter tables
- *   >>api-ops        linear, selective and S5 scans, HiPPO, convolution, linear, RMSNorm
- *   >>api-layers     selective, S6, Mamba, S5
+ *   >>api-ops        linear, selective and S5 scans, HiPPO, convolution, linear, RMSNorm, FFT
+ *   >>api-layers     selective, S6, Mamba, S4D, S4, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt, GELU, complex
+ *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -59,11 +59,15 @@
  *   >>op-linear-scan h = a h + b: sequential, chunked, Blelloch's tree
  *   >>op-scan        the selective scan: sequential, chunked and tree forward; backward
  *   >>op-s5          the S5 scan, forward and backward
+ *   >>op-fft         fast Fourier transform, convolution of any length
  *   >>tiles          how a layer walks a batch of sequences in time tiles
  *   >>core           projection + selective scan: what selective, S6 and Mamba share
  *   >>layer-selective
  *   >>layer-s6
  *   >>layer-mamba
+ *   >>s4-core        what S4D and S4 share: recurrence, convolution form, output map
+ *   >>layer-s4d
+ *   >>layer-s4
  *   >>layer-s5
  *   >>optimiser      AdamW
  *   >>end            macros undefined, changes, licence
@@ -87,7 +91,7 @@
  *   d_inner   channels inside a Mamba block     n_groups   G, channels / G share one B and one C
  *   dim       channels of an op                 expand     d_inner / d_model
  *
- * THE VERBS, the same for every layer (X = selective, s6, mamba, s5)
+ * THE VERBS, the same for every layer (X = selective, s4d, s4, s5, s6, mamba)
  *   ssm_X_params    append the layer's parameters to a table: name, shape, offset, flags
  *   ssm_X_sizes     bytes of parameters, bound weights, state, workspace and tape
  *   ssm_X_init      fill the flat parameter array as the paper does, from a seed
@@ -120,6 +124,12 @@
  *   zeta SSM                  ssm_s6, preset SSM_PRESET_ZETA
  *   traceTorch S6             ssm_s6, preset SSM_PRESET_TRACETORCH
  *   irithyll SelectiveSSM     ssm_selective, all zero
+ *   state-spaces S4D (s4d.py)   ssm_s4d, activation GELU, output GLU
+ *   state-spaces S4 (s4.py), lrnnx S4    ssm_s4, l_max = l_kernel for their checkpoints
+ *   lrnnx S4D                 ssm_s4d, train_B = 1; its A_imag has the other sign
+ *   traceTorch S4             ssm_s4d, preset SSM_PRESET_TRACETORCH
+ *   zerfoo S4                 ssm_s4d, preset SSM_PRESET_ZERFOO
+ *   irithyll DiagonalSSM      ssm_s4d, real_state = 1, weights = SSM_S4_WEIGHTS_ONE
  *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward
  *   simplified_scan, s5_inner of lrnnx             ssm_s5_scan_forward
  *   lindermanlab S5SSM        ssm_s5, activation SSM_S5_NONE (SequenceLayer: with its activation)
@@ -164,10 +174,11 @@
  *   number of threads, so the results are the same bits for any.
  * ALIASING. Unless a docstring says otherwise: y may be x (same address, same strides); state in
  *   may be state out; nothing else may overlap.
- * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. Tile
- *   size, alignment and position in the batch cannot change a bit. Other compilers, or FMA
- *   contraction (switch it off with -ffp-contract=off), may change last bits. Functions of >>math
- *   state their error bounds. -ffast-math is not supported.
+ * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always (with the
+ *   time-parallel scans, CHUNKED and BLELLOCH, pieces and steps agree within rounding). Tile size,
+ *   alignment, position in the batch and the number of threads cannot change a bit. Other compilers,
+ *   or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions of
+ *   >>math state their error bounds. -ffast-math is not supported.
  * VERSIONS. Before 1.0 a minor version may change the interface or a default.
  */
 
@@ -311,7 +322,7 @@ typedef struct ssm_sizes {
     size_t state;         /* states of all `batch` streams */
     size_t work;          /* forward, step and record. With state == NULL: work + state bytes */
     size_t tape;          /* what record writes for backward */
-    size_t work_backward; /* backward */
+    size_t work_backward; /* backward. With dstate == NULL: work_backward + state bytes */
 } ssm_sizes;
 
 /* Views that the ops take: element (b, t, c, n) is data[b*batch + t*time + c*chan + n*state].
@@ -531,7 +542,8 @@ typedef struct ssm_selective_scan_grad {
     ssm_out dh0;
 } ssm_selective_scan_grad;
 
-/* need->work for forward (0 if sequential with h_last), need->work_backward for backward. */
+/* need->work for forward (0 if sequential with h_last), need->work_backward for backward. Takes the
+ * problem as forward will get it: u, delta, A, B and C set. */
 SSM_API ssm_status ssm_selective_scan_sizes(const ssm_selective_scan *s, ssm_sizes *need);
 
 SSM_API ssm_status ssm_selective_scan_forward(const ssm_selective_scan *s, void *work, size_t work_bytes);
@@ -567,7 +579,8 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  *   y            out  [b][t][c]      real; complex with complex_output. Fully overwritten
  *
  * Complex tensors are (re, im) pairs, strides count reals: make the view of one element each and
- * pass it through ssm_in_pairs. d_state is the number of complex states.
+ * pass it through ssm_in_pairs. [b][t][n] is ssm_in_btcn with one channel. d_state is the number of
+ * complex states.
  * Default disc: ZOH in its phi form, finite as A -> 0. TRAPEZOID is not offered. Every scan is
  * sequential in this version.
  *
@@ -619,7 +632,7 @@ SSM_API ssm_status ssm_s5_scan_sizes(const ssm_s5_scan *s, ssm_sizes *need);
 SSM_API ssm_status ssm_s5_scan_forward(const ssm_s5_scan *s, void *work, size_t work_bytes);
 /* One step for `batch` streams, h_last in place: as ssm_selective_scan_step. */
 SSM_API ssm_status ssm_s5_scan_step(const ssm_s5_scan *s);
-/* As ssm_selective_scan_backward; the workspace is (len / 64 + 128) rows of d_state complex numbers. */
+/* As ssm_selective_scan_backward; the workspace is (len / 64 + 130) rows of d_state complex numbers. */
 SSM_API ssm_status ssm_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *grad, void *work,
                                         size_t work_bytes);
 
@@ -693,6 +706,7 @@ SSM_API ssm_status ssm_linear_backward(const ssm_linear *linear, const ssm_real 
 SSM_API ssm_status ssm_linear_params(size_t in, size_t out, int bias, const char *prefix, ssm_params *table);
 
 /* y[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight, the mean over dim. y may be x.
+ * The sum of squares must not overflow: in float, |x| sqrt(dim) below 1e19, else y is 0.
  * Source: Zhang & Sennrich 2019, arXiv:1910.07467. Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (dim 0). */
 typedef struct ssm_norm {
     size_t dim;
@@ -709,10 +723,30 @@ SSM_API ssm_status ssm_norm_backward(const ssm_norm *norm, const ssm_real *x, pt
 /* Appends "weight" [dim], ones. */
 SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *table);
 
+/* Discrete Fourier transform of n complex numbers, n a power of two, in place:
+ *
+ *   X[k] = sum_j x[j] exp(-2 pi i jk / n)       inverse: x[j] = 1/n sum_k X[k] exp(2 pi i jk / n)
+ *
+ *   data  inout  [n][2]   (re, im)
+ *
+ * ssm_fft_size gives the bytes of `work`. Errors: SSM_ERR_NULL, SSM_ERR_SHAPE (n), SSM_ERR_MEMORY.
+ * Accuracy: |error| / |spectrum| below 3e-7 (float), 2e-15 (double) for n <= 1024, growing as log n.
+ * Source: Cooley & Tukey 1965; twiddles by sincos of an angle in the first octant, none by recurrence. */
+SSM_API ssm_status ssm_fft_size(size_t n, size_t *bytes);
+SSM_API ssm_status ssm_fft(ssm_real *data, size_t n, int inverse, void *work, size_t work_bytes);
+
+/* Linear convolution y[t] = sum_j a[j] b[t - j] of real sequences of any lengths, by one transform of
+ * the first power of two >= a_len + b_len - 1.
+ *   y  out  [a_len + b_len - 1]   nothing if a length is 0; may be a or b
+ * Errors: SSM_ERR_NULL, SSM_ERR_MEMORY, SSM_ERR_OVERFLOW. */
+SSM_API ssm_status ssm_convolve_size(size_t a_len, size_t b_len, size_t *bytes);
+SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real *b, size_t b_len, ssm_real *y,
+                                void *work, size_t work_bytes);
+
 /*=============================================================================
  * >>api-layers
  *=============================================================================
- * The verbs of every layer, described once (X = selective, s6, mamba, s5):
+ * The verbs of every layer, described once (X = selective, s4d, s4, s5, s6, mamba):
  *
  * ssm_X_config_resolve(config, resolved)   defaults filled in, everything checked.
  * ssm_X_params(config, prefix, table)      appends the layer's rows.
@@ -732,7 +766,7 @@ SSM_API ssm_status ssm_norm_params(size_t dim, const char *prefix, ssm_params *t
  * ssm_X_backward(layer, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work, bytes)
  *     x, seqs and tape as given to record. dstate inout: gradient of the state after the
  *     sequence -> of the state before it; NULL: zero, not wanted. dx and dparams: added to; NULL:
- *     not wanted. bytes: need.work_backward.
+ *     not wanted. bytes: need.work_backward, plus need.state with dstate == NULL.
  *
  * Errors of all: SSM_ERR_NULL, SSM_ERR_CONFIG (sizes 0, dim % groups, unknown option),
  *     SSM_ERR_SHAPE (start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW; nothing is written then.
@@ -942,6 +976,228 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
                                       ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                       size_t tape_bytes, void *work, size_t work_bytes);
 
+/* How A of S4D starts, n < N/2 (n < N if real); real part -1/2 unless stated. */
+typedef enum ssm_s4_A_init {
+    SSM_S4_INIT_DEFAULT = 0, /* LIN, or REAL if real_state */
+    SSM_S4_INIT_LIN,         /* -1/2 + i pi n; real: -1/2 */
+    SSM_S4_INIT_INV,         /* -1/2 + i N/pi (N/(2n + 1) - 1); real: -(1/2 + n/N) */
+    SSM_S4_INIT_LEGS,        /* eigenvalues of the normal part of HiPPO-LegS; not for real */
+    SSM_S4_INIT_REAL         /* -(n + 1) */
+} ssm_s4_A_init;
+
+/* How B, C and D of S4D start. */
+typedef enum ssm_s4_weights {
+    SSM_S4_WEIGHTS_NORMAL = 0, /* B 1 (LEGS: that of HiPPO), C (complex) normal, D N(0, 1) */
+    SSM_S4_WEIGHTS_ALL_NORMAL, /* B, C, D N(0, 1) */
+    SSM_S4_WEIGHTS_UNIFORM,    /* B, C U(-1/2, 1/2) / sqrt(N), D 1 */
+    SSM_S4_WEIGHTS_ONE         /* B, C 1, D 0 */
+} ssm_s4_weights;
+
+/* Which algorithm forward runs. step, record and backward are the recurrence in either form.
+ * CONVOLUTION makes the kernel once a call and convolves by FFT: memory in proportion to the longest
+ * sequence, the same as the recurrence within rounding. A state that is carried costs passes of the
+ * recurrence beside it. Measured (one core, AVX-512, 64 to 1024 steps, no state): the convolution is twice
+ * as fast for S4D with N = 64 and 8 sequences or more, and for S4 with 32; elsewhere the recurrence wins,
+ * for one sequence always. So AUTO is the recurrence. */
+typedef enum ssm_s4_form {
+    SSM_S4_FORM_AUTO = 0,
+    SSM_S4_FORM_RECURRENT,
+    SSM_S4_FORM_CONVOLUTION
+} ssm_s4_form;
+
+typedef enum ssm_s4_activation {
+    SSM_S4_ACTIVATION_NONE = 0,
+    SSM_S4_ACTIVATION_GELU /* exact, by erf */
+} ssm_s4_activation;
+
+typedef enum ssm_s4_output {
+    SSM_S4_OUTPUT_NONE = 0,
+    SSM_S4_OUTPUT_GLU /* v = output_linear y, [2H]; y = v[0..H) sigmoid(v[H..2H)) */
+} ssm_s4_output;
+
+/* Offsets of the parameters in the flat array; (size_t)-1: there is none. */
+typedef struct ssm_s4_offsets {
+    size_t norm;
+    size_t log_dt;
+    size_t A_real;
+    size_t A_imag;
+    size_t P;
+    size_t B;
+    size_t C;
+    size_t D;
+    size_t out_weight;
+    size_t out_bias;
+} ssm_s4_offsets;
+
+/* What S4D and S4 have inside: the recurrence of every channel h
+ *
+ *     s[t] = a s[t-1] - p Re(l . s[t-1]) + b u[t]        y[t] = Re(c . s[t]) + D u[t]
+ *
+ * with p = l = 0 for S4D. Filled by bind; read only. */
+typedef struct ssm_s4_core {
+    size_t dim;        /* H */
+    size_t d_state;    /* N */
+    size_t states;     /* stored for each channel: N if real, else N/2, one of each conjugate pair */
+    size_t parts;      /* 1: real, 2: (re, im) */
+    size_t n_ssm;      /* rows of A, B and P; channel h uses row h % n_ssm */
+    size_t directions; /* 2: bidirectional */
+    size_t l_max;
+    int low_rank; /* S4 */
+    ssm_disc disc;
+    ssm_s4_form form;
+    ssm_s4_activation activation;
+    ssm_s4_output output;
+    int residual;
+    int pre_norm;
+    const ssm_real *a; /* a, b, p, l: [state][part][H]; c: [direction][state][part][H] */
+    const ssm_real *b;
+    const ssm_real *c;
+    const ssm_real *p;
+    const ssm_real *l;
+    const ssm_real *D;
+    const ssm_real *params; /* as given to bind */
+    ssm_norm norm;
+    ssm_linear out;
+    ssm_s4_offsets offsets;
+} ssm_s4_core;
+
+/* --- s4d: diagonal state spaces --------------------------------------------------------------
+ *
+ *   A = -exp(log_A_real) + i A_imag     delta = exp(log_dt)     Abar, Bbar: see ssm_disc
+ *   s[t] = Abar s[t-1] + Bbar x[t]      y[t] = 2 Re(C . s[t]) + D x[t]      (real: C . s + D x)
+ *   y = output(activation(y))  (+ x if residual);  x is RMSNorm(x) if pre_norm
+ *
+ * Parameters (the authors' s4d.py): norm.weight [H] if pre_norm, log_dt [H] unless no_dt,
+ *   log_A_real, A_imag [n_ssm][N/2], B [n_ssm][N/2][2] if train_B (else 1), C [H][N/2][2], D [H],
+ *   output_linear.weight [2H][H] and .bias [2H] with GLU. real_state: N instead of N/2, no A_imag, B
+ *   and C without the last extent. bidirectional: C [2H][N/2][2], the second H for the reverse direction.
+ * State: s [N/2][re, im][H], or [N][H] if real.
+ * Bidirectional: y[t] also has 2 Re sum_l C' Abar^l Bbar x[t+1+l], as s4.py; sequences must be whole:
+ *   step is SSM_ERR_CONFIG and the state is that of the forward direction.
+ * TRAPEZOID is not defined here: SSM_ERR_CONFIG.
+ * Source: Gu, Gupta, Goel & Re 2022, arXiv:2206.11893; s4d.py of state-spaces/s4. Real: traceTorch S4,
+ *   zerfoo S4 and irithyll DiagonalSSM, see ssm_s4d_preset. */
+typedef struct ssm_s4d_config {
+    size_t d_model; /* H, required */
+    size_t d_state; /* N, default 64; even unless real_state */
+    size_t n_ssm;   /* default d_model, which it must divide */
+    int real_state;
+    int train_B;
+    int no_dt;     /* delta is 1 and log_dt absent */
+    ssm_disc disc; /* default ZOH */
+    ssm_s4_A_init init;
+    ssm_s4_weights weights;
+    int normal_dt;   /* log_dt N(0, 1) instead of log-uniform */
+    ssm_real dt_min; /* default 0.001 */
+    ssm_real dt_max; /* default 0.1 */
+    ssm_s4_form form;
+    int bidirectional;
+    ssm_s4_activation activation;
+    ssm_s4_output output;
+    int pre_norm;
+    int residual;
+    ssm_real norm_eps; /* default 1e-5 */
+} ssm_s4d_config;
+
+typedef struct ssm_s4d {
+    ssm_s4d_config config; /* resolved */
+    ssm_s4_core core;
+} ssm_s4d;
+
+/* TRACETORCH: traceTorch S4 (real, ZOH, everything normal). ZERFOO: zerfoo S4 (real, B as it is,
+ * Abar = exp(A)). irithyll's DiagonalSSM is real_state = 1, weights = SSM_S4_WEIGHTS_ONE, d_model = 1. */
+SSM_API void ssm_s4d_preset(ssm_s4d_config *config, ssm_preset preset);
+SSM_API ssm_status ssm_s4d_config_resolve(const ssm_s4d_config *config, ssm_s4d_config *resolved);
+SSM_API ssm_status ssm_s4d_params(const ssm_s4d_config *config, const char *prefix, ssm_params *table);
+SSM_API ssm_status ssm_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_s4d_init(const ssm_s4d_config *config, ssm_real *params, uint64_t seed);
+SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const ssm_real *params, void *mem,
+                              size_t mem_bytes);
+SSM_API ssm_status ssm_s4d_forward(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4d_step(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                              void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4d_record(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4d_backward(const ssm_s4d *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                  size_t tape_bytes, void *work, size_t work_bytes);
+/* The convolution kernel K[l] = 2 Re(C . Abar^l Bbar) of a bound layer (real: without the 2), without D.
+ *   kernel   out  [direction][H][len]   (one direction unless bidirectional)
+ *   dkernel  in   the same; dparams inout [need.params]: gradients are added
+ * By powers of Abar: the recurrence's answer to an impulse.
+ * Errors: as the verbs; bytes of `work`, for both: ssm_s4d_kernel_size. */
+SSM_API ssm_status ssm_s4d_kernel_size(const ssm_s4d *layer, size_t len, size_t *bytes);
+SSM_API ssm_status ssm_s4d_kernel(const ssm_s4d *layer, ssm_real *kernel, size_t len, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
+                                         void *work, size_t work_bytes);
+/* --- s4: diagonal plus low rank --------------------------------------------------------------
+ *
+ *   A = Lambda - P P^H on conjugate pairs, Lambda = -exp(A_real) - i A_imag, discretised bilinearly:
+ *   Abar = (1 - delta/2 A)^-1 (1 + delta/2 A)      Bbar = (1 - delta/2 A)^-1 delta B
+ *   s[t] = Abar s[t-1] + Bbar x[t]                 y[t] = 2 Re(C . s[t]) + D x[t]
+ *   in O(N) a step: Abar is diagonal plus rank one. Then as S4D.
+ *
+ * Parameters (state-spaces/s4): norm.weight [H] if pre_norm, log_dt [H], A_real, A_imag [n_ssm][N/2],
+ *   P, B [n_ssm][N/2][2], C [H][N/2][2] (bidirectional: [2H]), D [H], output_linear.* as S4D. Starts at
+ *   HiPPO-LegS: eigenvalues with negative imaginary part, B = 1/|v| real, P = B / sqrt 2.
+ * C: with l_max = 0 the matrix C itself. The authors' checkpoints store C~ = (I - Abar^L)^T C instead:
+ *   l_max = L (their l_kernel) makes bind solve for C. Such a layer is for inference: record and
+ *   ssm_s4_kernel_backward are SSM_ERR_CONFIG; ssm_s4_plain_C
+ *   turns them into plain parameters to train on.
+ * State: s [N/2][re, im][H].
+ * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
+typedef struct ssm_s4_config {
+    size_t d_model; /* H, required */
+    size_t d_state; /* N, default 64, even */
+    size_t n_ssm;   /* default d_model, which it must divide */
+    size_t l_max;   /* 0: C is plain; else the length that its C~ belongs to */
+    ssm_real dt_min; /* default 0.001 */
+    ssm_real dt_max; /* default 0.1 */
+    ssm_s4_form form;
+    int bidirectional;
+    ssm_s4_activation activation;
+    ssm_s4_output output;
+    int pre_norm;
+    int residual;
+    ssm_real norm_eps; /* default 1e-5 */
+} ssm_s4_config;
+
+typedef struct ssm_s4 {
+    ssm_s4_config config; /* resolved */
+    ssm_s4_core core;
+} ssm_s4;
+
+SSM_API ssm_status ssm_s4_config_resolve(const ssm_s4_config *config, ssm_s4_config *resolved);
+SSM_API ssm_status ssm_s4_params(const ssm_s4_config *config, const char *prefix, ssm_params *table);
+SSM_API ssm_status ssm_s4_sizes(const ssm_s4_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_s4_init(const ssm_s4_config *config, ssm_real *params, uint64_t seed);
+SSM_API ssm_status ssm_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const ssm_real *params, void *mem,
+                              size_t mem_bytes);
+SSM_API ssm_status ssm_s4_forward(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4_step(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                              void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4_record(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4_backward(const ssm_s4 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                  size_t tape_bytes, void *work, size_t work_bytes);
+/* The convolution kernel K[l] = 2 Re(C . Abar^l Bbar) of a bound layer (real: without the 2), without D.
+ *   kernel   out  [direction][H][len]   (one direction unless bidirectional)
+ *   dkernel  in   the same; dparams inout [need.params]: gradients are added
+ * By the Cauchy product at the 2^k-th roots of unity, 2^k >= len, with Woodbury's identity for the rank-one
+ * part: written with half angles (see >>layer-s4), regular at -1, so any length is exact.
+ * Errors: as the verbs; bytes of `work`, for both: ssm_s4_kernel_size. */
+SSM_API ssm_status ssm_s4_kernel_size(const ssm_s4 *layer, size_t len, size_t *bytes);
+SSM_API ssm_status ssm_s4_kernel(const ssm_s4 *layer, ssm_real *kernel, size_t len, void *work, size_t work_bytes);
+SSM_API ssm_status ssm_s4_kernel_backward(const ssm_s4 *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
+                                         void *work, size_t work_bytes);
+/* Replaces the C~ in params by the plain C, which trains and runs with l_max = 0.
+ *   layer: bound to the same params with l_max > 0. params inout [need.params].
+ * Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (l_max 0). */
+SSM_API ssm_status ssm_s4_plain_C(const ssm_s4 *layer, ssm_real *params);
+
 /* --- s5: one complex state for all channels -------------------------------------------------
  *
  *   u = RMSNorm(x) if pre_norm, else x
@@ -965,7 +1221,7 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
  * State: h [P][2] (re, im); real_state: [N]. bidirectional has none: state, dstate and step are
  *   SSM_ERR_UNSUPPORTED, and the workspace grows with the longest sequence.
  * ssm_seqs.step_scale multiplies the step of each row; the bits are those of NULL where it is 1, and
- *   a row of factor 0 leaves the state as it is (padding). Every scan is sequential in this version.
+ *   a row of factor 0 leaves the state as it is (padding).
  * The tape holds the state before each tile only: backward runs each tile forward again.
  * Source: Smith, Warrington & Linderman 2023, arXiv:2208.04933; S5SSM and SequenceLayer of
  *   lindermanlab/S5 (their norms are Layer- or BatchNorm; GELU is the tanh approximation). Their
@@ -1273,6 +1529,7 @@ SSM_API int ssm_version(void)
  * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
  *   exp 1.0   log 1.0   expm1 1.7   log1p 1.3   softplus 2.0   sigmoid 2.4   sqrt 0.9
  *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
+ *   erf 2.9   gelu: relative 6e-7 in float, 1.2e-15 in double, for x > -6
  */
 #ifdef SSM_DOUBLE
 typedef uint64_t ssm__bits;
@@ -1535,6 +1792,71 @@ static ssm_real ssm__sqrt(ssm_real x)
     s = x * r;
     s = s + SSM__K(0.5) * r * (x - s * s);
     return s * ssm__pow2(e) * scale;
+}
+
+/* erfc(x), x >= 1/2: exp(-x^2) / (1 + 2x) times a polynomial in t = (x - 3)/(x + 3), which interpolates
+ * (1 + 2x) exp(x^2) erfc(x) at Chebyshev nodes; relative error 1.3e-8 (float), 3e-18 (double). x^2 is
+ * split, x = hi + lo with hi^2 exact, so that exp does not magnify its rounding. */
+static ssm_real ssm__erfc_tail(ssm_real x)
+{
+#ifdef SSM_DOUBLE
+    static const ssm_real c[24] = {
+        1.2530080582697296526, -0.1356211061245812048, -0.047562294353451125689, 0.129645158702764642062,
+        -0.11927366341527467649, 0.06830802734382649137, -0.023770514919729349672, 0.0025293918188247792526,
+        0.0018886903755555040123, -0.00077983230144620809851, -0.00010515993650972460087,
+        0.00012509955426271117871, 4.9501735605214486021e-6, -0.000020101508706745830459,
+        -7.3368642606549904213e-7, 3.4754123465335580473e-6, 3.6111326505816054061e-7, -6.2307024046906426376e-7,
+        -1.4642108829995568386e-7, 1.1067996426745220593e-7, 4.4047978751338320693e-8, -2.0302023895006911657e-8,
+        -7.7638879179309380163e-9, 3.4067993470325632483e-9};
+    const int last = 23;
+#else
+    static const ssm_real c[11] = {1.2530080442f, -0.13562115446f, -0.047561081338f, 0.12964612203f,
+                                   -0.1192907645f, 0.068306489878f, -0.023683902523f, 0.0025020174765f,
+                                   0.0017049559845f, -0.00066783574104f, 3.626567048e-5f};
+    const int last = 10;
+#endif
+    const ssm_real t = (x - 3) / (x + 3);
+    ssm_real p = c[last], lo;
+    ssm__pun hi;
+    int i;
+    if (!(x < 40)) return x != x ? x : 0;
+    for (i = last - 1; i >= 0; --i) p = p * t + c[i];
+    hi.f = x;
+    hi.u &= ~(((ssm__bits)1 << (SSM__MANTISSA / 2 + 1)) - 1);
+    lo = x - hi.f;
+    return ssm__exp(-hi.f * hi.f) * ssm__exp(-lo * (x + hi.f)) * (p / (1 + 2 * x));
+}
+
+/* erf(x): its series for |x| < 1/2, sum (-1)^k x^(2k+1) / (k! (2k+1)) times 2/sqrt(pi), truncated below
+ * 3e-9 (float), 1e-18 (double); 1 - erfc beyond. */
+static ssm_real ssm__erf(ssm_real x)
+{
+    const int last = SSM__MANTISSA > 23 ? 13 : 6;
+    ssm_real z = x * x, p;
+    int k;
+    if (!ssm__is_small(x)) return x < 0 ? ssm__erfc_tail(-x) - 1 : 1 - ssm__erfc_tail(x);
+    p = ssm__inv_factorial[last] / (ssm_real)(2 * last + 1);
+    for (k = last - 1; k >= 0; --k) p = ssm__inv_factorial[k] / (ssm_real)(2 * k + 1) - z * p;
+    return SSM__K(1.12837916709551257390) * x * p;
+}
+
+/* Phi(x), the normal distribution function: no cancellation in the left tail. */
+static ssm_real ssm__normal_cdf(ssm_real x)
+{
+    const ssm_real z = x * SSM__K(0.70710678118654752440);
+    return z < SSM__K(-0.5) ? SSM__K(0.5) * ssm__erfc_tail(-z) : SSM__K(0.5) * (1 + ssm__erf(z));
+}
+
+/* x Phi(x), exact GELU, and its derivative Phi(x) + x exp(-x^2/2) / sqrt(2 pi).
+ * Source: Hendrycks & Gimpel 2016, arXiv:1606.08415. */
+static ssm_real ssm__gelu(ssm_real x)
+{
+    return x * ssm__normal_cdf(x);
+}
+
+static ssm_real ssm__gelu_derivative(ssm_real x)
+{
+    return ssm__normal_cdf(x) + SSM__K(0.39894228040143267794) * x * ssm__exp(SSM__K(-0.5) * x * x);
 }
 
 /* Complex numbers are (re, im) pairs of reals, as in NumPy and PyTorch. */
@@ -1826,7 +2148,12 @@ typedef enum ssm__init {
     SSM__INIT_TRUNCATED,   /* N(0, a^2) truncated at two deviations, which are widened to keep a */
     SSM__INIT_HIPPO_IM,    /* eigenvalues of HiPPO-LegS of size a, the first b, repeated */
     SSM__INIT_HIPPO_B,     /* V^H R, R real; V the eigenvectors of the same, in blocks */
-    SSM__INIT_HIPPO_C      /* R V, R complex; components of R as TRUNCATED, 1 / rows of V */
+    SSM__INIT_HIPPO_C,     /* R V, R complex; components of R as TRUNCATED, 1 / rows of V */
+    SSM__INIT_S4_LIN,      /* pi n (S4D-Lin) */
+    SSM__INIT_S4_INV,      /* N/pi (N/(1 + 2n) - 1), N = 2 x last extent (S4D-Inv) */
+    SSM__INIT_S4_LEGS,     /* imaginary parts of the HiPPO-LegS eigenvalues, descending */
+    SSM__INIT_S4_ONE,      /* a real one: (1, 0) in complex rows */
+    SSM__INIT_S4_LEGS_B    /* a / |v| of the same, complex: B of HiPPO-LegS, or P with a = sqrt(1/2) */
 } ssm__init;
 
 /* Appends one row. Returns its offset; table->row may be NULL when only offsets are wanted. */
@@ -1867,6 +2194,12 @@ static size_t ssm__param_matrix(ssm_params *table, const char *prefix, const cha
     return ssm__param(table, prefix, name, 2, d0, d1, 1, init, a);
 }
 
+/* The row appended last is a weight: it decays, whatever its shape. */
+static void ssm__param_decays(ssm_params *table)
+{
+    if (table->row && table->rows <= table->capacity) table->row[table->rows - 1].no_decay = 0;
+}
+
 /* Second and third number of the row appended last. */
 static void ssm__param_args(ssm_params *table, ssm_real b, ssm_real c)
 {
@@ -1899,6 +2232,21 @@ static ssm_real ssm__rng_truncated(ssm_rng *rng)
     return z * SSM__K(1 / 0.87962566103423978);
 }
 
+/* Imaginary parts of A, and B, of S4D and S4: entry n of row->shape[1] conjugate pairs. */
+static ssm_real ssm__init_s4(const ssm_param *row, size_t i)
+{
+    const double pi = 3.14159265358979323846;
+    const int pair = (ssm__init)row->init == SSM__INIT_S4_LEGS_B; /* (re, im) */
+    const size_t n = (pair ? i / 2 : i) % row->shape[1], N = 2 * row->shape[1];
+    ssm__hippo h;
+    if ((ssm__init)row->init == SSM__INIT_S4_LIN) return (ssm_real)(pi * (double)n);
+    if ((ssm__init)row->init == SSM__INIT_S4_INV)
+        return (ssm_real)((double)N / pi * ((double)N / (1 + 2 * (double)n) - 1));
+    if (pair && i % 2) return 0;
+    h = ssm__hippo_open(N, n);
+    return pair ? row->init_arg[0] * (ssm_real)(1 / h.norm) : (ssm_real)-h.omega;
+}
+
 static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
 {
     size_t last = row->shape[row->rank - 1];
@@ -1918,6 +2266,13 @@ static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
         return dt + ssm__log(-ssm__expm1(-dt));
     case SSM__INIT_LOG_UNIFORM:
         return ssm__log(a) + ssm_rng_uniform(rng) * (ssm__log(b) - ssm__log(a));
+    case SSM__INIT_S4_LIN:
+    case SSM__INIT_S4_INV:
+    case SSM__INIT_S4_LEGS:
+    case SSM__INIT_S4_LEGS_B:
+        return ssm__init_s4(row, i);
+    case SSM__INIT_S4_ONE:
+        return row->rank == 3 && i % 2 ? SSM__K(0.0) : SSM__K(1.0);
     case SSM__INIT_TRUNCATED:
         return a * ssm__rng_truncated(rng);
     case SSM__INIT_HIPPO_IM:
@@ -2021,7 +2376,7 @@ typedef struct ssm__coef {
 
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    const ssm_real x = da * A, lowest = SSM__K(-1e15);
+    const ssm_real x = da * A, lowest = SSM__K(-1e20);
     if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
         const ssm_real clamped = x < lowest ? lowest : x;
         return 1 + clamped / (1 - SSM__K(0.5) * clamped);
@@ -3090,10 +3445,19 @@ static void ssm__line_tree(ssm__line_job *j)
 /* --- the op --- */
 /* About SSM_LANES * 4 chunks, each long enough to be worth its carry. An odd number of 64-byte lines
  * keeps the lanes of a unit out of each other's cache sets. */
+#define SSM__LINE_CHUNKS (4 * SSM_LANES)
+#define SSM__LINE_SHORTEST 80
+
 static size_t ssm__line_chunk(size_t len)
 {
-    const size_t chunk = ssm__ceil_div(len, 4 * SSM_LANES);
-    return (ssm__ceil_div(chunk < 64 ? 64 : chunk, 16) | 1) * 16;
+    const size_t chunk = (ssm__ceil_div(ssm__ceil_div(len, SSM__LINE_CHUNKS), 16) | 1) * 16;
+    return chunk < SSM__LINE_SHORTEST ? SSM__LINE_SHORTEST : chunk;
+}
+
+/* At least as many as there are, and never fewer for a longer sequence. */
+static size_t ssm__line_most_chunks(size_t len)
+{
+    return ssm__min(ssm__ceil_div(len, SSM__LINE_SHORTEST), SSM__LINE_CHUNKS);
 }
 
 static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
@@ -3112,7 +3476,7 @@ static size_t ssm__line_layout(const ssm_linear_scan *s, const void *mem, ssm__l
     j->width = s->complex_values ? 2 : 1;
     j->blocks = ssm__ceil_div(s->dim, SSM_LANES);
     j->chunk = ssm__line_chunk(s->len);
-    if (scan == SSM_SCAN_CHUNKED) carries = ssm__ceil_div(s->len, j->chunk);
+    if (scan == SSM_SCAN_CHUNKED) carries = ssm__line_most_chunks(s->len);
     if (scan == SSM_SCAN_BLELLOCH) carries = s->len;
     j->carry = ssm__take(&arena, ssm__mul(carries, ssm__mul(s->dim, 2 * j->width)));
     return ssm__arena_bytes(&arena);
@@ -4192,6 +4556,240 @@ SSM_API ssm_status ssm_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_
 }
 
 /*=============================================================================
+ * >>op-fft
+ *=============================================================================
+ * Data are `lanes` independent transforms side by side, [n][re, im][lanes], so that every butterfly is
+ * a loop over lanes. Forward transforms leave their result at bit-reversed places and inverse ones
+ * read it there; a convolution needs no reordering. A real signal of 2n rows is a complex one of n as it
+ * lies, even rows real and odd ones imaginary, Z = E + iO; E[k] = (Z[k] + conj Z[-k])/2 and
+ * O[k] = (Z[k] - conj Z[-k])/2i come apart, and the place of -k is that of k with all bits below its
+ * highest set bit flipped. Every channel has a transform of its own: NaN stays where it is.
+ */
+static size_t ssm__fft_size(size_t len)
+{
+    size_t n = 1;
+    while (n < len && n <= SSM__SIZE_MAX / 2) n *= 2;
+    return n < len ? SSM__SIZE_MAX : n;
+}
+
+/* exp(-2 pi i k / n), n a power of two: the angle folded into the first octant, where sincos is exact
+ * to the last bit or so. */
+static ssm__complex ssm__twiddle(size_t k, size_t n)
+{
+    const size_t turn = 8 * (k % n), octant = turn / n, rest = turn % n;
+    const size_t part = octant % 2 ? n - rest : rest; /* of an octant, in n-ths */
+    ssm_real sine, cosine, swap;
+    ssm__sincos(SSM__K(0.78539816339744830962) * ((ssm_real)part / (ssm_real)n), &sine, &cosine);
+    if ((octant + 1) / 2 % 2) { /* octants 1, 2, 5, 6 */
+        swap = sine;
+        sine = cosine;
+        cosine = swap;
+    }
+    if (octant >= 2 && octant < 6) cosine = -cosine;
+    if (octant >= 4) sine = -sine;
+    return ssm__c(cosine, -sine);
+}
+
+/* Twiddles k < n/2, [k][re, im]. */
+static void ssm__fft_table(ssm_real *table, size_t n)
+{
+    size_t k;
+    for (k = 0; k < n / 2; ++k) ssm__c_store(table + 2 * k, ssm__twiddle(k, n));
+}
+
+/* (a, b) -> (a + b, (a - b) w) for 2 x `lanes` reals. */
+static void ssm__fft_split(ssm_real *SSM__RESTRICT a, ssm_real *SSM__RESTRICT b, ssm__complex w, size_t lanes)
+{
+    size_t i;
+    for (i = 0; i < lanes; ++i) {
+        const ssm_real re = a[i] - b[i], im = a[lanes + i] - b[lanes + i];
+        a[i] += b[i];
+        a[lanes + i] += b[lanes + i];
+        b[i] = re * w.re - im * w.im;
+        b[lanes + i] = re * w.im + im * w.re;
+    }
+}
+
+/* (a, b) -> (a + b w, a - b w). */
+static void ssm__fft_merge(ssm_real *SSM__RESTRICT a, ssm_real *SSM__RESTRICT b, ssm__complex w, size_t lanes)
+{
+    size_t i;
+    for (i = 0; i < lanes; ++i) {
+        const ssm_real re = b[i] * w.re - b[lanes + i] * w.im, im = b[i] * w.im + b[lanes + i] * w.re;
+        b[i] = a[i] - re;
+        b[lanes + i] = a[lanes + i] - im;
+        a[i] += re;
+        a[lanes + i] += im;
+    }
+}
+
+/* Decimation in frequency: natural order in, bit-reversed out. */
+static void ssm__fft_forward(ssm_real *data, size_t n, size_t lanes, const ssm_real *table)
+{
+    size_t half, start, j;
+    for (half = n / 2; half > 0; half /= 2)
+        for (start = 0; start < n; start += 2 * half)
+            for (j = 0; j < half; ++j)
+                ssm__fft_split(data + (start + j) * 2 * lanes, data + (start + j + half) * 2 * lanes,
+                               ssm__c_load(table + 2 * (j * (n / 2 / half))), lanes);
+}
+
+/* Decimation in time: bit-reversed in, natural order out; n times the inverse. */
+static void ssm__fft_inverse(ssm_real *data, size_t n, size_t lanes, const ssm_real *table)
+{
+    size_t half, start, j;
+    for (half = 1; half < n; half *= 2)
+        for (start = 0; start < n; start += 2 * half)
+            for (j = 0; j < half; ++j)
+                ssm__fft_merge(data + (start + j) * 2 * lanes, data + (start + j + half) * 2 * lanes,
+                               ssm__c_conj(ssm__c_load(table + 2 * (j * (n / 2 / half)))), lanes);
+}
+
+/* The place of frequency k among n; the frequency at place k. */
+static size_t ssm__fft_reversed(size_t k, size_t n)
+{
+    size_t r = 0;
+    for (; n > 1; n /= 2, k /= 2) r = 2 * r + k % 2;
+    return r;
+}
+
+/* The place of -k, from that of k. */
+static size_t ssm__fft_partner(size_t place)
+{
+    size_t below = 1;
+    while (below * 2 <= place) below *= 2;
+    return place ? place ^ (below - 1) : 0;
+}
+
+/* One lane of a spectrum at a place and its partner: the spectra of its even and odd
+ * rows there. */
+static void ssm__fft_apart(const ssm_real *z, const ssm_real *partner, size_t lanes, size_t i, ssm__complex *even,
+                           ssm__complex *odd)
+{
+    const ssm__complex k = ssm__c(z[i], z[lanes + i]), m = ssm__c(partner[i], -partner[lanes + i]);
+    const ssm__complex sum = ssm__c_add(k, m), difference = ssm__c_sub(k, m);
+    *even = ssm__c_scale(SSM__K(0.5), sum);
+    *odd = ssm__c(SSM__K(0.5) * difference.im, SSM__K(-0.5) * difference.re);
+}
+
+/* E + iO, at the place. */
+static void ssm__fft_together(ssm_real *z, size_t lanes, size_t i, ssm__complex even, ssm__complex odd)
+{
+    z[i] = even.re - odd.im;
+    z[lanes + i] = even.im + odd.re;
+}
+
+/* x <- x k / n for spectra of real signals of 2n rows: E = Ex Ek + w Ox Ok, O = Ex Ok + Ox Ek, with
+ * w[k] = exp(-2 pi i k / n). */
+static void ssm__fft_product(ssm_real *x, const ssm_real *k, size_t n, size_t lanes)
+{
+    const ssm_real scale = 1 / (ssm_real)n;
+    size_t p, i;
+    for (p = 0; p < n; ++p) {
+        const size_t q = ssm__fft_partner(p);
+        const ssm__complex w = q < p ? ssm__c(0, 0) : ssm__twiddle(ssm__fft_reversed(p, n), n);
+        ssm_real *xp = x + p * 2 * lanes, *xq = x + q * 2 * lanes;
+        const ssm_real *kp = k + p * 2 * lanes, *kq = k + q * 2 * lanes;
+        for (i = 0; q >= p && i < lanes; ++i) {
+            ssm__complex even, odd, k_even, k_odd, product;
+            ssm__fft_apart(xp, xq, lanes, i, &even, &odd);
+            ssm__fft_apart(kp, kq, lanes, i, &k_even, &k_odd);
+            product = ssm__c_add(ssm__c_mul(even, k_even), ssm__c_mul(w, ssm__c_mul(odd, k_odd)));
+            odd = ssm__c_scale(scale, ssm__c_add(ssm__c_mul(even, k_odd), ssm__c_mul(odd, k_even)));
+            even = ssm__c_scale(scale, product);
+            ssm__fft_together(xp, lanes, i, even, odd);
+            if (q != p) ssm__fft_together(xq, lanes, i, ssm__c_conj(even), ssm__c_conj(odd));
+        }
+    }
+}
+
+SSM_API ssm_status ssm_fft_size(size_t n, size_t *bytes)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    if (!bytes) return SSM_ERR_NULL;
+    if (n == 0 || (n & (n - 1)) != 0) return SSM_ERR_SHAPE;
+    ssm__take(&arena, n);
+    if (ssm__arena_bytes(&arena) == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    *bytes = ssm__arena_bytes(&arena);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_fft(ssm_real *data, size_t n, int inverse, void *work, size_t work_bytes)
+{
+    ssm__arena arena = ssm__arena_open(work);
+    const ssm_real scale = 1 / (ssm_real)n;
+    ssm_real *table;
+    size_t need = 0, k;
+    ssm_status status = ssm_fft_size(n, &need);
+    if (status == SSM_OK) status = ssm__check_block(work, work_bytes, need);
+    if (status != SSM_OK) return status;
+    if (!data) return SSM_ERR_NULL;
+    table = ssm__take(&arena, n);
+    ssm__fft_table(table, n);
+    if (!inverse) ssm__fft_forward(data, n, 1, table);
+    for (k = 0; k < n; ++k) { /* the spectrum to or from its natural order */
+        const size_t r = ssm__fft_reversed(k, n);
+        const ssm__complex swap = ssm__c_load(data + 2 * k);
+        if (r <= k) continue;
+        ssm__c_store(data + 2 * k, ssm__c_load(data + 2 * r));
+        ssm__c_store(data + 2 * r, swap);
+    }
+    if (!inverse) return SSM_OK;
+    ssm__fft_inverse(data, n, 1, table);
+    for (k = 0; k < 2 * n; ++k) data[k] *= scale;
+    return SSM_OK;
+}
+
+typedef struct ssm__convolve_work {
+    size_t n; /* of the complex transform: half the rows */
+    ssm_real *table;
+    ssm_real *x;
+    ssm_real *k;
+} ssm__convolve_work;
+
+static size_t ssm__convolve_layout(size_t a_len, size_t b_len, const void *mem, ssm__convolve_work *w)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    if (a_len == 0 || b_len == 0) return 0;
+    w->n = ssm__fft_size(ssm__ceil_div(ssm__add(a_len, b_len - 1), 2));
+    w->table = ssm__take(&arena, w->n);
+    w->x = ssm__take(&arena, ssm__mul(2, w->n));
+    w->k = ssm__take(&arena, ssm__mul(2, w->n));
+    return ssm__arena_bytes(&arena);
+}
+
+SSM_API ssm_status ssm_convolve_size(size_t a_len, size_t b_len, size_t *bytes)
+{
+    ssm__convolve_work w;
+    const size_t need = ssm__convolve_layout(a_len, b_len, NULL, &w);
+    if (!bytes) return SSM_ERR_NULL;
+    if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    *bytes = need;
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real *b, size_t b_len, ssm_real *y,
+                                void *work, size_t work_bytes)
+{
+    ssm__convolve_work w;
+    ssm_status status = ssm__check_block(work, work_bytes, ssm__convolve_layout(a_len, b_len, NULL, &w));
+    if (status != SSM_OK || a_len == 0 || b_len == 0) return status;
+    if (!a || !b || !y) return SSM_ERR_NULL;
+    ssm__convolve_layout(a_len, b_len, work, &w);
+    ssm__fft_table(w.table, w.n);
+    ssm__zero(w.x, 2 * w.n);
+    ssm__zero(w.k, 2 * w.n);
+    ssm__copy(w.x, a, a_len);
+    ssm__copy(w.k, b, b_len);
+    ssm__fft_forward(w.x, w.n, 1, w.table);
+    ssm__fft_forward(w.k, w.n, 1, w.table);
+    ssm__fft_product(w.x, w.k, w.n, 1);
+    ssm__fft_inverse(w.x, w.n, 1, w.table);
+    ssm__copy(y, w.x, a_len + b_len - 1);
+    return SSM_OK;
+}
+
+/*=============================================================================
  * >>tiles
  *=============================================================================
  * A layer runs over its sequences in tiles of at most SSM_TILE_ROWS rows: some steps of one
@@ -4230,6 +4828,8 @@ typedef struct ssm__call {
     const ssm_real *step_scale; /* of the call's first row; NULL: 1 */
     size_t tape_rows;
     size_t tape_slots;
+    size_t tile_rows; /* of the largest tile of this call */
+    int no_state;     /* the caller keeps none: what a tile leaves in `state` is forgotten */
     void *work;
 } ssm__call;
 
@@ -4413,6 +5013,8 @@ static ssm_status ssm__call_open(const ssm__verb *verb, ssm__call *call, const s
     if (status != SSM_OK) return status;
     ssm__scratch_layout(plan, call->d_model, layer_bytes, backward, states, work, scratch);
     call->work = scratch->work;
+    call->tile_rows = plan->tile_rows;
+    call->no_state = scratch->state != NULL;
     if (scratch->state) {
         ssm__zero(scratch->state, states);
         call->state = scratch->state;
@@ -5042,6 +5644,7 @@ static ssm_core ssm__selective_shape(const ssm_selective_config *c, const char *
     ssm_core_offsets *o = &core.offsets;
     core.shared_A = 1;
     o->x_proj = ssm__param_vector(table, prefix, "w_delta", c->d_model, SSM__INIT_NORMAL, deviation);
+    ssm__param_decays(table); /* a weight, though it is a vector */
     ssm__param_matrix(table, prefix, "w_b", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
     ssm__param_matrix(table, prefix, "w_c", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
     o->dt_proj = SSM__SIZE_MAX;
@@ -5752,6 +6355,1997 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
 }
 
 /*=============================================================================
+ * >>s4-core
+ *=============================================================================
+ * S4D and S4 are one recurrence with constant coefficients for every channel and stored state,
+ *
+ *     s[t] = a s[t-1] - p g[t] + b u[t],  g[t] = Re(l . s[t-1]),       y[t] = Re(c . s[t]) + D u[t]
+ *
+ * (the factor 2 of conjugate pairs is in c and l; p = l = 0 for S4D). Coefficients and states are
+ * [state][part][channel], so all loops run across channels, SSM_LANES at a time. Gradients by a complex
+ * number are d/d re + i d/d im, so that of z = w v is conj(v) times that of z, by w.
+ */
+#define SSM__S4_CHUNK 32 /* steps between the states that the backward keeps */
+
+/* --- coefficients of one channel and state --- */
+typedef struct ssm__s4_pole { /* a and f, Bbar = f B, with their derivatives by A and delta */
+    ssm__complex a;
+    ssm__complex f;
+    ssm__complex a_A;
+    ssm__complex f_A;
+    ssm__complex a_d;
+    ssm__complex f_d;
+} ssm__s4_pole;
+
+static ssm__s4_pole ssm__s4_discretise(ssm_disc disc, ssm__complex A, ssm_real delta)
+{
+    const ssm__complex x = ssm__c_scale(delta, A), one = ssm__c(1, 0);
+    ssm__s4_pole k;
+    if (disc == SSM_DISC_BILINEAR) {
+        const ssm__complex half = ssm__c_scale(SSM__K(0.5), x), s = ssm__c_inverse(ssm__c_sub(one, half));
+        const ssm__complex square = ssm__c_mul(s, s);
+        k.a = ssm__c_mul(ssm__c_add(one, half), s);
+        k.f = ssm__c_scale(delta, s);
+        k.a_A = ssm__c_scale(delta, square);
+        k.f_A = ssm__c_scale(SSM__K(0.5) * delta * delta, square);
+        k.a_d = ssm__c_mul(A, square);
+        k.f_d = square;
+        return k;
+    }
+    k.a = ssm__c_exp(x);
+    k.a_A = ssm__c_scale(delta, k.a);
+    k.a_d = ssm__c_mul(A, k.a);
+    k.f_A = k.f_d = ssm__c(0, 0);
+    if (disc == SSM_DISC_ZOH) {
+        k.f = ssm__c_scale(delta, ssm__c_phi(x));
+        k.f_A = ssm__c_scale(delta * delta, ssm__c_phi_derivative(x));
+        k.f_d = k.a;
+    } else if (disc == SSM_DISC_EULER) {
+        k.f = ssm__c(delta, 0);
+        k.f_d = one;
+    } else { /* DIRAC */
+        k.f = one;
+    }
+    return k;
+}
+
+/* Re(conj(a) b), the derivative along b of something whose gradient is a. */
+static ssm_real ssm__c_inner(ssm__complex a, ssm__complex b)
+{
+    return a.re * b.re + a.im * b.im;
+}
+
+/* conj(a) b. */
+static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
+{
+    return ssm__c_mul(ssm__c_conj(a), b);
+}
+
+static ssm_real ssm__s4_delta(const ssm_s4_core *core, const ssm_real *params, size_t h)
+{
+    return core->offsets.log_dt == SSM__SIZE_MAX ? 1 : ssm__exp(params[core->offsets.log_dt + h]);
+}
+
+/* Sign of A_imag: s4d.py adds it, s4.py subtracts it. */
+static ssm_real ssm__s4_sign(const ssm_s4_core *core)
+{
+    return core->low_rank ? SSM__K(-1.0) : SSM__K(1.0);
+}
+
+static ssm__complex ssm__s4_A(const ssm_s4_core *core, const ssm_real *params, size_t h, size_t n)
+{
+    const size_t i = h % core->n_ssm * core->states + n;
+    return ssm__c(-ssm__exp(params[core->offsets.A_real + i]),
+                  core->parts == 2 ? ssm__s4_sign(core) * params[core->offsets.A_imag + i] : 0);
+}
+
+/* Element (h, n) of an array [.][state][part]; `absent` if there is none. */
+static ssm__complex ssm__s4_weight(const ssm_s4_core *core, const ssm_real *params, size_t offset, size_t h, size_t n,
+                                   ssm_real absent)
+{
+    const ssm_real *w;
+    if (offset == SSM__SIZE_MAX) return ssm__c(absent, 0);
+    w = params + offset + (h * core->states + n) * core->parts;
+    return ssm__c(w[0], core->parts == 2 ? w[1] : 0);
+}
+
+static void ssm__s4_weight_add(const ssm_s4_core *core, ssm_real *dparams, size_t offset, size_t h, size_t n,
+                               ssm__complex g)
+{
+    ssm_real *w;
+    if (offset == SSM__SIZE_MAX) return;
+    w = dparams + offset + (h * core->states + n) * core->parts;
+    w[0] += g.re;
+    if (core->parts == 2) w[1] += g.im;
+}
+
+/* Element (n, h) of [state][part][channel]. */
+static ssm__complex ssm__s4_get(const ssm_s4_core *core, const ssm_real *v, size_t n, size_t h)
+{
+    const ssm_real *at = v + n * core->parts * core->dim + h;
+    return ssm__c(at[0], core->parts == 2 ? at[core->dim] : 0);
+}
+
+static void ssm__s4_put(const ssm_s4_core *core, ssm_real *v, size_t n, size_t h, ssm__complex z)
+{
+    ssm_real *at = v + n * core->parts * core->dim + h;
+    at[0] = z.re;
+    if (core->parts == 2) at[core->dim] = z.im;
+}
+
+/* Reals in one array [state][part][channel], such as a state. */
+static size_t ssm__s4_count(const ssm_s4_core *core)
+{
+    return ssm__mul(ssm__mul(core->states, core->parts), core->dim);
+}
+
+/* What the low-rank part of a channel comes to: r = 1/(1 + Re sum |P|^2 f), m = r kappa with
+ * kappa = 2 Re sum conj(P) f B. Woodbury's identity on (2/delta - Lambda + P P^H)^-1, multiplied out:
+ * with f = delta / (1 - delta Lambda / 2), p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
+typedef struct ssm__s4_rank {
+    ssm_real delta;
+    ssm_real r;
+    ssm_real kappa;
+} ssm__s4_rank;
+
+static ssm__s4_rank ssm__s4_rank_of(const ssm_s4_core *core, const ssm_real *params, size_t h)
+{
+    ssm__s4_rank k;
+    ssm_real q = 0;
+    size_t n;
+    k.delta = ssm__s4_delta(core, params, h);
+    k.kappa = 0;
+    for (n = 0; core->low_rank && n < core->states; ++n) {
+        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta);
+        const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, h % core->n_ssm, n, 0);
+        const ssm__complex B = ssm__s4_weight(core, params, core->offsets.B, h % core->n_ssm, n, 1);
+        q += ssm__c_inner(P, P) * pole.f.re;
+        k.kappa += 2 * ssm__c_inner(P, ssm__c_mul(pole.f, B));
+    }
+    k.r = 1 / (1 + q);
+    return k;
+}
+
+typedef struct ssm__s4_coefs { /* arrays [state][part][channel]; p and l NULL without low rank */
+    ssm_real *a;
+    ssm_real *b;
+    ssm_real *c; /* [direction] of them */
+    ssm_real *p;
+    ssm_real *l;
+} ssm__s4_coefs;
+
+static ssm__s4_coefs ssm__s4_coefs_take(const ssm_s4_core *core, ssm__arena *arena)
+{
+    const size_t count = ssm__s4_count(core);
+    ssm__s4_coefs k;
+    k.a = ssm__take(arena, count);
+    k.b = ssm__take(arena, count);
+    k.c = ssm__take(arena, ssm__mul(core->directions, count));
+    k.p = core->low_rank ? ssm__take(arena, count) : NULL;
+    k.l = core->low_rank ? ssm__take(arena, count) : NULL;
+    return k;
+}
+
+static void ssm__s4_coefs_zero(const ssm_s4_core *core, const ssm__s4_coefs *k)
+{
+    const size_t count = core->states * core->parts * core->dim;
+    ssm__zero(k->a, count);
+    ssm__zero(k->b, count);
+    ssm__zero(k->c, core->directions * count);
+    if (k->p) ssm__zero(k->p, count);
+    if (k->l) ssm__zero(k->l, count);
+}
+
+/* Parameters to coefficients, channel h. */
+static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, const ssm__s4_coefs *k, size_t h)
+{
+    const ssm__s4_rank rank = ssm__s4_rank_of(core, params, h);
+    const size_t row = h % core->n_ssm;
+    size_t n, d;
+    for (n = 0; n < core->states; ++n) {
+        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), rank.delta);
+        const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, row, n, 0);
+        const ssm__complex p = ssm__c_scale(SSM__K(0.5), ssm__c_mul(pole.f, P));
+        ssm__complex b = ssm__c_mul(pole.f, ssm__s4_weight(core, params, core->offsets.B, row, n, 1));
+        if (core->low_rank) {
+            b = ssm__c_sub(b, ssm__c_scale(rank.r * rank.kappa, p));
+            ssm__s4_put(core, k->p, n, h, p);
+            ssm__s4_put(core, k->l, n, h,
+                        ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.f)));
+        }
+        ssm__s4_put(core, k->a, n, h, pole.a);
+        ssm__s4_put(core, k->b, n, h, b);
+        for (d = 0; d < core->directions; ++d) {
+            const ssm__complex C = ssm__s4_weight(core, params, core->offsets.C, d * core->dim + h, n, 1);
+            ssm__s4_put(core, k->c + d * ssm__s4_count(core), n, h, ssm__c_scale((ssm_real)core->parts, C));
+        }
+    }
+}
+
+/* Adds to the gradients of A_real, A_imag and log_dt, from those of A (by its parts) and delta. */
+static void ssm__s4_A_adjoint(const ssm_s4_core *core, ssm_real *dparams, size_t h, size_t n, ssm__complex A,
+                              ssm__complex gA)
+{
+    const size_t i = h % core->n_ssm * core->states + n;
+    dparams[core->offsets.A_real + i] += gA.re * A.re; /* A.re = -exp(A_real) */
+    if (core->parts == 2) dparams[core->offsets.A_imag + i] += gA.im * ssm__s4_sign(core);
+}
+
+static void ssm__s4_delta_adjoint(const ssm_s4_core *core, ssm_real *dparams, size_t h, ssm_real delta, ssm_real gdelta)
+{
+    if (core->offsets.log_dt != SSM__SIZE_MAX) dparams[core->offsets.log_dt + h] += gdelta * delta;
+}
+
+/* The adjoint of ssm__s4_coefs_make: gradients `g` of the coefficients to those of the parameters. */
+static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams, size_t h)
+{
+    const ssm_real *params = core->params;
+    const ssm_s4_offsets *o = &core->offsets;
+    const ssm__s4_rank rank = ssm__s4_rank_of(core, params, h);
+    const size_t row = h % core->n_ssm;
+    ssm_real gm = 0, gr = 0, gq = 0, gkappa = 0, gdelta = 0, inner = 0;
+    size_t n, d;
+    for (n = 0; core->low_rank && n < core->states; ++n) {
+        gm -= ssm__c_inner(ssm__s4_get(core, g->b, n, h), ssm__s4_get(core, core->p, n, h));
+        inner += ssm__c_inner(ssm__s4_get(core, g->l, n, h), ssm__s4_get(core, core->l, n, h));
+    }
+    if (core->low_rank) { /* m = r kappa, l ~ r / delta, r = 1/(1 + q) */
+        gr = rank.kappa * gm + inner / rank.r;
+        gkappa = rank.r * gm;
+        gq = -rank.r * rank.r * gr;
+        gdelta = -inner / rank.delta;
+    }
+    for (n = 0; n < core->states; ++n) {
+        const ssm__complex A = ssm__s4_A(core, params, h, n);
+        const ssm__s4_pole k = ssm__s4_discretise(core->disc, A, rank.delta);
+        const ssm__complex B = ssm__s4_weight(core, params, o->B, row, n, 1);
+        const ssm__complex ga = ssm__s4_get(core, g->a, n, h);
+        ssm__complex gb = ssm__s4_get(core, g->b, n, h), gf = ssm__c(0, 0);
+        if (core->low_rank) {
+            const ssm__complex P = ssm__s4_weight(core, params, o->P, row, n, 0), gl = ssm__s4_get(core, g->l, n, h);
+            const ssm__complex gp =
+                ssm__c_sub(ssm__s4_get(core, g->p, n, h), ssm__c_scale(rank.r * rank.kappa, gb)); /* b = fB - p m */
+            const ssm_real s = 4 * rank.r / rank.delta;
+            ssm__complex gP = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(k.f, gp)); /* p = f P / 2 */
+            gP = ssm__c_add(gP, ssm__c_scale(s, ssm__c_mul_conj(gl, k.f)));        /* l = s conj(P) f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * k.f.re * gq, P));                 /* q = sum |P|^2 Re f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.f, B)));     /* kappa */
+            gf = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
+            gf = ssm__c_add(gf, ssm__c_scale(s, ssm__c_mul(P, gl)));
+            gf = ssm__c_add(gf, ssm__c(gq * ssm__c_inner(P, P), 0));
+            gb = ssm__c_add(gb, ssm__c_scale(2 * gkappa, P)); /* from here: of f B */
+            ssm__s4_weight_add(core, dparams, o->P, row, n, gP);
+        }
+        gf = ssm__c_add(gf, ssm__c_mul_conj(B, gb));
+        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.f, gb));
+        ssm__s4_A_adjoint(core, dparams, h, n, A, ssm__c_add(ssm__c_mul_conj(k.a_A, ga), ssm__c_mul_conj(k.f_A, gf)));
+        gdelta += ssm__c_inner(ga, k.a_d) + ssm__c_inner(gf, k.f_d);
+        for (d = 0; d < core->directions; ++d)
+            ssm__s4_weight_add(core, dparams, o->C, d * core->dim + h, n,
+                               ssm__c_scale((ssm_real)core->parts,
+                                            ssm__s4_get(core, g->c + d * ssm__s4_count(core), n, h)));
+    }
+    ssm__s4_delta_adjoint(core, dparams, h, rank.delta, gdelta);
+}
+
+/* --- the recurrence, for one sequence and at most SSM_LANES channels --- */
+typedef struct ssm__s4_lanes { /* coefficients at the first channel, rows `dim` apart */
+    const ssm_real *a;
+    const ssm_real *b;
+    const ssm_real *c;
+    const ssm_real *p;
+    const ssm_real *l;
+    size_t dim;
+    size_t states;
+    size_t parts;
+    size_t lanes;
+} ssm__s4_lanes;
+
+static size_t ssm__s4_blocks(const ssm_s4_core *core)
+{
+    return ssm__ceil_div(core->dim, SSM_LANES);
+}
+
+static ssm__s4_lanes ssm__s4_lanes_at(const ssm_s4_core *core, size_t direction, size_t first)
+{
+    ssm__s4_lanes k;
+    k.a = core->a + first;
+    k.b = core->b + first;
+    k.c = core->c + direction * ssm__s4_count(core) + first;
+    k.p = core->low_rank ? core->p + first : NULL;
+    k.l = core->low_rank ? core->l + first : NULL;
+    k.dim = core->dim;
+    k.states = core->states;
+    k.parts = core->parts;
+    k.lanes = ssm__min(SSM_LANES, core->dim - first);
+    return k;
+}
+
+/* One real state of all lanes through all steps. */
+static void ssm__s4_run_real(const ssm_real *SSM__RESTRICT a, const ssm_real *SSM__RESTRICT b,
+                             const ssm_real *SSM__RESTRICT c, ssm_real *SSM__RESTRICT s, const ssm_real *u,
+                             ptrdiff_t u_row, ssm_real *SSM__RESTRICT y, ptrdiff_t y_row, size_t steps, size_t lanes)
+{
+    size_t t, i;
+    for (t = 0; t < steps; ++t, u += u_row, y += y_row) {
+        for (i = 0; i < lanes; ++i) {
+            s[i] = a[i] * s[i] + b[i] * u[i];
+            y[i] += c[i] * s[i];
+        }
+    }
+}
+
+/* One complex state; imaginary parts `dim` (of s: `s_row`) after the real ones. */
+static void ssm__s4_run_complex(const ssm_real *SSM__RESTRICT a, const ssm_real *SSM__RESTRICT b,
+                                const ssm_real *SSM__RESTRICT c, size_t dim, ssm_real *SSM__RESTRICT s, size_t s_row,
+                                const ssm_real *u, ptrdiff_t u_row, ssm_real *SSM__RESTRICT y, ptrdiff_t y_row,
+                                size_t steps, size_t lanes)
+{
+    size_t t, i;
+    for (t = 0; t < steps; ++t, u += u_row, y += y_row) {
+        for (i = 0; i < lanes; ++i) {
+            const ssm_real re = a[i] * s[i] - a[dim + i] * s[s_row + i] + b[i] * u[i];
+            const ssm_real im = a[i] * s[s_row + i] + a[dim + i] * s[i] + b[dim + i] * u[i];
+            s[i] = re;
+            s[s_row + i] = im;
+            y[i] += c[i] * re - c[dim + i] * im;
+        }
+    }
+}
+
+/* g = Re(l . s). */
+static void ssm__s4_project(const ssm__s4_lanes *k, const ssm_real *s, size_t s_row, ssm_real *g)
+{
+    size_t n, i;
+    for (i = 0; i < k->lanes; ++i) g[i] = 0;
+    for (n = 0; n < k->states; ++n) {
+        const ssm_real *l = k->l + 2 * n * k->dim, *sn = s + 2 * n * s_row;
+        for (i = 0; i < k->lanes; ++i) g[i] += l[i] * sn[i] - l[k->dim + i] * sn[s_row + i];
+    }
+}
+
+/* One complex state of a step with low rank. */
+static void ssm__s4_run_low_rank(const ssm__s4_lanes *k, size_t n, const ssm_real *g, ssm_real *SSM__RESTRICT s,
+                                 size_t s_row, const ssm_real *u, ssm_real *SSM__RESTRICT y)
+{
+    const size_t dim = k->dim, at = 2 * n * dim;
+    const ssm_real *a = k->a + at, *b = k->b + at, *c = k->c + at, *p = k->p + at;
+    size_t i;
+    for (i = 0; i < k->lanes; ++i) {
+        const ssm_real re = a[i] * s[i] - a[dim + i] * s[s_row + i] - p[i] * g[i] + b[i] * u[i];
+        const ssm_real im = a[i] * s[s_row + i] + a[dim + i] * s[i] - p[dim + i] * g[i] + b[dim + i] * u[i];
+        s[i] = re;
+        s[s_row + i] = im;
+        y[i] += c[i] * re - c[dim + i] * im;
+    }
+}
+
+/* y[t] += Re(c . s[t]); s, [state][part] rows `s_row` apart, in place. u NULL: zero; y NULL: not wanted. */
+static void ssm__s4_scan(const ssm__s4_lanes *k, const ssm_real *u, ptrdiff_t u_row, ssm_real *y, ptrdiff_t y_row,
+                         size_t steps, ssm_real *s, size_t s_row)
+{
+    ssm_real silence[SSM_LANES], sink[SSM_LANES], g[SSM_LANES];
+    size_t n, t;
+    for (n = 0; n < SSM_LANES; ++n) silence[n] = sink[n] = 0;
+    if (!u) {
+        u = silence;
+        u_row = 0;
+    }
+    if (!y) {
+        y = sink;
+        y_row = 0;
+    }
+    if (k->l) {
+        for (t = 0; t < steps; ++t, u += u_row, y += y_row) {
+            ssm__s4_project(k, s, s_row, g);
+            for (n = 0; n < k->states; ++n) ssm__s4_run_low_rank(k, n, g, s + 2 * n * s_row, s_row, u, y);
+        }
+        return;
+    }
+    for (n = 0; n < k->states; ++n) {
+        const size_t at = n * k->parts * k->dim;
+        ssm_real *sn = s + n * k->parts * s_row;
+        if (k->parts == 1)
+            ssm__s4_run_real(k->a + at, k->b + at, k->c + at, sn, u, u_row, y, y_row, steps, k->lanes);
+        else
+            ssm__s4_run_complex(k->a + at, k->b + at, k->c + at, k->dim, sn, s_row, u, u_row, y, y_row, steps,
+                                k->lanes);
+    }
+}
+
+/* Numbers so small that their products would be subnormal become 0: a state left alone decays to the
+ * smallest subnormals, stays there, and makes every step slow. */
+static void ssm__s4_flush(ssm_real *v, size_t n)
+{
+    const ssm_real least = ssm__pow2(1 - SSM__BIAS + SSM__MANTISSA);
+    size_t i;
+    for (i = 0; i < n; ++i) v[i] = v[i] < least && v[i] > -least ? SSM__K(0.0) : v[i];
+}
+
+/* ssm__s4_scan without input; s rows are SSM_LANES apart. */
+static void ssm__s4_decay(const ssm__s4_lanes *k, ssm_real *y, ptrdiff_t y_row, size_t steps, ssm_real *s)
+{
+    size_t t, count;
+    for (t = 0; t < steps; t += count) {
+        count = ssm__min(steps - t, SSM__S4_CHUNK);
+        ssm__s4_scan(k, NULL, 0, y ? y + ssm__step(t, y_row) : NULL, y_row, count, s, SSM_LANES);
+        ssm__s4_flush(s, k->states * k->parts * SSM_LANES);
+    }
+}
+
+/* --- its adjoint --- */
+typedef struct ssm__s4_grad { /* gradients of the coefficients, at the first channel, as ssm__s4_lanes */
+    ssm_real *a;
+    ssm_real *b;
+    ssm_real *c;
+    ssm_real *p;
+    ssm_real *l;
+} ssm__s4_grad;
+
+static ssm__s4_grad ssm__s4_grad_at(const ssm_s4_core *core, const ssm__s4_coefs *g, size_t direction, size_t first)
+{
+    ssm__s4_grad k;
+    k.a = g->a + first;
+    k.b = g->b + first;
+    k.c = g->c + direction * ssm__s4_count(core) + first;
+    k.p = g->p ? g->p + first : NULL;
+    k.l = g->l ? g->l + first : NULL;
+    return k;
+}
+
+/* One state of one step. s: after the step, before: before it; ds in: gradient of s from later steps, out:
+ * that of `before`. du and gamma (of g) are added to. */
+static void ssm__s4_adjoint_state(const ssm__s4_lanes *k, const ssm__s4_grad *d, size_t n, const ssm_real *before,
+                                  const ssm_real *s, const ssm_real *u, const ssm_real *dy, const ssm_real *g,
+                                  ssm_real *ds, ssm_real *du, ssm_real *gamma)
+{
+    const size_t W = SSM_LANES, dim = k->dim, at = n * k->parts * dim;
+    const ssm_real *a = k->a + at, *b = k->b + at, *c = k->c + at;
+    ssm_real *da = d->a + at, *db = d->b + at, *dc = d->c + at;
+    size_t i;
+    if (k->parts == 1) {
+        for (i = 0; i < k->lanes; ++i) {
+            const ssm_real x = ds[i] + dy[i] * c[i];
+            dc[i] += dy[i] * s[i];
+            db[i] += x * u[i];
+            da[i] += x * before[i];
+            du[i] += x * b[i];
+            ds[i] = x * a[i];
+        }
+        return;
+    }
+    for (i = 0; i < k->lanes; ++i) {
+        const ssm_real re = ds[i] + dy[i] * c[i], im = ds[W + i] - dy[i] * c[dim + i];
+        dc[i] += dy[i] * s[i];
+        dc[dim + i] -= dy[i] * s[W + i];
+        db[i] += re * u[i];
+        db[dim + i] += im * u[i];
+        da[i] += re * before[i] + im * before[W + i];
+        da[dim + i] += im * before[i] - re * before[W + i];
+        du[i] += re * b[i] + im * b[dim + i];
+        ds[i] = re * a[i] + im * a[dim + i];
+        ds[W + i] = im * a[i] - re * a[dim + i];
+        if (!k->l) continue;
+        gamma[i] -= re * k->p[at + i] + im * k->p[at + dim + i];
+        d->p[at + i] -= re * g[i];
+        d->p[at + dim + i] -= im * g[i];
+    }
+}
+
+/* What flows through g = Re(l . before). */
+static void ssm__s4_adjoint_rank(const ssm__s4_lanes *k, const ssm__s4_grad *d, const ssm_real *before,
+                                 const ssm_real *gamma, ssm_real *ds)
+{
+    const size_t W = SSM_LANES, dim = k->dim;
+    size_t n, i;
+    for (n = 0; n < k->states; ++n, before += 2 * W, ds += 2 * W) {
+        const ssm_real *l = k->l + 2 * n * dim;
+        ssm_real *dl = d->l + 2 * n * dim;
+        for (i = 0; i < k->lanes; ++i) {
+            ds[i] += gamma[i] * l[i];
+            ds[W + i] -= gamma[i] * l[dim + i];
+            dl[i] += gamma[i] * before[i];
+            dl[dim + i] -= gamma[i] * before[W + i];
+        }
+    }
+}
+
+/* Scratch of the adjoint of one block of channels; states are [state][part][SSM_LANES]. */
+typedef struct ssm__s4_history {
+    ssm_real *kept; /* [chunk]: entering each chunk */
+    ssm_real *state; /* [SSM__S4_CHUNK + 1] */
+    ssm_real *ds;
+} ssm__s4_history;
+
+static size_t ssm__s4_lane_count(const ssm_s4_core *core)
+{
+    return ssm__mul(ssm__mul(core->states, core->parts), SSM_LANES);
+}
+
+/* For all blocks of channels. */
+static void ssm__s4_history_take(const ssm_s4_core *core, ssm__arena *arena, size_t steps, ssm__s4_history *w)
+{
+    const size_t count = ssm__mul(ssm__s4_blocks(core), ssm__s4_lane_count(core));
+    w->kept = ssm__take(arena, ssm__mul(ssm__ceil_div(steps, SSM__S4_CHUNK), count));
+    w->state = ssm__take(arena, ssm__mul(ssm__min(steps, SSM__S4_CHUNK) + 1, count));
+    w->ds = ssm__take(arena, count);
+}
+
+/* Of one block; `steps` as given to take. */
+static ssm__s4_history ssm__s4_history_at(const ssm_s4_core *core, ssm__s4_history w, size_t steps, size_t block)
+{
+    const size_t count = ssm__s4_lane_count(core);
+    w.kept += block * ssm__ceil_div(steps, SSM__S4_CHUNK) * count;
+    w.state += block * (ssm__min(steps, SSM__S4_CHUNK) + 1) * count;
+    w.ds += block * count;
+    return w;
+}
+
+/* Moves lanes of states between rows of `from_row` and of `to_row` reals. */
+static void ssm__s4_move(const ssm__s4_lanes *k, ssm_real *to, size_t to_row, const ssm_real *from, size_t from_row)
+{
+    size_t r;
+    for (r = 0; r < k->states * k->parts; ++r) ssm__copy(to + r * to_row, from + r * from_row, k->lanes);
+}
+
+/* Steps `from` .. `to` - 1, backwards; w->state holds the states before and after each of them. */
+static void ssm__s4_adjoint_chunk(const ssm__s4_lanes *k, const ssm__s4_grad *d, const ssm_real *u, ptrdiff_t u_row,
+                                  const ssm_real *dy, ptrdiff_t dy_row, ssm_real *du, ptrdiff_t du_row, size_t from,
+                                  size_t to, const ssm__s4_history *w)
+{
+    const size_t count = k->states * k->parts * SSM_LANES;
+    ssm_real sink[SSM_LANES], g[SSM_LANES], gamma[SSM_LANES], silence[SSM_LANES];
+    size_t t, n;
+    for (n = 0; n < SSM_LANES; ++n) silence[n] = 0;
+    for (t = to; t-- > from;) {
+        const ssm_real *before = w->state + (t - from) * count, *after = before + count;
+        const ssm_real *ut = u ? u + ssm__step(t, u_row) : silence;
+        const ssm_real *dyt = dy ? dy + ssm__step(t, dy_row) : silence;
+        for (n = 0; n < SSM_LANES; ++n) gamma[n] = sink[n] = g[n] = 0;
+        if (k->l) ssm__s4_project(k, before, SSM_LANES, g);
+        for (n = 0; n < k->states; ++n) {
+            const size_t at = n * k->parts * SSM_LANES;
+            ssm__s4_adjoint_state(k, d, n, before + at, after + at, ut, dyt, g, w->ds + at, sink, gamma);
+        }
+        if (k->l) ssm__s4_adjoint_rank(k, d, before, gamma, w->ds);
+        for (n = 0; du && n < k->lanes; ++n) du[ssm__step(t, du_row) + (ptrdiff_t)n] += sink[n];
+    }
+}
+
+/* Adjoint of ssm__s4_scan from entering state s (NULL: zero). ds inout, rows `s_row` apart (NULL: zero, not
+ * wanted). u, dy NULL: zero; du NULL: not wanted. */
+static void ssm__s4_adjoint(const ssm__s4_lanes *k, const ssm__s4_grad *d, const ssm_real *u, ptrdiff_t u_row,
+                            const ssm_real *dy, ptrdiff_t dy_row, ssm_real *du, ptrdiff_t du_row, size_t steps,
+                            const ssm_real *s, ssm_real *ds, size_t s_row, const ssm__s4_history *w)
+{
+    const size_t count = k->states * k->parts * SSM_LANES, chunks = ssm__ceil_div(steps, SSM__S4_CHUNK);
+    size_t chunk, t;
+    ssm__zero(w->ds, count);
+    if (ds) ssm__s4_move(k, w->ds, SSM_LANES, ds, s_row);
+    for (chunk = 0; chunk < chunks; ++chunk) {
+        ssm_real *kept = w->kept + chunk * count;
+        if (chunk == 0) {
+            ssm__zero(kept, count);
+            if (s) ssm__s4_move(k, kept, SSM_LANES, s, s_row);
+            continue;
+        }
+        t = (chunk - 1) * SSM__S4_CHUNK;
+        ssm__copy(kept, kept - count, count);
+        ssm__s4_scan(k, u ? u + ssm__step(t, u_row) : NULL, u_row, NULL, 0, SSM__S4_CHUNK, kept, SSM_LANES);
+        ssm__s4_flush(kept, count);
+    }
+    while (chunk-- > 0) {
+        const size_t from = chunk * SSM__S4_CHUNK, to = ssm__min(steps, from + SSM__S4_CHUNK);
+        ssm__copy(w->state, w->kept + chunk * count, count);
+        for (t = from; t < to; ++t) {
+            ssm_real *next = w->state + (t - from + 1) * count;
+            ssm__copy(next, next - count, count);
+            ssm__s4_scan(k, u ? u + ssm__step(t, u_row) : NULL, u_row, NULL, 0, 1, next, SSM_LANES);
+        }
+        ssm__s4_adjoint_chunk(k, d, u, u_row, dy, dy_row, du, du_row, from, to, w);
+        ssm__s4_flush(w->ds, count);
+    }
+    if (ds) ssm__s4_move(k, ds, s_row, w->ds, SSM_LANES);
+}
+
+/* --- kernels --- */
+/* y[l] = K[l] for l < len, rows `row` apart: the answer to an impulse. lane: scratch for a state. */
+static void ssm__s4_impulse(const ssm__s4_lanes *k, ssm_real *y, ptrdiff_t row, size_t len, ssm_real *lane)
+{
+    ssm_real one[SSM_LANES];
+    size_t l, i;
+    for (i = 0; i < SSM_LANES; ++i) one[i] = 1;
+    ssm__zero(lane, k->states * k->parts * SSM_LANES);
+    for (l = 0; l < len; ++l) ssm__zero(y + ssm__step(l, row), k->lanes);
+    if (len) ssm__s4_scan(k, one, 0, y, row, 1, lane, SSM_LANES);
+    if (len > 1) ssm__s4_decay(k, y + row, row, len - 1, lane);
+}
+
+/* The recurrence of row vectors, v -> v Abar: l and p change places. */
+static ssm__s4_lanes ssm__s4_transposed(ssm__s4_lanes k)
+{
+    const ssm_real *p = k.p;
+    k.p = k.l;
+    k.l = p;
+    return k;
+}
+
+/* S4: the kernel's spectrum at the n-th roots of unity z = exp(-2 pi i j / n), n a power of two,
+ *
+ *     sum_l<n K[l] z^l = C~ (1 - Abar z)^-1 Bbar,    C~ = C - C Abar^n,
+ *
+ * where (1 - Abar z)^-1 Bbar = [(1 - z) - delta/2 (1 + z) A]^-1 delta B. With w = exp(-pi i j / n), s and c the
+ * sine and cosine of pi j / n, 1 - z = 2 i s w and 1 + z = 2 c w, so with tau = delta/2, theta = tau c
+ *
+ *     = tau / w * C~ [i s - theta A]^-1 B  =  tau / w (r1 - theta r2 r3 / (1 + theta r4))
+ *
+ * by Woodbury, r1 .. r4 = sum over both conjugates of v / (i s - theta Lambda), v = C~ B, C~ P, conj(P) B,
+ * |P|^2. The denominators have positive real parts: nothing is singular at z = -1, where theta = 0.
+ * Source: Gu, Goel & Re 2021, arXiv:2111.00396, appendix C.3; the half angles are ours. */
+typedef struct ssm__s4_cauchy {
+    size_t n;
+    ssm_real *table;  /* twiddles of n */
+    ssm_real *buffer; /* [n][2] */
+    ssm_real *lambda; /* [states][2], of one channel */
+    ssm_real *v;      /* [4][states][2] */
+    ssm_real *dlambda;
+    ssm_real *dv;
+    ssm_real *row; /* [states][2][SSM_LANES]: C Abar^n */
+} ssm__s4_cauchy;
+
+static size_t ssm__s4_cauchy_layout(const ssm_s4_core *core, size_t len, const void *mem, ssm__s4_cauchy *w)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    const size_t count = ssm__mul(2, core->states);
+    w->n = ssm__fft_size(len);
+    w->table = ssm__take(&arena, w->n);
+    w->buffer = ssm__take(&arena, ssm__mul(2, w->n));
+    w->lambda = ssm__take(&arena, count);
+    w->v = ssm__take(&arena, ssm__mul(4, count));
+    w->dlambda = ssm__take(&arena, count);
+    w->dv = ssm__take(&arena, ssm__mul(4, count));
+    w->row = ssm__take(&arena, ssm__s4_lane_count(core));
+    return ssm__arena_bytes(&arena);
+}
+
+/* Reals that hold it, wherever they lie. */
+static size_t ssm__s4_cauchy_count(const ssm_s4_core *core, size_t len)
+{
+    ssm__s4_cauchy w;
+    return core->low_rank ? ssm__ceil_div(ssm__s4_cauchy_layout(core, len, NULL, &w), sizeof(ssm_real)) : 0;
+}
+
+/* row = c Abar^n for a block of channels. */
+static void ssm__s4_cauchy_power(const ssm_s4_core *core, const ssm__s4_lanes *k, const ssm__s4_cauchy *w)
+{
+    const ssm__s4_lanes transposed = ssm__s4_transposed(*k);
+    ssm__zero(w->row, ssm__s4_lane_count(core));
+    ssm__s4_move(k, w->row, SSM_LANES, k->c, k->dim);
+    ssm__s4_decay(&transposed, NULL, 0, w->n, w->row);
+}
+
+/* Lambda and the four numerators of channel h, lane i of the block k. */
+static void ssm__s4_cauchy_open(const ssm_s4_core *core, const ssm__s4_lanes *k, size_t h, size_t i,
+                                const ssm__s4_cauchy *w)
+{
+    const size_t S = core->states, row = h % core->n_ssm;
+    size_t n;
+    for (n = 0; n < S; ++n) {
+        const ssm__complex P = ssm__s4_weight(core, core->params, core->offsets.P, row, n, 0);
+        const ssm__complex B = ssm__s4_weight(core, core->params, core->offsets.B, row, n, 0);
+        const ssm_real *c = k->c + 2 * n * k->dim + i, *v = w->row + 2 * n * SSM_LANES + i;
+        const ssm__complex C = ssm__c(SSM__K(0.5) * (c[0] - v[0]), SSM__K(0.5) * (c[k->dim] - v[SSM_LANES]));
+        ssm__c_store(w->lambda + 2 * n, ssm__s4_A(core, core->params, h, n));
+        ssm__c_store(w->v + 2 * n, ssm__c_mul(C, B));
+        ssm__c_store(w->v + 2 * (S + n), ssm__c_mul(C, P));
+        ssm__c_store(w->v + 2 * (2 * S + n), ssm__c_mul_conj(P, B));
+        ssm__c_store(w->v + 2 * (3 * S + n), ssm__c(ssm__c_inner(P, P), 0));
+    }
+}
+
+/* 1 / (i s - theta Lambda) for both conjugates. */
+static void ssm__s4_resolvent(const ssm_real *lambda, ssm_real theta, ssm_real s, ssm__complex *plus,
+                              ssm__complex *minus)
+{
+    const ssm_real re = -theta * lambda[0], im = theta * lambda[1];
+    *plus = ssm__c_inverse(ssm__c(re, s - im));
+    *minus = ssm__c_inverse(ssm__c(re, s + im));
+}
+
+static void ssm__s4_cauchy_sums(size_t S, const ssm__s4_cauchy *w, ssm_real theta, ssm_real s, ssm__complex r[4])
+{
+    size_t n, q;
+    for (q = 0; q < 4; ++q) r[q] = ssm__c(0, 0);
+    for (n = 0; n < S; ++n) {
+        ssm__complex plus, minus;
+        ssm__s4_resolvent(w->lambda + 2 * n, theta, s, &plus, &minus);
+        for (q = 0; q < 4; ++q) {
+            const ssm__complex v = ssm__c_load(w->v + 2 * (q * S + n));
+            r[q] = ssm__c_add(r[q], ssm__c_add(ssm__c_mul(v, plus), ssm__c_mul_conj(v, minus)));
+        }
+    }
+}
+
+/* The kernel of channel h, lane i of block k, for l < len, `stride` apart. */
+static void ssm__s4_cauchy_kernel(const ssm_s4_core *core, const ssm__s4_lanes *k, size_t h, size_t i,
+                                  const ssm__s4_cauchy *w, ssm_real *y, ptrdiff_t stride, size_t len)
+{
+    const ssm_real tau = SSM__K(0.5) * ssm__s4_delta(core, core->params, h);
+    const size_t n = w->n;
+    size_t j, l;
+    ssm__s4_cauchy_open(core, k, h, i, w);
+    for (j = 0; j <= n / 2; ++j) {
+        const ssm__complex half = ssm__c_conj(ssm__twiddle(j, 2 * n)); /* 1 / w = (c, s) */
+        const ssm_real theta = tau * half.re;
+        ssm__complex r[4], x;
+        ssm__s4_cauchy_sums(core->states, w, theta, half.im, r);
+        x = ssm__c_inverse(ssm__c(1 + theta * r[3].re, theta * r[3].im));
+        x = ssm__c_mul(ssm__c_scale(theta, x), ssm__c_mul(r[1], r[2]));
+        x = ssm__c_mul(ssm__c_scale(tau / (ssm_real)n, half), ssm__c_sub(r[0], x));
+        ssm__c_store(w->buffer + 2 * ssm__fft_reversed(j, n), x);
+        if (j > 0) ssm__c_store(w->buffer + 2 * ssm__fft_reversed(n - j, n), ssm__c_conj(x));
+    }
+    ssm__fft_inverse(w->buffer, n, 1, w->table);
+    for (l = 0; l < len; ++l) y[ssm__step(l, stride)] = w->buffer[2 * l];
+}
+
+/* Kernels of one block of channels, channel i at y[l * row + i]. cauchy: ssm__s4_cauchy_count reals. */
+static void ssm__s4_block_kernel(const ssm_s4_core *core, size_t direction, size_t block, ssm_real *y, ptrdiff_t row,
+                                 size_t len, ssm_real *lane, void *cauchy)
+{
+    const size_t first = block * SSM_LANES;
+    const ssm__s4_lanes k = ssm__s4_lanes_at(core, direction, first);
+    ssm__s4_cauchy w;
+    size_t i;
+    if (!core->low_rank) {
+        ssm__s4_impulse(&k, y, row, len, lane);
+        return;
+    }
+    ssm__s4_cauchy_layout(core, len, cauchy, &w);
+    ssm__fft_table(w.table, w.n);
+    ssm__s4_cauchy_power(core, &k, &w);
+    for (i = 0; i < k.lanes; ++i) ssm__s4_cauchy_kernel(core, &k, first + i, i, &w, y + i, row, len);
+}
+
+/* --- memory --- */
+typedef struct ssm__s4_mem { /* what the forward leaves for the backward */
+    ssm_real *s; /* [rows][H] before the activation; NULL on a tape that does not need it */
+    ssm_real *v; /* [rows][2H] before the gate, with GLU */
+} ssm__s4_mem;
+
+typedef struct ssm__s4_tape {
+    ssm__s4_mem mem;
+    ssm_real *state; /* [slots][state] entering states */
+} ssm__s4_tape;
+
+typedef struct ssm__s4_work { /* of the forward */
+    ssm__s4_mem mem;
+    ssm_real *normed; /* [rows][H] */
+    ssm_real *g;      /* [rows][H] after the activation */
+    ssm_real *lane;   /* [block][state][part][SSM_LANES]: a state of each block */
+    size_t n;         /* convolution: length of the complex transform, of 2n rows */
+    ssm_real *table;
+    ssm_real *kernel; /* [block][2n][SSM_LANES], a spectrum */
+    ssm_real *data;   /* the same, of the input */
+    ssm_real *cauchy; /* [block], S4 */
+} ssm__s4_work;
+
+typedef struct ssm__s4_scratch { /* of the backward */
+    ssm_real *normed; /* [rows][H] */
+    ssm_real *g;      /* [rows][H] */
+    ssm_real *ds;     /* [rows][H] */
+    ssm_real *dv;     /* [rows][2H] */
+    ssm_real *dx;     /* [rows][H] */
+    ssm__s4_coefs grad;
+    ssm__s4_history history;
+} ssm__s4_scratch;
+
+static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t slots, const void *mem,
+                                  ssm__s4_tape *tape)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    const size_t count = ssm__mul(rows, core->dim);
+    tape->mem.s = core->activation || core->output ? ssm__take(&arena, count) : NULL;
+    tape->mem.v = core->output ? ssm__take(&arena, ssm__mul(2, count)) : NULL;
+    tape->state = ssm__take(&arena, ssm__mul(slots, ssm__s4_count(core)));
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int convolution, const void *mem,
+                                  ssm__s4_work *w)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    const size_t count = ssm__mul(rows, core->dim), blocks = ssm__s4_blocks(core);
+    size_t spectrum;
+    w->mem.s = ssm__take(&arena, count);
+    w->mem.v = core->output ? ssm__take(&arena, ssm__mul(2, count)) : NULL;
+    w->normed = core->pre_norm ? ssm__take(&arena, count) : NULL;
+    w->g = core->activation ? ssm__take(&arena, count) : NULL;
+    w->lane = ssm__take(&arena, ssm__mul(blocks, ssm__s4_lane_count(core)));
+    w->n = 0;
+    w->table = w->kernel = w->data = w->cauchy = NULL;
+    if (convolution) {
+        w->n = ssm__fft_size(rows);
+        spectrum = ssm__mul(blocks, ssm__mul(ssm__mul(2, w->n), SSM_LANES));
+        w->table = ssm__take(&arena, w->n);
+        w->kernel = ssm__take(&arena, spectrum);
+        w->data = ssm__take(&arena, spectrum);
+        w->cauchy = ssm__take(&arena, ssm__mul(blocks, ssm__s4_cauchy_count(core, rows)));
+    }
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__s4_scratch_layout(const ssm_s4_core *core, size_t rows, const void *mem, ssm__s4_scratch *w)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    const size_t count = ssm__mul(rows, core->dim);
+    w->normed = core->pre_norm ? ssm__take(&arena, count) : NULL;
+    w->g = core->activation && core->output ? ssm__take(&arena, count) : NULL;
+    w->ds = ssm__take(&arena, count);
+    w->dv = core->output ? ssm__take(&arena, ssm__mul(2, count)) : NULL;
+    w->dx = ssm__take(&arena, count);
+    w->grad = ssm__s4_coefs_take(core, &arena);
+    ssm__s4_history_take(core, &arena, rows, &w->history);
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__s4_tape_bytes(const void *layer, size_t rows, size_t slots)
+{
+    ssm__s4_tape tape;
+    return ssm__s4_tape_layout((const ssm_s4_core *)layer, rows, slots, NULL, &tape);
+}
+
+static size_t ssm__s4_work_bytes(const void *layer, size_t rows, size_t streams)
+{
+    ssm__s4_work work;
+    (void)streams;
+    return ssm__s4_work_layout((const ssm_s4_core *)layer, rows, 0, NULL, &work);
+}
+
+static size_t ssm__s4_conv_work_bytes(const void *layer, size_t rows, size_t streams)
+{
+    ssm__s4_work work;
+    (void)streams;
+    return ssm__s4_work_layout((const ssm_s4_core *)layer, rows, 1, NULL, &work);
+}
+
+static size_t ssm__s4_work_backward_bytes(const void *layer, size_t rows, size_t streams)
+{
+    ssm__s4_scratch scratch;
+    (void)streams;
+    return ssm__s4_scratch_layout((const ssm_s4_core *)layer, rows, NULL, &scratch);
+}
+
+/* --- forward of one tile --- */
+typedef struct ssm__s4_task {
+    const ssm_s4_core *core;
+    const ssm__call *call;
+    const ssm_real *x; /* normalised */
+    ptrdiff_t x_row;
+    const ssm__s4_work *work;
+    ssm_real *s; /* [rows][H] out */
+} ssm__s4_task;
+
+/* y = D u for some lanes of a sequence. */
+static void ssm__s4_skip(const ssm_real *D, const ssm_real *u, ptrdiff_t u_row, ssm_real *y, size_t y_row, size_t steps,
+                         size_t lanes)
+{
+    size_t t, i;
+    for (t = 0; t < steps; ++t, u += u_row, y += y_row)
+        for (i = 0; i < lanes; ++i) y[i] = D[i] * u[i];
+}
+
+/* One block of channels by the recurrence. The reverse direction is the same recurrence over the reversed
+ * sequence, one step late: y[t] gets nothing of u[t] from it. */
+static void ssm__s4_block_recurrent(void *context, size_t block)
+{
+    const ssm__s4_task *task = (const ssm__s4_task *)context;
+    const ssm_s4_core *core = task->core;
+    const ssm__tile *t = &task->call->tile;
+    const size_t first = block * SSM_LANES, steps = t->steps, H = core->dim;
+    const ssm__s4_lanes k = ssm__s4_lanes_at(core, 0, first);
+    ssm_real *lane = task->work->lane + block * ssm__s4_lane_count(core);
+    size_t b;
+    for (b = 0; b < t->count; ++b) {
+        const ssm_real *u = task->x + ssm__step(b * steps, task->x_row) + first;
+        ssm_real *y = task->s + b * steps * H + first;
+        ssm__s4_skip(core->D + first, u, task->x_row, y, H, steps, k.lanes);
+        ssm__s4_scan(&k, u, task->x_row, y, (ptrdiff_t)H, steps,
+                     task->call->state + b * task->call->state_count + first, H);
+        if (core->directions == 2 && steps > 1) {
+            const ssm__s4_lanes reverse = ssm__s4_lanes_at(core, 1, first);
+            ssm__zero(lane, ssm__s4_lane_count(core));
+            ssm__s4_scan(&reverse, u + ssm__step(steps - 1, task->x_row), -task->x_row, y + (steps - 2) * H,
+                         -(ptrdiff_t)H, steps - 1, lane, SSM_LANES);
+        }
+    }
+}
+
+/* The spectrum of the kernels of a block; the reverse direction stands at the negative times. */
+static void ssm__s4_kernel_spectrum(const ssm_s4_core *core, const ssm__s4_work *w, size_t block, size_t len)
+{
+    const size_t rows = 2 * w->n;
+    ssm_real *kernel = w->kernel + block * rows * SSM_LANES, *lane = w->lane + block * ssm__s4_lane_count(core);
+    ssm_real *cauchy = w->cauchy + block * ssm__s4_cauchy_count(core, len);
+    ssm__zero(kernel, rows * SSM_LANES);
+    ssm__s4_block_kernel(core, 0, block, kernel, SSM_LANES, len, lane, cauchy);
+    if (core->directions == 2)
+        ssm__s4_block_kernel(core, 1, block, kernel + (rows - 1) * SSM_LANES, -(ptrdiff_t)SSM_LANES, len, lane, cauchy);
+    ssm__fft_forward(kernel, w->n, SSM_LANES, w->table);
+}
+
+/* What the entering state adds to y, and the leaving state. */
+static void ssm__s4_carry(const ssm_s4_core *core, size_t first, const ssm_real *u, ptrdiff_t u_row, ssm_real *y,
+                          size_t steps, ssm_real *state, ssm_real *lane)
+{
+    const ssm__s4_lanes k = ssm__s4_lanes_at(core, 0, first);
+    ssm__zero(lane, ssm__s4_lane_count(core));
+    ssm__s4_move(&k, lane, SSM_LANES, state, core->dim);
+    ssm__s4_decay(&k, y, (ptrdiff_t)core->dim, steps, lane);
+    ssm__s4_scan(&k, u, u_row, NULL, 0, steps, state, core->dim);
+}
+
+/* One block of channels by convolution. */
+static void ssm__s4_block_convolve(void *context, size_t block)
+{
+    const ssm__s4_task *task = (const ssm__s4_task *)context;
+    const ssm_s4_core *core = task->core;
+    const ssm__s4_work *w = task->work;
+    const ssm__tile *t = &task->call->tile;
+    const size_t rows = 2 * w->n, steps = t->steps, H = core->dim, first = block * SSM_LANES;
+    const size_t lanes = ssm__min(SSM_LANES, H - first);
+    ssm_real *data = w->data + block * rows * SSM_LANES;
+    size_t b, r;
+    if (t->slot == 0) ssm__s4_kernel_spectrum(core, w, block, task->call->tile_rows);
+    for (b = 0; b < t->count; ++b) {
+        const ssm_real *u = task->x + ssm__step(b * steps, task->x_row) + first;
+        ssm_real *y = task->s + b * steps * H + first;
+        ssm__zero(data, rows * SSM_LANES);
+        for (r = 0; r < steps; ++r) ssm__copy(data + r * SSM_LANES, u + ssm__step(r, task->x_row), lanes);
+        ssm__fft_forward(data, w->n, SSM_LANES, w->table);
+        ssm__fft_product(data, w->kernel + block * rows * SSM_LANES, w->n, SSM_LANES);
+        ssm__fft_inverse(data, w->n, SSM_LANES, w->table);
+        ssm__s4_skip(core->D + first, u, task->x_row, y, H, steps, lanes);
+        for (r = 0; r < steps; ++r) ssm__axpy(y + r * H, 1, data + r * SSM_LANES, lanes);
+        if (!task->call->no_state)
+            ssm__s4_carry(core, first, u, task->x_row, y, steps,
+                          task->call->state + b * task->call->state_count + first,
+                          w->lane + block * ssm__s4_lane_count(core));
+    }
+}
+
+/* Activation, output map and residual: from s to y. */
+static void ssm__s4_finish(const ssm_s4_core *core, const ssm__call *call, const ssm__s4_work *w)
+{
+    const size_t rows = call->tile.count * call->tile.steps, H = core->dim;
+    const ssm_real *g = w->mem.s;
+    size_t r, i;
+    if (core->activation) {
+        for (i = 0; i < rows * H; ++i) w->g[i] = ssm__gelu(w->mem.s[i]);
+        g = w->g;
+    }
+    if (core->output)
+        ssm__linear(call->parallel, &core->out, g, (ptrdiff_t)H, NULL, 0, w->mem.v, (ptrdiff_t)(2 * H), rows);
+    for (r = 0; r < rows; ++r) {
+        const ssm_real *x = call->x + ssm__step(r, call->x_row), *v = w->mem.v + r * 2 * H;
+        ssm_real *y = call->y + ssm__step(r, call->y_row);
+        for (i = 0; i < H; ++i) {
+            const ssm_real value = core->output ? v[i] * ssm__sigmoid(v[H + i]) : g[r * H + i];
+            y[i] = core->residual ? x[i] + value : value;
+        }
+    }
+}
+
+static void ssm__s4_run_tile(const ssm__call *call, int convolution)
+{
+    const ssm_s4_core *core = (const ssm_s4_core *)call->layer;
+    const ssm__tile *t = &call->tile;
+    const size_t rows = t->count * t->steps;
+    const ptrdiff_t H = (ptrdiff_t)core->dim;
+    ssm__s4_task task;
+    ssm__s4_work w;
+    ssm__s4_work_layout(core, call->tile_rows, convolution, call->work, &w);
+    if (call->tape) {
+        ssm__s4_tape tape;
+        ssm__s4_tape_layout(core, call->tape_rows, call->tape_slots, call->tape, &tape);
+        if (tape.mem.s) w.mem.s = tape.mem.s + t->row * core->dim;
+        if (tape.mem.v) w.mem.v = tape.mem.v + t->row * 2 * core->dim;
+        ssm__copy(tape.state + t->slot * call->state_count, call->state, t->count * call->state_count);
+    }
+    task.core = core;
+    task.call = call;
+    task.x = w.normed ? w.normed : call->x;
+    task.x_row = w.normed ? H : call->x_row;
+    task.work = &w;
+    task.s = w.mem.s;
+    if (w.normed) ssm__norm(&core->norm, call->x, call->x_row, w.normed, H, rows);
+    if (convolution && t->slot == 0) ssm__fft_table(w.table, w.n);
+    ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 4,
+                  convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent, &task);
+    ssm__s4_finish(core, call, &w);
+}
+
+static void ssm__s4_tile(const ssm__call *call)
+{
+    ssm__s4_run_tile(call, 0);
+}
+
+static void ssm__s4_conv_tile(const ssm__call *call)
+{
+    ssm__s4_run_tile(call, 1);
+}
+
+/* --- backward of one tile --- */
+typedef struct ssm__s4_task_backward {
+    const ssm_s4_core *core;
+    const ssm__call *call;
+    const ssm_real *x; /* normalised */
+    ptrdiff_t x_row;
+    const ssm_real *state; /* entering */
+    const ssm__s4_scratch *work;
+} ssm__s4_task_backward;
+
+static void ssm__s4_block_backward(void *context, size_t block)
+{
+    const ssm__s4_task_backward *task = (const ssm__s4_task_backward *)context;
+    const ssm_s4_core *core = task->core;
+    const ssm__call *call = task->call;
+    const ssm__tile *t = &call->tile;
+    const size_t first = block * SSM_LANES, steps = t->steps, H = core->dim;
+    const ptrdiff_t row = (ptrdiff_t)H;
+    const ssm__s4_lanes k = ssm__s4_lanes_at(core, 0, first);
+    const ssm__s4_grad g = ssm__s4_grad_at(core, &task->work->grad, 0, first);
+    const ssm__s4_history w = ssm__s4_history_at(core, task->work->history, call->tile_rows, block);
+    ssm_real *dD = ssm__grad_at(call->dparams, core->offsets.D);
+    size_t b, r, i;
+    for (b = 0; b < t->count; ++b) {
+        const ssm_real *u = task->x + ssm__step(b * steps, task->x_row) + first;
+        const ssm_real *dy = task->work->ds + b * steps * H + first;
+        ssm_real *du = task->work->dx + b * steps * H + first;
+        const size_t at = b * call->state_count + first;
+        ssm__s4_skip(core->D + first, dy, row, du, H, steps, k.lanes);
+        for (r = 0; dD && r < steps; ++r)
+            for (i = 0; i < k.lanes; ++i) dD[first + i] += dy[r * H + i] * u[ssm__step(r, task->x_row) + (ptrdiff_t)i];
+        ssm__s4_adjoint(&k, &g, u, task->x_row, dy, row, du, row, steps, task->state + at, call->state + at, H, &w);
+        if (core->directions == 2 && steps > 1) {
+            const ssm__s4_lanes reverse = ssm__s4_lanes_at(core, 1, first);
+            const ssm__s4_grad g_reverse = ssm__s4_grad_at(core, &task->work->grad, 1, first);
+            ssm__s4_adjoint(&reverse, &g_reverse, u + ssm__step(steps - 1, task->x_row), -task->x_row,
+                            dy + (steps - 2) * H, -row, du + (steps - 1) * H, -row, steps - 1, NULL, NULL, 0, &w);
+        }
+    }
+}
+
+/* dy to the gradient of s, in w->ds; adds those of the output map. */
+static void ssm__s4_finish_backward(const ssm_s4_core *core, const ssm__call *call, const ssm__s4_mem *mem,
+                                    const ssm__s4_scratch *w)
+{
+    const size_t rows = call->tile.count * call->tile.steps, H = core->dim;
+    const ssm_real *g = mem->s;
+    size_t r, i;
+    for (r = 0; r < rows; ++r) {
+        const ssm_real *dy = call->dy + ssm__step(r, call->dy_row), *v = mem->v + r * 2 * H;
+        for (i = 0; i < H; ++i) {
+            if (core->output) {
+                const ssm_real gate = ssm__sigmoid(v[H + i]);
+                w->dv[r * 2 * H + i] = dy[i] * gate;
+                w->dv[r * 2 * H + H + i] = dy[i] * v[i] * gate * (1 - gate);
+            } else {
+                w->ds[r * H + i] = dy[i];
+            }
+        }
+    }
+    if (core->output) {
+        for (i = 0; w->g && i < rows * H; ++i) w->g[i] = ssm__gelu(mem->s[i]);
+        if (w->g) g = w->g;
+        ssm__zero(w->ds, rows * H);
+        ssm__linear_backward(call->parallel, &core->out, g, (ptrdiff_t)H, w->dv, (ptrdiff_t)(2 * H), w->ds, (ptrdiff_t)H,
+                             ssm__grad_at(call->dparams, core->offsets.out_weight),
+                             ssm__grad_at(call->dparams, core->offsets.out_bias), rows);
+    }
+    for (i = 0; core->activation && i < rows * H; ++i) w->ds[i] *= ssm__gelu_derivative(mem->s[i]);
+}
+
+static void ssm__s4_tile_backward(const ssm__call *call)
+{
+    const ssm_s4_core *core = (const ssm_s4_core *)call->layer;
+    const ssm__tile *t = &call->tile;
+    const size_t rows = t->count * t->steps, H = core->dim;
+    const ptrdiff_t row = (ptrdiff_t)H;
+    ssm__s4_task_backward task;
+    ssm__s4_scratch w;
+    ssm__s4_tape tape;
+    size_t r, i;
+    ssm__s4_scratch_layout(core, call->tile_rows, call->work, &w);
+    ssm__s4_tape_layout(core, call->tape_rows, call->tape_slots, call->tape, &tape);
+    if (tape.mem.s) tape.mem.s += t->row * H;
+    if (tape.mem.v) tape.mem.v += t->row * 2 * H;
+    if (w.normed) ssm__norm(&core->norm, call->x, call->x_row, w.normed, row, rows);
+    ssm__s4_finish_backward(core, call, &tape.mem, &w);
+    ssm__s4_coefs_zero(core, &w.grad);
+    task.core = core;
+    task.call = call;
+    task.x = w.normed ? w.normed : call->x;
+    task.x_row = w.normed ? row : call->x_row;
+    task.state = tape.state + t->slot * call->state_count;
+    task.work = &w;
+    ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 12, ssm__s4_block_backward,
+                  &task);
+    for (i = 0; call->dparams && i < H; ++i) ssm__s4_coefs_adjoint(core, &w.grad, call->dparams, i);
+    if (core->pre_norm)
+        ssm__norm_backward(&core->norm, call->x, call->x_row, w.dx, row, call->dx, call->dx_row,
+                           ssm__grad_at(call->dparams, core->offsets.norm), rows);
+    for (r = 0; call->dx && r < rows; ++r) {
+        const ssm_real *dy = call->dy + ssm__step(r, call->dy_row);
+        ssm_real *dx = call->dx + ssm__step(r, call->dx_row);
+        if (!core->pre_norm) ssm__axpy(dx, 1, w.dx + r * H, H);
+        if (core->residual) ssm__axpy(dx, 1, dy, H);
+    }
+}
+
+static const ssm__verb ssm__s4_verb_forward = {ssm__s4_tile, ssm__s4_work_bytes, NULL};
+static const ssm__verb ssm__s4_verb_convolve = {ssm__s4_conv_tile, ssm__s4_conv_work_bytes, NULL};
+static const ssm__verb ssm__s4_verb_record = {ssm__s4_tile, ssm__s4_work_bytes, ssm__s4_tape_bytes};
+static const ssm__verb ssm__s4_verb_backward = {ssm__s4_tile_backward, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
+
+/* --- what the verbs of both layers do --- */
+static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
+{
+    if (c->d_model == 0 || !(c->norm_eps >= 0)) return SSM_ERR_CONFIG;
+    if ((int)c->init < 0 || (int)c->init > (int)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
+    if ((int)c->weights < 0 || (int)c->weights > (int)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
+    if ((int)c->form < 0 || (int)c->form > (int)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
+    if ((int)c->activation < 0 || (int)c->activation > (int)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
+    if ((int)c->output < 0 || (int)c->output > (int)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
+    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
+    if (c->d_state == 0) c->d_state = 64;
+    if (c->n_ssm == 0) c->n_ssm = c->d_model;
+    if (c->disc == SSM_DISC_DEFAULT) c->disc = SSM_DISC_ZOH;
+    if (c->init == SSM_S4_INIT_DEFAULT) c->init = c->real_state ? SSM_S4_INIT_REAL : SSM_S4_INIT_LIN;
+    if (c->dt_min == 0) c->dt_min = SSM__K(0.001);
+    if (c->dt_max == 0) c->dt_max = SSM__K(0.1);
+    if (c->norm_eps == 0) c->norm_eps = SSM__K(1e-5);
+    if (c->d_model % c->n_ssm || (!c->real_state && c->d_state % 2)) return SSM_ERR_CONFIG;
+    if (c->real_state && c->init == SSM_S4_INIT_LEGS) return SSM_ERR_CONFIG;
+    return c->dt_min > 0 && c->dt_max >= c->dt_min ? SSM_OK : SSM_ERR_CONFIG;
+}
+
+static ssm_s4_core ssm__s4_core_of(const ssm_s4d_config *c, int low_rank, size_t l_max)
+{
+    static const ssm_s4_core none = SSM__EMPTY;
+    ssm_s4_core core = none;
+    core.dim = c->d_model;
+    core.d_state = c->d_state;
+    core.states = c->real_state ? c->d_state : c->d_state / 2;
+    core.parts = c->real_state ? 1 : 2;
+    core.n_ssm = c->n_ssm;
+    core.directions = c->bidirectional ? 2 : 1;
+    core.l_max = l_max;
+    core.low_rank = low_rank;
+    core.disc = c->disc;
+    core.form = c->form;
+    core.activation = c->activation;
+    core.output = c->output;
+    core.residual = c->residual != 0;
+    core.pre_norm = c->pre_norm != 0;
+    return core;
+}
+
+/* The row appended last is never decayed: the authors' rule for A, B, P and log_dt. */
+static void ssm__param_keep(ssm_params *table)
+{
+    if (table->row && table->rows <= table->capacity) table->row[table->rows - 1].no_decay = 1;
+}
+
+/* A row [count][state][part] of complex numbers, or [count][state] of real ones. */
+static size_t ssm__s4_param_weight(const ssm_s4_core *core, const char *prefix, const char *name, size_t count,
+                                   ssm__init init, ssm_real a, ssm_params *table)
+{
+    if (core->parts == 1) return ssm__param_matrix(table, prefix, name, count, core->states, init, a);
+    return ssm__param(table, prefix, name, 3, count, core->states, 2, init, a);
+}
+
+static void ssm__s4_params_A(ssm_s4_core *core, const ssm_s4d_config *c, const char *prefix, ssm_params *table)
+{
+    const char *name = core->low_rank ? "A_real" : "log_A_real";
+    const ssm_real log_half = SSM__K(-0.69314718055994530942);
+    ssm__init real = SSM__INIT_CONSTANT, imag = SSM__INIT_S4_LIN;
+    if (c->init == SSM_S4_INIT_REAL) real = SSM__INIT_A_INTEGER;
+    else if (c->real_state && c->init == SSM_S4_INIT_INV) real = SSM__INIT_A_INVERSE;
+    core->offsets.A_real = ssm__param_matrix(table, prefix, name, c->n_ssm, core->states, real, log_half);
+    ssm__param_keep(table);
+    if (c->real_state) return;
+    if (c->init == SSM_S4_INIT_INV) imag = SSM__INIT_S4_INV;
+    else if (c->init == SSM_S4_INIT_LEGS) imag = SSM__INIT_S4_LEGS;
+    else if (c->init == SSM_S4_INIT_REAL) imag = SSM__INIT_CONSTANT;
+    core->offsets.A_imag = ssm__param_matrix(table, prefix, "A_imag", c->n_ssm, core->states, imag, 0);
+    ssm__param_keep(table);
+}
+
+/* B, C and D: the rules of ssm_s4_weights. */
+static void ssm__s4_params_BCD(ssm_s4_core *core, const ssm_s4d_config *c, const char *prefix, ssm_params *table)
+{
+    const ssm_real uniform = SSM__K(0.5) * ssm__fan_in(c->d_state);
+    const ssm_real deviation = c->real_state ? 1 : SSM__K(0.70710678118654752440);
+    ssm__init B = SSM__INIT_S4_ONE, C = SSM__INIT_NORMAL, D = SSM__INIT_NORMAL;
+    ssm_real a_B = 1, a_C = deviation, a_D = 1;
+    if (c->init == SSM_S4_INIT_LEGS) B = SSM__INIT_S4_LEGS_B;
+    if (c->weights == SSM_S4_WEIGHTS_ALL_NORMAL) {
+        B = SSM__INIT_NORMAL;
+        a_B = deviation;
+    } else if (c->weights == SSM_S4_WEIGHTS_UNIFORM) {
+        B = C = SSM__INIT_UNIFORM;
+        a_B = a_C = uniform;
+        D = SSM__INIT_CONSTANT;
+    } else if (c->weights == SSM_S4_WEIGHTS_ONE) {
+        B = C = SSM__INIT_S4_ONE;
+        D = SSM__INIT_CONSTANT;
+        a_D = 0;
+    }
+    if (core->low_rank || c->train_B) {
+        core->offsets.B = ssm__s4_param_weight(core, prefix, "B", c->n_ssm, B, a_B, table);
+        ssm__param_keep(table);
+    }
+    core->offsets.C = ssm__s4_param_weight(core, prefix, "C", ssm__mul(core->directions, core->dim), C, a_C, table);
+    core->offsets.D = ssm__param_vector(table, prefix, "D", core->dim, D, a_D);
+}
+
+/* Describes the parameters of a layer. */
+static void ssm__s4_table(ssm_s4_core *core, const ssm_s4d_config *c, const char *prefix, ssm_params *table)
+{
+    const size_t H = core->dim, absent = SSM__SIZE_MAX;
+    ssm_s4_offsets *o = &core->offsets;
+    o->norm = o->log_dt = o->A_imag = o->P = o->B = o->out_weight = o->out_bias = absent;
+    if (core->pre_norm) o->norm = ssm__param_vector(table, prefix, "norm.weight", H, SSM__INIT_CONSTANT, 1);
+    if (!c->no_dt) {
+        o->log_dt = ssm__param_vector(table, prefix, "log_dt", H,
+                                      c->normal_dt ? SSM__INIT_NORMAL : SSM__INIT_LOG_UNIFORM,
+                                      c->normal_dt ? 1 : c->dt_min);
+        if (!c->normal_dt) ssm__param_args(table, c->dt_max, 0);
+    }
+    ssm__s4_params_A(core, c, prefix, table);
+    if (core->low_rank) {
+        o->P = ssm__s4_param_weight(core, prefix, "P", c->n_ssm, SSM__INIT_S4_LEGS_B, SSM__K(0.70710678118654752440),
+                                    table);
+        ssm__param_keep(table);
+    }
+    ssm__s4_params_BCD(core, c, prefix, table);
+    if (core->output) {
+        o->out_weight = ssm__param_matrix(table, prefix, "output_linear.weight", ssm__mul(2, H), H, SSM__INIT_UNIFORM,
+                                          ssm__fan_in(H));
+        o->out_bias = ssm__param_vector(table, prefix, "output_linear.bias", ssm__mul(2, H), SSM__INIT_UNIFORM,
+                                        ssm__fan_in(H));
+    }
+}
+
+/* --- C from C~ = (1 - Abar^L)^T C, for checkpoints: dense, once, in bind --- */
+/* out = a b, n x n. */
+static void ssm__s4_multiply(const ssm_real *a, const ssm_real *b, ssm_real *out, size_t n)
+{
+    size_t i, j;
+    ssm__zero(out, n * n);
+    for (i = 0; i < n; ++i)
+        for (j = 0; j < n; ++j) ssm__axpy(out + i * n, a[i * n + j], b + j * n, n);
+}
+
+/* m x = y in place of y, with partial pivoting; m is destroyed. */
+static void ssm__s4_solve(ssm_real *m, ssm_real *y, size_t n)
+{
+    size_t i, j, k;
+    for (k = 0; k < n; ++k) {
+        size_t best = k;
+        ssm_real swap;
+        for (i = k + 1; i < n; ++i)
+            if (m[i * n + k] * m[i * n + k] > m[best * n + k] * m[best * n + k]) best = i;
+        for (j = k; j < n; ++j) {
+            swap = m[k * n + j];
+            m[k * n + j] = m[best * n + j];
+            m[best * n + j] = swap;
+        }
+        swap = y[k];
+        y[k] = y[best];
+        y[best] = swap;
+        for (i = k + 1; i < n; ++i) {
+            const ssm_real factor = m[i * n + k] / m[k * n + k];
+            ssm__axpy(m + i * n + k, -factor, m + k * n + k, n - k);
+            y[i] -= factor * y[k];
+        }
+    }
+    for (k = n; k-- > 0;) {
+        y[k] /= m[k * n + k];
+        for (i = 0; i < k; ++i) y[i] -= m[i * n + k] * y[k];
+    }
+}
+
+/* Reals of scratch: three matrices and a vector. */
+static size_t ssm__s4_plain_count(const ssm_s4_core *core)
+{
+    const size_t n = ssm__mul(core->states, core->parts);
+    return ssm__add(ssm__mul(3, ssm__mul(n, n)), n);
+}
+
+/* One channel's c, bound from C~, becomes that of C. */
+static void ssm__s4_plain_c(const ssm_s4_core *core, size_t direction, size_t h, ssm_real *c, ssm_real *scratch)
+{
+    const size_t n = core->states * core->parts;
+    ssm__s4_lanes k = ssm__s4_lanes_at(core, direction, h);
+    ssm_real *step = scratch, *power = step + n * n, *product = power + n * n, *v = product + n * n, *swap;
+    size_t i, j, bits;
+    k.lanes = 1;
+    k = ssm__s4_transposed(k);
+    for (j = 0; j < n; ++j) { /* columns of v -> v Abar */
+        ssm__zero(v, n);
+        v[j] = 1;
+        ssm__s4_scan(&k, NULL, 0, NULL, 0, 1, v, 1);
+        for (i = 0; i < n; ++i) {
+            step[i * n + j] = v[i];
+            power[i * n + j] = i == j ? SSM__K(1.0) : SSM__K(0.0);
+        }
+    }
+    for (bits = core->l_max; bits; bits /= 2) {
+        if (bits % 2) {
+            ssm__s4_multiply(step, power, product, n);
+            swap = power;
+            power = product;
+            product = swap;
+        }
+        ssm__s4_multiply(step, step, product, n);
+        swap = step;
+        step = product;
+        product = swap;
+    }
+    for (i = 0; i < n; ++i) {
+        for (j = 0; j < n; ++j) power[i * n + j] = (i == j ? SSM__K(1.0) : SSM__K(0.0)) - power[i * n + j];
+        v[i] = c[i * core->dim];
+    }
+    ssm__s4_solve(power, v, n);
+    for (i = 0; i < n; ++i) c[i * core->dim] = v[i];
+}
+
+/* Lays the bound weights out; with an arena over memory also fills them in. */
+static void ssm__s4_bind(ssm_s4_core *core, const ssm_s4d_config *c, ssm__arena *arena, const ssm_real *params)
+{
+    const ssm_s4_offsets *o = &core->offsets;
+    const ssm__s4_coefs k = ssm__s4_coefs_take(core, arena);
+    ssm_real *scratch = core->l_max ? ssm__take(arena, ssm__s4_plain_count(core)) : NULL;
+    size_t h, d;
+    core->a = k.a;
+    core->b = k.b;
+    core->c = k.c;
+    core->p = k.p;
+    core->l = k.l;
+    core->params = params;
+    core->D = ssm__bind_copy(arena, params, o->D, core->dim);
+    core->norm.dim = core->dim;
+    core->norm.eps = c->norm_eps;
+    core->norm.weight = ssm__bind_copy(arena, params, o->norm, core->dim);
+    if (core->output) ssm__bind_linear(&core->out, arena, params, o->out_weight, o->out_bias, core->dim, 2 * core->dim);
+    for (h = 0; k.a && h < core->dim; ++h) {
+        ssm__s4_coefs_make(core, params, &k, h);
+        for (d = 0; scratch && d < core->directions; ++d)
+            ssm__s4_plain_c(core, d, h, k.c + d * ssm__s4_count(core) + h, scratch);
+    }
+}
+
+static size_t ssm__s4_bound_bytes(const ssm_s4_core *core, const ssm_s4d_config *c)
+{
+    ssm_s4_core counted = *core;
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__s4_bind(&counted, c, &arena, NULL);
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_status ssm__s4_layer_bind(ssm_s4_core *core, const ssm_s4d_config *c, const ssm_real *params, void *mem,
+                                     size_t mem_bytes)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm__arena arena;
+    ssm_status status;
+    ssm__s4_table(core, c, NULL, &table);
+    status = ssm__check_block(mem, mem_bytes, ssm__s4_bound_bytes(core, c));
+    if (status != SSM_OK) return status;
+    arena = ssm__arena_open(mem);
+    ssm__s4_bind(core, c, &arena, params);
+    return SSM_OK;
+}
+
+static ssm_status ssm__s4_params(ssm_s4_core core, const ssm_s4d_config *c, const char *prefix, ssm_params *table)
+{
+    ssm_params copy;
+    if (!table) return SSM_ERR_NULL;
+    copy = *table;
+    ssm__s4_table(&core, c, prefix, &copy);
+    return ssm__params_commit(table, &copy);
+}
+
+static ssm__call ssm__s4_call(const ssm_s4_core *core)
+{
+    ssm__call call = ssm__call_of(core, core ? core->dim : 0, core ? ssm__s4_count(core) : 0);
+    call.whole = core && core->directions == 2;
+    return call;
+}
+
+static ssm__call ssm__s4_call_convolve(const ssm_s4_core *core)
+{
+    ssm__call call = ssm__s4_call(core);
+    call.whole = 1;
+    return call;
+}
+
+static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    static const ssm__verb convolve = {ssm__s4_conv_tile, ssm__s4_conv_work_bytes, ssm__s4_tape_bytes};
+    ssm_params table = ssm__own_table(NULL);
+    ssm_sizes sizes, other;
+    ssm_status status;
+    size_t bound;
+    if (!need) return SSM_ERR_NULL;
+    ssm__s4_table(&core, c, NULL, &table);
+    bound = ssm__s4_bound_bytes(&core, c);
+    status = ssm__layer_sizes(&ssm__s4_verb_record, &ssm__s4_verb_backward, ssm__s4_call(&core), table.count, bound,
+                              seqs, &sizes);
+    if (status == SSM_OK && core.form == SSM_S4_FORM_CONVOLUTION) {
+        status = ssm__layer_sizes(&convolve, &ssm__s4_verb_backward, ssm__s4_call_convolve(&core), table.count, bound,
+                                  seqs, &other);
+        if (status == SSM_OK && other.work > sizes.work) sizes.work = other.work;
+    }
+    if (status == SSM_OK) *need = sizes;
+    return status;
+}
+
+static ssm_status ssm__s4_forward(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                  const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    if (core && core->form == SSM_S4_FORM_CONVOLUTION)
+        return ssm__layer_forward(&ssm__s4_verb_convolve, ssm__s4_call_convolve(core), state, x, y, seqs, work,
+                                  work_bytes);
+    return ssm__layer_forward(&ssm__s4_verb_forward, ssm__s4_call(core), state, x, y, seqs, work, work_bytes);
+}
+
+static ssm_status ssm__s4_step(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                               void *work, size_t work_bytes)
+{
+    if (core && core->directions == 2) return SSM_ERR_CONFIG;
+    return ssm__layer_step(&ssm__s4_verb_forward, ssm__s4_call(core), state, x, y, streams, work, work_bytes);
+}
+
+static ssm_status ssm__s4_record(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    if (core && core->l_max) return SSM_ERR_CONFIG;
+    return ssm__layer_record(&ssm__s4_verb_record, ssm__s4_call(core), state, x, y, seqs, tape, tape_bytes, work,
+                             work_bytes);
+}
+
+static ssm_status ssm__s4_backward(const ssm_s4_core *core, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                   ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                   size_t tape_bytes, void *work, size_t work_bytes)
+{
+    if (core && core->l_max) return SSM_ERR_CONFIG;
+    return ssm__layer_backward(&ssm__s4_verb_backward, ssm__s4_call(core), dstate, x, dy, dx, dparams, seqs, tape,
+                               tape_bytes, work, work_bytes);
+}
+
+/* --- kernels as verbs --- */
+typedef struct ssm__s4_kernel_work {
+    ssm_real *rows; /* [len][SSM_LANES]: kernels, or their gradients */
+    ssm_real *unit; /* [len][SSM_LANES]: an impulse */
+    ssm_real *lane;
+    ssm_real *cauchy;
+    ssm_real *drow; /* as ssm__s4_cauchy.row */
+    ssm__s4_coefs grad;
+    ssm__s4_history history; /* of one block */
+} ssm__s4_kernel_work;
+
+static size_t ssm__s4_kernel_layout(const ssm_s4_core *core, size_t len, const void *mem, ssm__s4_kernel_work *w)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm_s4_core block = *core;
+    block.dim = ssm__min(core->dim, SSM_LANES);
+    w->rows = ssm__take(&arena, ssm__mul(len, SSM_LANES));
+    w->unit = core->low_rank ? NULL : ssm__take(&arena, ssm__mul(len, SSM_LANES));
+    w->lane = ssm__take(&arena, ssm__s4_lane_count(core));
+    w->cauchy = ssm__take(&arena, ssm__s4_cauchy_count(core, len));
+    w->drow = ssm__take(&arena, ssm__s4_lane_count(core));
+    w->grad = ssm__s4_coefs_take(core, &arena);
+    ssm__s4_history_take(&block, &arena, core->low_rank ? ssm__fft_size(len) : len, &w->history);
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_status ssm__s4_kernel_size(const ssm_s4_core *core, size_t len, size_t *bytes)
+{
+    ssm__s4_kernel_work w;
+    size_t need;
+    if (!core || !bytes) return SSM_ERR_NULL;
+    need = len ? ssm__s4_kernel_layout(core, len, NULL, &w) : 0;
+    if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    *bytes = need;
+    return SSM_OK;
+}
+
+static ssm_status ssm__s4_kernel_check(const ssm_s4_core *core, size_t len, const void *in, const void *out,
+                                       const void *work, size_t work_bytes)
+{
+    size_t need = 0;
+    ssm_status status = ssm__s4_kernel_size(core, len, &need);
+    if (status == SSM_OK) status = ssm__check_block(work, work_bytes, need);
+    if (status == SSM_OK && len && (!in || !out)) status = SSM_ERR_NULL;
+    return status;
+}
+
+static ssm_status ssm__s4_kernel(const ssm_s4_core *core, ssm_real *kernel, size_t len, void *work, size_t work_bytes)
+{
+    ssm__s4_kernel_work w;
+    size_t d, block, i, l;
+    ssm_status status = ssm__s4_kernel_check(core, len, kernel, kernel, work, work_bytes);
+    if (status != SSM_OK || len == 0) return status;
+    ssm__s4_kernel_layout(core, len, work, &w);
+    for (d = 0; d < core->directions; ++d) {
+        for (block = 0; block < ssm__s4_blocks(core); ++block) {
+            const size_t lanes = ssm__min(SSM_LANES, core->dim - block * SSM_LANES);
+            const size_t first = d * core->dim + block * SSM_LANES;
+            ssm__s4_block_kernel(core, d, block, w.rows, SSM_LANES, len, w.lane, w.cauchy);
+            for (i = 0; i < lanes; ++i)
+                for (l = 0; l < len; ++l) kernel[(first + i) * len + l] = w.rows[l * SSM_LANES + i];
+        }
+    }
+    return SSM_OK;
+}
+
+/* Adjoint of x = tau/w (r1 - theta r2 r3 / (1 + theta r4)): gradient gx to those of r; returns tau's. */
+static ssm_real ssm__s4_woodbury_adjoint(const ssm__complex r[4], ssm__complex half, ssm_real tau, ssm__complex gx,
+                                         ssm__complex g[4], ssm_real *gtheta)
+{
+    const ssm_real theta = tau * half.re;
+    const ssm__complex m = ssm__c_inverse(ssm__c(1 + theta * r[3].re, theta * r[3].im));
+    const ssm__complex r23 = ssm__c_mul(r[1], r[2]), x = ssm__c_sub(r[0], ssm__c_scale(theta, ssm__c_mul(r23, m)));
+    const ssm__complex m2 = ssm__c_mul(m, m);
+    ssm__complex gm;
+    g[0] = ssm__c_scale(tau, ssm__c_mul_conj(half, gx));
+    g[1] = ssm__c_scale(-theta, ssm__c_mul_conj(ssm__c_mul(r[2], m), g[0]));
+    g[2] = ssm__c_scale(-theta, ssm__c_mul_conj(ssm__c_mul(r[1], m), g[0]));
+    gm = ssm__c_scale(-theta, ssm__c_mul_conj(r23, g[0]));
+    g[3] = ssm__c_scale(-theta, ssm__c_mul_conj(m2, gm));
+    *gtheta = -ssm__c_inner(g[0], ssm__c_mul(r23, m)) - ssm__c_inner(gm, ssm__c_mul(m2, r[3]));
+    return ssm__c_inner(gx, ssm__c_mul(half, x));
+}
+
+/* Adjoint of ssm__s4_cauchy_sums: adds to dlambda and dv; returns theta's gradient. */
+static ssm_real ssm__s4_sums_adjoint(size_t S, const ssm__s4_cauchy *w, ssm_real theta, ssm_real s,
+                                     const ssm__complex g[4])
+{
+    ssm_real gtheta = 0;
+    size_t n, q;
+    for (n = 0; n < S; ++n) {
+        const ssm__complex lambda = ssm__c_load(w->lambda + 2 * n);
+        ssm__complex plus, minus, gplus = ssm__c(0, 0), gminus = ssm__c(0, 0), gd;
+        ssm__s4_resolvent(w->lambda + 2 * n, theta, s, &plus, &minus);
+        for (q = 0; q < 4; ++q) {
+            ssm_real *dv = w->dv + 2 * (q * S + n);
+            const ssm__complex v = ssm__c_load(w->v + 2 * (q * S + n));
+            gplus = ssm__c_add(gplus, ssm__c_mul_conj(v, g[q]));
+            gminus = ssm__c_add(gminus, ssm__c_mul(v, g[q]));
+            gd = ssm__c_add(ssm__c_mul_conj(plus, g[q]), ssm__c_mul_conj(g[q], minus));
+            ssm__c_store(dv, ssm__c_add(ssm__c_load(dv), gd));
+        }
+        gd = ssm__c_mul_conj(ssm__c_mul(plus, plus), gplus); /* minus the denominator's gradient */
+        gtheta += ssm__c_inner(gd, lambda);
+        gplus = gd;
+        gd = ssm__c_mul_conj(ssm__c_mul(minus, minus), gminus);
+        gtheta += ssm__c_inner(gd, ssm__c_conj(lambda));
+        gd = ssm__c_scale(theta, ssm__c_add(gplus, ssm__c_conj(gd)));
+        ssm__c_store(w->dlambda + 2 * n, ssm__c_add(ssm__c_load(w->dlambda + 2 * n), gd));
+    }
+    return gtheta;
+}
+
+/* Adjoint of ssm__s4_cauchy_open: to the parameters, to gc (of the bound c) and drow. */
+static void ssm__s4_cauchy_close(const ssm_s4_core *core, const ssm__s4_lanes *k, size_t h, size_t i,
+                                 const ssm__s4_cauchy *w, ssm_real *dparams, ssm_real *gc, ssm_real *drow)
+{
+    const size_t S = core->states, row = h % core->n_ssm;
+    const ssm_s4_offsets *o = &core->offsets;
+    size_t n;
+    for (n = 0; n < S; ++n) {
+        const ssm__complex P = ssm__s4_weight(core, core->params, o->P, row, n, 0);
+        const ssm__complex B = ssm__s4_weight(core, core->params, o->B, row, n, 0);
+        const ssm__complex g1 = ssm__c_load(w->dv + 2 * n), g2 = ssm__c_load(w->dv + 2 * (S + n));
+        const ssm__complex g3 = ssm__c_load(w->dv + 2 * (2 * S + n));
+        const ssm_real *c = k->c + 2 * n * k->dim + i, *v = w->row + 2 * n * SSM_LANES + i;
+        const ssm__complex C = ssm__c(SSM__K(0.5) * (c[0] - v[0]), SSM__K(0.5) * (c[k->dim] - v[SSM_LANES]));
+        const ssm__complex gC =
+            ssm__c_scale(SSM__K(0.5), ssm__c_add(ssm__c_mul_conj(B, g1), ssm__c_mul_conj(P, g2)));
+        ssm__complex gP = ssm__c_add(ssm__c_mul_conj(C, g2), ssm__c_mul_conj(g3, B));
+        gP = ssm__c_add(gP, ssm__c_scale(2 * w->dv[2 * (3 * S + n)], P));
+        ssm__s4_weight_add(core, dparams, o->P, row, n, gP);
+        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_add(ssm__c_mul_conj(C, g1), ssm__c_mul(P, g3)));
+        ssm__s4_A_adjoint(core, dparams, h, n, ssm__c_load(w->lambda + 2 * n), ssm__c_load(w->dlambda + 2 * n));
+        gc[2 * n * core->dim] += gC.re;
+        gc[(2 * n + 1) * core->dim] += gC.im;
+        drow[2 * n * SSM_LANES] = -gC.re;
+        drow[(2 * n + 1) * SSM_LANES] = -gC.im;
+    }
+}
+
+/* Adjoint of ssm__s4_cauchy_kernel, from the gradient of K, [len] reals SSM_LANES apart. */
+static void ssm__s4_cauchy_adjoint(const ssm_s4_core *core, const ssm__s4_lanes *k, size_t h, size_t i,
+                                   const ssm__s4_cauchy *w, const ssm_real *dk, size_t len, ssm_real *dparams,
+                                   ssm_real *gc, ssm_real *drow)
+{
+    const ssm_real tau = SSM__K(0.5) * ssm__s4_delta(core, core->params, h);
+    const size_t n = w->n;
+    ssm_real gtau = 0;
+    size_t j, l;
+    ssm__zero(w->dlambda, 2 * core->states);
+    ssm__zero(w->dv, 8 * core->states);
+    ssm__zero(w->buffer, 2 * n);
+    for (l = 0; l < len; ++l) w->buffer[2 * l] = dk[l * SSM_LANES];
+    ssm__fft_forward(w->buffer, n, 1, w->table);
+    ssm__s4_cauchy_open(core, k, h, i, w);
+    for (j = 0; j <= n / 2; ++j) {
+        const ssm__complex half = ssm__c_conj(ssm__twiddle(j, 2 * n));
+        const ssm_real weight = (j == 0 || 2 * j == n ? SSM__K(1.0) : SSM__K(2.0)) / (ssm_real)n;
+        const ssm__complex gx = ssm__c_scale(weight, ssm__c_load(w->buffer + 2 * ssm__fft_reversed(j, n)));
+        ssm__complex r[4], g[4];
+        ssm_real gtheta = 0;
+        ssm__s4_cauchy_sums(core->states, w, tau * half.re, half.im, r);
+        gtau += ssm__s4_woodbury_adjoint(r, half, tau, gx, g, &gtheta);
+        gtheta += ssm__s4_sums_adjoint(core->states, w, tau * half.re, half.im, g);
+        gtau += gtheta * half.re;
+    }
+    ssm__s4_cauchy_close(core, k, h, i, w, dparams, gc, drow);
+    ssm__s4_delta_adjoint(core, dparams, h, 2 * tau, SSM__K(0.5) * gtau);
+}
+
+/* Gradients of one block: through the spectrum and C Abar^n for S4, through the impulse for S4D. */
+static void ssm__s4_block_kernel_adjoint(const ssm_s4_core *core, size_t direction, size_t block, size_t len,
+                                         ssm_real *dparams, const ssm__s4_kernel_work *w)
+{
+    const size_t first = block * SSM_LANES;
+    const ssm__s4_lanes k = ssm__s4_lanes_at(core, direction, first);
+    const ssm__s4_grad grad = ssm__s4_grad_at(core, &w->grad, direction, first);
+    ssm__s4_cauchy cauchy;
+    ssm__s4_lanes transposed;
+    ssm__s4_grad swapped = grad;
+    size_t i, r;
+    if (!core->low_rank) {
+        ssm__zero(w->unit, len * SSM_LANES);
+        for (i = 0; i < SSM_LANES; ++i) w->unit[i] = 1;
+        ssm__s4_adjoint(&k, &grad, w->unit, SSM_LANES, w->rows, SSM_LANES, NULL, 0, len, NULL, NULL, 0, &w->history);
+        return;
+    }
+    ssm__s4_cauchy_layout(core, len, w->cauchy, &cauchy);
+    ssm__fft_table(cauchy.table, cauchy.n);
+    ssm__s4_cauchy_power(core, &k, &cauchy);
+    for (i = 0; i < k.lanes; ++i)
+        ssm__s4_cauchy_adjoint(core, &k, first + i, i, &cauchy, w->rows + i, len, dparams, grad.c + i, w->drow + i);
+    transposed = ssm__s4_transposed(k);
+    swapped.p = grad.l;
+    swapped.l = grad.p;
+    ssm__s4_move(&k, w->lane, SSM_LANES, k.c, k.dim);
+    ssm__s4_adjoint(&transposed, &swapped, NULL, 0, NULL, 0, NULL, 0, cauchy.n, w->lane, w->drow, SSM_LANES,
+                    &w->history);
+    for (r = 0; r < 2 * k.states; ++r)
+        for (i = 0; i < k.lanes; ++i) grad.c[r * k.dim + i] += w->drow[r * SSM_LANES + i];
+}
+
+static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_real *dkernel, ssm_real *dparams,
+                                          size_t len, void *work, size_t work_bytes)
+{
+    ssm__s4_kernel_work w;
+    size_t d, block, i, l;
+    ssm_status status = ssm__s4_kernel_check(core, len, dkernel, dparams, work, work_bytes);
+    if (status != SSM_OK || len == 0) return status;
+    if (core->l_max) return SSM_ERR_CONFIG;
+    ssm__s4_kernel_layout(core, len, work, &w);
+    ssm__s4_coefs_zero(core, &w.grad);
+    for (d = 0; d < core->directions; ++d) {
+        for (block = 0; block < ssm__s4_blocks(core); ++block) {
+            const size_t lanes = ssm__min(SSM_LANES, core->dim - block * SSM_LANES);
+            const size_t first = d * core->dim + block * SSM_LANES;
+            ssm__zero(w.rows, len * SSM_LANES);
+            for (i = 0; i < lanes; ++i)
+                for (l = 0; l < len; ++l) w.rows[l * SSM_LANES + i] = dkernel[(first + i) * len + l];
+            ssm__s4_block_kernel_adjoint(core, d, block, len, dparams, &w);
+        }
+    }
+    for (i = 0; i < core->dim; ++i) ssm__s4_coefs_adjoint(core, &w.grad, dparams, i);
+    return SSM_OK;
+}
+
+/*=============================================================================
+ * >>layer-s4d
+ *===========================================================================*/
+/* --- config --- */
+SSM_API void ssm_s4d_preset(ssm_s4d_config *config, ssm_preset preset)
+{
+    if (preset != SSM_PRESET_TRACETORCH && preset != SSM_PRESET_ZERFOO) return;
+    config->real_state = 1;
+    config->train_B = 1;
+    config->init = SSM_S4_INIT_REAL;
+    if (preset == SSM_PRESET_TRACETORCH) {
+        config->disc = SSM_DISC_ZOH;
+        config->weights = SSM_S4_WEIGHTS_ALL_NORMAL;
+        config->normal_dt = 1;
+    } else {
+        config->disc = SSM_DISC_DIRAC;
+        config->no_dt = 1;
+        config->weights = SSM_S4_WEIGHTS_UNIFORM;
+    }
+}
+
+SSM_API ssm_status ssm_s4d_config_resolve(const ssm_s4d_config *config, ssm_s4d_config *resolved)
+{
+    ssm_s4d_config c;
+    ssm_status status;
+    if (!config || !resolved) return SSM_ERR_NULL;
+    c = *config;
+    status = ssm__s4_resolve(&c);
+    if (status == SSM_OK) *resolved = c;
+    return status;
+}
+
+static ssm_s4d_config ssm__s4d_options(const ssm_s4d_config *c)
+{
+    return *c;
+}
+
+static ssm_s4_core ssm__s4d_core(const ssm_s4d_config *config)
+{
+    return ssm__s4_core_of(config, 0, 0);
+}
+
+/* --- weights --- */
+SSM_API ssm_status ssm_s4d_params(const ssm_s4d_config *config, const char *prefix, ssm_params *table)
+{
+    ssm_s4d_config c;
+    ssm_s4d_config options;
+    ssm_status status = ssm_s4d_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    options = ssm__s4d_options(&c);
+    return ssm__s4_params(ssm__s4d_core(&c), &options, prefix, table);
+}
+
+/* --- sizes --- */
+SSM_API ssm_status ssm_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm_s4d_config c;
+    ssm_s4d_config options;
+    ssm_status status = ssm_s4d_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    options = ssm__s4d_options(&c);
+    return ssm__s4_sizes(ssm__s4d_core(&c), &options, seqs, need);
+}
+
+/* --- init --- */
+SSM_API ssm_status ssm_s4d_init(const ssm_s4d_config *config, ssm_real *params, uint64_t seed)
+{
+    ssm_param rows[SSM_PARAMS_MAX];
+    ssm_params table = ssm__own_table(rows);
+    ssm_status status = ssm_s4d_params(config, NULL, &table);
+    return status == SSM_OK ? ssm_params_init(&table, params, seed) : status;
+}
+
+/* --- bind --- */
+SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const ssm_real *params, void *mem,
+                              size_t mem_bytes)
+{
+    ssm_s4d_config options;
+    ssm_s4d bound;
+    ssm_status status = ssm_s4d_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer || !params) return SSM_ERR_NULL;
+    options = ssm__s4d_options(&bound.config);
+    bound.core = ssm__s4d_core(&bound.config);
+    status = ssm__s4_layer_bind(&bound.core, &options, params, mem, mem_bytes);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+/* --- forward, step --- */
+SSM_API ssm_status ssm_s4d_forward(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    return ssm__s4_forward(layer ? &layer->core : NULL, state, x, y, seqs, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s4d_step(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                              void *work, size_t work_bytes)
+{
+    return ssm__s4_step(layer ? &layer->core : NULL, state, x, y, streams, work, work_bytes);
+}
+
+/* --- backward --- */
+SSM_API ssm_status ssm_s4d_record(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__s4_record(layer ? &layer->core : NULL, state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s4d_backward(const ssm_s4d *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                  size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__s4_backward(layer ? &layer->core : NULL, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
+                            work_bytes);
+}
+
+/* --- kernel --- */
+SSM_API ssm_status ssm_s4d_kernel_size(const ssm_s4d *layer, size_t len, size_t *bytes)
+{
+    return ssm__s4_kernel_size(layer ? &layer->core : NULL, len, bytes);
+}
+
+SSM_API ssm_status ssm_s4d_kernel(const ssm_s4d *layer, ssm_real *kernel, size_t len, void *work, size_t work_bytes)
+{
+    return ssm__s4_kernel(layer ? &layer->core : NULL, kernel, len, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
+                                         void *work, size_t work_bytes)
+{
+    return ssm__s4_kernel_backward(layer ? &layer->core : NULL, dkernel, dparams, len, work, work_bytes);
+}
+
+/*=============================================================================
+ * >>layer-s4
+ *===========================================================================*/
+/* --- config --- */
+/* What S4 has in common with S4D: everything but the low rank. */
+static ssm_s4d_config ssm__s4_options(const ssm_s4_config *c)
+{
+    static const ssm_s4d_config none = SSM__EMPTY;
+    ssm_s4d_config s = none;
+    s.d_model = c->d_model;
+    s.d_state = c->d_state;
+    s.n_ssm = c->n_ssm;
+    s.train_B = 1;
+    s.disc = SSM_DISC_BILINEAR;
+    s.init = SSM_S4_INIT_LEGS;
+    s.dt_min = c->dt_min;
+    s.dt_max = c->dt_max;
+    s.form = c->form;
+    s.bidirectional = c->bidirectional;
+    s.activation = c->activation;
+    s.output = c->output;
+    s.pre_norm = c->pre_norm;
+    s.residual = c->residual;
+    s.norm_eps = c->norm_eps;
+    return s;
+}
+
+SSM_API ssm_status ssm_s4_config_resolve(const ssm_s4_config *config, ssm_s4_config *resolved)
+{
+    ssm_s4d_config options;
+    ssm_s4_config c;
+    ssm_status status;
+    if (!config || !resolved) return SSM_ERR_NULL;
+    c = *config;
+    options = ssm__s4_options(&c);
+    status = ssm__s4_resolve(&options);
+    if (status != SSM_OK) return status;
+    c.d_state = options.d_state;
+    c.n_ssm = options.n_ssm;
+    c.dt_min = options.dt_min;
+    c.dt_max = options.dt_max;
+    c.norm_eps = options.norm_eps;
+    *resolved = c;
+    return SSM_OK;
+}
+
+static ssm_s4_core ssm__s4_core(const ssm_s4_config *config)
+{
+    const ssm_s4d_config options = ssm__s4_options(config);
+    return ssm__s4_core_of(&options, 1, config->l_max);
+}
+
+/* --- weights --- */
+SSM_API ssm_status ssm_s4_params(const ssm_s4_config *config, const char *prefix, ssm_params *table)
+{
+    ssm_s4_config c;
+    ssm_s4d_config options;
+    ssm_status status = ssm_s4_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    options = ssm__s4_options(&c);
+    return ssm__s4_params(ssm__s4_core(&c), &options, prefix, table);
+}
+
+/* --- sizes --- */
+SSM_API ssm_status ssm_s4_sizes(const ssm_s4_config *config, const ssm_seqs *seqs, ssm_sizes *need)
+{
+    ssm_s4_config c;
+    ssm_s4d_config options;
+    ssm_status status = ssm_s4_config_resolve(config, &c);
+    if (status != SSM_OK) return status;
+    options = ssm__s4_options(&c);
+    return ssm__s4_sizes(ssm__s4_core(&c), &options, seqs, need);
+}
+
+/* --- init --- */
+SSM_API ssm_status ssm_s4_init(const ssm_s4_config *config, ssm_real *params, uint64_t seed)
+{
+    ssm_param rows[SSM_PARAMS_MAX];
+    ssm_params table = ssm__own_table(rows);
+    ssm_status status = ssm_s4_params(config, NULL, &table);
+    return status == SSM_OK ? ssm_params_init(&table, params, seed) : status;
+}
+
+/* --- bind --- */
+SSM_API ssm_status ssm_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const ssm_real *params, void *mem,
+                              size_t mem_bytes)
+{
+    ssm_s4d_config options;
+    ssm_s4 bound;
+    ssm_status status = ssm_s4_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer || !params) return SSM_ERR_NULL;
+    options = ssm__s4_options(&bound.config);
+    bound.core = ssm__s4_core(&bound.config);
+    status = ssm__s4_layer_bind(&bound.core, &options, params, mem, mem_bytes);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+/* --- forward, step --- */
+SSM_API ssm_status ssm_s4_forward(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                 const ssm_seqs *seqs, void *work, size_t work_bytes)
+{
+    return ssm__s4_forward(layer ? &layer->core : NULL, state, x, y, seqs, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s4_step(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
+                              void *work, size_t work_bytes)
+{
+    return ssm__s4_step(layer ? &layer->core : NULL, state, x, y, streams, work, work_bytes);
+}
+
+/* --- backward --- */
+SSM_API ssm_status ssm_s4_record(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__s4_record(layer ? &layer->core : NULL, state, x, y, seqs, tape, tape_bytes, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s4_backward(const ssm_s4 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                  ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
+                                  size_t tape_bytes, void *work, size_t work_bytes)
+{
+    return ssm__s4_backward(layer ? &layer->core : NULL, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work,
+                            work_bytes);
+}
+
+/* --- kernel --- */
+SSM_API ssm_status ssm_s4_kernel_size(const ssm_s4 *layer, size_t len, size_t *bytes)
+{
+    return ssm__s4_kernel_size(layer ? &layer->core : NULL, len, bytes);
+}
+
+SSM_API ssm_status ssm_s4_kernel(const ssm_s4 *layer, ssm_real *kernel, size_t len, void *work, size_t work_bytes)
+{
+    return ssm__s4_kernel(layer ? &layer->core : NULL, kernel, len, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s4_kernel_backward(const ssm_s4 *layer, const ssm_real *dkernel, ssm_real *dparams, size_t len,
+                                         void *work, size_t work_bytes)
+{
+    return ssm__s4_kernel_backward(layer ? &layer->core : NULL, dkernel, dparams, len, work, work_bytes);
+}
+
+SSM_API ssm_status ssm_s4_plain_C(const ssm_s4 *layer, ssm_real *params)
+{
+    const ssm_s4_core *core = layer ? &layer->core : NULL;
+    size_t d, h, n;
+    if (!core || !params) return SSM_ERR_NULL;
+    if (!core->l_max) return SSM_ERR_CONFIG;
+    for (d = 0; d < core->directions; ++d)
+        for (h = 0; h < core->dim; ++h)
+            for (n = 0; n < core->states; ++n)
+                ssm__c_store(params + core->offsets.C + ((d * core->dim + h) * core->states + n) * 2,
+                             ssm__c_scale(SSM__K(0.5), ssm__s4_get(core, core->c + d * ssm__s4_count(core), n, h)));
+    return SSM_OK;
+}
+
+/*=============================================================================
  * >>layer-s5
  *=============================================================================
  * B and C are real matrices here, acting on (re, im) pairs: v = B u has 2P rows, k Re(C h) has 2P
@@ -6111,9 +8705,33 @@ typedef struct ssm__s5_mem { /* one tile of the forward */
     ssm_real *coef; /* [2][V] a and b of one row, for step_scale */
     ssm_real *zero; /* [V] */
     ptrdiff_t v_row;
+    ssm_real *a;    /* [rows][V] a of every row, for a time-parallel scan with step_scale */
+    void *scan;     /* its workspace */
 } ssm__s5_mem;
 
 /* keep_v: v has a place of its own. */
+/* The recurrence of at most `rows` steps as a linear scan, all but its tensors. */
+static ssm_linear_scan ssm__s5_line(const ssm_s5_config *c, size_t rows)
+{
+    static const ssm_linear_scan none = SSM__EMPTY;
+    ssm_linear_scan line = none;
+    line.batch = 1;
+    line.len = rows;
+    line.dim = ssm__s5_states(c);
+    line.complex_values = ssm__s5_width(c) == 2;
+    line.scan = c->scan;
+    return line;
+}
+
+/* Workspace of a time-parallel scan; a shorter one needs no more. */
+static void *ssm__s5_scan_take(const ssm_s5_config *c, ssm__arena *arena, size_t rows)
+{
+    const ssm_linear_scan line = ssm__s5_line(c, rows);
+    ssm__line_job job;
+    if (!ssm__scan_needs_whole(c->scan)) return NULL;
+    return ssm__take(arena, ssm__ceil_div(ssm__line_layout(&line, NULL, &job), sizeof(ssm_real)));
+}
+
 static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int keep_v, ssm__s5_mem *m)
 {
     const ssm_s5_config *c = &s->config;
@@ -6128,6 +8746,8 @@ static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int ke
     m->out2 = ssm__s5_has_glu(c) ? ssm__take(arena, out) : NULL;
     m->coef = ssm__take(arena, ssm__mul(2, V));
     m->zero = c->bidirectional ? ssm__take(arena, V) : NULL;
+    m->a = ssm__scan_needs_whole(c->scan) ? ssm__take(arena, ssm__mul(rows, V)) : NULL;
+    m->scan = ssm__s5_scan_take(c, arena, rows);
 }
 
 typedef struct ssm__s5_scratch { /* of the backward */
@@ -6217,7 +8837,7 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
 {
     ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0,
                                   layer ? ssm__s5_state_count(&layer->config) : 0);
-    call.whole = layer && layer->config.bidirectional;
+    call.whole = layer && (layer->config.bidirectional || ssm__scan_needs_whole(layer->config.scan));
     return call;
 }
 
@@ -6244,16 +8864,25 @@ SSM_API ssm_status ssm_s5_init(const ssm_s5_config *config, ssm_real *params, ui
 }
 
 /* --- forward, step --- */
-/* h = a before + b v for P states of one step, each of `width` reals. h may be v. */
-static void ssm__s5_lanes(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
-                          const ssm_real *before, ssm_real *h)
+/* h = b v for P states of one step, each of `width` reals. h may be v. */
+static void ssm__s5_lanes(size_t width, size_t P, const ssm_real *b, const ssm_real *v, ssm_real *h)
 {
     size_t p;
-    for (p = 0; p < P; ++p, a += width, b += width, v += width, before += width, h += width) {
-        if (width == 1) *h = *a * *before + *b * *v;
-        else
-            ssm__c_store(h, ssm__c_add(ssm__c_mul(ssm__c_load(a), ssm__c_load(before)),
-                                       ssm__c_mul(ssm__c_load(b), ssm__c_load(v))));
+    for (p = 0; p < P; ++p, b += width, v += width, h += width) {
+        if (width == 1) *h = *b * *v;
+        else ssm__c_store(h, ssm__c_mul(ssm__c_load(b), ssm__c_load(v)));
+    }
+}
+
+/* h = a before + b v. h may be v. */
+static void ssm__s5_advance_row(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
+                                const ssm_real *before, ssm_real *h)
+{
+    size_t p;
+    ssm__s5_lanes(width, P, b, v, h);
+    for (p = 0; p < P; ++p, a += width, before += width, h += width) {
+        if (width == 1) *h = *a * *before + *h;
+        else ssm__c_store(h, ssm__c_add(ssm__c_mul(ssm__c_load(a), ssm__c_load(before)), ssm__c_load(h)));
     }
 }
 
@@ -6303,14 +8932,41 @@ static const ssm_real *ssm__s5_track_coefs(const ssm_s5 *s, const ssm__s5_mem *m
     return m->coef;
 }
 
-static void ssm__s5_run(const ssm_s5 *s, const ssm__s5_mem *m, const ssm__s5_track *k)
+/* Chunked or in a tree: h = b v first, then the linear scan in place. */
+static void ssm__s5_run_scan(const ssm_s5 *s, const ssm_parallel *parallel, const ssm__s5_mem *m,
+                             const ssm__s5_track *k)
+{
+    const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config), V = P * width;
+    const size_t first = k->next < 0 ? k->first + 1 - k->steps : k->first; /* in memory */
+    ssm_linear_scan line = ssm__s5_line(&s->config, k->steps);
+    size_t i;
+    for (i = 0; i < k->steps; ++i) {
+        const size_t row = first + i;
+        const ssm_real *b, *a = ssm__s5_track_coefs(s, m, k, row, &b);
+        ssm__s5_lanes(width, P, b, m->v + ssm__step(row, m->v_row), m->h + row * s->C.in + k->column);
+        if (k->scale) ssm__copy(m->a + row * V, a, V);
+    }
+    line.reverse = k->next < 0;
+    line.parallel = parallel;
+    line.a = k->scale ? ssm__view(m->a + first * V, 0, V, width, 0) : ssm__view(s->a, 0, 0, width, 0);
+    line.b = ssm__view(m->h + first * s->C.in + k->column, 0, s->C.in, width, 0);
+    line.h = ssm_out_like(m->h + first * s->C.in + k->column, line.b);
+    line.h0 = ssm__view(k->enter, 0, 0, width, 0);
+    ssm__linear_scan(&line, m->scan);
+}
+
+static void ssm__s5_run(const ssm_s5 *s, const ssm_parallel *parallel, const ssm__s5_mem *m, const ssm__s5_track *k)
 {
     const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
     size_t i;
+    if (ssm__scan_needs_whole(s->config.scan)) {
+        ssm__s5_run_scan(s, parallel, m, k);
+        return;
+    }
     for (i = 0; i < k->steps; ++i) {
         const size_t row = ssm__s5_track_row(k, i);
         const ssm_real *b, *a = ssm__s5_track_coefs(s, m, k, row, &b);
-        ssm__s5_lanes(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
+        ssm__s5_advance_row(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
                       m->h + row * s->C.in + k->column);
     }
 }
@@ -6347,7 +9003,7 @@ static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, 
     for (stream = 0; stream < t->count; ++stream) {
         for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) { /* forward last: it may write over v */
             const ssm__s5_track k = ssm__s5_track_of(s, call, m, stream, dir, states);
-            ssm__s5_run(s, m, &k);
+            ssm__s5_run(s, call->parallel, m, &k);
         }
     }
     for (r = 0; r < rows; ++r)
@@ -6404,7 +9060,7 @@ SSM_API ssm_status ssm_s5_step(const ssm_s5 *layer, ssm_real *state, const ssm_r
 }
 
 /* --- backward --- */
-/* The adjoint of ssm__s5_lanes. carry inout: gradient of h from the step after -> of `before`.
+/* The adjoint of ssm__s5_advance_row. carry inout: gradient of h from the step after -> of `before`.
  * Adds to dv, da and db. */
 static void ssm__s5_lanes_backward(size_t width, size_t P, const ssm_real *a, const ssm_real *b, const ssm_real *v,
                                    const ssm_real *before, const ssm_real *dh, ssm_real *carry, ssm_real *dv,
@@ -6610,6 +9266,19 @@ static ssm_status ssm__adamw_resolve(const ssm_adamw *adamw, ssm_adamw *a)
     return SSM_OK;
 }
 
+/* Euclidean norm, without overflow: everything is divided by the largest first. */
+static ssm_real ssm__length(const ssm_real *x, size_t n)
+{
+    ssm_real largest = 0, sum = 0;
+    size_t i;
+    for (i = 0; i < n; ++i) {
+        const ssm_real size = x[i] < 0 ? -x[i] : x[i];
+        if (!(size <= largest)) largest = size;
+    }
+    for (i = 0; largest > 0 && i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
+    return largest * ssm__sqrt(sum);
+}
+
 SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *table, ssm_real *params,
                                   const ssm_real *grads, ssm_real *moments, size_t step, ssm_real *grad_norm)
 {
@@ -6622,7 +9291,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
     if (status != SSM_OK) return status;
     if (step == 0) return SSM_ERR_CONFIG;
     v = moments + table->count;
-    norm = ssm__sqrt(ssm__dot(grads, grads, table->count));
+    norm = ssm__length(grads, table->count);
     if (a.clip_norm > 0 && norm > a.clip_norm) scale = a.clip_norm / norm;
     correct1 = 1 - ssm__power(a.beta1, step);
     correct2 = 1 - ssm__power(a.beta2, step);
@@ -6636,6 +9305,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
             params[i] -= a.lr * (m[i] / correct1 / (ssm__sqrt(v[i] / correct2) + a.eps) + decay * params[i]);
         }
     }
+#undef SSM__S4_CHUNK
     if (grad_norm) *grad_norm = norm;
     return SSM_OK;
 }
@@ -6651,6 +9321,8 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__CHUNK
 #undef SSM__SHARE_COST
 #undef SSM__TREE_GRAIN
+#undef SSM__LINE_CHUNKS
+#undef SSM__LINE_SHORTEST
 #undef SSM__SIZE_MAX
 #undef SSM__K
 #undef SSM__EMPTY

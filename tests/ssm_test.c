@@ -18,6 +18,8 @@
 #include "test_hippo.c"
 #include "test_s5.c"
 #include "test_golden_s5.c"
+#include "test_s4.c"
+#include "test_golden_s4.c"
 
 #define GROUP(cases) {cases, sizeof cases / sizeof cases[0]}
 
@@ -27,6 +29,7 @@ static const struct {
 } groups[] = {
     GROUP(math_cases), GROUP(ops_cases), GROUP(gradient_cases), GROUP(layer_cases), GROUP(train_cases), GROUP(golden_cases),
     GROUP(scan_cases), GROUP(hippo_cases), GROUP(s5_cases),   GROUP(golden_s5_cases),
+    GROUP(s4_cases),   GROUP(golden_s4_cases),
 };
 
 static int selected(const char *name, int filters, char **filter)

@@ -78,7 +78,7 @@ static ssm_in scan_view(const ssm_real *data, size_t len, size_t dim, size_t wid
 static void scan_open(scan_problem *p, size_t batch, size_t len, size_t dim, int pairs, int reverse, ssm_scan scan)
 {
     ssm_rng rng;
-    ssm_sizes need;
+    ssm_sizes need = {0};
     size_t i;
     memset(p, 0, sizeof *p);
     rng.state = test_seed + 977 * len + dim;
@@ -437,7 +437,89 @@ static void scan_errors(void)
     scan_close(&p);
 }
 
+/* One S5 layer over sequences of one length, forward and backward; all results end to end in `out`
+ * (y, dx, dparams). */
+static void scan_s5_results(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_real **out, size_t *count)
+{
+    ssm_rng rng = {test_seed};
+    const size_t data = seqs->batch * seqs->len * config->d_model;
+    ssm_sizes need;
+    ssm_s5 layer;
+    ssm_real *x, *dy, *params, *result;
+    void *bound, *tape, *work;
+    size_t params_count;
+    CHECK_OK(ssm_s5_sizes(config, seqs, &need));
+    params_count = need.params / sizeof(ssm_real);
+    x = test_normal(&rng, data, 1);
+    dy = test_normal(&rng, data, 1);
+    params = test_zeros(params_count);
+    *count = 2 * data + params_count;
+    *out = result = test_zeros(*count);
+    bound = test_alloc(need.bound, 1);
+    tape = test_alloc(need.tape, 1);
+    work = test_alloc(need.work + need.state, 1);
+    CHECK_OK(ssm_s5_init(config, params, test_seed));
+    CHECK_OK(ssm_s5_bind(&layer, config, params, bound, need.bound));
+    CHECK_OK(ssm_s5_record(&layer, NULL, x, result, seqs, tape, need.tape, work, need.work + need.state));
+    test_free(work, 1);
+    work = test_alloc(need.work_backward + need.state, 1);
+    CHECK_OK(ssm_s5_backward(&layer, NULL, x, dy, result + data, result + 2 * data, seqs, tape, need.tape, work,
+                             need.work_backward + need.state));
+    test_free(work, 1);
+    test_free(tape, 1);
+    test_free(bound, 1);
+    test_free(params, 0);
+    test_free(x, 0);
+    test_free(dy, 0);
+}
+
+/* The S5 layer with time-parallel scans = the sequential one, within rounding; one way, both ways,
+ * real, and with a step size of its own for every row. */
+static void scan_s5_layer(void)
+{
+    static const size_t lens[] = {1, 80, 81, 333, 5120, 5121};
+    ssm_rng rng = {test_seed};
+    ssm_real *scale = test_normal(&rng, 2 * 5121, 1);
+    size_t i, k, count;
+    int form;
+    for (i = 0; i < 2 * 5121; ++i) scale[i] = (ssm_real)0.5 + scale[i] * scale[i];
+    for (i = 0; i < sizeof lens / sizeof lens[0]; ++i) {
+        for (form = 0; form < 4; ++form) {
+            static const ssm_scan scans[] = {SSM_SCAN_SEQUENTIAL, SSM_SCAN_CHUNKED, SSM_SCAN_BLELLOCH};
+            ssm_s5_config config = {0};
+            ssm_seqs seqs = {0};
+            ssm_real *want = NULL;
+            config.d_model = 2;
+            config.d_state = 6;
+            config.bidirectional = form == 1;
+            config.real_state = form == 2;
+            seqs.batch = 2;
+            seqs.len = lens[i];
+            seqs.step_scale = form == 3 ? scale : NULL;
+            for (k = 0; k < 3; ++k) {
+                ssm_real *got;
+                double *reference;
+                size_t j;
+                config.scan = scans[k];
+                scan_s5_results(&config, &seqs, &got, &count);
+                if (k == 0) {
+                    want = got;
+                    continue;
+                }
+                reference = (double *)malloc(count * sizeof *reference);
+                for (j = 0; j < count; ++j) reference[j] = (double)want[j];
+                CHECK_CLOSE(got, reference, count, TOL(1e-4, 1e-12));
+                free(reference);
+                test_free(got, 0);
+            }
+            test_free(want, 0);
+        }
+    }
+    test_free(scale, 0);
+}
+
 static const test_case scan_cases[] = {
+    {"scan/s5_layer", scan_s5_layer},
     {"scan/all_lengths", scan_all_lengths},
     {"scan/primes", scan_primes},
     {"scan/shapes", scan_shapes},
