@@ -19,8 +19,10 @@
 #ifndef BENCH_FLAGS
 #define BENCH_FLAGS "unknown flags"
 #endif
-#if defined(__VERSION__)
+#if defined(__clang__)
 #define BENCH_COMPILER __VERSION__
+#elif defined(__GNUC__)
+#define BENCH_COMPILER "gcc " __VERSION__
 #else
 #define BENCH_COMPILER "unknown compiler"
 #endif

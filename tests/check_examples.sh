@@ -1,19 +1,19 @@
 #!/bin/sh
-# check_examples.sh - the examples build strictly, as C and as C++, and those that check themselves run
-# in full; the bench agrees with its plain loops.
+# check_examples.sh - the examples and the bench build strictly; the speaker example, which judges its
+# own result, runs in full; the bench agrees with its plain loops.
 out=build/check
 mkdir -p $out
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 
 # expect NAME COMMAND...: the command must succeed; what it printed is shown if it does not
 expect() {
-    name=$1
+    expected=$1
     shift
     if "$@" > $out/output 2>&1; then
-        echo "ok   $name"
+        echo "ok   $expected"
     else
         tail -n 20 $out/output
-        echo "FAIL $name"
+        echo "FAIL $expected"
     fi
 }
 

@@ -1,8 +1,9 @@
 #!/bin/sh
 # check_runner.sh - builds the test runner strictly and runs it.
 #
-#   check_runner.sh COMPILER FLAGS [WRAPPER]      WRAPPER runs the program: "valgrind -q"
+#   check_runner.sh COMPILER FLAGS [WRAPPER [FILTER...]]      WRAPPER runs the program: "valgrind -q"
 compiler=$1 flags=$2 wrapper=${3:-env}
+if [ $# -gt 3 ]; then shift 3; else set --; fi
 for tool in $compiler ${wrapper%% *}; do
     command -v "$tool" > /dev/null || { echo "skip runner (needs $tool)"; exit 0; }
 done
@@ -11,4 +12,4 @@ program=build/check/ssm_test-$$
 trap 'rm -f $program' EXIT
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 $compiler -std=c99 -ffp-contract=off $warnings $flags tests/ssm_test.c -o $program -lm || exit
-$wrapper $program
+$wrapper $program "$@"

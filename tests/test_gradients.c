@@ -570,7 +570,7 @@ typedef struct gradients_rows {
 static double gradients_rows_loss(void *context)
 {
     const gradients_rows *g = (const gradients_rows *)context;
-    double y[64], loss = 0;
+    double y[128], loss = 0;
     size_t r, o;
     for (r = 0; r < g->rows; ++r) {
         const double *x = g->exact[GRADIENTS_X] + r * g->x_row;
@@ -667,6 +667,7 @@ static void gradients_linear_and_norm(void)
             gradients_rows_case(1, sizes[i], sizes[i], rows[k], &rng);
         }
     }
+    gradients_rows_case(0, 200, 100, 21, &rng); /* several tasks */
 }
 
 static void gradients_linear_and_norm_errors(void)
