@@ -14,7 +14,8 @@
  *
  * Two forecasts that cost nothing stand beside it (tomorrow as today; as 11 years before), and one that
  * knows how far to look: a ridge regression on the last 144 months for each horizon. That one is hard to
- * beat: the S4D layer wins up to 12 months ahead, narrowly, and loses at 24. --seeds N trains N times. */
+ * beat: over many seeds the layer is level with it up to 12 months ahead, and behind it at 24. --seeds N
+ * trains N times. The test years steer nothing: not the weights, not when the training ends. */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 
@@ -37,7 +38,6 @@ enum {
 };
 
 static const size_t horizons[HORIZONS] = {1, 6, 12, 24};
-static const double pi = 3.14159265358979;
 
 static void die(const char *what)
 {
@@ -309,22 +309,20 @@ static void forward(model *m, size_t len, int record)
         for (h = 0; h < HORIZONS; ++h) m->out[t][h] += signal[t];
 }
 
-/* Smooth L1: quadratic up to an error of 0.5, linear beyond. Turns forecasts into their gradient. */
-static double loss(model *m)
+/* Smooth L1: quadratic up to an error of 0.5, linear beyond. Turns forecasts into the gradient of its mean. */
+static void loss(model *m)
 {
     const double beta = 0.5;
-    double sum = 0, count = 0;
+    double count = 0;
     size_t h, t;
     for (h = 0; h < HORIZONS; ++h) count += (double)(TRAIN - CYCLE - horizons[h]);
     for (t = 0; t < TRAIN; ++t) {
         for (h = 0; h < HORIZONS; ++h) {
             const int counts = t >= CYCLE && t + horizons[h] < TRAIN;
-            const double e = counts ? (double)(m->out[t][h] - signal[t + horizons[h]]) : 0, size = fabs(e);
-            sum += (size < beta ? e * e / beta / 2 : size - beta / 2) / count;
-            m->out[t][h] = (ssm_real)((size < beta ? e / beta : e > 0 ? 1.0 : -1.0) / count);
+            const double e = counts ? (double)(m->out[t][h] - signal[t + horizons[h]]) : 0;
+            m->out[t][h] = (ssm_real)((fabs(e) < beta ? e / beta : e > 0 ? 1.0 : -1.0) / count);
         }
     }
-    return sum;
 }
 
 static void backward(model *m, ssm_real *grads)
@@ -339,13 +337,11 @@ static void backward(model *m, ssm_real *grads)
                              grads + m->embed_bias, m->seqs.len));
 }
 
-/* Returns the last training error. */
-static double train(model *m, uint64_t seed)
+static void train(model *m, uint64_t seed)
 {
     const size_t bytes = m->table.count * sizeof(ssm_real);
     ssm_real *grads = (ssm_real *)get_memory(bytes), *moments = (ssm_real *)get_memory(2 * bytes);
     ssm_adamw adamw = {0};
-    double error = 0;
     size_t i, k;
     adamw.beta2 = (ssm_real)0.99;
     adamw.weight_decay = (ssm_real)0.01;
@@ -356,9 +352,9 @@ static double train(model *m, uint64_t seed)
     model_bind(m);
     for (k = 0; k < STEPS; ++k) {
         const double warm = k < WARM_UP ? (double)(k + 1) / WARM_UP : 1;
-        const double part = warm * 0.5 * (1 + cos(pi * (double)k / STEPS));
+        const double part = warm * 0.5 * (1 + cos(3.14159265358979 * (double)k / STEPS));
         forward(m, TRAIN, 1);
-        error = loss(m);
+        loss(m);
         memset(grads, 0, bytes);
         backward(m, grads);
         adamw.lr = (ssm_real)(1e-2 * part);
@@ -369,7 +365,6 @@ static double train(model *m, uint64_t seed)
     }
     free(grads);
     free(moments);
-    return error;
 }
 
 /* From January 1749 to the end, one month at a time. Returns in how many months the layer says
@@ -395,13 +390,13 @@ static size_t stream(model *m, forecasts f)
 
 /* ---- the program ---------------------------------------------------------------------------- */
 
-/* The test years, a column for 8 months: bars are the sun, o what was said a year before (h = 2). */
+/* The test years, a column for 8 months. */
 static void draw(forecasts f)
 {
     enum { EVERY = 8, COLUMNS = (MONTHS - TRAIN) / EVERY, ROWS = 10, UNIT = 20 };
     int row;
     size_t i, k;
-    printf("\nThe sun (bars) and what was said 12 months before (o):\n\n");
+    printf("\nThe sun (bars) and what the last of these models said 12 months before (o):\n\n");
     for (row = ROWS; row >= 0; --row) {
         char line[COLUMNS + 1];
         for (i = 0; i < COLUMNS; ++i) {
@@ -421,6 +416,7 @@ static void draw(forecasts f)
 int main(int argc, char **argv)
 {
     static forecasts f;
+    static const double bound[HORIZONS] = {0.96, 0.85, 0.75, 0.65}; /* of the error of "as today" */
     const char *data_path = "examples/data/sunspots.txt";
     size_t seeds = 5, seed, h, different = 0;
     score today, all = {{0}, {0}}, s;
@@ -445,7 +441,7 @@ int main(int argc, char **argv)
     repeat_cycle(f);
     s = judge(f);
     print_score("as 132 months before", &s);
-    regress(f, 1);
+    regress(f, 10);
     s = judge(f);
     print_score("regression, 144 months", &s);
     for (seed = 1; seed <= seeds; ++seed) {
@@ -462,10 +458,12 @@ int main(int argc, char **argv)
         }
     }
     print_score("S4D, mean", &all);
+    printf("\nThe regression is told how far to look back, 12 years. The layer has to find that out by itself:\n"
+           "over many seeds it is level with the regression up to a year ahead, and behind it at two.\n");
     draw(f);
     printf("%lu of %lu forecasts made month by month are the same bits as over the whole sequence\n",
            (unsigned long)(seeds * MONTHS - different), (unsigned long)(seeds * MONTHS));
     model_close(m);
-    for (h = 0; h < HORIZONS; ++h) good &= all.rmse[h] < today.rmse[h] - 1;
+    for (h = 0; h < HORIZONS; ++h) good &= all.rmse[h] < bound[h] * today.rmse[h];
     return good && different == 0 ? 0 : 1;
 }
