@@ -22,7 +22,7 @@ help:
 	@echo "make run          train and stream the speaker example (about 10 s)"
 	@echo "make test         the tests, the quick start and the header's own map"
 	@echo "make test-double  the tests with SSM_DOUBLE"
-	@echo "make examples     build every example"
+	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
 	@echo "make clean        remove build/"

@@ -1301,6 +1301,9 @@ SSM_API ssm_status ssm_s5_backward(const ssm_s5 *layer, ssm_real *dstate, const 
  *   step      in     1, 2, 3, ...
  *   grad_norm out    |grad| before clipping, or NULL
  *
+ * Groups of parameters with a rate or decay of their own: a call each, with a table that has some of the
+ * rows and the whole model's count, over the same arrays. The norm is still that of the whole model.
+ *
  * Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (lr, beta, eps or decay out of range, step 0).
  * Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2. */
 typedef struct ssm_adamw {

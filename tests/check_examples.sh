@@ -1,6 +1,6 @@
 #!/bin/sh
-# check_examples.sh - the examples and the bench build strictly; the speaker example, which judges its
-# own result, runs in full; the bench agrees with its plain loops.
+# check_examples.sh - the examples and the bench build strictly; the examples, which judge their own
+# results, run in full; the bench agrees with its plain loops.
 out=build/check
 mkdir -p $out
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
@@ -29,4 +29,7 @@ for source in examples/*.c bench/*.c; do
     done
 done
 expect example/speaker-runs $out/speaker-gcc --model $out/speaker.model
+expect example/memory-runs $out/memory-gcc --svg $out/memory.svg
+expect example/irregular-runs $out/irregular-gcc
+expect example/forecast-runs $out/forecast-gcc
 expect example/bench-agrees $out/bench-gcc --check
