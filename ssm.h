@@ -1457,7 +1457,7 @@ typedef struct ssm__arena {
     size_t used;
 } ssm__arena;
 
-static ssm__arena ssm__arena_open(const void *mem)
+static ssm__arena ssm__arena_open(void *mem)
 {
     ssm__arena arena;
     uintptr_t slack = (uintptr_t)mem & (SSM_ALIGN - 1);
@@ -3482,7 +3482,7 @@ static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
     return scan == SSM_SCAN_CHUNKED && s->len <= ssm__line_chunk(s->len) ? SSM_SCAN_SEQUENTIAL : scan;
 }
 
-static size_t ssm__line_layout(const ssm_linear_scan *s, const void *mem, ssm__line_job *j)
+static size_t ssm__line_layout(const ssm_linear_scan *s, void *mem, ssm__line_job *j)
 {
     const ssm_scan scan = ssm__line_algorithm(s);
     ssm__arena arena = ssm__arena_open(mem);
@@ -3497,7 +3497,7 @@ static size_t ssm__line_layout(const ssm_linear_scan *s, const void *mem, ssm__l
     return ssm__arena_bytes(&arena);
 }
 
-static void ssm__linear_scan(const ssm_linear_scan *s, const void *work)
+static void ssm__linear_scan(const ssm_linear_scan *s, void *work)
 {
     const ssm_scan scan = ssm__line_algorithm(s);
     ssm__line_job j;
@@ -3912,7 +3912,7 @@ static int ssm__scan_is_chunked(const ssm_selective_scan *s)
 }
 
 /* Memory of the forward. */
-static size_t ssm__scan_forward_layout(const ssm_selective_scan *s, const void *mem, ssm__scan_job *job,
+static size_t ssm__scan_forward_layout(const ssm_selective_scan *s, void *mem, ssm__scan_job *job,
                                        ssm__chunk_job *chunk)
 {
     const size_t rows = ssm__mul(ssm__state_rows(s->disc, s->d_state), s->dim);
@@ -3930,7 +3930,7 @@ static size_t ssm__scan_forward_layout(const ssm_selective_scan *s, const void *
 }
 
 /* The whole problem, disc resolved, in memory of ssm__scan_forward_layout. */
-static void ssm__scan(const ssm_selective_scan *s, const void *work)
+static void ssm__scan(const ssm_selective_scan *s, void *work)
 {
     ssm__scan_job job;
     ssm__chunk_job chunk;
@@ -3971,7 +3971,7 @@ typedef struct ssm__scan_work {
     ssm_real *dh;       /* [rows] gradient of the state after the current step */
 } ssm__scan_work;
 
-static size_t ssm__scan_layout(const ssm_selective_scan *s, const void *mem, ssm__scan_work *w)
+static size_t ssm__scan_layout(const ssm_selective_scan *s, void *mem, ssm__scan_work *w)
 {
     const size_t rows = ssm__state_rows(s->disc, s->d_state), chunk = ssm__min(SSM__CHUNK, s->len);
     ssm__arena arena = ssm__arena_open(mem);
@@ -4377,7 +4377,7 @@ typedef struct ssm__s5_scan_work {
     ssm_real *dh;       /* [P][2] gradient of the state after the current step */
 } ssm__s5_scan_work;
 
-static size_t ssm__s5_scan_layout(const ssm_s5_scan *s, const void *mem, ssm__s5_scan_work *w)
+static size_t ssm__s5_scan_layout(const ssm_s5_scan *s, void *mem, ssm__s5_scan_work *w)
 {
     const size_t row = ssm__mul(2, s->d_state), chunk = ssm__min(SSM__CHUNK, s->len);
     ssm__arena arena = ssm__arena_open(mem);
@@ -4761,7 +4761,7 @@ typedef struct ssm__convolve_work {
     ssm_real *k;
 } ssm__convolve_work;
 
-static size_t ssm__convolve_layout(size_t a_len, size_t b_len, const void *mem, ssm__convolve_work *w)
+static size_t ssm__convolve_layout(size_t a_len, size_t b_len, void *mem, ssm__convolve_work *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
     if (a_len == 0 || b_len == 0) return 0;
@@ -4838,7 +4838,7 @@ typedef struct ssm__call {
     ssm_real *dx; /* NULL: not wanted */
     ptrdiff_t dx_row;
     ssm_real *dparams;          /* NULL: not wanted */
-    const void *tape;           /* NULL: forward only, or nothing to keep */
+    void *tape;                 /* NULL: forward only, or nothing to keep. Backward only reads it */
     const ssm_real *step_scale; /* of the call's first row; NULL: 1 */
     size_t tape_rows;
     size_t tape_slots;
@@ -4994,7 +4994,7 @@ typedef struct ssm__scratch {
 } ssm__scratch;
 
 static size_t ssm__scratch_layout(const ssm__plan *p, size_t d_model, size_t layer_bytes, int backward,
-                                  size_t state_count, const void *mem, ssm__scratch *s)
+                                  size_t state_count, void *mem, ssm__scratch *s)
 {
     ssm__arena arena = ssm__arena_open(mem);
     const size_t copy = ssm__mul(p->tile_rows, d_model);
@@ -5197,7 +5197,7 @@ static ssm_status ssm__layer_backward(const ssm__verb *verb, ssm__call call, ssm
     call.dy = dy;
     call.dx = dx;
     call.dparams = dparams;
-    call.tape = tape;
+    call.tape = (void *)(uintptr_t)tape;
     return ssm__run_backward(verb, &call, seqs, tape_bytes, work, work_bytes);
 }
 
@@ -5346,7 +5346,7 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
 /* y = scan, state in place. u, z: rows of dim (z may be NULL). */
 static void ssm__core_forward(const ssm_core *core, const ssm__call *call, ssm__core_mem mem, const ssm_real *u,
                               ptrdiff_t u_row, const ssm_real *z, ptrdiff_t z_row, ssm_real *y, ptrdiff_t y_row,
-                              ssm_real *h, size_t h_batch, const void *scan_work)
+                              ssm_real *h, size_t h_batch, void *scan_work)
 {
     const ssm__tile *t = &call->tile;
     const size_t rows = t->count * t->steps;
@@ -5551,8 +5551,7 @@ static size_t ssm__core_layer_work_backward(const void *layer, size_t rows, size
     return ssm__arena_bytes(&arena);
 }
 
-static size_t ssm__core_tape_layout(const ssm_core *core, size_t rows, size_t slots, const void *mem,
-                                    ssm__core_tape *tape)
+static size_t ssm__core_tape_layout(const ssm_core *core, size_t rows, size_t slots, void *mem, ssm__core_tape *tape)
 {
     ssm__arena arena = ssm__arena_open(mem);
     ssm__core_take(core, &arena, rows, &tape->mem);
@@ -6081,7 +6080,7 @@ static void ssm__mamba_take(const ssm_mamba *m, ssm__arena *arena, size_t rows, 
     ssm__core_take(&m->core, arena, rows, &mem->core);
 }
 
-static size_t ssm__mamba_work_layout(const ssm_mamba *m, size_t rows, const void *work, ssm__mamba_mem *mem,
+static size_t ssm__mamba_work_layout(const ssm_mamba *m, size_t rows, void *work, ssm__mamba_mem *mem,
                                      ssm_real **normed, void **scan)
 {
     ssm__arena arena = ssm__arena_open(work);
@@ -6091,8 +6090,7 @@ static size_t ssm__mamba_work_layout(const ssm_mamba *m, size_t rows, const void
     return ssm__arena_bytes(&arena);
 }
 
-static size_t ssm__mamba_tape_layout(const ssm_mamba *m, size_t rows, size_t slots, const void *mem,
-                                     ssm__mamba_tape *tape)
+static size_t ssm__mamba_tape_layout(const ssm_mamba *m, size_t rows, size_t slots, void *mem, ssm__mamba_tape *tape)
 {
     ssm__arena arena = ssm__arena_open(mem);
     ssm__mamba_take(m, &arena, rows, &tape->mem);
@@ -6100,7 +6098,7 @@ static size_t ssm__mamba_tape_layout(const ssm_mamba *m, size_t rows, size_t slo
     return ssm__arena_bytes(&arena);
 }
 
-static size_t ssm__mamba_scratch_layout(const ssm_mamba *m, size_t rows, size_t streams, const void *work,
+static size_t ssm__mamba_scratch_layout(const ssm_mamba *m, size_t rows, size_t streams, void *work,
                                         ssm__mamba_scratch *s)
 {
     const size_t M = m->config.d_model, E = m->config.d_inner;
@@ -7012,7 +7010,7 @@ typedef struct ssm__s4_cauchy {
     ssm_real *row; /* [states][2][SSM_LANES]: C Abar^n */
 } ssm__s4_cauchy;
 
-static size_t ssm__s4_cauchy_layout(const ssm_s4_core *core, size_t len, const void *mem, ssm__s4_cauchy *w)
+static size_t ssm__s4_cauchy_layout(const ssm_s4_core *core, size_t len, void *mem, ssm__s4_cauchy *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
     const size_t count = ssm__mul(2, core->states);
@@ -7159,8 +7157,7 @@ typedef struct ssm__s4_scratch { /* of the backward */
     ssm__s4_history history;
 } ssm__s4_scratch;
 
-static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t slots, const void *mem,
-                                  ssm__s4_tape *tape)
+static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t slots, void *mem, ssm__s4_tape *tape)
 {
     ssm__arena arena = ssm__arena_open(mem);
     const size_t count = ssm__mul(rows, core->dim);
@@ -7170,8 +7167,7 @@ static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t s
     return ssm__arena_bytes(&arena);
 }
 
-static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int convolution, const void *mem,
-                                  ssm__s4_work *w)
+static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int convolution, void *mem, ssm__s4_work *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
     const size_t count = ssm__mul(rows, core->dim), blocks = ssm__s4_blocks(core);
@@ -7194,7 +7190,7 @@ static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int conv
     return ssm__arena_bytes(&arena);
 }
 
-static size_t ssm__s4_scratch_layout(const ssm_s4_core *core, size_t rows, const void *mem, ssm__s4_scratch *w)
+static size_t ssm__s4_scratch_layout(const ssm_s4_core *core, size_t rows, void *mem, ssm__s4_scratch *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
     const size_t count = ssm__mul(rows, core->dim);
@@ -7856,7 +7852,7 @@ typedef struct ssm__s4_kernel_work {
     ssm__s4_history history; /* of one block */
 } ssm__s4_kernel_work;
 
-static size_t ssm__s4_kernel_layout(const ssm_s4_core *core, size_t len, const void *mem, ssm__s4_kernel_work *w)
+static size_t ssm__s4_kernel_layout(const ssm_s4_core *core, size_t len, void *mem, ssm__s4_kernel_work *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
     ssm_s4_core block = *core;
@@ -7882,8 +7878,8 @@ static ssm_status ssm__s4_kernel_size(const ssm_s4_core *core, size_t len, size_
     return SSM_OK;
 }
 
-static ssm_status ssm__s4_kernel_check(const ssm_s4_core *core, size_t len, const void *in, const void *out,
-                                       const void *work, size_t work_bytes)
+static ssm_status ssm__s4_kernel_check(const ssm_s4_core *core, size_t len, const void *in, const void *out, void *work,
+                                       size_t work_bytes)
 {
     size_t need = 0;
     ssm_status status = ssm__s4_kernel_size(core, len, &need);
@@ -8826,7 +8822,7 @@ static size_t ssm__s5_work_backward(const void *layer, size_t rows, size_t strea
     return ssm__arena_bytes(&arena);
 }
 
-static ssm_real *ssm__s5_tape_layout(const ssm_s5 *s, size_t slots, const void *mem, size_t *bytes)
+static ssm_real *ssm__s5_tape_layout(const ssm_s5 *s, size_t slots, void *mem, size_t *bytes)
 {
     ssm__arena arena = ssm__arena_open(mem);
     ssm_real *states = ssm__take(&arena, ssm__mul(slots, ssm__s5_state_count(&s->config)));
