@@ -411,8 +411,9 @@ SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, ui
  * chan stride 2).
  *
  * Algorithms: see ssm_scan. BLELLOCH here is the tree over single steps. AUTO is CHUNKED for long
- * sequences of few channels, where it keeps several chunks in flight at once even on one core, and
- * SEQUENTIAL otherwise.
+ * sequences of one channel (of two, while they fit the cache), where it keeps several chunks in flight
+ * even on one core, and SEQUENTIAL otherwise. With more cores CHUNKED is also worth asking for from 3 to
+ * about 16 channels and 100000 steps; with 32 channels or more the sequential form shares them out.
  * Empty sequences copy h0 to h_last.
  * Errors: SSM_ERR_NULL (a, b, h), SSM_ERR_CONFIG (dim, scan), SSM_ERR_SHAPE (start), SSM_ERR_MEMORY,
  *         SSM_ERR_OVERFLOW.
@@ -1489,15 +1490,20 @@ static void ssm__parallel(const ssm_parallel *parallel, size_t tasks, size_t cos
                           void (*task)(void *context, size_t index), void *context)
 {
     const int share = tasks > 1 && cost >= SSM__SHARE_COST;
-    int64_t i;
+    size_t i;
     if (share && parallel && parallel->run) {
         parallel->run(parallel->pool, tasks, task, context);
         return;
     }
 #ifdef SSM__OPENMP
-#pragma omp parallel for schedule(dynamic, 1) if (share)
+    if (share) { /* apart from the plain loop: entering a parallel region costs even when one thread runs it */
+        int64_t k;
+#pragma omp parallel for schedule(dynamic, 1)
+        for (k = 0; k < (int64_t)tasks; ++k) task(context, (size_t)k);
+        return;
+    }
 #endif
-    for (i = 0; i < (int64_t)tasks; ++i) task(context, (size_t)i);
+    for (i = 0; i < tasks; ++i) task(context, i);
 }
 
 static ssm_status ssm__check_block(const void *mem, size_t bytes, size_t need)
@@ -3474,11 +3480,19 @@ static size_t ssm__line_most_chunks(size_t len)
     return ssm__min(ssm__ceil_div(len, SSM__LINE_SHORTEST), SSM__LINE_CHUNKS);
 }
 
+/* From the shape alone, so that threads cannot change a bit. One channel waits for its own additions, and
+ * several chunks in flight hide that; two do so only while they are in the cache, since chunks are read
+ * twice; more channels hide it themselves. Measured by bench/scans.c. */
+static int ssm__line_is_worth_chunks(const ssm_linear_scan *s)
+{
+    if (s->dim == 1) return s->len >= 1024;
+    return s->dim == 2 && s->len >= 4096 && s->len <= 65536;
+}
+
 static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
 {
     ssm_scan scan = s->scan;
-    if (scan == SSM_SCAN_AUTO)
-        scan = s->dim <= 2 && s->len >= 1024 * s->dim * s->dim ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
+    if (scan == SSM_SCAN_AUTO) scan = ssm__line_is_worth_chunks(s) ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
     return scan == SSM_SCAN_CHUNKED && s->len <= ssm__line_chunk(s->len) ? SSM_SCAN_SEQUENTIAL : scan;
 }
 
