@@ -150,6 +150,7 @@
  *   SSM_DOUBLE          ssm_real is double instead of float                all files
  *   SSM_ASSERT(x)       assertion for internal preconditions; default none implementation
  *   SSM_NO_LIBC         no C library at all: no <string.h>                 implementation
+ *                       (clang may still emit memcpy and memset by itself)
  *   SSM_MEMCPY(d,s,n)   copy and fill of bytes; default memcpy and memset, implementation
  *   SSM_MEMSET(d,c,n)     own loops with SSM_NO_LIBC (define both or none)
  *   SSM_NO_OPENMP       no OpenMP even when the compiler has it on         implementation
@@ -3178,6 +3179,7 @@ static void ssm__lanes_run(const ssm__lane_run *r, int complex_values, ssm_real 
     const size_t values = r->lanes * (complex_values ? 2 : 1);
     const ssm_real tiny = ssm__pow2(-SSM__BIAS + 27);
     size_t t, end, l;
+    SSM_ASSERT(r->lanes <= SSM_LANES);
     for (t = 0; t < r->steps; t = end) {
         end = ssm__min(t + piece, r->steps);
         for (l = 0; complex_values && l < r->lanes; ++l)
@@ -3950,6 +3952,7 @@ static void ssm__scan(const ssm_selective_scan *s, void *work)
     ssm__chunk_job chunk;
     const size_t cost = 8 * s->dim * s->d_state; /* of one step: an exponential is about 8 products */
     size_t b;
+    SSM_ASSERT(s->disc != SSM_DISC_DEFAULT); /* resolved by the caller */
     ssm__scan_forward_layout(s, work, &job, &chunk);
     if (!ssm__scan_is_chunked(s)) {
         ssm__parallel(s->parallel, s->batch * job.blocks, s->batch * s->len * cost, ssm__scan_task, &job);
@@ -4953,6 +4956,7 @@ static int ssm__walk_next(ssm__walk *w, const ssm_seqs *seqs, size_t cap, int re
             tile->row = (seqs->start ? seqs->start[w->seq] : w->row) + tile->time;
             tile->slot = w->slot + index;
             w->part += 1;
+            SSM_ASSERT(tile->steps > 0 && tile->count * tile->steps <= cap);
             return 1;
         }
         w->row += tile->count * len;
@@ -7356,7 +7360,7 @@ static void ssm__s4_finish(const ssm_s4_core *core, const ssm__call *call, const
     if (core->output)
         ssm__linear(call->parallel, &core->out, g, (ptrdiff_t)H, NULL, 0, w->mem.v, (ptrdiff_t)(2 * H), rows);
     for (r = 0; r < rows; ++r) {
-        const ssm_real *x = call->x + ssm__step(r, call->x_row), *v = w->mem.v + r * 2 * H;
+        const ssm_real *x = call->x + ssm__step(r, call->x_row), *v = core->output ? w->mem.v + r * 2 * H : NULL;
         ssm_real *y = call->y + ssm__step(r, call->y_row);
         for (i = 0; i < H; ++i) {
             const ssm_real value = core->output ? v[i] * ssm__sigmoid(v[H + i]) : g[r * H + i];
@@ -7453,7 +7457,7 @@ static void ssm__s4_finish_backward(const ssm_s4_core *core, const ssm__call *ca
     const ssm_real *g = mem->s;
     size_t r, i;
     for (r = 0; r < rows; ++r) {
-        const ssm_real *dy = call->dy + ssm__step(r, call->dy_row), *v = mem->v + r * 2 * H;
+        const ssm_real *dy = call->dy + ssm__step(r, call->dy_row), *v = core->output ? mem->v + r * 2 * H : NULL;
         for (i = 0; i < H; ++i) {
             if (core->output) {
                 const ssm_real gate = ssm__sigmoid(v[H + i]);
