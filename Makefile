@@ -15,7 +15,7 @@ SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 THREADS = -O1 -g -DSSM_TEST_PTHREADS -fsanitize=thread -pthread
 VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full
 # What valgrind gets through in a few minutes; the sanitizers run everything.
-VALGRIND_TESTS = ops/ gradients/ train/ golden/ layers/step layers/packed layers/batch layers/oracle layers/record \
+VALGRIND_TESTS = ops/ gradients/ train/ golden s4/ s5/ hippo/ scan/laws scan/gradients scan/errors layers/step layers/packed layers/batch layers/oracle layers/record \
     layers/in_place layers/no_state layers/parallel layers/gradients_added
 
 help:

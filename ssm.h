@@ -77,7 +77,8 @@
  * >>manual
  *=============================================================================
  *
- * THE EQUATION. Every layer is one recurrence on a diagonal state, per channel d and state n:
+ * THE EQUATION. Every layer is one recurrence, per channel d and state n (S4 adds a matrix of rank one
+ * to the diagonal, S5 shares one state among all channels):
  *
  *     h[t] = Abar[t] h[t-1] + Bbar[t] u[t]          y[t] = sum_n C[t] h[t] + D u[t]
  *
@@ -175,11 +176,14 @@
  *   number of threads, so the results are the same bits for any.
  * ALIASING. Unless a docstring says otherwise: y may be x (same address, same strides); state in
  *   may be state out; nothing else may overlap.
- * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always (with the
- *   time-parallel scans, CHUNKED and BLELLOCH, pieces and steps agree within rounding). Tile size,
+ * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. The exceptions
+ *   agree within rounding: the time-parallel scans CHUNKED and BLELLOCH, the linear scan's AUTO where it
+ *   is CHUNKED, and the convolution form of S4 (in which a NaN also reaches its channel's past). Tile size,
  *   alignment, position in the batch and the number of threads cannot change a bit. Other compilers,
  *   or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions of
  *   >>math state their error bounds. -ffast-math is not supported.
+ *   A state left in silence decays into subnormal numbers, which many processors handle a hundred times
+ *   slower: where time is bounded, switch flush-to-zero on (on x86 _MM_SET_FLUSH_ZERO_MODE, on ARM FPCR.FZ).
  * VERSIONS. Before 1.0 a minor version may change the interface or a default.
  */
 
@@ -230,7 +234,7 @@ typedef float ssm_real;
     X(SSM_ERR_SHAPE, -3, "extents, groups or sequence offsets do not fit together")     \
     X(SSM_ERR_MEMORY, -4, "a memory block is smaller than its sizes function asks for") \
     X(SSM_ERR_OVERFLOW, -5, "a size does not fit in size_t")                            \
-    X(SSM_ERR_UNSUPPORTED, -7, "this configuration cannot do what was asked")
+    X(SSM_ERR_UNSUPPORTED, -6, "this configuration cannot do what was asked")
 
 typedef enum ssm_status {
 #define SSM__X(name, value, text) name = value,
@@ -447,7 +451,7 @@ typedef struct ssm_linear_scan_grad {
     ssm_out dh0;
 } ssm_linear_scan_grad;
 
-/* need->work for forward; 0 if sequential. */
+/* need->work for forward; 0 if sequential. Takes the problem as forward will get it, tensors set. */
 SSM_API ssm_status ssm_linear_scan_sizes(const ssm_linear_scan *s, ssm_sizes *need);
 SSM_API ssm_status ssm_linear_scan_forward(const ssm_linear_scan *s, void *work, size_t work_bytes);
 /* Sequential in time; channels and sequences run side by side unless a gradient broadcasts. */
@@ -770,15 +774,17 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
  *     not wanted. bytes: need.work_backward, plus need.state with dstate == NULL.
  *
  * Errors of all: SSM_ERR_NULL, SSM_ERR_CONFIG (sizes 0, dim % groups, unknown option),
- *     SSM_ERR_SHAPE (start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW; nothing is written then.
+ *     SSM_ERR_SHAPE (start), SSM_ERR_MEMORY (also a full parameter table), SSM_ERR_OVERFLOW,
+ *     SSM_ERR_UNSUPPORTED (see the layer); nothing is written then.
  */
 
-/* Ready-made differences: how another library sets up the same layer. */
+/* Ready-made differences: how another library sets up the same layer. A preset that a layer does not
+ * know changes nothing. S6 and Mamba know all; S4D TRACETORCH and ZERFOO; S5 TRACETORCH. */
 typedef enum ssm_preset {
     SSM_PRESET_PAPER = 0,  /* mamba_ssm */
     SSM_PRESET_ZETA,       /* zeta.nn SSM: Euler, dt bias as any linear layer's */
-    SSM_PRESET_TRACETORCH, /* traceTorch S6 and Mamba: ZOH, dt_rank max(1, d/16), dt bias -2 ... */
-    SSM_PRESET_ZERFOO      /* zerfoo MambaBlock: no dt bias, small dt weights */
+    SSM_PRESET_TRACETORCH, /* traceTorch S6, Mamba: ZOH, dt_rank max(1, d/16), dt bias -2 ...; its S4 and S5 */
+    SSM_PRESET_ZERFOO      /* zerfoo MambaBlock: no dt bias, small dt weights; its S4 */
 } ssm_preset;
 
 /* How the bias of the delta projection starts. */
@@ -1072,7 +1078,7 @@ typedef struct ssm_s4_core {
  *   and C without the last extent. bidirectional: C [2H][N/2][2], the second H for the reverse direction.
  * State: s [N/2][re, im][H], or [N][H] if real.
  * Bidirectional: y[t] also has 2 Re sum_l C' Abar^l Bbar x[t+1+l], as s4.py; sequences must be whole:
- *   step is SSM_ERR_CONFIG and the state is that of the forward direction.
+ *   step is SSM_ERR_UNSUPPORTED and the state is that of the forward direction.
  * TRAPEZOID is not defined here: SSM_ERR_CONFIG.
  * Source: Gu, Gupta, Goel & Re 2022, arXiv:2206.11893; s4d.py of state-spaces/s4. Real: traceTorch S4,
  *   zerfoo S4 and irithyll DiagonalSSM, see ssm_s4d_preset. */
@@ -1142,7 +1148,7 @@ SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real 
  *   HiPPO-LegS: eigenvalues with negative imaginary part, B = 1/|v| real, P = B / sqrt 2.
  * C: with l_max = 0 the matrix C itself. The authors' checkpoints store C~ = (I - Abar^L)^T C instead:
  *   l_max = L (their l_kernel) makes bind solve for C. Such a layer is for inference: record and
- *   ssm_s4_kernel_backward are SSM_ERR_CONFIG; ssm_s4_plain_C
+ *   ssm_s4_kernel_backward are SSM_ERR_UNSUPPORTED; ssm_s4_plain_C
  *   turns them into plain parameters to train on.
  * State: s [N/2][re, im][H].
  * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
@@ -2775,7 +2781,8 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
     j.dbias = dbias;
     j.rows = rows;
     j.grain = ssm__grain(l->in * l->out);
-    if (dx) ssm__parallel(parallel, ssm__ceil_div(rows, j.grain), cost, ssm__linear_dx_task, &j);
+    /* rows that share one dx add up in it: one after the other */
+    if (dx) ssm__parallel(parallel, ssm__ceil_div(rows, j.grain), dx_row ? cost : 0, ssm__linear_dx_task, &j);
     j.grain = ssm__grain(l->in * rows);
     if (dweight || dbias) ssm__parallel(parallel, ssm__ceil_div(l->out, j.grain), cost, ssm__linear_dw_task, &j);
 }
@@ -3465,9 +3472,9 @@ static void ssm__line_tree(ssm__line_job *j)
 }
 
 /* --- the op --- */
-/* About SSM_LANES * 4 chunks, each long enough to be worth its carry. An odd number of 64-byte lines
+/* At most 64 chunks, each long enough to be worth its carry. An odd number of 64-byte lines
  * keeps the lanes of a unit out of each other's cache sets. */
-#define SSM__LINE_CHUNKS (4 * SSM_LANES)
+#define SSM__LINE_CHUNKS 64
 #define SSM__LINE_SHORTEST 80
 
 static size_t ssm__line_chunk(size_t len)
@@ -3582,10 +3589,11 @@ static void ssm__line_adjoint_task(void *context, size_t index)
     for (c = first; c < ssm__min(first + SSM_LANES, j->s->dim); ++c) ssm__line_adjoint_channel(j, index / blocks, c);
 }
 
-/* Whether sequences or channels of a gradient share memory, so that they must not run side by side. */
-static int ssm__is_shared(ssm_out v, const ssm_linear_scan *s)
+/* Whether channels or sequences of a gradient share memory, so that they must not run side by side;
+ * `apart` is the stride that keeps sequences apart. */
+static int ssm__is_shared(ssm_out v, const ssm_linear_scan *s, ptrdiff_t apart)
 {
-    return v.data && ((v.chan == 0 && s->dim > 1) || (v.batch == 0 && s->batch > 1 && !s->start));
+    return v.data && ((v.chan == 0 && s->dim > 1) || (apart == 0 && s->batch > 1));
 }
 
 static ssm_status ssm__linear_scan_check(const ssm_linear_scan *s)
@@ -3630,7 +3638,9 @@ SSM_API ssm_status ssm_linear_scan_backward(const ssm_linear_scan *s, const ssm_
     if (!grad || (!grad->dh.data && s->batch && s->len)) return SSM_ERR_NULL;
     j.s = s;
     j.d = grad;
-    if (!ssm__is_shared(grad->da, s) && !ssm__is_shared(grad->db, s) && !ssm__is_shared(grad->dh0, s))
+    if (!ssm__is_shared(grad->da, s, s->start ? grad->da.time : grad->da.batch) &&
+        !ssm__is_shared(grad->db, s, s->start ? grad->db.time : grad->db.batch) &&
+        !ssm__is_shared(grad->dh0, s, grad->dh0.batch))
         cost = s->batch * s->len * s->dim * 4;
     ssm__parallel(s->parallel, s->batch * ssm__ceil_div(s->dim, SSM_LANES), cost, ssm__line_adjoint_task, &j);
     return SSM_OK;
@@ -7838,14 +7848,14 @@ static ssm_status ssm__s4_forward(const ssm_s4_core *core, ssm_real *state, cons
 static ssm_status ssm__s4_step(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
                                void *work, size_t work_bytes)
 {
-    if (core && core->directions == 2) return SSM_ERR_CONFIG;
+    if (core && core->directions == 2) return SSM_ERR_UNSUPPORTED;
     return ssm__layer_step(&ssm__s4_verb_forward, ssm__s4_call(core), state, x, y, streams, work, work_bytes);
 }
 
 static ssm_status ssm__s4_record(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
                                  const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    if (core && core->l_max) return SSM_ERR_CONFIG;
+    if (core && core->l_max) return SSM_ERR_UNSUPPORTED;
     return ssm__layer_record(&ssm__s4_verb_record, ssm__s4_call(core), state, x, y, seqs, tape, tape_bytes, work,
                              work_bytes);
 }
@@ -7854,7 +7864,7 @@ static ssm_status ssm__s4_backward(const ssm_s4_core *core, ssm_real *dstate, co
                                    ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                    size_t tape_bytes, void *work, size_t work_bytes)
 {
-    if (core && core->l_max) return SSM_ERR_CONFIG;
+    if (core && core->l_max) return SSM_ERR_UNSUPPORTED;
     return ssm__layer_backward(&ssm__s4_verb_backward, ssm__s4_call(core), dstate, x, dy, dx, dparams, seqs, tape,
                                tape_bytes, work, work_bytes);
 }
@@ -8068,7 +8078,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, dkernel, dparams, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
-    if (core->l_max) return SSM_ERR_CONFIG;
+    if (core->l_max) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     ssm__s4_coefs_zero(core, &w.grad);
     for (d = 0; d < core->directions; ++d) {
@@ -8739,7 +8749,6 @@ typedef struct ssm__s5_mem { /* one tile of the forward */
     void *scan;  /* its workspace */
 } ssm__s5_mem;
 
-/* keep_v: v has a place of its own. */
 /* The recurrence of at most `rows` steps as a linear scan, all but its tensors. */
 static ssm_linear_scan ssm__s5_line(const ssm_s5_config *c, size_t rows)
 {
@@ -8762,6 +8771,7 @@ static void *ssm__s5_scan_take(const ssm_s5_config *c, ssm__arena *arena, size_t
     return ssm__take(arena, ssm__ceil_div(ssm__line_layout(&line, NULL, &job), sizeof(ssm_real)));
 }
 
+/* keep_v: v has a place of its own. */
 static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int keep_v, ssm__s5_mem *m)
 {
     const ssm_s5_config *c = &s->config;
@@ -9302,7 +9312,8 @@ static ssm_real ssm__length(const ssm_real *x, size_t n)
     size_t i;
     for (i = 0; i < n; ++i) {
         const ssm_real size = x[i] < 0 ? -x[i] : x[i];
-        if (!(size <= largest)) largest = size;
+        if (size != size) return size; /* NaN */
+        if (size > largest) largest = size;
     }
     for (i = 0; largest > 0 && i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
     return largest * ssm__sqrt(sum);
@@ -9334,7 +9345,6 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
             params[i] -= a.lr * (m[i] / correct1 / (ssm__sqrt(v[i] / correct2) + a.eps) + decay * params[i]);
         }
     }
-#undef SSM__S4_CHUNK
     if (grad_norm) *grad_norm = norm;
     return SSM_OK;
 }
@@ -9350,6 +9360,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__CHUNK
 #undef SSM__SHARE_COST
 #undef SSM__TREE_GRAIN
+#undef SSM__S4_CHUNK
 #undef SSM__LINE_CHUNKS
 #undef SSM__LINE_SHORTEST
 #undef SSM__SIZE_MAX
@@ -9363,8 +9374,8 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #endif /* SSM_IMPLEMENTATION */
 
 /* CHANGES
- *   0.1.0  selective scan, S5 scan, causal convolution, linear, RMSNorm; selective, S6, Mamba and
- *          S5 layers; AdamW.
+ *   0.1.0  ops: linear, selective and S5 scans, causal convolution, linear, RMSNorm, FFT, HiPPO memory;
+ *          layers: selective, S4D, S4, S5, S6, Mamba; AdamW.
  *
  * LICENCE (MIT)
  *   Copyright (c) 2026 the ssm.h authors

@@ -515,7 +515,67 @@ SCAN_LAYER_THREADS(s4d, scan_s4d)
 SCAN_LAYER_THREADS(s4, scan_s4)
 SCAN_LAYER_THREADS(s5, scan_s5)
 
+/* Packed sequences under one constant a, one h0: their gradients meet in one place, with any number of
+ * threads the same bits. */
+static void scan_shared_gradients(void)
+{
+    enum { BATCH = 50, LEN = 5000 };
+    size_t start[BATCH + 1], b, k;
+    ssm_rng rng = {test_seed};
+    ssm_real *values = test_normal(&rng, 3 * LEN, 1), *db = test_zeros(LEN), a = (ssm_real)0.9, h0 = 1, want[2] = {0, 0};
+    ssm_linear_scan s = {0};
+    for (b = 0; b <= BATCH; ++b) start[b] = b * (LEN / BATCH);
+    s.batch = BATCH;
+    s.len = LEN;
+    s.dim = 1;
+    s.start = start;
+    s.scan = SSM_SCAN_SEQUENTIAL;
+    s.a.data = &a;
+    s.b = ssm_in_btc(values, LEN, 1);
+    s.h0.data = &h0;
+    s.h = ssm_out_like(values + LEN, s.b);
+    CHECK_OK(ssm_linear_scan_forward(&s, NULL, 0));
+    for (k = 0; k < 8; ++k) {
+        test_pool pool = {k, 0};
+        const ssm_parallel parallel = {test_pool_run, &pool};
+        ssm_linear_scan_grad d = {{0}, {0}, {0}, {0}, {0}};
+        ssm_real got[2] = {0, 0};
+        s.parallel = k ? &parallel : NULL;
+        d.dh = ssm_in_btc(values + 2 * LEN, LEN, 1);
+        d.da.data = &got[0];
+        d.dh0.data = &got[1];
+        d.db = ssm_out_like(db, s.b);
+        CHECK_OK(ssm_linear_scan_backward(&s, &d));
+        if (k) CHECK_SAME(got, want, 2);
+        else memcpy(want, got, sizeof want);
+    }
+    test_free(values, 0);
+    test_free(db, 0);
+}
+
+/* Rows that share one dx add up in it, whatever the threads. */
+static void scan_shared_dx(void)
+{
+    enum { IN = 40, OUT = 40, ROWS = 300 };
+    ssm_rng rng = {test_seed};
+    ssm_real *weight = test_normal(&rng, IN * OUT, 1), *dy = test_normal(&rng, ROWS * OUT, 1);
+    ssm_real *dx = test_zeros(IN), *want = test_zeros(IN);
+    test_pool pool = {3, 0};
+    const ssm_parallel parallel = {test_pool_run, &pool};
+    ssm_linear linear = {IN, OUT, NULL, NULL, NULL};
+    linear.weight = weight;
+    ssm__linear_backward(NULL, &linear, NULL, 0, dy, OUT, want, 0, NULL, NULL, ROWS);
+    ssm__linear_backward(&parallel, &linear, NULL, 0, dy, OUT, dx, 0, NULL, NULL, ROWS);
+    CHECK_SAME(dx, want, IN);
+    test_free(weight, 0);
+    test_free(dy, 0);
+    test_free(dx, 0);
+    test_free(want, 0);
+}
+
 static const test_case scan_cases[] = {
+    {"scan/threads_shared_gradients", scan_shared_gradients},
+    {"scan/threads_shared_dx", scan_shared_dx},
     {"scan/threads_s4d", scan_threads_s4d},
     {"scan/threads_s4", scan_threads_s4},
     {"scan/threads_s5", scan_threads_s5},

@@ -368,7 +368,26 @@ static void test_train_delay(void)
     test_free(weights[1], 0);
 }
 
+/* A NaN among the gradients shows in their norm, wherever it stands; a huge one does not overflow it. */
+static void test_train_norm(void)
+{
+    ssm_param row = {"", "w", 1, {3, 1, 1}, 0, 3, 0, 0, {0, 0, 0}};
+    const ssm_params table = {&row, 1, 1, 3};
+    const double huge = TOL(3e30, 3e300);
+    ssm_adamw adamw = {0};
+    size_t i;
+    for (i = 0; i < 4; ++i) {
+        ssm_real params[3] = {1, 2, 3}, grads[3] = {5, 1, 0}, moments[6] = {0, 0, 0, 0, 0, 0}, norm = 0;
+        if (i < 3) grads[i] = (ssm_real)NAN;
+        else grads[0] = grads[1] = (ssm_real)huge, grads[2] = 0;
+        CHECK_OK(ssm_adamw_step(&adamw, &table, params, grads, moments, 1, &norm));
+        if (i < 3) CHECK(norm != norm);
+        else CHECK(fabs((double)norm / (sqrt(2.0) * huge) - 1) < 1e-5);
+    }
+}
+
 static const test_case train_cases[] = {
+    {"train/norm", test_train_norm},
     {"train/adamw", test_train_adamw},
     {"train/decay", test_train_decay},
     {"train/adamw_errors", test_train_adamw_errors},
