@@ -6456,12 +6456,6 @@ static ssm__s4_pole ssm__s4_discretise(ssm_disc disc, ssm__complex A, ssm_real d
     return k;
 }
 
-/* Re(conj(a) b), the derivative along b of something whose gradient is a. */
-static ssm_real ssm__c_inner(ssm__complex a, ssm__complex b)
-{
-    return a.re * b.re + a.im * b.im;
-}
-
 /* conj(a) b. */
 static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
 {
@@ -6546,8 +6540,8 @@ static ssm__s4_rank ssm__s4_rank_of(const ssm_s4_core *core, const ssm_real *par
         const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta);
         const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, h % core->n_ssm, n, 0);
         const ssm__complex B = ssm__s4_weight(core, params, core->offsets.B, h % core->n_ssm, n, 1);
-        q += ssm__c_inner(P, P) * pole.f.re;
-        k.kappa += 2 * ssm__c_inner(P, ssm__c_mul(pole.f, B));
+        q += ssm__c_dot(P, P) * pole.f.re;
+        k.kappa += 2 * ssm__c_dot(P, ssm__c_mul(pole.f, B));
     }
     k.r = 1 / (1 + q);
     return k;
@@ -6632,8 +6626,8 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
     ssm_real gm = 0, gr = 0, gq = 0, gkappa = 0, gdelta = 0, inner = 0;
     size_t n, d;
     for (n = 0; core->low_rank && n < core->states; ++n) {
-        gm -= ssm__c_inner(ssm__s4_get(core, g->b, n, h), ssm__s4_get(core, core->p, n, h));
-        inner += ssm__c_inner(ssm__s4_get(core, g->l, n, h), ssm__s4_get(core, core->l, n, h));
+        gm -= ssm__c_dot(ssm__s4_get(core, g->b, n, h), ssm__s4_get(core, core->p, n, h));
+        inner += ssm__c_dot(ssm__s4_get(core, g->l, n, h), ssm__s4_get(core, core->l, n, h));
     }
     if (core->low_rank) { /* m = r kappa, l ~ r / delta, r = 1/(1 + q) */
         gr = rank.kappa * gm + inner / rank.r;
@@ -6658,14 +6652,14 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
             gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.f, B)));     /* kappa */
             gf = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
             gf = ssm__c_add(gf, ssm__c_scale(s, ssm__c_mul(P, gl)));
-            gf = ssm__c_add(gf, ssm__c(gq * ssm__c_inner(P, P), 0));
+            gf = ssm__c_add(gf, ssm__c(gq * ssm__c_dot(P, P), 0));
             gb = ssm__c_add(gb, ssm__c_scale(2 * gkappa, P)); /* from here: of f B */
             ssm__s4_weight_add(core, dparams, o->P, row, n, gP);
         }
         gf = ssm__c_add(gf, ssm__c_mul_conj(B, gb));
         ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.f, gb));
         ssm__s4_A_adjoint(core, dparams, h, n, A, ssm__c_add(ssm__c_mul_conj(k.a_A, ga), ssm__c_mul_conj(k.f_A, gf)));
-        gdelta += ssm__c_inner(ga, k.a_d) + ssm__c_inner(gf, k.f_d);
+        gdelta += ssm__c_dot(ga, k.a_d) + ssm__c_dot(gf, k.f_d);
         for (d = 0; d < core->directions; ++d)
             ssm__s4_weight_add(
                 core, dparams, o->C, d * core->dim + h, n,
@@ -7084,7 +7078,7 @@ static void ssm__s4_cauchy_open(const ssm_s4_core *core, const ssm__s4_lanes *k,
         ssm__c_store(w->v + 2 * n, ssm__c_mul(C, B));
         ssm__c_store(w->v + 2 * (S + n), ssm__c_mul(C, P));
         ssm__c_store(w->v + 2 * (2 * S + n), ssm__c_mul_conj(P, B));
-        ssm__c_store(w->v + 2 * (3 * S + n), ssm__c(ssm__c_inner(P, P), 0));
+        ssm__c_store(w->v + 2 * (3 * S + n), ssm__c(ssm__c_dot(P, P), 0));
     }
 }
 
@@ -7949,8 +7943,8 @@ static ssm_real ssm__s4_woodbury_adjoint(const ssm__complex r[4], ssm__complex h
     g[2] = ssm__c_scale(-theta, ssm__c_mul_conj(ssm__c_mul(r[1], m), g[0]));
     gm = ssm__c_scale(-theta, ssm__c_mul_conj(r23, g[0]));
     g[3] = ssm__c_scale(-theta, ssm__c_mul_conj(m2, gm));
-    *gtheta = -ssm__c_inner(g[0], ssm__c_mul(r23, m)) - ssm__c_inner(gm, ssm__c_mul(m2, r[3]));
-    return ssm__c_inner(gx, ssm__c_mul(half, x));
+    *gtheta = -ssm__c_dot(g[0], ssm__c_mul(r23, m)) - ssm__c_dot(gm, ssm__c_mul(m2, r[3]));
+    return ssm__c_dot(gx, ssm__c_mul(half, x));
 }
 
 /* Adjoint of ssm__s4_cauchy_sums: adds to dlambda and dv; returns theta's gradient. */
@@ -7972,10 +7966,10 @@ static ssm_real ssm__s4_sums_adjoint(size_t S, const ssm__s4_cauchy *w, ssm_real
             ssm__c_store(dv, ssm__c_add(ssm__c_load(dv), gd));
         }
         gd = ssm__c_mul_conj(ssm__c_mul(plus, plus), gplus); /* minus the denominator's gradient */
-        gtheta += ssm__c_inner(gd, lambda);
+        gtheta += ssm__c_dot(gd, lambda);
         gplus = gd;
         gd = ssm__c_mul_conj(ssm__c_mul(minus, minus), gminus);
-        gtheta += ssm__c_inner(gd, ssm__c_conj(lambda));
+        gtheta += ssm__c_dot(gd, ssm__c_conj(lambda));
         gd = ssm__c_scale(theta, ssm__c_add(gplus, ssm__c_conj(gd)));
         ssm__c_store(w->dlambda + 2 * n, ssm__c_add(ssm__c_load(w->dlambda + 2 * n), gd));
     }
@@ -8127,11 +8121,6 @@ SSM_API ssm_status ssm_s4d_config_resolve(const ssm_s4d_config *config, ssm_s4d_
     return status;
 }
 
-static ssm_s4d_config ssm__s4d_options(const ssm_s4d_config *c)
-{
-    return *c;
-}
-
 static ssm_s4_core ssm__s4d_core(const ssm_s4d_config *config)
 {
     return ssm__s4_core_of(config, 0, 0);
@@ -8141,22 +8130,18 @@ static ssm_s4_core ssm__s4d_core(const ssm_s4d_config *config)
 SSM_API ssm_status ssm_s4d_params(const ssm_s4d_config *config, const char *prefix, ssm_params *table)
 {
     ssm_s4d_config c;
-    ssm_s4d_config options;
     ssm_status status = ssm_s4d_config_resolve(config, &c);
     if (status != SSM_OK) return status;
-    options = ssm__s4d_options(&c);
-    return ssm__s4_params(ssm__s4d_core(&c), &options, prefix, table);
+    return ssm__s4_params(ssm__s4d_core(&c), &c, prefix, table);
 }
 
 /* --- sizes --- */
 SSM_API ssm_status ssm_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_s4d_config c;
-    ssm_s4d_config options;
     ssm_status status = ssm_s4d_config_resolve(config, &c);
     if (status != SSM_OK) return status;
-    options = ssm__s4d_options(&c);
-    return ssm__s4_sizes(ssm__s4d_core(&c), &options, seqs, need);
+    return ssm__s4_sizes(ssm__s4d_core(&c), &c, seqs, need);
 }
 
 /* --- init --- */
@@ -8172,14 +8157,12 @@ SSM_API ssm_status ssm_s4d_init(const ssm_s4d_config *config, ssm_real *params, 
 SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const ssm_real *params, void *mem,
                                 size_t mem_bytes)
 {
-    ssm_s4d_config options;
     ssm_s4d bound;
     ssm_status status = ssm_s4d_config_resolve(config, &bound.config);
     if (status != SSM_OK) return status;
     if (!layer || !params) return SSM_ERR_NULL;
-    options = ssm__s4d_options(&bound.config);
     bound.core = ssm__s4d_core(&bound.config);
-    status = ssm__s4_layer_bind(&bound.core, &options, params, mem, mem_bytes);
+    status = ssm__s4_layer_bind(&bound.core, &bound.config, params, mem, mem_bytes);
     if (status == SSM_OK) *layer = bound;
     return status;
 }
