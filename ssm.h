@@ -417,8 +417,9 @@ SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, ui
  *
  * Algorithms: see ssm_scan. BLELLOCH here is the tree over single steps. AUTO is CHUNKED for long
  * sequences of one channel (of two, while they fit the cache), where it keeps several chunks in flight
- * even on one core, and SEQUENTIAL otherwise. With more cores CHUNKED is also worth asking for from 3 to
- * about 16 channels and 100000 steps; with 32 channels or more the sequential form shares them out.
+ * even on one core; with ssm_parallel or OpenMP also for very long sequences of two and of 8 to 16
+ * channels. Otherwise it is SEQUENTIAL, which shares out sequences and blocks of channels. It goes by the
+ * shape and by whether there is a parallel loop, not by the number of threads.
  * Empty sequences copy h0 to h_last.
  * Errors: SSM_ERR_NULL (a, b, h), SSM_ERR_CONFIG (dim, scan), SSM_ERR_SHAPE (start), SSM_ERR_MEMORY,
  *         SSM_ERR_OVERFLOW.
@@ -3267,12 +3268,14 @@ static void ssm__line_last(const ssm__line_job *j, size_t c, const ssm_real *sta
 /* --- sequential: a task is a block of channels of one sequence --- */
 static void ssm__line_sequential(void *context, size_t index)
 {
-    ssm__line_job j = *(const ssm__line_job *)context;
-    const size_t c = index % j.blocks * SSM_LANES, lanes = ssm__min(SSM_LANES, j.s->dim - c);
+    const ssm__line_job *job = (const ssm__line_job *)context;
+    const size_t c = index % job->blocks * SSM_LANES, lanes = ssm__min(SSM_LANES, job->s->dim - c);
+    ssm__line_job j;
     ssm_real state[2 * SSM_LANES];
     ssm__lane_run r;
     size_t l;
-    ssm__line_open(&j, j.s, index / j.blocks);
+    j.width = job->width;
+    ssm__line_open(&j, job->s, index / job->blocks);
     for (l = 0; l < lanes; ++l) ssm__line_h0(&j, c + l, state + l * j.width);
     if (j.len) {
         r = ssm__line_part(&j, 0, j.len, c, lanes);
@@ -3489,13 +3492,21 @@ static size_t ssm__line_most_chunks(size_t len)
     return ssm__min(ssm__ceil_div(len, SSM__LINE_SHORTEST), SSM__LINE_CHUNKS);
 }
 
-/* From the shape alone, so that threads cannot change a bit. One channel waits for its own additions, and
- * several chunks in flight hide that; two do so only while they are in the cache, since chunks are read
- * twice; more channels hide it themselves. Measured by bench/scans.c. */
+/* From the shape, and from whether there is anything to share work with: never from how many threads
+ * there are, which must not change a bit. One channel waits for its own additions, and several chunks in
+ * flight hide that; two do so only while they are in the cache, since chunks are read twice; more channels
+ * hide it themselves, but up to SSM_LANES of them are one task, which only chunks can share out. Measured
+ * by bench/scans.c. */
 static int ssm__line_is_worth_chunks(const ssm_linear_scan *s)
 {
+#ifdef SSM__OPENMP
+    const int shared = 1;
+#else
+    const int shared = s->parallel && s->parallel->run;
+#endif
     if (s->dim == 1) return s->len >= 1024;
-    return s->dim == 2 && s->len >= 4096 && s->len <= 65536;
+    if (s->dim == 2) return s->len >= 4096 && (s->len <= 65536 || shared);
+    return s->dim >= 8 && s->dim <= 16 && s->batch == 1 && s->len >= 100000 && shared;
 }
 
 static ssm_scan ssm__line_algorithm(const ssm_linear_scan *s)
