@@ -588,8 +588,8 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  * Complex tensors are (re, im) pairs, strides count reals: make the view of one element each and
  * pass it through ssm_in_pairs. [b][t][n] is ssm_in_btcn with one channel. d_state is the number of
  * complex states.
- * Default disc: ZOH in its phi form, finite as A -> 0. TRAPEZOID is not offered. Every scan is
- * sequential in this version.
+ * Default disc: ZOH in its phi form, finite as A -> 0. TRAPEZOID is not offered. It runs
+ * step after step; the layer ssm_s5 has the time-parallel forms.
  *
  * Aliasing: h_last may be h0; y may be u if both are real or both complex.
  * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan,
@@ -603,7 +603,6 @@ typedef struct ssm_s5_scan {
     size_t d_state; /* P */
     const size_t *start;
     ssm_disc disc; /* default ZOH */
-    ssm_scan scan;
     int conj_sym;
     int complex_input;
     int complex_output;
@@ -4535,7 +4534,7 @@ static size_t ssm__s5_scan_forward_bytes(const ssm_s5_scan *s)
 static ssm_status ssm__s5_scan_check(const ssm_s5_scan *s, ssm_s5_scan *r)
 {
     if (!s) return SSM_ERR_NULL;
-    if (s->dim == 0 || s->d_state == 0 || !ssm__disc_ok(s->disc) || !ssm__scan_ok(s->scan)) return SSM_ERR_CONFIG;
+    if (s->dim == 0 || s->d_state == 0 || !ssm__disc_ok(s->disc)) return SSM_ERR_CONFIG;
     if (s->disc == SSM_DISC_TRAPEZOID || (s->conj_sym && s->complex_output)) return SSM_ERR_CONFIG;
     if (s->batch && s->len && (!s->u.data || !s->delta.data || !s->A.data || !s->B.data || !s->C.data))
         return SSM_ERR_NULL;
