@@ -218,4 +218,23 @@ static void test_pool_run(void *pool, size_t tasks, void (*task)(void *context, 
     }
 }
 
+typedef double (*test_loss)(void *context);
+
+/* Fourth-order difference quotient of a loss along x + h direction: truncation is O(h^4), and rounding
+ * 1e-16 loss / h. Between h = 1e-4 and 2e-4 both stay near 1e-10 for the losses here. */
+static double test_slope(test_loss loss, void *context, double *x, const double *direction, size_t count, double h)
+{
+    static const double steps[4] = {-2, -1, 1, 2}, weights[4] = {1, -8, 8, -1};
+    double *at = (double *)test_alloc(count * sizeof *at, 0), slope = 0;
+    size_t i, k;
+    memcpy(at, x, count * sizeof *at);
+    for (k = 0; k < 4; ++k) {
+        for (i = 0; i < count; ++i) x[i] = at[i] + steps[k] * h * direction[i];
+        slope += weights[k] * loss(context) / (12 * h);
+    }
+    memcpy(x, at, count * sizeof *at);
+    test_free(at, 0);
+    return slope;
+}
+
 #endif

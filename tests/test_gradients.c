@@ -5,26 +5,6 @@
 /* ------------------------------------------------------------------ central differences */
 
 /* A loss to differentiate: a function of doubles that it reads through `context`. */
-typedef double (*gradients_loss)(void *context);
-
-/* Fourth-order difference quotient along x + h direction: truncation is O(h^4), and rounding
- * 1e-16 loss / h. At h = 2e-4 both stay near 1e-10 for the losses here. */
-static double gradients_slope(gradients_loss loss, void *context, double *x, const double *direction, size_t count)
-{
-    static const double steps[4] = {-2, -1, 1, 2}, weights[4] = {1, -8, 8, -1};
-    const double h = 2e-4;
-    double *at = (double *)test_alloc(count * sizeof *at, 0), slope = 0;
-    size_t i, k;
-    memcpy(at, x, count * sizeof *at);
-    for (k = 0; k < 4; ++k) {
-        for (i = 0; i < count; ++i) x[i] = at[i] + steps[k] * h * direction[i];
-        slope += weights[k] * loss(context) / (12 * h);
-    }
-    memcpy(x, at, count * sizeof *at);
-    test_free(at, 0);
-    return slope;
-}
-
 static double gradients_norm(const ssm_real *g, size_t count)
 {
     double sum = 0;
@@ -40,7 +20,7 @@ static double gradients_norm(const ssm_real *g, size_t count)
 
 /* Compares `gradient` of x with differences along one dense random direction, which sees every
  * element, and along a few single elements, which see signs and places. */
-static void gradients_check(const char *what, gradients_loss loss, void *context, double *x, const ssm_real *gradient,
+static void gradients_check(const char *what, test_loss loss, void *context, double *x, const ssm_real *gradient,
                             size_t count, ssm_rng *rng)
 {
     const size_t singles = count < 4 ? count : 4;
@@ -56,7 +36,7 @@ static void gradients_check(const char *what, gradients_loss loss, void *context
             for (i = 0; i < count; ++i) direction[i] = (double)ssm_rng_normal(rng) / sqrt((double)count);
         }
         for (i = 0; i < count; ++i) got += (double)gradient[i] * direction[i];
-        want = gradients_slope(loss, context, x, direction, count);
+        want = test_slope(loss, context, x, direction, count, 2e-4);
         if (!(fabs(got - want) <= allowed))
             test_fail(__FILE__, __LINE__, "d%s: %.9g, differences give %.9g (error %.3g of %.3g allowed)", what, got,
                       want, fabs(got - want), allowed);

@@ -50,28 +50,9 @@ static void s5_oracle_coef(ssm_disc disc, s5_complex A, double da, double db, s5
 
 /* ------------------------------------------------------------------ central differences */
 
-typedef double (*s5_loss)(void *context);
-
-/* Fourth-order difference quotient along `direction`. */
-static double s5_slope(s5_loss loss, void *context, double *x, const double *direction, size_t count)
-{
-    static const double steps[4] = {-2, -1, 1, 2}, weights[4] = {1, -8, 8, -1};
-    const double h = 1e-4;
-    double *at = (double *)test_alloc(count * sizeof *at, 0), slope = 0;
-    size_t i, k;
-    memcpy(at, x, count * sizeof *at);
-    for (k = 0; k < 4; ++k) {
-        for (i = 0; i < count; ++i) x[i] = at[i] + steps[k] * h * direction[i];
-        slope += weights[k] * loss(context) / (12 * h);
-    }
-    memcpy(x, at, count * sizeof *at);
-    test_free(at, 0);
-    return slope;
-}
-
 /* Compares `gradient` of x with differences along a dense random direction and a few single elements,
  * relative to the norm of the gradient; the differences are worth 1e-16 loss / h. */
-static void s5_check_gradient(const char *what, s5_loss loss, void *context, double *x, const ssm_real *gradient,
+static void s5_check_gradient(const char *what, test_loss loss, void *context, double *x, const ssm_real *gradient,
                               size_t count, ssm_rng *rng)
 {
     const size_t singles = count < 4 ? count : 4;
@@ -85,7 +66,7 @@ static void s5_check_gradient(const char *what, s5_loss loss, void *context, dou
             direction[i] = k < singles ? 0 : (double)ssm_rng_normal(rng) / sqrt((double)count);
         if (k < singles) direction[ssm_rng_next(rng) % count] = 1;
         for (i = 0; i < count; ++i) got += (double)gradient[i] * direction[i];
-        want = s5_slope(loss, context, x, direction, count);
+        want = test_slope(loss, context, x, direction, count, 1e-4);
         if (!(fabs(got - want) <= norm))
             test_fail(__FILE__, __LINE__, "d%s: %.9g, differences give %.9g (error %.3g of %.3g allowed)", what, got,
                       want, fabs(got - want), norm);
