@@ -2478,12 +2478,12 @@ static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
 
 static int ssm__disc_ok(ssm_disc disc)
 {
-    return (int)disc >= 0 && (int)disc <= (int)SSM_DISC_TRAPEZOID;
+    return (unsigned)disc <= (unsigned)SSM_DISC_TRAPEZOID;
 }
 
 static int ssm__scan_ok(ssm_scan scan)
 {
-    return (int)scan >= 0 && (int)scan <= (int)SSM_SCAN_CHUNKED;
+    return (unsigned)scan <= (unsigned)SSM_SCAN_CHUNKED;
 }
 
 /*=============================================================================
@@ -5536,7 +5536,7 @@ static void ssm__core_params(ssm_core *core, const ssm__dt_config *dt, int no_dt
 /* Fills the zeros of dt and checks it. */
 static ssm_status ssm__dt_resolve(ssm__dt_config *dt)
 {
-    if ((int)dt->init < 0 || (int)dt->init > (int)SSM_DT_CONSTANT) return SSM_ERR_CONFIG;
+    if ((unsigned)dt->init > (unsigned)SSM_DT_CONSTANT) return SSM_ERR_CONFIG;
     if (dt->min == 0) dt->min = SSM__K(0.001);
     if (dt->max == 0) dt->max = SSM__K(0.1);
     if (dt->floor == 0) dt->floor = SSM__K(1e-4);
@@ -7539,11 +7539,11 @@ static const ssm__verb ssm__s4_verb_backward = {ssm__s4_tile_backward, ssm__s4_w
 static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
 {
     if (c->d_model == 0 || !(c->norm_eps >= 0)) return SSM_ERR_CONFIG;
-    if ((int)c->init < 0 || (int)c->init > (int)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
-    if ((int)c->weights < 0 || (int)c->weights > (int)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
-    if ((int)c->form < 0 || (int)c->form > (int)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
-    if ((int)c->activation < 0 || (int)c->activation > (int)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
-    if ((int)c->output < 0 || (int)c->output > (int)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
+    if ((unsigned)c->init > (unsigned)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
+    if ((unsigned)c->weights > (unsigned)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
+    if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
+    if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
+    if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
     if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
@@ -8401,7 +8401,7 @@ SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_con
     ssm_status status;
     if (!config || !resolved) return SSM_ERR_NULL;
     c = *config;
-    if (c.d_model == 0 || (int)c.activation < 0 || (int)c.activation > (int)SSM_S5_NONE) return SSM_ERR_CONFIG;
+    if (c.d_model == 0 || (unsigned)c.activation > (unsigned)SSM_S5_NONE) return SSM_ERR_CONFIG;
     if (c.d_state == 0) c.d_state = 64;
     if (c.blocks == 0) c.blocks = 1;
     if (c.real_state) c.no_conj_sym = 1;
