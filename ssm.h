@@ -3012,7 +3012,7 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
 
 static int ssm__format_ok(ssm_format format)
 {
-    return (int)format >= 0 && (int)format <= (int)SSM_FORMAT_INT8;
+    return (unsigned)format <= (unsigned)SSM_FORMAT_INT8;
 }
 
 static ssm_status ssm__linear_check(const ssm_linear *l)

@@ -7,7 +7,7 @@
 # A program that calls one verb, linked with --gc-sections: flash is the .text and .rodata of the library, libgcc
 # the bytes that its arithmetic adds, ram .data and .bss, missing the routines that the compiler calls (commas
 # between), symbols all functions that stayed. No start-up code; memcpy and memset, which GCC may call for
-# struct copies in any program, come from there. gcc -O2, SSM_ALIGN 8, SSM_LANES 4.
+# struct copies in any program, come from there. gcc -O2, SSM_ALIGN 8, SSM_LANES 8.
 cd "$(dirname "$0")/.." || exit
 . examples/firmware/boards.sh
 layers="selective s6 mamba s4d s4 s5"
@@ -28,14 +28,14 @@ measure() { # CORE LAYER VERB
     for verb in $(echo "$3" | tr + ' '); do roots="$roots -Wl,-u,ssm_$2_$verb -Wl,-e,ssm_$2_$verb"; done
     # shellcheck disable=SC2086
     missing=$("${tool}gcc" $cpu -nostdlib -Wl,--gc-sections -Wl,--warn-unresolved-symbols $roots \
-        "build/firmware/$1/ssm.o" -o "$program" 2>&1 |
+        "build/firmware/$1/ssm-exact.o" -o "$program" 2>&1 |
         sed -n "s/.*undefined reference to [\`']\(.*\)'.*/\1/p" | sort -u | grep -v -E '^mem(cpy|set)$' | paste -s -d, -)
     flash=$(sections "$program" .text .rodata .srodata)
     libgcc=0
     if [ -n "$missing" ]; then
         # shellcheck disable=SC2086
         "${tool}gcc" $cpu -nostdlib -Wl,--gc-sections -Wl,--warn-unresolved-symbols $roots \
-            "build/firmware/$1/ssm.o" -lgcc -o "$program-libgcc" 2> /dev/null
+            "build/firmware/$1/ssm-exact.o" -lgcc -o "$program-libgcc" 2> /dev/null
         libgcc=$(($(sections "$program-libgcc" .text .rodata .srodata) - flash))
     fi
     symbols=$("${tool}nm" "$program" | awk '$2 ~ /^[tT]$/ { sub(/\..*/, "", $3); print $3 }' | grep ^ssm | sort -u | paste -s -d, -)

@@ -1,6 +1,6 @@
 # boards.sh - the boards and cores, for the scripts that read it with `.`
 #
-#   board NAME     sets cc, tool (its prefix), package, cpu, link and qemu for it; fails if there is none
+#   board NAME     sets tool (its prefix), package, cpu, float (soft or hard), link, libgcc and qemu for it
 #   needs NAME     prints the package that is missing for it, if any
 #
 # Addresses: QEMU's documentation of the microbit, mps2 and mps3 boards. On the M33 they are those of the
@@ -29,7 +29,6 @@ riscv() { # ARCHITECTURE ABI
 }
 
 board() {
-    stack=4K
     case $1 in
     m0) arm microbit "-mcpu=cortex-m0 -mfloat-abi=soft" 250 0,256K 0x20000000,16K ;;
     m3) arm mps2-an385 "-mcpu=cortex-m3 -mfloat-abi=soft" 160 0,4M 0x20000000,4M ;;
@@ -42,7 +41,11 @@ board() {
     rv32imafc) riscv rv32imafc ilp32f ;;
     *) return 1 ;;
     esac
-    link="$link,--defsym=STACK_SIZE=$stack,-T,$script,--gc-sections"
+    case $cpu in
+    *soft* | *ilp32\ *) float=soft libgcc=-lgcc ;;
+    *) float=hard libgcc="" ;;
+    esac
+    link="$link,--defsym=STACK_SIZE=4K,-T,$script,--gc-sections"
 }
 
 needs() {
@@ -52,19 +55,38 @@ needs() {
 }
 
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wdouble-promotion -Werror"
-freestanding="-std=c99 -ffreestanding -fno-builtin -ffunction-sections -fdata-sections"
+freestanding="-std=c99 -ffreestanding -fno-builtin -ffunction-sections -fdata-sections -g"
+exact="-O2 -ffp-contract=off"
 
-# compile OUTPUT FLAGS SOURCE...: for the board that is set, if OUTPUT is older than a source or the header
-compile() {
-    made=$1 flags=$2
-    shift 2
-    if [ -f "$made" ] && [ -z "$(find "$@" ssm.h $here bench/firmware.c -newer "$made" | head -n 1)" ]; then return; fi
-    mkdir -p "$(dirname "$made")"
-    # shellcheck disable=SC2086
-    ${tool}gcc $cpu $freestanding $warnings $flags -c "$1" -o "$made.new" && mv "$made.new" "$made"
+# stale MADE FROM...: it is not there, or older than a file or folder that it is made from
+stale() {
+    made=$1
+    shift
+    [ ! -f "$made" ] || [ -n "$(find "$@" -newer "$made" | head -n 1)" ]
 }
 
-# library NAME: the library for that board, build/firmware/NAME/ssm.o
+# library NAME [WAY [FLAGS]]: the library for that board, build/firmware/NAME/ssm-WAY.o
 library() {
-    board "$1" && compile "build/firmware/$1/ssm.o" "-O2 -ffp-contract=off -fstack-usage" $here/ssm.c
+    board "$1" || return
+    object=build/firmware/$1/ssm-${2:-exact}.o
+    stale "$object" ssm.h $here || return 0
+    mkdir -p "build/firmware/$1"
+    # shellcheck disable=SC2086
+    "${tool}gcc" $cpu $freestanding $warnings ${3:-$exact} -c $here/ssm.c -o "$object.new" && mv "$object.new" "$object"
+}
+
+# program OUTPUT INCLUDE SOURCE: a program for the board that library made ready, with headers of the folder
+# INCLUDE. Soft-float cores need the compiler's arithmetic; the others do without any library.
+program() {
+    # shellcheck disable=SC2086
+    "${tool}gcc" $cpu $freestanding $warnings $exact -I"$2" $start "$3" "$object" -nostdlib $link $libgcc -o "$1"
+}
+
+# speaker_tables: trains the model on this machine and writes it in every format, build/firmware/FORMAT/model.h
+speaker_tables() {
+    stale build/firmware/speaker.txt ssm.h examples/speaker.c || return 0
+    mkdir -p build/firmware/real build/firmware/bf16 build/firmware/int8
+    ${CC:-cc} -O2 -std=c99 -ffp-contract=off -DSSM_ALIGN=8 -DSSM_LANES=8 examples/speaker.c -o build/firmware/speaker -lm &&
+        build/firmware/speaker --firmware build/firmware > build/firmware/speaker.new &&
+        mv build/firmware/speaker.new build/firmware/speaker.txt
 }

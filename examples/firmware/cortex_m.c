@@ -18,8 +18,13 @@ void *memset(void *to, int value, size_t bytes);
 
 extern uint32_t board_data_load[]; /* where the linker left the initial values, in flash */
 
-enum { SYS_WRITE0 = 0x04, SYS_EXIT_EXTENDED = 0x20 };
-enum { STOPPED_APPLICATION_EXIT = 0x20026 };
+enum {
+    SYS_WRITE0 = 0x04,
+    SYS_EXIT_EXTENDED = 0x20
+};
+enum {
+    STOPPED_APPLICATION_EXIT = 0x20026
+};
 
 #define SYST_CSR (*(volatile uint32_t *)0xe000e010u) /* bit 0 on, bit 2 processor clock, bit 16 passed zero */
 #define SYST_RVR (*(volatile uint32_t *)0xe000e014u) /* reload value */
@@ -58,7 +63,8 @@ static void leave(uint32_t status)
 {
     const uint32_t block[2] = {STOPPED_APPLICATION_EXIT, status};
     semihost(SYS_EXIT_EXTENDED, block);
-    for (;;) {}
+    for (;;) {
+    }
 }
 
 void fault(void)
@@ -72,7 +78,8 @@ void board_count_start(void)
     SYST_RVR = 0xffffff;
     SYST_CVR = 0; /* any write: zero, then the reload value with the next tick */
     SYST_CSR = 5;
-    while (SYST_CVR == 0) {}
+    while (SYST_CVR == 0) {
+    }
     (void)SYST_CSR; /* reading clears bit 16 */
 }
 
@@ -117,8 +124,20 @@ typedef union vector {
 
 extern const vector vectors[16];
 __attribute__((section(".vectors"))) const vector vectors[16] = {
-    {board_stack_top},  {.handler = reset}, {.handler = fault}, {.handler = fault}, {.handler = fault},
-    {.handler = fault}, {.handler = fault}, {.handler = fault}, {NULL},             {NULL},
-    {NULL},             {.handler = fault}, {.handler = fault}, {NULL},             {.handler = fault},
+    {board_stack_top},
+    {.handler = reset},
+    {.handler = fault},
+    {.handler = fault},
+    {.handler = fault},
+    {.handler = fault},
+    {.handler = fault},
+    {.handler = fault},
+    {NULL},
+    {NULL},
+    {NULL},
+    {.handler = fault},
+    {.handler = fault},
+    {NULL},
+    {.handler = fault},
     {.handler = fault},
 };

@@ -40,7 +40,8 @@ void board_print(const char *text)
 static void leave(uint32_t status)
 {
     FINISHER = status ? status << 16 | 0x3333 : 0x5555;
-    for (;;) {}
+    for (;;) {
+    }
 }
 
 __attribute__((aligned(4))) void fault(void)
@@ -73,20 +74,19 @@ uint32_t board_count_stop(void)
  * small variables and sp to the top of the stack. */
 __attribute__((naked, section(".reset"))) void reset(void)
 {
-    __asm volatile(
-        ".option push\n"
-        ".option norelax\n"
-        "la   gp, riscv_global_pointer\n"
-        ".option pop\n"
-        "la   sp, board_stack_top\n"
-        "la   t0, fault\n"
-        "csrw mtvec, t0\n"
+    __asm volatile(".option push\n"
+                   ".option norelax\n"
+                   "la   gp, riscv_global_pointer\n"
+                   ".option pop\n"
+                   "la   sp, board_stack_top\n"
+                   "la   t0, fault\n"
+                   "csrw mtvec, t0\n"
 #ifdef __riscv_flen
-        "li   t0, 0x2000\n"
-        "csrs mstatus, t0\n"
-        "csrw fcsr, zero\n"
+                   "li   t0, 0x2000\n"
+                   "csrs mstatus, t0\n"
+                   "csrw fcsr, zero\n"
 #endif
-        "j    start\n");
+                   "j    start\n");
 }
 
 /* The image is loaded whole, with .data in place. */

@@ -2,6 +2,6 @@
  * whose widest access is 8 bytes, and weights in panels of as many rows as its registers take. */
 #define SSM_NO_LIBC
 #define SSM_ALIGN 8
-#define SSM_LANES 4
+#define SSM_LANES 8
 #define SSM_IMPLEMENTATION
 #include "../../ssm.h"
