@@ -59,6 +59,7 @@ for name in ${@:-$boards}; do
         echo "firmware: $name is left out: it needs the package $missing" >&2
         continue
     fi
+    board "$name"
     for layer in s6 mamba; do
         for format in real bf16 int8; do
             off=$(raw "$name" $layer $format exact) || exit
