@@ -5172,6 +5172,15 @@ typedef struct ssm__verb {
     size_t (*tape)(const void *layer, size_t rows, size_t slots);
 } ssm__verb;
 
+/* The same functions for `sizes`, apart from the tile functions: a program that asks for sizes need not
+ * contain the layer. */
+typedef struct ssm__memory {
+    size_t (*work)(const void *layer, size_t rows, size_t streams);
+    size_t (*work_step)(const void *layer, size_t rows, size_t streams); /* NULL: no step */
+    size_t (*work_backward)(const void *layer, size_t rows, size_t streams);
+    size_t (*tape)(const void *layer, size_t rows, size_t slots);
+} ssm__memory;
+
 /* What the extents of a call come to. */
 typedef struct ssm__plan {
     ssm_strides x;
@@ -5449,13 +5458,9 @@ static size_t ssm__step_rows(size_t streams)
     return ssm__min(streams, SSM_TILE_ROWS);
 }
 
-/* Scratch of step for `rows` streams; NULL: the layer has no step. */
-typedef size_t (*ssm__step_work)(const void *layer, size_t rows, size_t streams);
-
-/* The sizes verb of every layer, from its record and backward verbs and a call that names it. */
-static ssm_status ssm__layer_sizes(const ssm__verb *record, const ssm__verb *backward, ssm__step_work step,
-                                   ssm__call call, size_t params, size_t bound_bytes, const ssm_seqs *seqs,
-                                   ssm_sizes *need)
+/* The sizes verb of every layer, from its memory and a call that names it. */
+static ssm_status ssm__layer_sizes(const ssm__memory *memory, ssm__call call, size_t params, size_t bound_bytes,
+                                   const ssm_seqs *seqs, ssm_sizes *need)
 {
     const size_t streams = seqs ? ssm__step_rows(seqs->batch) : 0;
     ssm__scratch scratch;
@@ -5468,12 +5473,12 @@ static ssm_status ssm__layer_sizes(const ssm__verb *record, const ssm__verb *bac
     n.bound = bound_bytes;
     n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
     n.tape = n.work = n.work_backward = 0;
-    n.work_step = step && streams ? step(call.layer, streams, streams) : 0;
+    n.work_step = memory->work_step && streams ? memory->work_step(call.layer, streams, streams) : 0;
     if (plan.slots) {
-        n.tape = record->tape(call.layer, plan.rows, plan.slots);
-        n.work = record->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.tape = memory->tape(call.layer, plan.rows, plan.slots);
+        n.work = memory->work(call.layer, plan.tile_rows, plan.tile_streams);
         n.work = ssm__scratch_layout(&plan, call.d_model, n.work, 0, 0, NULL, &scratch);
-        n.work_backward = backward->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.work_backward = memory->work_backward(call.layer, plan.tile_rows, plan.tile_streams);
         n.work_backward = ssm__scratch_layout(&plan, call.d_model, n.work_backward, 1, 0, NULL, &scratch);
         if (n.work < n.work_step) n.work = n.work_step;
     }
@@ -6157,6 +6162,9 @@ static size_t ssm__core_step_work(const void *layer, size_t rows, size_t streams
     return ssm__arena_bytes(&arena);
 }
 
+static const ssm__memory ssm__core_memory = {ssm__core_layer_work, ssm__core_step_work, ssm__core_layer_work_backward,
+                                             ssm__core_layer_tape};
+
 static ssm_status ssm__core_layer_step(const ssm_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
                                        size_t streams, void *work, size_t work_bytes)
 {
@@ -6251,8 +6259,8 @@ SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const
     ssm_status status = ssm_selective_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__selective_shape(&c, NULL, &table);
-    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_step_work,
-                            ssm__core_call(&core), table.count, ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_memory, ssm__core_call(&core), table.count,
+                            ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
 }
 
 /* --- init --- */
@@ -6432,8 +6440,8 @@ SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seq
     ssm_status status = ssm_s6_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__s6_shape(&c, NULL, &table);
-    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_step_work,
-                            ssm__core_call(&core), table.count, ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_memory, ssm__core_call(&core), table.count,
+                            ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
 }
 
 /* --- init --- */
@@ -6789,6 +6797,9 @@ static size_t ssm__mamba_step_work(const void *layer, size_t rows, size_t stream
     return ssm__mamba_step_layout(m, rows, NULL, &mem);
 }
 
+static const ssm__memory ssm__mamba_memory = {ssm__mamba_work, ssm__mamba_step_work, ssm__mamba_work_backward,
+                                              ssm__mamba_tape_bytes};
+
 SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -6798,8 +6809,7 @@ SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seq
     if (status != SSM_OK) return status;
     bound = ssm__bound_bytes(ssm__mamba_bind, &m);
     ssm__mamba_table(&m.config, &m.core, NULL, &table);
-    return ssm__layer_sizes(&ssm__mamba_verb_record, &ssm__mamba_verb_backward, ssm__mamba_step_work,
-                            ssm__mamba_call(&m), table.count, bound, seqs, need);
+    return ssm__layer_sizes(&ssm__mamba_memory, ssm__mamba_call(&m), table.count, bound, seqs, need);
 }
 
 /* --- init --- */
@@ -8459,20 +8469,19 @@ static ssm__call ssm__s4_call_convolve(const ssm_s4_core *core)
 
 static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const ssm_seqs *seqs, ssm_sizes *need)
 {
-    static const ssm__verb convolve = {ssm__s4_conv_tile, ssm__s4_conv_work_bytes, ssm__s4_tape_bytes};
+    ssm__memory memory = {ssm__s4_work_bytes, ssm__s4_work_bytes, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
     ssm_params table = ssm__own_table(NULL);
     ssm_sizes sizes, other;
     ssm_status status;
-    const ssm__step_work step = core.directions == 2 ? NULL : ssm__s4_verb_forward.work;
     size_t bound;
     if (!need) return SSM_ERR_NULL;
     ssm__s4_table(&core, c, NULL, &table);
     bound = ssm__bound_bytes(ssm__s4_bind, &core);
-    status = ssm__layer_sizes(&ssm__s4_verb_record, &ssm__s4_verb_backward, step, ssm__s4_call(&core), table.count,
-                              bound, seqs, &sizes);
+    if (core.directions == 2) memory.work_step = NULL;
+    status = ssm__layer_sizes(&memory, ssm__s4_call(&core), table.count, bound, seqs, &sizes);
     if (status == SSM_OK && core.form == SSM_S4_FORM_CONVOLUTION) {
-        status = ssm__layer_sizes(&convolve, &ssm__s4_verb_backward, NULL, ssm__s4_call_convolve(&core), table.count,
-                                  bound, seqs, &other);
+        memory.work = ssm__s4_conv_work_bytes;
+        status = ssm__layer_sizes(&memory, ssm__s4_call_convolve(&core), table.count, bound, seqs, &other);
         if (status == SSM_OK && other.work > sizes.work) sizes.work = other.work;
     }
     if (status == SSM_OK) *need = sizes;
@@ -9572,6 +9581,7 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
 
 SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
+    ssm__memory memory = {ssm__s5_work, ssm__s5_work, ssm__s5_work_backward, ssm__s5_tape};
     ssm_params table = ssm__own_table(NULL);
     ssm_s5 s;
     size_t bound;
@@ -9579,9 +9589,8 @@ SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seq
     if (status != SSM_OK) return status;
     bound = ssm__bound_bytes(ssm__s5_bind, &s);
     ssm__s5_table(&s.config, NULL, &table);
-    return ssm__layer_sizes(&ssm__s5_verb_record, &ssm__s5_verb_backward,
-                            s.config.bidirectional ? NULL : ssm__s5_verb_forward.work, ssm__s5_call(&s), table.count,
-                            bound, seqs, need);
+    if (s.config.bidirectional) memory.work_step = NULL;
+    return ssm__layer_sizes(&memory, ssm__s5_call(&s), table.count, bound, seqs, need);
 }
 
 /* --- init --- */
