@@ -847,7 +847,7 @@ typedef struct ssm_core {
     ssm_linear x_proj;
     ssm_linear dt_proj;
     const ssm_real *dt_bias;
-    const ssm_real *A; /* [d_state][dim], or [d_state] if shared */
+    const ssm_real *A; /* [d_state][dim], or [d_state] if shared; then the largest delta of the fast kernel */
     const ssm_real *D;
     ssm_core_offsets offsets;
 } ssm_core;
@@ -1470,7 +1470,8 @@ extern "C" {
 #ifndef SSM_LANES
 #define SSM_LANES 16
 #endif
-/* Accumulators of a matrix product at a time: a whole panel where there are vector registers. */
+/* Accumulators of a matrix product, and channels of a scan, at a time: a whole panel where there are vector
+ * registers. */
 #if defined(__ARM_ARCH_PROFILE)
 #define SSM__SMALL_CORE (__ARM_ARCH_PROFILE == 'M')
 #elif defined(__riscv) && !defined(__riscv_vector)
@@ -1480,8 +1481,10 @@ extern "C" {
 #endif
 #if SSM__SMALL_CORE && SSM_LANES % 8 == 0
 #define SSM__BLOCK 8
+#define SSM__SCAN_LANES 4
 #else
 #define SSM__BLOCK SSM_LANES
+#define SSM__SCAN_LANES SSM_LANES
 #endif
 #define SSM__CHUNK 64          /* steps between the states that the scan's backward keeps */
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
@@ -1712,21 +1715,20 @@ static const ssm_real ssm__inv_factorial[18] = {SSM__K(1.0),
 
 /* exp(x) = 2^k exp(r), x = k ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts so that k times the first
  * is exact. exp(r) = 1 + r + r^2 q(r); float: q minimax of degree 4, relative error 3.1e-9; double:
- * Taylor to r^13, 4e-18. Returns exp(r), and in the low bits of *shifted k: it is the integer of
- * ssm__round with the bits of its magic number left on top. */
-SSM__INLINE ssm_real ssm__exp_reduced(ssm_real x, ssm__bits *shifted)
+ * Taylor to r^13, 4e-18. 2^k in two factors, so that results underflow gradually. */
+static ssm_real ssm__exp(ssm_real x)
 {
 #ifdef SSM_DOUBLE
-    const ssm_real ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
+    const ssm_real lo = -746.0, hi = 710.0, ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
 #else
-    const ssm_real ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+    const ssm_real lo = -104.0f, hi = 89.0f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
 #endif
-    const ssm_real magic = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
+    ssm__sint k, half;
     ssm_real n, r, q;
-    ssm__pun k;
-    k.f = x * SSM__K(1.44269504088896340736) + magic;
-    *shifted = k.u;
-    n = k.f - magic;
+    x = x > hi ? hi : x; /* written so that NaN stays */
+    x = x < lo ? lo : x;
+    k = ssm__round(x * SSM__K(1.44269504088896340736));
+    n = (ssm_real)k;
     r = x - n * ln2_hi;
     r = r - n * ln2_lo;
 #ifdef SSM_DOUBLE
@@ -1742,38 +1744,68 @@ SSM__INLINE ssm_real ssm__exp_reduced(ssm_real x, ssm__bits *shifted)
     q = q * r + 1.666652069e-1f;
     q = q * r + 4.999999345e-1f;
 #endif
-    return 1 + ((q * r) * r + r);
+    q = (q * r) * r + r;
+    half = k / 2;
+    return (1 + q) * ssm__pow2(half) * ssm__pow2(k - half);
 }
 
-/* Any x: clamped, and 2^k in two factors, so that results underflow gradually. */
-static ssm_real ssm__exp(ssm_real x)
+/* 2^x = 2^k 2^r, |r| <= 1/2, which is exact: the exponential of the scans, whose argument delta A is a product
+ * anyway, so that log2(e) goes into delta. Returns 2^r, by the polynomial of exp; k is in the low bits of
+ * *shifted, below those of the number that rounds (see ssm__round). */
+SSM__INLINE ssm_real ssm__exp2_reduced(ssm_real x, ssm__bits *shifted)
 {
-    const ssm_real lo = SSM__K(SSM__MANTISSA > 23 ? -746.0 : -104.0), hi = SSM__K(SSM__MANTISSA > 23 ? 710.0 : 89.0);
+    const ssm_real magic = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
+    ssm_real r, q;
+    ssm__pun k;
+    k.f = x + magic;
+    *shifted = k.u;
+    r = x - (k.f - magic);
+#ifdef SSM_DOUBLE
+    {
+        int i;
+        r *= 0.69314718055994530942;
+        q = ssm__inv_factorial[13];
+        for (i = 12; i >= 1; --i) q = q * r + ssm__inv_factorial[i];
+    }
+#else
+    q = 1.53211522e-4f;
+    q = q * r + 1.33901618e-3f;
+    q = q * r + 9.61852632e-3f;
+    q = q * r + 5.55036225e-2f;
+    q = q * r + 2.40226475e-1f;
+    q = q * r + 6.93147181e-1f;
+#endif
+    return q * r + 1;
+}
+
+/* |x| below this: 2^x is normal with room for the rounding of k. */
+#define SSM__EXP2_NEAR SSM__K(SSM__MANTISSA > 23 ? 1020.5 : 124.5)
+
+/* For |x| < SSM__EXP2_NEAR: k is added to the bits of the exponent. */
+SSM__INLINE ssm_real ssm__exp2_near(ssm_real x)
+{
     ssm__bits shifted;
-    ssm_real value;
+    ssm__pun q;
+    q.f = ssm__exp2_reduced(x, &shifted);
+    q.u += shifted << SSM__MANTISSA;
+    return q.f;
+}
+
+/* For any x, with the same bits. */
+static ssm_real ssm__exp2(ssm_real x)
+{
+    const ssm_real lo = SSM__K(SSM__MANTISSA > 23 ? -1076.0 : -151.0), hi = SSM__K(SSM__MANTISSA > 23 ? 1025.0 : 129.0);
+    ssm__bits shifted;
     ssm__sint k, half;
     ssm__pun magic;
+    ssm_real value;
     x = x > hi ? hi : x; /* written so that NaN stays */
     x = x < lo ? lo : x;
-    value = ssm__exp_reduced(x, &shifted);
+    value = ssm__exp2_reduced(x, &shifted);
     magic.f = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
     k = (ssm__sint)(shifted - magic.u);
     half = k / 2;
     return value * ssm__pow2(half) * ssm__pow2(k - half);
-}
-
-/* The same bits, to be part of a loop. For |x| < 86.5 (double 707) exp(r) 2^k is normal, so that k is added
- * to the bits of the exponent. */
-SSM__INLINE ssm_real ssm__exp_inline(ssm_real x)
-{
-    ssm__bits shifted;
-    ssm__pun q, limit;
-    q.f = x;
-    limit.f = SSM__K(SSM__MANTISSA > 23 ? 707.0 : 86.5);
-    if (q.u << 1 >= limit.u << 1) return ssm__exp(x); /* bits without the sign order as the numbers do */
-    q.f = ssm__exp_reduced(x, &shifted);
-    q.u += shifted << SSM__MANTISSA;
-    return q.f;
 }
 
 /* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
@@ -2544,14 +2576,15 @@ typedef struct ssm__coef {
     ssm_real p;
 } ssm__coef;
 
+#define SSM__LOG2E SSM__K(1.44269504088896340736)
+
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    const ssm_real x = da * A, lowest = SSM__K(-1e20);
     if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
-        const ssm_real clamped = x < lowest ? lowest : x;
+        const ssm_real x = da * A, lowest = SSM__K(-1e20), clamped = x < lowest ? lowest : x;
         return 1 + clamped / (1 - SSM__K(0.5) * clamped);
     }
-    return ssm__exp(x);
+    return ssm__exp2(da * SSM__LOG2E * A); /* as ssm__scan_block computes it */
 }
 
 /* The other coefficients, once a is known. */
@@ -2563,7 +2596,7 @@ static ssm__coef ssm__discretise_rest(ssm_disc disc, ssm_real A, ssm_real da, ss
     c.b = db;
     c.p = 0;
     if (disc == SSM_DISC_ZOH) {
-        c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__exp(x)) - 1) / A;
+        c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__discretise_a(disc, A, db)) - 1) / A;
     } else if (disc == SSM_DISC_BILINEAR) {
         c.b = db / (1 - SSM__K(0.5) * x);
     } else if (disc == SSM_DISC_DIRAC) {
@@ -2601,7 +2634,7 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
     g.a_da = A * c.a;
     g.a_A = da * c.a;
     if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
-        e = da == db ? c.a : ssm__exp(x);
+        e = da == db ? c.a : ssm__discretise_a(disc, A, db);
         g.b_db = e;
         g.b_A = ssm__is_small(x) ? db * db * ssm__phi_derivative_small(x) : (db * e - c.b) / A;
     } else if (disc == SSM_DISC_DIRAC) {
@@ -2879,11 +2912,12 @@ SSM__PANEL(ssm__panel_bf16, uint16_t, ssm__from_bf16(w[i]))
 SSM__PANEL(ssm__panel_int8, int8_t, (ssm_real)w[i])
 #undef SSM__PANEL
 
-/* The sums of a whole panel; INT8 without its scales. */
-static void ssm__panel(ssm_format format, const unsigned char *w, const ssm_real *x, size_t in, ssm_real *sums)
+/* The sums of a panel, at least of its first `lanes` rows; INT8 without its scales. */
+static void ssm__panel(ssm_format format, const unsigned char *w, const ssm_real *x, size_t in, size_t lanes,
+                       ssm_real *sums)
 {
     size_t i;
-    for (i = 0; i < SSM_LANES; i += SSM__BLOCK) {
+    for (i = 0; i < lanes; i += SSM__BLOCK) {
         if (format == SSM_FORMAT_INT8) ssm__panel_int8((const int8_t *)w + i, x, in, sums + i);
         else if (format == SSM_FORMAT_BF16) ssm__panel_bf16((const uint16_t *)(const void *)w + i, x, in, sums + i);
         else ssm__panel_real((const ssm_real *)(const void *)w + i, x, in, sums + i);
@@ -2911,7 +2945,7 @@ static void ssm__linear_panel(const ssm_linear *l, size_t o, const ssm_real *x, 
             scale = (const ssm_real *)(const void *)panel;
             panel += SSM_LANES * sizeof(ssm_real);
         }
-        ssm__panel(l->format, panel, x, l->in, sums);
+        ssm__panel(l->format, panel, x, l->in, lanes, sums);
     } else {
         for (lane = 0; lane < lanes; ++lane) sums[lane] = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
     }
@@ -3954,6 +3988,7 @@ typedef struct ssm__scan_rule {
     ptrdiff_t A;
     ptrdiff_t B;
     ptrdiff_t C;
+    ssm_real near; /* |delta| up to which ssm__scan_block may be used; 0: never */
 } ssm__scan_rule;
 
 /* Inputs of one (step, channel), read once for all states. */
@@ -3994,26 +4029,38 @@ static ssm__scan_step ssm__scan_load(const ssm_selective_scan *s, const ssm__spa
     return e;
 }
 
-/* One step of one channel by Euler: h = a h + (delta u) B; returns sum_n C h. */
-static ssm_real ssm__scan_euler(const ssm__scan_rule *rule, const ssm__scan_step *e, ssm_real *h, ptrdiff_t h_state)
+/* One step of SSM__SCAN_LANES neighbouring channels by Euler, h = 2^(d A) h + e B, d = delta log2(e),
+ * e = delta u, sum = sum_n C h: states outside, channels inside, so that all but A and h stays in registers.
+ * Only for |d A| < SSM__EXP2_NEAR. The bits are those of ssm__scan_any. */
+static void ssm__scan_block(const ssm__scan_rule *rule, const ssm_real *SSM__RESTRICT A,
+                            const ssm_real *SSM__RESTRICT B, const ssm_real *SSM__RESTRICT C, const ssm_real *d,
+                            const ssm_real *e, ssm_real *SSM__RESTRICT h, ptrdiff_t h_state, ssm_real *sum)
 {
-    const ssm_real *A = e->A, *B = e->B, *C = e->C;
-    const ssm_real da = e->da, du = e->db * e->u;
-    ssm_real y = 0;
-    size_t n;
+    ssm_real dA[SSM__SCAN_LANES], eB[SSM__SCAN_LANES], y[SSM__SCAN_LANES];
+    size_t n, i;
+    SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
+    {
+        dA[i] = d[i];
+        eB[i] = e[i];
+        y[i] = 0;
+    }
     for (n = rule->d_state; n > 0; --n) {
-        const ssm_real next = ssm__exp_inline(da * *A) * *h + du * *B;
-        *h = next;
-        y += *C * next;
+        const ssm_real Bn = *B, Cn = *C;
+        SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
+        {
+            const ssm_real next = ssm__exp2_near(dA[i] * A[i]) * h[i] + eB[i] * Bn;
+            h[i] = next;
+            y[i] += Cn * next;
+        }
         A += rule->A;
         B += rule->B;
         C += rule->C;
         h += h_state;
     }
-    return y;
+    SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i) sum[i] = y[i];
 }
 
-/* The same by any rule. keep_a: the a of every state, or NULL. */
+/* One step of one channel by any rule: h in place; returns sum_n C h. keep_a: the a of every state, or NULL. */
 static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *e, ssm_real *h, ptrdiff_t h_state,
                               ssm_real *keep_a)
 {
@@ -4036,10 +4083,42 @@ static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *
     return y;
 }
 
-static ssm_real ssm__scan_states(const ssm__scan_rule *rule, const ssm__scan_step *e, ssm_real *h, ptrdiff_t h_state)
+/* 1: block fits these channels, of which e[0] is the first. */
+static int ssm__scan_fits(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count)
 {
-    return rule->disc == SSM_DISC_EULER ? ssm__scan_euler(rule, e, h, h_state)
-                                        : ssm__scan_any(rule, e, h, h_state, NULL);
+    size_t i;
+    if (count != SSM__SCAN_LANES || e[0].B != e[count - 1].B || e[0].C != e[count - 1].C) return 0;
+    for (i = 0; i < count; ++i)
+        if (!(e[i].da < rule->near && e[i].da > -rule->near)) return 0;
+    return 1;
+}
+
+/* One step of `count` <= SSM__SCAN_LANES neighbouring channels; y[i] = sum_n C h. */
+static void ssm__scan_step_lanes(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count, ssm__lanes h,
+                                 ssm_real *y)
+{
+    ssm_real d[SSM__SCAN_LANES], eB[SSM__SCAN_LANES];
+    size_t i;
+    if (h.chan == 1 && ssm__scan_fits(rule, e, count)) {
+        for (i = 0; i < SSM__SCAN_LANES; ++i) {
+            d[i] = e[i].da * SSM__LOG2E;
+            eB[i] = e[i].db * e[i].u;
+        }
+        ssm__scan_block(rule, e[0].A, e[0].B, e[0].C, d, eB, h.data, h.state, y);
+        return;
+    }
+    for (i = 0; i < count; ++i) y[i] = ssm__scan_any(rule, e + i, h.data + ssm__step(i, h.chan), h.state, NULL);
+}
+
+/* Largest |delta| of ssm__scan_block for A of `count` values: |delta log2(e) A| < SSM__EXP2_NEAR. */
+static ssm_real ssm__scan_near(const ssm_real *A, ptrdiff_t stride, size_t count, ssm_real near)
+{
+    size_t i;
+    for (i = 0; i < count; ++i, A += stride) {
+        const ssm_real limit = SSM__EXP2_NEAR / SSM__LOG2E * SSM__K(0.999) / (*A < 0 ? -*A : *A);
+        near = limit < near ? limit : near; /* a NaN in A makes h NaN in block, too */
+    }
+    return near;
 }
 
 static ssm__scan_rule ssm__scan_rule_of(const ssm_selective_scan *s)
@@ -4050,22 +4129,34 @@ static ssm__scan_rule ssm__scan_rule_of(const ssm_selective_scan *s)
     rule.A = s->A.state;
     rule.B = s->B.state;
     rule.C = s->C.state;
+    rule.near = 0;
     return rule;
 }
 
 /* Channels c .. c + lanes - 1 of one sequence, h in place. */
 static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, size_t c, size_t lanes, ssm__lanes h)
 {
-    const ssm__scan_rule rule = ssm__scan_rule_of(s);
-    size_t t, lane;
+    ssm__scan_rule rule = ssm__scan_rule_of(s);
+    ssm__scan_step e[SSM__SCAN_LANES];
+    ssm_real y[SSM__SCAN_LANES];
+    size_t t, lane, count, i;
+    if (s->disc == SSM_DISC_EULER && s->A.chan == 1) {
+        rule.near = SSM__EXP2_NEAR;
+        for (i = 0; i < s->d_state; ++i)
+            rule.near = ssm__scan_near(ssm__at(s->A, 0, 0, c) + ssm__step(i, s->A.state), 1, lanes, rule.near);
+    }
     for (t = 0; t < q->len; ++t) {
-        for (lane = 0; lane < lanes; ++lane) {
-            const ssm__scan_step e = ssm__scan_load(s, q, t, c + lane);
-            ssm_real y = ssm__scan_states(&rule, &e, h.data + ssm__step(lane, h.chan), h.state);
-            if (!s->y.data) continue; /* only the state is wanted */
-            if (s->D.data) y += *ssm__at(s->D, 0, 0, c + lane) * e.u;
-            if (s->z.data) y *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane));
-            *ssm__at_out(s->y, q->batch, q->first + t, c + lane) = y;
+        for (lane = 0; lane < lanes; lane += count) {
+            ssm__lanes at = h;
+            at.data += ssm__step(lane, h.chan);
+            count = ssm__min(SSM__SCAN_LANES, lanes - lane);
+            for (i = 0; i < count; ++i) e[i] = ssm__scan_load(s, q, t, c + lane + i);
+            ssm__scan_step_lanes(&rule, e, count, at, y);
+            for (i = 0; s->y.data && i < count; ++i) { /* else only the state is wanted */
+                if (s->D.data) y[i] += *ssm__at(s->D, 0, 0, c + lane + i) * e[i].u;
+                if (s->z.data) y[i] *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane + i));
+                *ssm__at_out(s->y, q->batch, q->first + t, c + lane + i) = y[i];
+            }
         }
     }
 }
@@ -4142,7 +4233,7 @@ static ssm_real ssm__chunk_product(const ssm__chunk_job *job, size_t k, size_t c
 {
     const ssm_real *decay = ssm__chunk_decay(job, k, c);
     if (job->s->disc == SSM_DISC_BILINEAR) return decay[n * job->s->dim];
-    return ssm__exp(*decay * ssm__at(job->s->A, 0, 0, c)[ssm__step(n, job->s->A.state)]);
+    return ssm__discretise_a(job->s->disc, ssm__at(job->s->A, 0, 0, c)[ssm__step(n, job->s->A.state)], *decay);
 }
 
 static ssm__span ssm__chunk_span(const ssm__chunk_job *job, size_t k)
@@ -4441,7 +4532,7 @@ static void ssm__scan_channel_backward(const ssm_selective_scan *s, const ssm_se
         ssm__copy(w->boundary + chunk * rows, h.data, rows);
         for (i = chunk * SSM__CHUNK; chunk + 1 < chunks && i < (chunk + 1) * SSM__CHUNK; ++i) {
             const ssm__scan_step e = ssm__scan_load(s, q, i, c);
-            ssm__scan_states(&rule, &e, h.data, 1);
+            ssm__scan_any(&rule, &e, h.data, 1, NULL);
         }
     }
     for (chunk = chunks; chunk-- > 0;) {
@@ -5832,9 +5923,10 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    core->A = ssm__bind_reals(b, ssm__core_A_count(core), &A);
+    core->A = ssm__bind_reals(b, ssm__core_A_count(core) + 1, &A);
     for (c = 0; A && c < chans; ++c)
         for (n = 0; n < core->d_state; ++n) A[n * chans + c] = -ssm__exp(b->params[o->A_log + c * core->d_state + n]);
+    if (A) A[ssm__core_A_count(core)] = ssm__scan_near(A, 1, ssm__core_A_count(core), SSM__EXP2_NEAR);
 }
 
 /* A [row][channel] matrix of a tile as [sequence][step][channel]. */
@@ -6082,24 +6174,37 @@ typedef struct ssm__core_step {
     size_t x_row;
 } ssm__core_step;
 
-/* Channel c of one stream: y before the gate. `delta` without bias and softplus. */
-SSM__NOINLINE ssm_real ssm__core_step_channel(const ssm_core *core, const ssm_real *dbc, size_t c, ssm_real delta,
-                                              ssm_real u, ssm_real *h)
+/* Channels c .. c + count - 1 of one stream: delta, without bias and softplus, -> y before the gate. */
+SSM__NOINLINE void ssm__core_step_lanes(const ssm_core *core, const ssm_real *dbc, size_t c, size_t count,
+                                        const ssm_real *delta, const ssm_real *u, ssm_real *h, ssm_real *y)
 {
+    const size_t channels = core->dim / core->n_groups; /* of a group */
+    ssm__scan_step e[SSM__SCAN_LANES];
+    ssm_real sum[SSM__SCAN_LANES];
     ssm__scan_rule rule;
-    ssm__scan_step e;
+    ssm__lanes lanes;
+    size_t i;
     rule.d_state = core->d_state;
     rule.disc = core->disc;
     rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
     rule.B = rule.C = 1;
-    if (core->dt_bias) delta += core->dt_bias[core->dt_rank ? c : 0];
-    e.u = u;
-    e.da = e.db = ssm__softplus(delta);
-    e.lambda = SSM__K(0.5);
-    e.A = core->A + (core->shared_A ? 0 : c);
-    e.B = dbc + ssm__core_dt_width(core) + c / (core->dim / core->n_groups) * core->d_state;
-    e.C = e.B + core->n_groups * core->d_state;
-    return ssm__scan_states(&rule, &e, h, (ptrdiff_t)core->dim) + core->D[c] * u;
+    rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
+    lanes.data = h;
+    lanes.chan = 1;
+    lanes.state = (ptrdiff_t)core->dim;
+    for (i = 0; i < count; ++i, ++c) {
+        ssm_real raw = core->dt_rank ? delta[i] : *dbc;
+        if (core->dt_bias) raw += core->dt_bias[core->dt_rank ? c : 0];
+        e[i].u = u[i];
+        e[i].da = e[i].db = ssm__softplus(raw);
+        e[i].lambda = SSM__K(0.5);
+        e[i].A = core->A + (core->shared_A ? 0 : c);
+        e[i].B = dbc + ssm__core_dt_width(core) + c / channels * core->d_state;
+        e[i].C = e[i].B + core->n_groups * core->d_state;
+        y[i] = core->D[c] * u[i];
+    }
+    ssm__scan_step_lanes(&rule, e, count, lanes, sum);
+    for (i = 0; i < count; ++i) y[i] = sum[i] + y[i];
 }
 
 /* SSM_LANES channels of all rows. */
@@ -6107,18 +6212,19 @@ static void ssm__core_step_panel(void *context, size_t index)
 {
     const ssm__core_step *j = (const ssm__core_step *)context;
     const ssm_core *core = j->core;
-    const size_t first = index * SSM_LANES, last = ssm__min(first + SSM_LANES, core->dim);
+    const size_t first = index * SSM_LANES, lanes = ssm__min(SSM_LANES, core->dim - first);
     ssm_real sums[SSM_LANES];
-    size_t r, c;
+    size_t r, i;
     for (r = 0; r < j->rows; ++r) {
-        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row;
-        ssm_real *y = j->y + r * j->y_row, *h = j->h + r * j->h_row;
+        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row + first;
+        ssm_real *y = j->y + r * j->y_row + first, *h = j->h + r * j->h_row + first;
         if (core->dt_rank) ssm__linear_panel(&core->dt_proj, first, dbc, sums);
-        for (c = first; c < last; ++c)
-            y[c] = ssm__core_step_channel(core, dbc, c, core->dt_rank ? sums[c - first] : dbc[0], u[c], h + c);
+        for (i = 0; i < lanes; i += SSM__SCAN_LANES)
+            ssm__core_step_lanes(core, dbc, first + i, ssm__min(SSM__SCAN_LANES, lanes - i), sums + i, u + i, h + i,
+                                 y + i);
         if (!j->gate) continue;
         ssm__linear_panel(j->gate, first, j->x + r * j->x_row, sums);
-        for (c = first; c < last; ++c) y[c] *= ssm__silu(sums[c - first]);
+        for (i = 0; i < lanes; ++i) y[i] *= ssm__silu(sums[i]);
     }
 }
 
@@ -10107,6 +10213,9 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__UNROLL
 #undef SSM__SMALL_CORE
 #undef SSM__BLOCK
+#undef SSM__SCAN_LANES
+#undef SSM__EXP2_NEAR
+#undef SSM__LOG2E
 #undef SSM__BOUND_ALIGN
 #undef SSM__BOUND_MAGIC
 #undef SSM__TREE_GRAIN
