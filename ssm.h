@@ -7823,7 +7823,7 @@ static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const
 {
     static const ssm__verb convolve = {ssm__s4_conv_tile, ssm__s4_conv_work_bytes, ssm__s4_tape_bytes};
     ssm_params table = ssm__own_table(NULL);
-    ssm_sizes sizes, other;
+    ssm_sizes sizes = SSM__EMPTY, other = SSM__EMPTY;
     ssm_status status;
     size_t bound;
     if (!need) return SSM_ERR_NULL;
