@@ -1,0 +1,150 @@
+/* web.js - the page of examples/web, driven: what it shows must be what tests/web.c computes natively.
+ *
+ *   node tests/web.js module FILE.wasm          the module's imports, then the lines of selftest()
+ *   node tests/web.js page CHROMIUM FILE.html   opens the page from disk, prints "ok" and "FAIL" lines
+ *                          EXPECTED [PICTURES]  EXPECTED: the lines of tests/web.c; PICTURES: folder for screenshots
+ *
+ * The browser is spoken to through pipes (--remote-debugging-pipe), which needs nothing but node. */
+"use strict";
+const fs = require("fs"), os = require("os"), path = require("path");
+
+async function runModule(file) {
+    const page = fs.readFileSync(path.join(__dirname, "../examples/web/index.html"), "utf8");
+    const code = page.match(/<script id="engine">([^]*?)<\/script>/)[1];
+    const {Engine, selftest} = new Function(code + "return {Engine, selftest};")();
+    const module = new WebAssembly.Module(fs.readFileSync(file));
+    console.log("imports " + WebAssembly.Module.imports(module).length);
+    process.stdout.write(selftest(new Engine(await WebAssembly.instantiate(module, {}))));
+}
+
+/* A browser; send(method, parameters) answers with the result. */
+function launch(program, profile) {
+    const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio",
+        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
+        "--remote-debugging-pipe", "--user-data-dir=" + profile, "about:blank"];
+    const child = require("child_process").spawn(program, flags, {stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"]});
+    const waiting = new Map();
+    let number = 0, text = "", session;
+    child.stdio[4].on("data", (data) => {
+        const parts = (text + data).split("\0");
+        text = parts.pop();
+        for (const message of parts.map((part) => JSON.parse(part))) {
+            const promise = waiting.get(message.id);
+            waiting.delete(message.id);
+            if (promise) message.error ? promise[1](new Error(message.error.message)) : promise[0](message.result);
+        }
+    });
+    child.stdio[3].on("error", () => {});
+    child.on("exit", () => { for (const [, fail] of waiting.values()) fail(new Error("the browser ended")); });
+    const send = (method, params = {}) => new Promise((done, fail) => {
+        waiting.set(++number, [done, fail]);
+        child.stdio[3].write(JSON.stringify({id: number, method, params, sessionId: session}) + "\0");
+    });
+    const attach = async () => {
+        const {targetInfos} = await send("Target.getTargets");
+        const {targetId} = targetInfos.find((target) => target.type === "page");
+        session = (await send("Target.attachToTarget", {targetId, flatten: true})).sessionId;
+    };
+    const evaluate = async (expression) => {
+        const {result, exceptionDetails} = await send("Runtime.evaluate", {expression, awaitPromise: true, returnByValue: true});
+        if (exceptionDetails) throw new Error(exceptionDetails.exception?.description || exceptionDetails.text);
+        return result.value;
+    };
+    return {child, send, attach, evaluate};
+}
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+async function runPage(program, file, expectedFile, pictures) {
+    const expected = fs.readFileSync(expectedFile, "utf8"), url = "file://" + path.resolve(file);
+    const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ssm-web-"));
+    const browser = launch(program, profile);
+    const report = (name, good, why) => console.log(good ? "ok   web/" + name : "FAIL web/" + name + " (" + why + ")");
+    const until = async (expression) => { /* at most 30 s */
+        for (let i = 0; i < 300; ++i) {
+            if (await browser.evaluate(expression).catch(() => false)) return true;
+            await sleep(100);
+        }
+        return false;
+    };
+    const show = async (width, height, dark, address) => {
+        await browser.send("Emulation.setDeviceMetricsOverride", {width, height, deviceScaleFactor: 1, mobile: false});
+        await browser.send("Emulation.setEmulatedMedia", {features: [{name: "prefers-color-scheme", value: dark ? "dark" : "light"}]});
+        await browser.send("Page.navigate", {url: "about:blank"}); /* so that another hash is another page */
+        await browser.send("Page.navigate", {url: address});
+    };
+    const photograph = async (name) => {
+        if (!pictures) return;
+        const {data} = await browser.send("Page.captureScreenshot", {captureBeyondViewport: true});
+        fs.writeFileSync(path.join(pictures, name + ".png"), Buffer.from(data, "base64"));
+    };
+    const samples = () => browser.evaluate("total");
+    try {
+        await browser.attach();
+
+        /* The same numbers as natively, in the page and in the AudioWorklet; every canvas drawn on. */
+        await show(1200, 1900, true, url + "#selftest");
+        await until("document.title === 'selftest done' || document.getElementById('message').textContent !== ''");
+        const lines = (await browser.evaluate("document.getElementById('selftest')?.textContent || ''")).split("\n");
+        const own = lines.filter((line) => /^\d /.test(line)).map((line) => line + "\n").join("");
+        report("page_bits", own === expected, own ? "other numbers than natively" : await browser.evaluate("document.getElementById('message').textContent"));
+        const sound = expected.match(/^0 output (\w+)$/m)[1];
+        report("worklet_bits", lines.includes("worklet output " + sound), lines.find((line) => line.startsWith("worklet")) || "none");
+        const colours = lines.filter((line) => line.startsWith("colours")).map((line) => line.split(" "));
+        const blank = colours.filter(([, , count]) => count < 20).map(([, id]) => id);
+        report("page_draws", colours.length === 6 && !blank.length, "blank: " + (blank.join(" ") || "all"));
+        await photograph("selftest");
+
+        /* Live, without sound: samples come at their rate, the knobs work, Pause stops. */
+        await show(1200, 1900, true, url);
+        const runs = await until("total > 48000");
+        report("page_runs", runs, "no samples");
+        if (pictures) await sleep(7500);
+        await photograph("dark");
+        const before = await samples();
+        await browser.evaluate("document.getElementById('kind').value = 1; document.getElementById('states').value = 64;" +
+            "document.getElementById('kind').dispatchEvent(new Event('input'))");
+        report("page_knobs", await until("total > " + (before + 9600)) && await browser.evaluate("engine.modes === 32"), "no new layer");
+        await browser.evaluate("document.getElementById('pause').click()");
+        const paused = await samples();
+        await sleep(300);
+        report("page_pauses", await samples() === paused, "samples while paused");
+        await browser.evaluate("document.getElementById('pause').click()");
+
+        /* With sound, and with the browser's own false microphone: the AudioWorklet takes over. */
+        await browser.evaluate("document.getElementById('speaker').click()");
+        const sounding = await until("audio && truth.length > 20");
+        report("worklet_runs", sounding, await browser.evaluate("document.getElementById('message').textContent || 'no samples'"));
+        await browser.evaluate("document.getElementById('speaker').click()");
+        await until("!audio");
+        await browser.evaluate("document.getElementById('microphone').click()");
+        const heard = await until("audio && truth.length > 150 && Math.max(...truth) > 0.001");
+        report("microphone", heard, await browser.evaluate("document.getElementById('message').textContent || 'silence'"));
+        if (pictures) {
+            await sleep(5000);
+            await photograph("microphone");
+            for (const [kind, name] of ["resonators", "lin", "inv", "legs"].entries()) {
+                await show(1200, 1900, kind % 2 === 1, url);
+                await until("total > 0");
+                await browser.evaluate(`document.getElementById('kind').value = ${kind};` +
+                    "document.getElementById('kind').dispatchEvent(new Event('input'))");
+                await until("total > 540000");
+                await photograph(name);
+            }
+            await show(390, 2600, false, url);
+            await until("total > 400000");
+            await photograph("narrow");
+        }
+    } catch (error) {
+        report("browser", false, error.message);
+    }
+    browser.send("Browser.close").catch(() => {});
+    await Promise.race([new Promise((done) => browser.child.on("exit", done)), sleep(5000)]);
+    browser.child.kill("SIGKILL");
+    fs.rmSync(profile, {recursive: true, force: true, maxRetries: 5});
+    process.exit(0);
+}
+
+const [what, ...files] = process.argv.slice(2);
+if (what === "module") runModule(...files);
+else runPage(...files);
