@@ -19,7 +19,8 @@ VALGRIND_TESTS = ops/ gradients/ train/ golden s4/ s5/ hippo/ scan/laws scan/gra
     layers/in_place layers/no_state layers/parallel layers/gradients_added
 
 # As printed in examples/web/layer.c. The module is built anew only where clang and its linker are.
-WASM = clang --target=wasm32 -mbulk-memory -std=c99 -Os -ffp-contract=off -ffreestanding -nostdlib -Wl,--no-entry -Wl,--strip-all
+WASM = clang --target=wasm32 -mbulk-memory -std=c99 -Os -ffp-contract=off -ffreestanding -nostdlib \
+    -Wl,--no-entry -Wl,--strip-all
 WEB_TOOLS = $(shell command -v clang > /dev/null && command -v wasm-ld > /dev/null && echo yes)
 WEB_MODULE = $(if $(WEB_TOOLS),build/web/module.js,examples/web/module.js)
 

@@ -1,8 +1,11 @@
 /* web.js - the page of examples/web, driven: what it shows must be what tests/web.c computes natively.
  *
  *   node tests/web.js module FILE.wasm          the module's imports, then the lines of selftest()
- *   node tests/web.js page CHROMIUM FILE.html   opens the page from disk, prints "ok" and "FAIL" lines
- *                          EXPECTED [PICTURES]  EXPECTED: the lines of tests/web.c; PICTURES: folder for screenshots
+ *   node tests/web.js page CHROMIUM FILE.html EXPECTED LABEL [PICTURES]
+ *                                               opens the page from disk, prints "ok" and "FAIL" lines; EXPECTED:
+ *                                               the lines of tests/web.c; PICTURES: a folder for screenshots
+ *
+ * A module may also be the page's module.js.
  *
  * The browser is spoken to through pipes (--remote-debugging-pipe), which needs nothing but node. */
 "use strict";
@@ -12,7 +15,8 @@ async function runModule(file) {
     const page = fs.readFileSync(path.join(__dirname, "../examples/web/index.html"), "utf8");
     const code = page.match(/<script id="engine">([^]*?)<\/script>/)[1];
     const {Engine, selftest} = new Function(code + "return {Engine, selftest};")();
-    const module = new WebAssembly.Module(fs.readFileSync(file));
+    const bytes = fs.readFileSync(file), text = file.endsWith(".js") && bytes.toString().match(/"(.*)"/)[1];
+    const module = new WebAssembly.Module(text ? Buffer.from(text, "base64") : bytes);
     console.log("imports " + WebAssembly.Module.imports(module).length);
     process.stdout.write(selftest(new Engine(await WebAssembly.instantiate(module, {}))));
 }
@@ -55,11 +59,11 @@ function launch(program, profile) {
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-async function runPage(program, file, expectedFile, pictures) {
+async function runPage(program, file, expectedFile, label, pictures) {
     const expected = fs.readFileSync(expectedFile, "utf8"), url = "file://" + path.resolve(file);
     const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ssm-web-"));
     const browser = launch(program, profile);
-    const report = (name, good, why) => console.log(good ? "ok   web/" + name : "FAIL web/" + name + " (" + why + ")");
+    const report = (name, good, why) => console.log(good ? `ok   web/${label}-${name}` : `FAIL web/${label}-${name} (${why})`);
     const until = async (expression) => { /* at most 30 s */
         for (let i = 0; i < 300; ++i) {
             if (await browser.evaluate(expression).catch(() => false)) return true;
@@ -87,28 +91,28 @@ async function runPage(program, file, expectedFile, pictures) {
         await until("document.title === 'selftest done' || document.getElementById('message').textContent !== ''");
         const lines = (await browser.evaluate("document.getElementById('selftest')?.textContent || ''")).split("\n");
         const own = lines.filter((line) => /^\d /.test(line)).map((line) => line + "\n").join("");
-        report("page_bits", own === expected, own ? "other numbers than natively" : await browser.evaluate("document.getElementById('message').textContent"));
+        report("bits", own === expected, own ? "other numbers than natively" : await browser.evaluate("document.getElementById('message').textContent"));
         const sound = expected.match(/^0 output (\w+)$/m)[1];
         report("worklet_bits", lines.includes("worklet output " + sound), lines.find((line) => line.startsWith("worklet")) || "none");
         const colours = lines.filter((line) => line.startsWith("colours")).map((line) => line.split(" "));
         const blank = colours.filter(([, , count]) => count < 20).map(([, id]) => id);
-        report("page_draws", colours.length === 6 && !blank.length, "blank: " + (blank.join(" ") || "all"));
+        report("draws", colours.length === 6 && !blank.length, "blank: " + (blank.join(" ") || "all"));
         await photograph("selftest");
 
         /* Live, without sound: samples come at their rate, the knobs work, Pause stops. */
         await show(1200, 1900, true, url);
         const runs = await until("total > 48000");
-        report("page_runs", runs, "no samples");
+        report("runs", runs, "no samples");
         if (pictures) await sleep(7500);
         await photograph("dark");
         const before = await samples();
         await browser.evaluate("document.getElementById('kind').value = 1; document.getElementById('states').value = 64;" +
             "document.getElementById('kind').dispatchEvent(new Event('input'))");
-        report("page_knobs", await until("total > " + (before + 9600)) && await browser.evaluate("engine.modes === 32"), "no new layer");
+        report("knobs", await until("total > " + (before + 9600)) && await browser.evaluate("engine.modes === 32"), "no new layer");
         await browser.evaluate("document.getElementById('pause').click()");
         const paused = await samples();
         await sleep(300);
-        report("page_pauses", await samples() === paused, "samples while paused");
+        report("pauses", await samples() === paused, "samples while paused");
         await browser.evaluate("document.getElementById('pause').click()");
 
         /* With sound, and with the browser's own false microphone: the AudioWorklet takes over. */

@@ -2,8 +2,8 @@
  *
  * One command builds it; nothing is imported, not even a C library (`make web` runs it and builds the page):
  *
- *   clang --target=wasm32 -mbulk-memory -std=c99 -Os -ffp-contract=off -ffreestanding -nostdlib -Wl,--no-entry -Wl,--strip-all \
- *       -o layer.wasm examples/web/layer.c
+ *   clang --target=wasm32 -mbulk-memory -std=c99 -Os -ffp-contract=off -ffreestanding -nostdlib \
+ *       -Wl,--no-entry -Wl,--strip-all -o layer.wasm examples/web/layer.c
  *
  * Sound goes in at web_input, web_run takes it one sample at a time, and comes out at web_output. The layer
  * has one channel and N/2 complex states; each is a resonator
@@ -26,6 +26,7 @@
 enum {
     BLOCK = 2048, /* samples that web_run takes at once */
     HOP = 512,    /* samples of one picture */
+    LOOK = 16,    /* samples between two looks at the states, for the mean of a hop */
     STATES = 256, /* at most */
     MODES = STATES / 2,
     KERNEL = 4096, /* samples of the impulse response, a power of two */
@@ -56,7 +57,7 @@ static ssm_sizes need;
 static float params[3 * STATES], state[STATES], spectrum[2 * KERNEL];
 static char bound[4096], work[20 * 1024], twiddles[20 * 1024]; /* what sizes ask for at STATES and KERNEL fits */
 static size_t modes, hop_samples;
-static float hop_sum;
+static float hop_sum, power[MODES];
 
 static float memory[NUMBERS];
 static size_t numbers, remembered;
@@ -68,11 +69,11 @@ static float exp_2(float x)
 {
     const int whole = (int)x - (x < 0);
     const float r = (x - (float)whole) * 0.69314718f;
-    float sum = 1, power = 1;
+    float sum = 1, two = 1;
     int i;
     for (i = 10; i >= 1; --i) sum = 1 + sum * r / (float)i;
-    for (i = 0; i < (whole < 0 ? -whole : whole); ++i) power *= 2;
-    return whole < 0 ? sum / power : sum * power;
+    for (i = 0; i < (whole < 0 ? -whole : whole); ++i) two *= 2;
+    return whole < 0 ? sum / two : sum * two;
 }
 
 /* log(x), x > 0: halved or doubled until near 1, then the series of atanh. */
@@ -110,6 +111,9 @@ static void silence(void)
 {
     size_t i;
     for (i = 0; i < STATES; ++i) state[i] = 0;
+    for (i = 0; i < MODES; ++i) power[i] = 0;
+    hop_samples = 0;
+    hop_sum = 0;
 }
 
 /* kernel: the layer's answer to an impulse, of which response is the spectrum. Returns the largest entry of
@@ -193,24 +197,27 @@ WEB_EXPORT(web_layer) int web_layer(int kind, int states, float top, float octav
         decay[m] = re * delta;
         scale[m] = 2 * re;
     }
-    /* Twice: as it is, and with C such that no frequency comes out louder than it went in. */
-    for (i = 0; i < 2; ++i) {
+    /* C is scaled so that no frequency comes out louder than it went in. */
+    if ((status = ssm_s4d_bind(&layer, &config, params, bound, sizeof bound)) != SSM_OK) return status;
+    peak = measure();
+    if (peak > 0) {
+        for (m = 0; m < 2 * modes; ++m) C[m] /= peak;
+        for (i = 0; i < KERNEL; ++i) kernel[i] /= peak;
+        for (i = 0; i < KERNEL / 2; ++i) response[i] /= peak * peak;
         if ((status = ssm_s4d_bind(&layer, &config, params, bound, sizeof bound)) != SSM_OK) return status;
-        peak = measure();
-        for (m = 0; i == 0 && peak > 0 && m < 2 * modes; ++m) C[m] /= peak;
     }
-    hop_samples = 0;
-    hop_sum = 0;
+    silence();
     return SSM_OK;
 }
 
-/* One picture: the power of each state, 1 for a full-scale sine at its frequency. */
-static void picture(float *column)
+/* Adds the power of each state to that of the hop: 1 for a full-scale sine at its frequency. A state far from
+ * the frequency it hears swings between more and less, hence the mean of several. */
+static void look(void)
 {
     size_t m;
     for (m = 0; m < modes; ++m) {
         const float re = scale[m] * state[2 * m], im = scale[m] * state[2 * m + 1];
-        column[m] = re * re + im * im;
+        power[m] += (re * re + im * im) * ((float)LOOK / HOP);
     }
 }
 
@@ -219,14 +226,20 @@ static void picture(float *column)
 WEB_EXPORT(web_run) int web_run(int n)
 {
     int i, taken = 0;
+    size_t m;
     ssm_status status;
     if (n < 0 || n > BLOCK) return SSM_ERR_SHAPE;
     for (i = 0; i < n; ++i) {
         const float x = input[i] + SILENCE;
         if ((status = ssm_s4d_step(&layer, state, &x, &output[i], 1, work, sizeof work)) != SSM_OK) return status;
         hop_sum += input[i] < 0 ? -input[i] : input[i];
-        if (++hop_samples < HOP) continue;
-        picture(columns[taken]);
+        if (hop_samples % LOOK == 11 * (hop_samples / LOOK) % LOOK) look(); /* uneven, lest it beat with the sound */
+        ++hop_samples;
+        if (hop_samples < HOP) continue;
+        for (m = 0; m < modes; ++m) {
+            columns[taken][m] = power[m];
+            power[m] = 0;
+        }
         levels[taken] = hop_sum / HOP;
         if (numbers) ssm_hippo_update(memory, numbers, ++remembered, levels[taken]);
         hop_samples = 0;
@@ -254,8 +267,7 @@ WEB_EXPORT(web_recall) int web_recall(int n, int points)
 {
     int i;
     if (n < 1 || n > NUMBERS || points < 1 || points > POINTS) return SSM_ERR_CONFIG;
-    for (i = 0; i < points; ++i)
-        ssm_hippo_recall(memory, (size_t)n, ((float)i + 0.5f) / (float)points, &past[i]);
+    for (i = 0; i < points; ++i) ssm_hippo_recall(memory, (size_t)n, ((float)i + 0.5f) / (float)points, &past[i]);
     return SSM_OK;
 }
 
