@@ -94,9 +94,9 @@ async function runPage(program, file, expectedFile, label, pictures) {
         report("bits", own === expected, own ? "other numbers than natively" : await browser.evaluate("document.getElementById('message').textContent"));
         const sound = expected.match(/^0 output (\w+)$/m)[1];
         report("worklet_bits", lines.includes("worklet output " + sound), lines.find((line) => line.startsWith("worklet")) || "none");
-        const colours = lines.filter((line) => line.startsWith("colours")).map((line) => line.split(" "));
-        const blank = colours.filter(([, , count]) => count < 20).map(([, id]) => id);
-        report("draws", colours.length === 6 && !blank.length, "blank: " + (blank.join(" ") || "all"));
+        const ink = lines.filter((line) => line.startsWith("ink")).map((line) => line.split(" "));
+        const blank = ink.filter(([, , count]) => count < 200).map(([, id]) => id);
+        report("draws", ink.length === 6 && !blank.length, "blank: " + (blank.join(" ") || "all"));
         await photograph("selftest");
 
         /* Live, without sound: samples come at their rate, the knobs work, Pause stops. */
