@@ -30,7 +30,9 @@ same_bits() {
 }
 no_imports() { grep -qx 'imports 0' $out/node.txt; }
 small() { [ "$(wc -c < $out/layer.wasm)" -le 40960 ]; }
-self_contained() { [ -s "$1" ] && ! grep -n -E '(src|href)="[^"]*"|https?://|@import|url\(' "$1" | grep -v 'href="data:,"'; }
+self_contained() {
+    [ -s "$1" ] && ! grep -n -E '(src|href)="[^"]*"|https?://|@import|url\(' "$1" | grep -v 'href="data:,"'
+}
 
 native() {
     $1 -std=c99 -O2 -ffp-contract=off $warnings tests/web.c -o $out/native && $out/native > $out/native.txt &&

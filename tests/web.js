@@ -23,10 +23,12 @@ async function runModule(file) {
 
 /* A browser; send(method, parameters) answers with the result. */
 function launch(program, profile) {
-    const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio",
-        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-        "--remote-debugging-pipe", "--user-data-dir=" + profile, "about:blank"];
-    const child = require("child_process").spawn(program, flags, {stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"]});
+    const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+        "--mute-audio", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required", "--remote-debugging-pipe", "--user-data-dir=" + profile,
+        "about:blank"];
+    const stdio = ["ignore", "ignore", "ignore", "pipe", "pipe"];
+    const child = require("child_process").spawn(program, flags, {stdio});
     const waiting = new Map();
     let number = 0, text = "", session;
     child.stdio[4].on("data", (data) => {
@@ -50,8 +52,9 @@ function launch(program, profile) {
         session = (await send("Target.attachToTarget", {targetId, flatten: true})).sessionId;
     };
     const evaluate = async (expression) => {
-        const {result, exceptionDetails} = await send("Runtime.evaluate", {expression, awaitPromise: true, returnByValue: true});
-        if (exceptionDetails) throw new Error(exceptionDetails.exception?.description || exceptionDetails.text);
+        const options = {expression, awaitPromise: true, returnByValue: true};
+        const {result, exceptionDetails: wrong} = await send("Runtime.evaluate", options);
+        if (wrong) throw new Error(wrong.exception?.description || wrong.text);
         return result.value;
     };
     return {child, send, attach, evaluate};
@@ -63,7 +66,8 @@ async function runPage(program, file, expectedFile, label, pictures) {
     const expected = fs.readFileSync(expectedFile, "utf8"), url = "file://" + path.resolve(file);
     const profile = fs.mkdtempSync(path.join(os.tmpdir(), "ssm-web-"));
     const browser = launch(program, profile);
-    const report = (name, good, why) => console.log(good ? `ok   web/${label}-${name}` : `FAIL web/${label}-${name} (${why})`);
+    const report = (name, good, why) =>
+        console.log(good ? `ok   web/${label}-${name}` : `FAIL web/${label}-${name} (${why})`);
     const until = async (expression) => { /* at most 30 s */
         for (let i = 0; i < 300; ++i) {
             if (await browser.evaluate(expression).catch(() => false)) return true;
@@ -72,8 +76,10 @@ async function runPage(program, file, expectedFile, label, pictures) {
         return false;
     };
     const show = async (width, height, dark, address) => {
-        await browser.send("Emulation.setDeviceMetricsOverride", {width, height, deviceScaleFactor: 1, mobile: false});
-        await browser.send("Emulation.setEmulatedMedia", {features: [{name: "prefers-color-scheme", value: dark ? "dark" : "light"}]});
+        const features = [{name: "prefers-color-scheme", value: dark ? "dark" : "light"}];
+        const size = {width, height, deviceScaleFactor: 1, mobile: false};
+        await browser.send("Emulation.setDeviceMetricsOverride", size);
+        await browser.send("Emulation.setEmulatedMedia", {features});
         await browser.send("Page.navigate", {url: "about:blank"}); /* so that another hash is another page */
         await browser.send("Page.navigate", {url: address});
     };
@@ -82,18 +88,20 @@ async function runPage(program, file, expectedFile, label, pictures) {
         const {data} = await browser.send("Page.captureScreenshot", {captureBeyondViewport: true});
         fs.writeFileSync(path.join(pictures, name + ".png"), Buffer.from(data, "base64"));
     };
+    const message = () => browser.evaluate("$('message').textContent");
     const samples = () => browser.evaluate("total");
     try {
         await browser.attach();
 
         /* The same numbers as natively, in the page and in the AudioWorklet; every canvas drawn on. */
         await show(1200, 1900, true, url + "#selftest");
-        await until("document.title === 'selftest done' || document.getElementById('message').textContent !== ''");
-        const lines = (await browser.evaluate("document.getElementById('selftest')?.textContent || ''")).split("\n");
+        await until("document.title === 'selftest done' || $('message').textContent !== ''");
+        const lines = (await browser.evaluate("$('selftest')?.textContent || ''")).split("\n");
         const own = lines.filter((line) => /^\d /.test(line)).map((line) => line + "\n").join("");
-        report("bits", own === expected, own ? "other numbers than natively" : await browser.evaluate("document.getElementById('message').textContent"));
+        report("bits", own === expected, own ? "other numbers than natively" : await message());
         const sound = expected.match(/^0 output (\w+)$/m)[1];
-        report("worklet_bits", lines.includes("worklet output " + sound), lines.find((line) => line.startsWith("worklet")) || "none");
+        const worklet = lines.find((line) => line.startsWith("worklet output "));
+        report("worklet_bits", worklet === "worklet output " + sound, worklet || await message());
         const ink = lines.filter((line) => line.startsWith("ink")).map((line) => line.split(" "));
         const blank = ink.filter(([, , count]) => count < 200).map(([, id]) => id);
         report("draws", ink.length === 6 && !blank.length, "blank: " + (blank.join(" ") || "all"));
@@ -106,32 +114,32 @@ async function runPage(program, file, expectedFile, label, pictures) {
         if (pictures) await sleep(7500);
         await photograph("dark");
         const before = await samples();
-        await browser.evaluate("document.getElementById('kind').value = 1; document.getElementById('states').value = 64;" +
-            "document.getElementById('kind').dispatchEvent(new Event('input'))");
-        report("knobs", await until("total > " + (before + 9600)) && await browser.evaluate("engine.modes === 32"), "no new layer");
-        await browser.evaluate("document.getElementById('pause').click()");
+        await browser.evaluate("$('kind').value = 1; $('states').value = 64;" +
+            "$('states').dispatchEvent(new Event('input'))");
+        report("knobs", await until(`total > ${before + 9600} && engine.modes === 32`), "no new layer");
+        await browser.evaluate("$('pause').click()");
         const paused = await samples();
         await sleep(300);
         report("pauses", await samples() === paused, "samples while paused");
-        await browser.evaluate("document.getElementById('pause').click()");
+        await browser.evaluate("$('pause').click()");
 
         /* With sound, and with the browser's own false microphone: the AudioWorklet takes over. */
-        await browser.evaluate("document.getElementById('speaker').click()");
+        await browser.evaluate("$('speaker').click()");
         const sounding = await until("audio && truth.length > 20");
-        report("worklet_runs", sounding, await browser.evaluate("document.getElementById('message').textContent || 'no samples'"));
-        await browser.evaluate("document.getElementById('speaker').click()");
+        report("worklet_runs", sounding, await message() || "no samples");
+        await browser.evaluate("$('speaker').click()");
         await until("!audio");
-        await browser.evaluate("document.getElementById('microphone').click()");
+        await browser.evaluate("$('microphone').click()");
         const heard = await until("audio && truth.length > 150 && Math.max(...truth) > 0.001");
-        report("microphone", heard, await browser.evaluate("document.getElementById('message').textContent || 'silence'"));
+        report("microphone", heard, await message() || "silence");
         if (pictures) {
             await sleep(5000);
             await photograph("microphone");
             for (const [kind, name] of ["resonators", "lin", "inv", "legs"].entries()) {
                 await show(1200, 1900, kind % 2 === 1, url);
                 await until("total > 0");
-                await browser.evaluate(`document.getElementById('kind').value = ${kind};` +
-                    "document.getElementById('kind').dispatchEvent(new Event('input'))");
+                await browser.evaluate(`$('kind').value = ${kind};` +
+                    "$('kind').dispatchEvent(new Event('input'))");
                 await until("total > 540000");
                 await photograph(name);
             }
