@@ -1,6 +1,6 @@
 #!/bin/sh
 # check_web.sh - the page of examples/web: its module wants nothing, and everything it shows is, to the bit, what a
-# native build of the same code computes: under node, in headless Chromium and there in the AudioWorklet.
+# native build of the same code computes: under node, in headless Chromium, and the sound of its AudioWorklet.
 set -u
 out=build/check/web
 mkdir -p $out
