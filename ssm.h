@@ -8613,7 +8613,7 @@ static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const
 {
     ssm__memory memory = {ssm__s4_work_bytes, ssm__s4_work_bytes, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
     ssm_params table = ssm__own_table(NULL);
-    ssm_sizes sizes, other;
+    ssm_sizes sizes = SSM__EMPTY, other = SSM__EMPTY;
     ssm_status status;
     size_t bound;
     if (!need) return SSM_ERR_NULL;
