@@ -27,13 +27,13 @@ measure() { # CORE LAYER VERB
     roots=""
     for verb in $(echo "$3" | tr + ' '); do roots="$roots -Wl,-u,ssm_$2_$verb -Wl,-e,ssm_$2_$verb"; done
     # shellcheck disable=SC2086
-    missing=$("${tool}gcc" $cpu -nostdlib $link -Wl,--warn-unresolved-symbols $roots "$object" -o "$program" 2>&1 |
+    missing=$("${tool}gcc" $cpu -nostdlib $link -Wl,-S,--warn-unresolved-symbols $roots "$object" -o "$program" 2>&1 |
         sed -n "s/.*undefined reference to [\`']\(.*\)'.*/\1/p" | sort -u | grep -v -E '^mem(cpy|set)$' | paste -s -d, -)
     flash=$(sections "$program" .text)
     libgcc=0
     if [ -n "$missing" ]; then
         # shellcheck disable=SC2086
-        "${tool}gcc" $cpu -nostdlib $link -Wl,--warn-unresolved-symbols $roots "$object" -lgcc \
+        "${tool}gcc" $cpu -nostdlib $link -Wl,-S,--warn-unresolved-symbols $roots "$object" -lgcc \
             -o "$program-libgcc" 2> /dev/null
         libgcc=$(($(sections "$program-libgcc" .text) - flash))
     fi
