@@ -1950,6 +1950,20 @@ static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
     return ssm__c_mul(ssm__c_conj(a), b);
 }
 
+/* Factors of a product w v; also their gradients, from g, that of the product: one step of every adjoint. */
+typedef struct ssm__c_factors {
+    ssm__complex w;
+    ssm__complex v;
+} ssm__c_factors;
+
+static ssm__c_factors ssm__c_mul_adjoint(ssm__complex w, ssm__complex v, ssm__complex g)
+{
+    ssm__c_factors d;
+    d.w = ssm__c_mul_conj(v, g);
+    d.v = ssm__c_mul_conj(w, g);
+    return d;
+}
+
 /* 1 / a by Smith's method: no overflow from squaring. */
 static ssm__complex ssm__c_inverse(ssm__complex a)
 {
@@ -3653,10 +3667,11 @@ static void ssm__line_adjoint_channel(const ssm__line_adjoint *j, size_t seq, si
         ssm_real *da = ssm__at_out(d->da, q.batch, t, channel), *db = ssm__at_out(d->db, q.batch, t, channel);
         const ssm__complex g = ssm__c(dh[0] + c.re, pairs ? dh[1] + c.im : 0);
         if (pairs) {
-            const ssm__complex grad_a = h ? ssm__c_mul(g, ssm__c_conj(ssm__c_load(h))) : ssm__c(0, 0);
-            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), grad_a));
+            const ssm__complex h_ = h ? ssm__c_load(h) : ssm__c(0, 0);
+            const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__c_load(a), h_, g);
+            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), ah.w));
             if (db) ssm__c_store(db, ssm__c_add(ssm__c_load(db), g));
-            c = ssm__c_mul(ssm__c_conj(ssm__c_load(a)), g);
+            c = ah.v;
         } else {
             if (da && h) *da += g.re * *h;
             if (db) *db += g.re;
@@ -4467,8 +4482,9 @@ static void ssm__s5_retreat_drive(const ssm_s5_scan *s, const ssm_s5_scan_grad *
     for (c = 0; c < s->dim; ++c) {
         const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, row, c), s->complex_input);
         const ssm__complex B = ssm__c_load(ssm__at_state(s->B, 0, 0, c, n));
-        ssm__add_pair(d->dB, 0, 0, c, n, ssm__c_mul(dv, ssm__c_conj(u)));
-        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, ssm__c_mul(ssm__c_conj(B), dv));
+        const ssm__c_factors Bu = ssm__c_mul_adjoint(B, u, dv);
+        ssm__add_pair(d->dB, 0, 0, c, n, Bu.w);
+        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, Bu.v);
     }
 }
 
@@ -4484,18 +4500,22 @@ static void ssm__s5_retreat(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, con
         const ssm__c_coef k = ssm__c_discretise(s->disc, e.A, e.da, e.db);
         const ssm__complex now = ssm__c_load(h + 2 * n);
         ssm__complex g = ssm__c_load(dh + 2 * n);
+        ssm__c_factors ah, bv;
         ssm__c_coef gk;
         ssm__c_coef_grad ge;
         for (c = 0; c < s->dim; ++c) {
             const ssm__complex dy = ssm__s5_dy(s, d, q, t, c), C = ssm__c_load(ssm__at_state(s->C, 0, 0, c, n));
-            g = ssm__c_add(g, ssm__c_mul(ssm__c_conj(C), dy));
-            ssm__add_pair(d->dC, 0, 0, c, n, ssm__c_mul(dy, ssm__c_conj(now)));
+            const ssm__c_factors Ch = ssm__c_mul_adjoint(C, now, dy);
+            g = ssm__c_add(g, Ch.v);
+            ssm__add_pair(d->dC, 0, 0, c, n, Ch.w);
         }
-        gk.a = ssm__c_mul(g, ssm__c_conj(ssm__c_load(h_ + 2 * n)));
-        gk.b = ssm__c_mul(g, ssm__c_conj(ssm__c_load(v + 2 * n)));
+        ah = ssm__c_mul_adjoint(k.a, ssm__c_load(h_ + 2 * n), g);
+        bv = ssm__c_mul_adjoint(k.b, ssm__c_load(v + 2 * n), g);
+        gk.a = ah.w;
+        gk.b = bv.w;
         ge = ssm__c_discretise_grad(s->disc, e.A, e.da, e.db, k, gk);
-        ssm__c_store(dh + 2 * n, ssm__c_mul(ssm__c_conj(k.a), g));
-        ssm__s5_retreat_drive(s, d, q, t, n, ssm__c_mul(ssm__c_conj(k.b), g));
+        ssm__c_store(dh + 2 * n, ah.v);
+        ssm__s5_retreat_drive(s, d, q, t, n, bv.v);
         ssm__add_pair(d->dA, 0, 0, 0, n, ge.A);
         if (s->delta_A.data) ssm__add_state(ssm__at_out(d->ddelta_A, q->batch, row, 0), n, d->ddelta_A.state, ge.da);
         else ge.db += ge.da;
@@ -9076,13 +9096,13 @@ static void ssm__s5_lanes_backward(size_t width, size_t P, const ssm_real *a, co
     size_t p;
     for (p = 0; p < P * width; p += width) {
         const ssm__complex g = ssm__c_add(ssm__s5_load(carry + p, pair), ssm__s5_load(dh + p, pair));
-        const ssm__complex ca = ssm__c_conj(ssm__s5_load(a + p, pair)), cb = ssm__c_conj(ssm__s5_load(b + p, pair));
-        const ssm__complex next = ssm__c_mul(ca, g);
-        ssm__s5_add(dv + p, pair, ssm__c_mul(cb, g));
-        ssm__s5_add(da + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(before + p, pair)), g));
-        ssm__s5_add(db + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(v + p, pair)), g));
-        carry[p] = next.re;
-        if (pair) carry[p + 1] = next.im;
+        const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__s5_load(a + p, pair), ssm__s5_load(before + p, pair), g);
+        const ssm__c_factors bv = ssm__c_mul_adjoint(ssm__s5_load(b + p, pair), ssm__s5_load(v + p, pair), g);
+        ssm__s5_add(da + p, pair, ah.w);
+        ssm__s5_add(db + p, pair, bv.w);
+        ssm__s5_add(dv + p, pair, bv.v);
+        carry[p] = ah.v.re;
+        if (pair) carry[p + 1] = ah.v.im;
     }
 }
 
