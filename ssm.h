@@ -5750,6 +5750,11 @@ SSM_API ssm_status ssm_selective_params(const ssm_selective_config *config, cons
 }
 
 /* --- sizes --- */
+static ssm__call ssm__selective_call(const ssm_selective *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -5790,15 +5795,13 @@ SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_
 SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                          const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__selective_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                       size_t streams, void *work, size_t work_bytes)
 {
-    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams,
-                           work, work_bytes);
+    return ssm__layer_step(&ssm__core_verb_forward, ssm__selective_call(layer), state, x, y, streams, work, work_bytes);
 }
 
 /* --- backward --- */
@@ -5806,16 +5809,16 @@ SSM_API ssm_status ssm_selective_record(const ssm_selective *layer, ssm_real *st
                                         const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
                                         size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__selective_call(layer), state, x, y, seqs, tape, tape_bytes,
+                             work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x,
                                           const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs,
                                           const void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__selective_call(layer), dstate, x, dy, dx, dparams, seqs,
+                               tape, tape_bytes, work, work_bytes);
 }
 
 /* --- surgery --- */
@@ -5918,6 +5921,11 @@ SSM_API ssm_status ssm_s6_params(const ssm_s6_config *config, const char *prefix
 }
 
 /* --- sizes --- */
+static ssm__call ssm__s6_call(const ssm_s6 *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -5958,31 +5966,29 @@ SSM_API ssm_status ssm_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const
 SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__s6_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
                                void *work, size_t work_bytes)
 {
-    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams,
-                           work, work_bytes);
+    return ssm__layer_step(&ssm__core_verb_forward, ssm__s6_call(layer), state, x, y, streams, work, work_bytes);
 }
 
 /* --- backward --- */
 SSM_API ssm_status ssm_s6_record(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                  const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__s6_call(layer), state, x, y, seqs, tape, tape_bytes, work,
+                             work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
                                    ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                    size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__s6_call(layer), dstate, x, dy, dx, dparams, seqs, tape,
+                               tape_bytes, work, work_bytes);
 }
 
 /*=============================================================================
