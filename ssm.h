@@ -2118,6 +2118,26 @@ static ssm_real ssm__c_dot(ssm__complex a, ssm__complex b)
     return a.re * b.re + a.im * b.im;
 }
 
+/* conj(a) b: how the gradient b of a product reaches one factor, a being the other. */
+static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
+{
+    return ssm__c_mul(ssm__c_conj(a), b);
+}
+
+/* Factors of a product w v; also their gradients, from g, that of the product: one step of every adjoint. */
+typedef struct ssm__c_factors {
+    ssm__complex w;
+    ssm__complex v;
+} ssm__c_factors;
+
+static ssm__c_factors ssm__c_mul_adjoint(ssm__complex w, ssm__complex v, ssm__complex g)
+{
+    ssm__c_factors d;
+    d.w = ssm__c_mul_conj(v, g);
+    d.v = ssm__c_mul_conj(w, g);
+    return d;
+}
+
 /* 1 / a by Smith's method: no overflow from squaring. */
 static ssm__complex ssm__c_inverse(ssm__complex a)
 {
@@ -2139,28 +2159,27 @@ static ssm__complex ssm__c_exp(ssm__complex a)
     return ssm__c(r * cosine, r * sine);
 }
 
-/* (exp(a) - 1) / a, and its derivative; series for |a| < 1/2, 1 and 1/2 at 0. */
-static ssm__complex ssm__c_phi(ssm__complex a)
+/* (exp(a) - 1) / a, and its derivative, for |a| < 1/2 as series; 1 and 1/2 at 0. */
+static ssm__complex ssm__c_phi_small(ssm__complex a)
 {
-    ssm__complex p;
+    ssm__complex p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
     int k;
-    if (a.re * a.re + a.im * a.im >= SSM__K(0.25))
-        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c(1, 0)), ssm__c_inverse(a));
-    p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = ssm__c_add(ssm__c_mul(p, a), ssm__c(ssm__inv_factorial[k + 1], 0));
     return p;
 }
 
-static ssm__complex ssm__c_phi_derivative(ssm__complex a)
+static ssm__complex ssm__c_phi_derivative_small(ssm__complex a)
 {
-    ssm__complex p;
+    ssm__complex p = ssm__c((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2], 0);
     int k;
-    if (a.re * a.re + a.im * a.im >= SSM__K(0.25)) /* (exp(a) - phi(a)) / a */
-        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c_phi(a)), ssm__c_inverse(a));
-    p = ssm__c((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2], 0);
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
         p = ssm__c_add(ssm__c_mul(p, a), ssm__c((ssm_real)(k + 1) * ssm__inv_factorial[k + 2], 0));
     return p;
+}
+
+static int ssm__c_is_small(ssm__complex a)
+{
+    return a.re * a.re + a.im * a.im < SSM__K(0.25);
 }
 
 /* Square root in double in either build, for initialisers: one more Newton step on the root. */
@@ -2643,6 +2662,77 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
         g.b_db = disc == SSM_DISC_TRAPEZOID ? lambda : 1;
     }
     return g;
+}
+
+/* The same for complex A, that of S4D, S4 and S5, which have no TRAPEZOID. */
+typedef struct ssm__c_coef { /* h' = a h + b w; also the gradients of a and b */
+    ssm__complex a;
+    ssm__complex b;
+} ssm__c_coef;
+
+/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
+static ssm__complex ssm__c_bilinear(ssm__complex A, ssm_real delta)
+{
+    return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
+}
+
+static ssm__c_coef ssm__c_discretise(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db)
+{
+    const ssm__complex one = ssm__c(1, 0), x = ssm__c_scale(db, A);
+    ssm__complex s;
+    ssm__c_coef c;
+    c.b = ssm__c(db, 0);
+    if (disc == SSM_DISC_BILINEAR) {
+        s = ssm__c_bilinear(A, da);
+        c.a = ssm__c_add(one, ssm__c_mul(ssm__c_scale(da, A), s));
+        c.b = ssm__c_scale(db, da == db ? s : ssm__c_bilinear(A, db));
+        return c;
+    }
+    c.a = ssm__c_exp(ssm__c_scale(da, A));
+    if (disc == SSM_DISC_ZOH && ssm__c_is_small(x)) {
+        c.b = ssm__c_scale(db, ssm__c_phi_small(x));
+    } else if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
+        s = da == db ? c.a : ssm__c_exp(x);
+        c.b = ssm__c_mul(ssm__c_sub(s, one), ssm__c_inverse(A));
+    } else if (disc == SSM_DISC_DIRAC) {
+        c.b = one;
+    }
+    return c;
+}
+
+/* Gradients of A, da and db. */
+typedef struct ssm__c_coef_grad {
+    ssm__complex A;
+    ssm_real da;
+    ssm_real db;
+} ssm__c_coef_grad;
+
+/* From `g`, those of the coefficients c. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions
+ * here are holomorphic, so a gradient goes back through the conjugate of the derivative. */
+static ssm__c_coef_grad ssm__c_discretise_grad(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db, ssm__c_coef c,
+                                               ssm__c_coef g)
+{
+    const ssm__complex x = ssm__c_scale(db, A);
+    ssm__complex slope = c.a, b_db = ssm__c(0, 0), b_A = ssm__c(0, 0), s;
+    ssm__c_coef_grad d;
+    if (disc == SSM_DISC_BILINEAR) {
+        s = ssm__c_bilinear(A, da);
+        slope = ssm__c_mul(s, s);
+        if (da != db) s = ssm__c_bilinear(A, db);
+        b_db = ssm__c_mul(s, s);
+        b_A = ssm__c_scale(SSM__K(0.5) * db * db, b_db);
+    } else if (disc == SSM_DISC_ZOH) {
+        b_db = da == db ? c.a : ssm__c_exp(x);
+        if (ssm__c_is_small(x)) b_A = ssm__c_scale(db * db, ssm__c_phi_derivative_small(x));
+        else b_A = ssm__c_mul(ssm__c_sub(ssm__c_scale(db, b_db), c.b), ssm__c_inverse(A));
+    } else if (disc == SSM_DISC_EULER) {
+        b_db = ssm__c(1, 0);
+    }
+    d.A = ssm__c_scale(da, ssm__c_mul_conj(slope, g.a));
+    d.A = ssm__c_add(d.A, ssm__c_mul_conj(b_A, g.b));
+    d.da = ssm__c_dot(ssm__c_mul(A, slope), g.a);
+    d.db = ssm__c_dot(b_db, g.b);
+    return d;
 }
 
 /* Rows of state for each of the d_state states. */
@@ -3887,10 +3977,11 @@ static void ssm__line_adjoint_channel(const ssm__line_adjoint *j, size_t seq, si
         ssm_real *da = ssm__at_out(d->da, q.batch, t, channel), *db = ssm__at_out(d->db, q.batch, t, channel);
         const ssm__complex g = ssm__c(dh[0] + c.re, pairs ? dh[1] + c.im : 0);
         if (pairs) {
-            const ssm__complex grad_a = h ? ssm__c_mul(g, ssm__c_conj(ssm__c_load(h))) : ssm__c(0, 0);
-            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), grad_a));
+            const ssm__complex h_ = h ? ssm__c_load(h) : ssm__c(0, 0);
+            const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__c_load(a), h_, g);
+            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), ah.w));
             if (db) ssm__c_store(db, ssm__c_add(ssm__c_load(db), g));
-            c = ssm__c_mul(ssm__c_conj(ssm__c_load(a)), g);
+            c = ah.v;
         } else {
             if (da && h) *da += g.re * *h;
             if (db) *db += g.re;
@@ -4638,69 +4729,6 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  * The S5 scan. All channels meet in one complex state, so a sequence is one recurrence of d_state
  * independent complex numbers between two small matrix products; a step is done state by state.
  */
-typedef struct ssm__s5_coef { /* h' = a h + b v */
-    ssm__complex a;
-    ssm__complex b;
-} ssm__s5_coef;
-
-/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
-static ssm__complex ssm__s5_bilinear(ssm__complex A, ssm_real delta)
-{
-    return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
-}
-
-/* ssm_disc for complex A: `da` is the step size for a, `db` the one for b. */
-static ssm__s5_coef ssm__s5_discretise(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db)
-{
-    ssm__s5_coef c;
-    c.b = ssm__c(db, 0);
-    if (disc == SSM_DISC_BILINEAR) {
-        c.a = ssm__c_add(ssm__c(1, 0), ssm__c_mul(ssm__c_scale(da, A), ssm__s5_bilinear(A, da)));
-        c.b = ssm__c_scale(db, ssm__s5_bilinear(A, db));
-        return c;
-    }
-    c.a = ssm__c_exp(ssm__c_scale(da, A));
-    if (disc == SSM_DISC_ZOH) c.b = ssm__c_scale(db, ssm__c_phi(ssm__c_scale(db, A)));
-    if (disc == SSM_DISC_DIRAC) c.b = ssm__c(1, 0);
-    return c;
-}
-
-/* Gradients of A, da and db. */
-typedef struct ssm__s5_coef_grad {
-    ssm__complex A;
-    ssm_real da;
-    ssm_real db;
-} ssm__s5_coef_grad;
-
-/* From those of a and b. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here are
- * holomorphic, so a gradient goes back through the conjugate of the derivative. */
-static ssm__s5_coef_grad ssm__s5_discretise_grad(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db,
-                                                 ssm__s5_coef g)
-{
-    const ssm__complex y = ssm__c_scale(db, A);
-    ssm__complex slope, b_db = ssm__c(0, 0), b_A = ssm__c(0, 0);
-    ssm__s5_coef_grad d;
-    if (disc == SSM_DISC_BILINEAR) {
-        slope = ssm__s5_bilinear(A, da);
-        slope = ssm__c_mul(slope, slope);
-        b_db = ssm__s5_bilinear(A, db);
-        b_db = ssm__c_mul(b_db, b_db);
-        b_A = ssm__c_scale(SSM__K(0.5) * db * db, b_db);
-    } else {
-        slope = ssm__c_exp(ssm__c_scale(da, A));
-    }
-    if (disc == SSM_DISC_ZOH) {
-        b_db = ssm__c_exp(y);
-        b_A = ssm__c_scale(db * db, ssm__c_phi_derivative(y));
-    }
-    if (disc == SSM_DISC_EULER) b_db = ssm__c(1, 0);
-    d.A = ssm__c_scale(da, ssm__c_mul(ssm__c_conj(slope), g.a));
-    d.A = ssm__c_add(d.A, ssm__c_mul(ssm__c_conj(b_A), g.b));
-    d.da = ssm__c_dot(ssm__c_mul(A, slope), g.a);
-    d.db = ssm__c_dot(b_db, g.b);
-    return d;
-}
-
 /* Element (b, t, c, n) of a view; NULL if the view is absent. */
 static const ssm_real *ssm__at_state(ssm_in v, size_t b, size_t t, size_t c, size_t n)
 {
@@ -4761,7 +4789,7 @@ static void ssm__s5_advance(const ssm_s5_scan *s, const ssm__span *q, size_t t, 
     size_t n;
     for (n = 0; n < s->d_state; ++n) {
         const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
-        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->disc, e.A, e.da, e.db);
         const ssm__complex v = ssm__s5_drive(s, q, t, n);
         ssm_real *p = h.data + ssm__step(n, h.state);
         ssm__c_store(p, ssm__c_add(ssm__c_mul(k.a, ssm__c_load(p)), ssm__c_mul(k.b, v)));
@@ -4870,8 +4898,9 @@ static void ssm__s5_retreat_drive(const ssm_s5_scan *s, const ssm_s5_scan_grad *
     for (c = 0; c < s->dim; ++c) {
         const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, row, c), s->complex_input);
         const ssm__complex B = ssm__c_load(ssm__at_state(s->B, 0, 0, c, n));
-        ssm__add_pair(d->dB, 0, 0, c, n, ssm__c_mul(dv, ssm__c_conj(u)));
-        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, ssm__c_mul(ssm__c_conj(B), dv));
+        const ssm__c_factors Bu = ssm__c_mul_adjoint(B, u, dv);
+        ssm__add_pair(d->dB, 0, 0, c, n, Bu.w);
+        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, Bu.v);
     }
 }
 
@@ -4884,21 +4913,25 @@ static void ssm__s5_retreat(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, con
     ssm__s5_retreat_skip(s, d, q, t);
     for (n = 0; n < s->d_state; ++n) {
         const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
-        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->disc, e.A, e.da, e.db);
         const ssm__complex now = ssm__c_load(h + 2 * n);
         ssm__complex g = ssm__c_load(dh + 2 * n);
-        ssm__s5_coef gk;
-        ssm__s5_coef_grad ge;
+        ssm__c_factors ah, bv;
+        ssm__c_coef gk;
+        ssm__c_coef_grad ge;
         for (c = 0; c < s->dim; ++c) {
             const ssm__complex dy = ssm__s5_dy(s, d, q, t, c), C = ssm__c_load(ssm__at_state(s->C, 0, 0, c, n));
-            g = ssm__c_add(g, ssm__c_mul(ssm__c_conj(C), dy));
-            ssm__add_pair(d->dC, 0, 0, c, n, ssm__c_mul(dy, ssm__c_conj(now)));
+            const ssm__c_factors Ch = ssm__c_mul_adjoint(C, now, dy);
+            g = ssm__c_add(g, Ch.v);
+            ssm__add_pair(d->dC, 0, 0, c, n, Ch.w);
         }
-        gk.a = ssm__c_mul(g, ssm__c_conj(ssm__c_load(h_ + 2 * n)));
-        gk.b = ssm__c_mul(g, ssm__c_conj(ssm__c_load(v + 2 * n)));
-        ge = ssm__s5_discretise_grad(s->disc, e.A, e.da, e.db, gk);
-        ssm__c_store(dh + 2 * n, ssm__c_mul(ssm__c_conj(k.a), g));
-        ssm__s5_retreat_drive(s, d, q, t, n, ssm__c_mul(ssm__c_conj(k.b), g));
+        ah = ssm__c_mul_adjoint(k.a, ssm__c_load(h_ + 2 * n), g);
+        bv = ssm__c_mul_adjoint(k.b, ssm__c_load(v + 2 * n), g);
+        gk.a = ah.w;
+        gk.b = bv.w;
+        ge = ssm__c_discretise_grad(s->disc, e.A, e.da, e.db, k, gk);
+        ssm__c_store(dh + 2 * n, ah.v);
+        ssm__s5_retreat_drive(s, d, q, t, n, bv.v);
         ssm__add_pair(d->dA, 0, 0, 0, n, ge.A);
         if (s->delta_A.data) ssm__add_state(ssm__at_out(d->ddelta_A, q->batch, row, 0), n, d->ddelta_A.state, ge.da);
         else ge.db += ge.da;
@@ -6404,6 +6437,11 @@ SSM_API ssm_status ssm_selective_params(const ssm_selective_config *config, cons
 }
 
 /* --- sizes --- */
+static ssm__call ssm__selective_call(const ssm_selective *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -6458,8 +6496,7 @@ SSM_API ssm_status ssm_selective_attach(ssm_selective *layer, const ssm_selectiv
 SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                          const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__selective_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -6473,16 +6510,16 @@ SSM_API ssm_status ssm_selective_record(const ssm_selective *layer, ssm_real *st
                                         const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
                                         size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__selective_call(layer), state, x, y, seqs, tape, tape_bytes,
+                             work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x,
                                           const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs,
                                           const void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__selective_call(layer), dstate, x, dy, dx, dparams, seqs,
+                               tape, tape_bytes, work, work_bytes);
 }
 
 /* --- surgery --- */
@@ -6585,6 +6622,11 @@ SSM_API ssm_status ssm_s6_params(const ssm_s6_config *config, const char *prefix
 }
 
 /* --- sizes --- */
+static ssm__call ssm__s6_call(const ssm_s6 *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -6638,8 +6680,7 @@ SSM_API ssm_status ssm_s6_attach(ssm_s6 *layer, const ssm_s6_config *config, con
 SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__s6_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
@@ -6652,16 +6693,16 @@ SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_r
 SSM_API ssm_status ssm_s6_record(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                  const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__s6_call(layer), state, x, y, seqs, tape, tape_bytes, work,
+                             work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
                                    ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                    size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__s6_call(layer), dstate, x, dy, dx, dparams, seqs, tape,
+                               tape_bytes, work, work_bytes);
 }
 
 /*=============================================================================
@@ -7212,53 +7253,6 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
 #define SSM__S4_CHUNK 32 /* steps between the states that the backward keeps */
 
 /* --- coefficients of one channel and state --- */
-typedef struct ssm__s4_pole { /* a and f, Bbar = f B, with their derivatives by A and delta */
-    ssm__complex a;
-    ssm__complex f;
-    ssm__complex a_A;
-    ssm__complex f_A;
-    ssm__complex a_d;
-    ssm__complex f_d;
-} ssm__s4_pole;
-
-static ssm__s4_pole ssm__s4_discretise(ssm_disc disc, ssm__complex A, ssm_real delta)
-{
-    const ssm__complex x = ssm__c_scale(delta, A), one = ssm__c(1, 0);
-    ssm__s4_pole k;
-    if (disc == SSM_DISC_BILINEAR) {
-        const ssm__complex half = ssm__c_scale(SSM__K(0.5), x), s = ssm__c_inverse(ssm__c_sub(one, half));
-        const ssm__complex square = ssm__c_mul(s, s);
-        k.a = ssm__c_mul(ssm__c_add(one, half), s);
-        k.f = ssm__c_scale(delta, s);
-        k.a_A = ssm__c_scale(delta, square);
-        k.f_A = ssm__c_scale(SSM__K(0.5) * delta * delta, square);
-        k.a_d = ssm__c_mul(A, square);
-        k.f_d = square;
-        return k;
-    }
-    k.a = ssm__c_exp(x);
-    k.a_A = ssm__c_scale(delta, k.a);
-    k.a_d = ssm__c_mul(A, k.a);
-    k.f_A = k.f_d = ssm__c(0, 0);
-    if (disc == SSM_DISC_ZOH) {
-        k.f = ssm__c_scale(delta, ssm__c_phi(x));
-        k.f_A = ssm__c_scale(delta * delta, ssm__c_phi_derivative(x));
-        k.f_d = k.a;
-    } else if (disc == SSM_DISC_EULER) {
-        k.f = ssm__c(delta, 0);
-        k.f_d = one;
-    } else { /* DIRAC */
-        k.f = one;
-    }
-    return k;
-}
-
-/* conj(a) b. */
-static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
-{
-    return ssm__c_mul(ssm__c_conj(a), b);
-}
-
 static ssm_real ssm__s4_delta(const ssm_s4_core *core, const ssm_real *params, size_t h)
 {
     return core->offsets.log_dt == SSM__SIZE_MAX ? 1 : ssm__exp(params[core->offsets.log_dt + h]);
@@ -7319,7 +7313,7 @@ static size_t ssm__s4_count(const ssm_s4_core *core)
 
 /* What the low-rank part of a channel comes to: r = 1/(1 + Re sum |P|^2 f), m = r kappa with
  * kappa = 2 Re sum conj(P) f B. Woodbury's identity on (2/delta - Lambda + P P^H)^-1, multiplied out:
- * with f = delta / (1 - delta Lambda / 2), p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
+ * with f = delta / (1 - delta Lambda / 2), the pole's b, p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
 typedef struct ssm__s4_rank {
     ssm_real delta;
     ssm_real r;
@@ -7334,11 +7328,11 @@ static ssm__s4_rank ssm__s4_rank_of(const ssm_s4_core *core, const ssm_real *par
     k.delta = ssm__s4_delta(core, params, h);
     k.kappa = 0;
     for (n = 0; core->low_rank && n < core->states; ++n) {
-        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta);
+        const ssm__c_coef pole = ssm__c_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta, k.delta);
         const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, h % core->n_ssm, n, 0);
         const ssm__complex B = ssm__s4_weight(core, params, core->offsets.B, h % core->n_ssm, n, 1);
-        q += ssm__c_dot(P, P) * pole.f.re;
-        k.kappa += 2 * ssm__c_dot(P, ssm__c_mul(pole.f, B));
+        q += ssm__c_dot(P, P) * pole.b.re;
+        k.kappa += 2 * ssm__c_dot(P, ssm__c_mul(pole.b, B));
     }
     k.r = 1 / (1 + q);
     return k;
@@ -7381,14 +7375,15 @@ static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, 
     const size_t row = h % core->n_ssm;
     size_t n, d;
     for (n = 0; n < core->states; ++n) {
-        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), rank.delta);
+        const ssm__complex A = ssm__s4_A(core, params, h, n);
+        const ssm__c_coef pole = ssm__c_discretise(core->disc, A, rank.delta, rank.delta);
         const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, row, n, 0);
-        const ssm__complex p = ssm__c_scale(SSM__K(0.5), ssm__c_mul(pole.f, P));
-        ssm__complex b = ssm__c_mul(pole.f, ssm__s4_weight(core, params, core->offsets.B, row, n, 1));
+        const ssm__complex p = ssm__c_scale(SSM__K(0.5), ssm__c_mul(pole.b, P));
+        ssm__complex b = ssm__c_mul(pole.b, ssm__s4_weight(core, params, core->offsets.B, row, n, 1));
         if (core->low_rank) {
             b = ssm__c_sub(b, ssm__c_scale(rank.r * rank.kappa, p));
             ssm__s4_put(core, k->p, n, h, p);
-            ssm__s4_put(core, k->l, n, h, ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.f)));
+            ssm__s4_put(core, k->l, n, h, ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.b)));
         }
         ssm__s4_put(core, k->a, n, h, pole.a);
         ssm__s4_put(core, k->b, n, h, b);
@@ -7434,29 +7429,33 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
     }
     for (n = 0; n < core->states; ++n) {
         const ssm__complex A = ssm__s4_A(core, params, h, n);
-        const ssm__s4_pole k = ssm__s4_discretise(core->disc, A, rank.delta);
+        const ssm__c_coef k = ssm__c_discretise(core->disc, A, rank.delta, rank.delta);
         const ssm__complex B = ssm__s4_weight(core, params, o->B, row, n, 1);
-        const ssm__complex ga = ssm__s4_get(core, g->a, n, h);
-        ssm__complex gb = ssm__s4_get(core, g->b, n, h), gf = ssm__c(0, 0);
+        ssm__complex gb = ssm__s4_get(core, g->b, n, h);
+        ssm__c_coef gk;
+        ssm__c_coef_grad ge;
+        gk.a = ssm__s4_get(core, g->a, n, h);
+        gk.b = ssm__c(0, 0);
         if (core->low_rank) {
             const ssm__complex P = ssm__s4_weight(core, params, o->P, row, n, 0), gl = ssm__s4_get(core, g->l, n, h);
             const ssm__complex gp =
                 ssm__c_sub(ssm__s4_get(core, g->p, n, h), ssm__c_scale(rank.r * rank.kappa, gb)); /* b = fB - p m */
             const ssm_real s = 4 * rank.r / rank.delta;
-            ssm__complex gP = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(k.f, gp)); /* p = f P / 2 */
-            gP = ssm__c_add(gP, ssm__c_scale(s, ssm__c_mul_conj(gl, k.f)));        /* l = s conj(P) f */
-            gP = ssm__c_add(gP, ssm__c_scale(2 * k.f.re * gq, P));                 /* q = sum |P|^2 Re f */
-            gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.f, B)));     /* kappa */
-            gf = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
-            gf = ssm__c_add(gf, ssm__c_scale(s, ssm__c_mul(P, gl)));
-            gf = ssm__c_add(gf, ssm__c(gq * ssm__c_dot(P, P), 0));
+            ssm__complex gP = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(k.b, gp)); /* p = f P / 2 */
+            gP = ssm__c_add(gP, ssm__c_scale(s, ssm__c_mul_conj(gl, k.b)));        /* l = s conj(P) f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * k.b.re * gq, P));                 /* q = sum |P|^2 Re f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.b, B)));     /* kappa */
+            gk.b = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
+            gk.b = ssm__c_add(gk.b, ssm__c_scale(s, ssm__c_mul(P, gl)));
+            gk.b = ssm__c_add(gk.b, ssm__c(gq * ssm__c_dot(P, P), 0));
             gb = ssm__c_add(gb, ssm__c_scale(2 * gkappa, P)); /* from here: of f B */
             ssm__s4_weight_add(core, dparams, o->P, row, n, gP);
         }
-        gf = ssm__c_add(gf, ssm__c_mul_conj(B, gb));
-        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.f, gb));
-        ssm__s4_A_adjoint(core, dparams, h, n, A, ssm__c_add(ssm__c_mul_conj(k.a_A, ga), ssm__c_mul_conj(k.f_A, gf)));
-        gdelta += ssm__c_dot(ga, k.a_d) + ssm__c_dot(gf, k.f_d);
+        gk.b = ssm__c_add(gk.b, ssm__c_mul_conj(B, gb));
+        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.b, gb));
+        ge = ssm__c_discretise_grad(core->disc, A, rank.delta, rank.delta, k, gk);
+        ssm__s4_A_adjoint(core, dparams, h, n, A, ge.A);
+        gdelta += ge.da + ge.db;
         for (d = 0; d < core->directions; ++d)
             ssm__s4_weight_add(
                 core, dparams, o->C, d * core->dim + h, n,
@@ -9466,7 +9465,7 @@ static void ssm__s5_coefs(const ssm_s5 *s, ssm_real scale, ssm_real *a, ssm_real
     size_t p;
     for (p = 0; p < P; ++p) {
         const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
-        const ssm__s5_coef k = ssm__s5_discretise(s->config.disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->config.disc, e.A, e.da, e.db);
         a[p * width] = k.a.re;
         b[p * width] = k.b.re;
         if (width == 1) continue;
@@ -9476,18 +9475,20 @@ static void ssm__s5_coefs(const ssm_s5 *s, ssm_real scale, ssm_real *a, ssm_real
 }
 
 /* Adds to the gradients of lambda [P][2] and step [P] from those of a and b. */
-static void ssm__s5_coefs_backward(const ssm_s5 *s, ssm_real scale, const ssm_real *da, const ssm_real *db,
-                                   ssm_real *dlambda, ssm_real *dstep)
+static void ssm__s5_coefs_backward(const ssm_s5 *s, ssm_real scale, const ssm_real *a, const ssm_real *b,
+                                   const ssm_real *da, const ssm_real *db, ssm_real *dlambda, ssm_real *dstep)
 {
     const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
     size_t p;
     for (p = 0; p < P; ++p) {
         const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
-        ssm__s5_coef_grad d;
-        ssm__s5_coef g;
+        ssm__c_coef_grad d;
+        ssm__c_coef k, g;
+        k.a = ssm__s5_load(a + p * width, width == 2);
+        k.b = ssm__s5_load(b + p * width, width == 2);
         g.a = ssm__s5_load(da + p * width, width == 2);
         g.b = ssm__s5_load(db + p * width, width == 2);
-        d = ssm__s5_discretise_grad(s->config.disc, e.A, e.da, e.db, g);
+        d = ssm__c_discretise_grad(s->config.disc, e.A, e.da, e.db, k, g);
         dlambda[2 * p] += d.A.re;
         dlambda[2 * p + 1] += d.A.im;
         dstep[p] += d.da * scale + (s->config.event ? d.db : d.db * scale);
@@ -9951,13 +9952,13 @@ static void ssm__s5_lanes_backward(size_t width, size_t P, const ssm_real *a, co
     size_t p;
     for (p = 0; p < P * width; p += width) {
         const ssm__complex g = ssm__c_add(ssm__s5_load(carry + p, pair), ssm__s5_load(dh + p, pair));
-        const ssm__complex ca = ssm__c_conj(ssm__s5_load(a + p, pair)), cb = ssm__c_conj(ssm__s5_load(b + p, pair));
-        const ssm__complex next = ssm__c_mul(ca, g);
-        ssm__s5_add(dv + p, pair, ssm__c_mul(cb, g));
-        ssm__s5_add(da + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(before + p, pair)), g));
-        ssm__s5_add(db + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(v + p, pair)), g));
-        carry[p] = next.re;
-        if (pair) carry[p + 1] = next.im;
+        const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__s5_load(a + p, pair), ssm__s5_load(before + p, pair), g);
+        const ssm__c_factors bv = ssm__c_mul_adjoint(ssm__s5_load(b + p, pair), ssm__s5_load(v + p, pair), g);
+        ssm__s5_add(da + p, pair, ah.w);
+        ssm__s5_add(db + p, pair, bv.w);
+        ssm__s5_add(dv + p, pair, bv.v);
+        carry[p] = ah.v.re;
+        if (pair) carry[p + 1] = ah.v.im;
     }
 }
 
@@ -9973,7 +9974,7 @@ static void ssm__s5_run_backward(const ssm_s5 *s, const ssm__s5_scratch *w, cons
         if (k->scale) ssm__zero(w->da, 2 * V);
         ssm__s5_lanes_backward(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
                                w->dh + row * s->C.in + k->column, w->carry, w->dv + row * V, w->da, w->da + V);
-        if (k->scale) ssm__s5_coefs_backward(s, k->scale[row], w->da, w->da + V, w->dlambda, w->dstep);
+        if (k->scale) ssm__s5_coefs_backward(s, k->scale[row], a, b, w->da, w->da + V, w->dlambda, w->dstep);
     }
 }
 
@@ -10041,7 +10042,7 @@ static void ssm__s5_states_backward(const ssm_s5 *s, const ssm__call *call, cons
             if (dstate) ssm__copy(dstate, w->carry, V);
         }
     }
-    if (!call->step_scale) ssm__s5_coefs_backward(s, 1, w->da, w->da + V, w->dlambda, w->dstep);
+    if (!call->step_scale) ssm__s5_coefs_backward(s, 1, s->a, s->b, w->da, w->da + V, w->dlambda, w->dstep);
 }
 
 /* From ds to du, with the gradients of all that lies between. */
