@@ -5572,7 +5572,7 @@ typedef struct ssm__bound_header {
     uint32_t magic;
     uint32_t layout; /* hash of the build's and the layer's sizes */
     uint32_t words;  /* of 32 bits in the block, modulo 2^32 */
-    uint32_t check;  /* hash of all words after the header's line */
+    uint32_t check;  /* hash of all words after these four */
 } ssm__bound_header;
 
 typedef struct ssm__binder {
@@ -5588,11 +5588,13 @@ static uint32_t ssm__hash(uint32_t hash, uint32_t word)
     return (hash ^ word) * 16777619u;
 }
 
-static uint32_t ssm__hash_words(const uint32_t *word, size_t words)
+/* A changed word changes it: each word acts on the hash one to one. */
+static uint32_t ssm__bound_check(const ssm__bound_header *header, size_t bytes)
 {
+    const uint32_t *word = (const uint32_t *)(const void *)header;
     uint32_t hash = 2166136261u;
     size_t i;
-    for (i = 0; i < words; ++i) hash = ssm__hash(hash, word[i]);
+    for (i = sizeof *header / sizeof *word; i < bytes / sizeof *word; ++i) hash = ssm__hash(hash, word[i]);
     return hash;
 }
 
@@ -5682,18 +5684,18 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
                             ssm_bound *bound)
 {
     const size_t slack = (size_t)((uintptr_t)mem % SSM__BOUND_ALIGN);
-    const ssm_status status = ssm__check_block(mem, mem_bytes, ssm__bound_bytes(walk, layer));
+    const size_t need = ssm__bound_bytes(walk, layer);
+    const ssm_status status = ssm__check_block(mem, mem_bytes, need);
     unsigned char *base = (unsigned char *)mem + (slack ? SSM__BOUND_ALIGN - slack : 0);
     ssm__bound_header *header = (ssm__bound_header *)(void *)base;
     ssm__binder b = ssm__binder_open(base, params);
     if (status != SSM_OK) return status;
-    ssm__zero((ssm_real *)(void *)base, (mem_bytes - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
+    ssm__zero((ssm_real *)(void *)base, (need - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
     walk(layer, &b);
     header->magic = SSM__BOUND_MAGIC;
     header->layout = b.layout;
     header->words = (uint32_t)(b.used / sizeof(uint32_t));
-    header->check = ssm__hash_words((const uint32_t *)(void *)(base + SSM__BOUND_ALIGN),
-                                    (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t));
+    header->check = ssm__bound_check(header, b.used);
     bound->data = base;
     bound->bytes = b.used;
     return SSM_OK;
@@ -5702,16 +5704,15 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
 static ssm_status ssm__attach(ssm__bind_walk walk, void *layer, const void *data, size_t bytes, ssm_bound *bound)
 {
     const ssm__bound_header *header = (const ssm__bound_header *)data;
-    const uint32_t *words = (const uint32_t *)data + SSM__BOUND_ALIGN / sizeof(uint32_t);
+    const size_t need = ssm__bound_bytes(walk, layer);
     ssm__binder b = ssm__binder_open((void *)(uintptr_t)data, NULL);
     if (!data) return SSM_ERR_NULL;
-    if ((uintptr_t)data % sizeof(ssm_real)) return SSM_ERR_MEMORY;
+    if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if ((uintptr_t)data % sizeof(ssm_real) || bytes < need - (SSM__BOUND_ALIGN - 1)) return SSM_ERR_MEMORY;
     walk(layer, &b);
-    if (b.used == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
-    if (bytes < b.used) return SSM_ERR_MEMORY;
     if (header->magic != SSM__BOUND_MAGIC || header->layout != b.layout ||
         header->words != (uint32_t)(b.used / sizeof(uint32_t)) ||
-        header->check != ssm__hash_words(words, (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t)))
+        header->check != ssm__bound_check(header, b.used))
         return SSM_ERR_CONFIG;
     bound->data = data;
     bound->bytes = b.used;
