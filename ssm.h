@@ -8483,6 +8483,7 @@ static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const
 static ssm_status ssm__s4_forward(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
+    if (core && core->form == SSM_S4_FORM_CONVOLUTION && core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     if (core && core->form == SSM_S4_FORM_CONVOLUTION)
         return ssm__layer_forward(&ssm__s4_verb_convolve, ssm__s4_call_convolve(core), state, x, y, seqs, work,
                                   work_bytes);
@@ -8566,6 +8567,7 @@ static ssm_status ssm__s4_kernel(const ssm_s4_core *core, ssm_real *kernel, size
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, kernel, kernel, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
+    if (core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     for (d = 0; d < core->directions; ++d) {
         for (block = 0; block < ssm__s4_blocks(core); ++block) {
@@ -8722,7 +8724,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, dkernel, dparams, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
-    if (core->l_max) return SSM_ERR_UNSUPPORTED;
+    if (core->l_max || !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     ssm__s4_coefs_zero(core, &w.grad);
     for (d = 0; d < core->directions; ++d) {
