@@ -782,7 +782,8 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
  *     data: layer->bound.data[0 .. bound.bytes) as bind left it for the same config, aligned as ssm_real and
  *     only read. Needs no parameters, so record, backward and what else reads them (kernels of S4, its
  *     convolution form) are SSM_ERR_UNSUPPORTED. The block belongs to one build: the same ssm_real, SSM_LANES,
- *     byte order and version of the layout. Anything else, and any changed byte, is SSM_ERR_CONFIG.
+ *     byte order and version of the layout. Anything else, any changed byte, and a config by which forward or
+ *     step would compute something else, is SSM_ERR_CONFIG; too few bytes or no alignment SSM_ERR_MEMORY.
  * ssm_X_forward(layer, state, x, y, seqs, work, bytes)
  *     x [batch][len][d_model] in, y the same out (y may be x), state [batch][floats] inout.
  *     state == NULL: start from zero, forget the end. batch or len 0: nothing happens.
@@ -5647,6 +5648,23 @@ static const ssm_real *ssm__bind_copy(ssm__binder *b, size_t offset, size_t coun
     return at;
 }
 
+/* Something of the config that a block depends on though its sizes do not show it. */
+static void ssm__bind_option(ssm__binder *b, size_t option)
+{
+    b->layout = ssm__hash(b->layout, (uint32_t)option);
+}
+
+/* Norm over `dim`; without weights, at offset (size_t)-1, none. */
+static void ssm__bind_norm(ssm_norm *norm, ssm__binder *b, size_t weight, size_t dim, ssm_real eps)
+{
+    ssm__float bits;
+    bits.f = weight == SSM__SIZE_MAX ? 0 : (float)eps;
+    norm->dim = dim;
+    norm->eps = eps;
+    norm->weight = ssm__bind_copy(b, weight, dim);
+    ssm__bind_option(b, bits.u);
+}
+
 /* A matrix without bias. m->at is called only when filling. */
 static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
 {
@@ -5656,7 +5674,8 @@ static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m
     l->format = format;
     l->weight = l->bias = NULL;
     l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
-    b->layout = ssm__hash(b->layout, (uint32_t)format);
+    ssm__bind_option(b, (size_t)format);
+    ssm__bind_option(b, out); /* `packed` is rounded up to whole panels */
     if (packed) ssm__pack(m, out, format, packed);
 }
 
@@ -5711,8 +5730,7 @@ static ssm_status ssm__attach(ssm__bind_walk walk, void *layer, const void *data
     if ((uintptr_t)data % sizeof(ssm_real) || bytes < need - (SSM__BOUND_ALIGN - 1)) return SSM_ERR_MEMORY;
     walk(layer, &b);
     if (header->magic != SSM__BOUND_MAGIC || header->layout != b.layout ||
-        header->words != (uint32_t)(b.used / sizeof(uint32_t)) ||
-        header->check != ssm__bound_check(header, b.used))
+        header->words != (uint32_t)(b.used / sizeof(uint32_t)) || header->check != ssm__bound_check(header, b.used))
         return SSM_ERR_CONFIG;
     bound->data = data;
     bound->bytes = b.used;
@@ -5778,6 +5796,8 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     const size_t chans = core->shared_A ? 1 : core->dim, absent = SSM__SIZE_MAX;
     ssm_real *A;
     size_t c, n;
+    ssm__bind_option(b, (size_t)core->disc);
+    ssm__bind_option(b, core->n_groups);
     ssm__bind_linear(&core->x_proj, b, o->x_proj, absent, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
@@ -6750,9 +6770,8 @@ static void ssm__mamba_bind(void *layer, ssm__binder *b)
     const ssm__mamba_offsets o = ssm__mamba_table(c, &m->core, NULL, &table);
     ssm_real *conv;
     size_t k, e;
-    m->norm.dim = M;
-    m->norm.eps = c->norm_eps;
-    m->norm.weight = ssm__bind_copy(b, o.norm, M);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&m->norm, b, o.norm, M, c->norm_eps);
     ssm__bind_linear(&m->in_u, b, o.in_weight, o.in_bias, M, E, c->format);
     ssm__bind_linear(&m->in_z, b, o.in_weight + E * M, o.in_bias == absent ? absent : o.in_bias + E, M, E, c->format);
     m->conv_weight = NULL;
@@ -8407,8 +8426,10 @@ static void ssm__s4_bind(void *layer, ssm__binder *b)
     if (core->l_max) ssm__bind_reals(b, ssm__s4_plain_count(core), &scratch);
     core->params = b->params;
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    core->norm.dim = core->dim;
-    core->norm.weight = ssm__bind_copy(b, o->norm, core->dim);
+    ssm__bind_option(b, core->parts);
+    ssm__bind_option(b, (size_t)core->activation);
+    ssm__bind_option(b, (size_t)core->residual);
+    ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
     for (h = 0; k.a && h < core->dim; ++h) {
@@ -9385,9 +9406,11 @@ static void ssm__s5_bind(void *layer, ssm__binder *b)
     s->step = ssm__bind_reals(b, P, &step);
     s->a = ssm__bind_reals(b, V, &a);
     s->b = ssm__bind_reals(b, V, &bbar);
-    s->norm.dim = H;
-    s->norm.eps = c->norm_eps;
-    s->norm.weight = ssm__bind_copy(b, o.norm, H);
+    ssm__bind_option(b, (size_t)c->disc);
+    ssm__bind_option(b, (size_t)c->activation);
+    ssm__bind_option(b, c->event != 0);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&s->norm, b, o.norm, H, c->norm_eps);
     s->D = ssm__bind_copy(b, o.D, H);
     if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, b, o.weight[0], o.bias[0], H, H, c->format);
     if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, b, o.weight[1], o.bias[1], H, H, c->format);
