@@ -92,6 +92,52 @@ static void test_exp(void)
     CHECK(ssm__exp((ssm_real)NAN) != ssm__exp((ssm_real)NAN));
 }
 
+/* The bits of x, `steps` numbers away from zero. */
+static ssm_real exp_neighbour(ssm_real x, ssm__sint steps)
+{
+    ssm__pun q;
+    q.f = x;
+    q.u += (ssm__bits)steps;
+    return q.f;
+}
+
+/* Where the inline path hands over to the one for any x, on both sides of it and of zero. Either path is
+ * right there, so the seam cannot be seen in the result. */
+static void test_exp_seam(void)
+{
+    const ssm_real seam = (ssm_real)TOL(86.5, 707.0);
+    ssm__sint i;
+    int sign;
+    for (sign = -1; sign <= 1; sign += 2) {
+        for (i = -2000; i <= 2000; ++i) {
+            const ssm_real x = (ssm_real)sign * exp_neighbour(seam, i);
+            const ssm_real got = ssm__exp_inline(x), far = ssm__exp(x);
+            CHECK_SAME(&got, &far, 1);
+            check_bound("exp at the seam", ulps(got, wide_exp((wide)x)), 1.0 + REFERENCE_ULP);
+        }
+    }
+    ULP(ssm__exp_inline, wide_exp, TOL(86.0, 706.0), TOL(87.0, 708.0), 0, 1.0);
+    ULP(ssm__exp_inline, wide_exp, TOL(-87.0, -708.0), TOL(-86.0, -706.0), 0, 1.0);
+    CHECK(ssm__exp_inline((ssm_real)-0.0) == 1);
+}
+
+/* Random numbers of every size, the same bits by either way. */
+static void test_exp_inline(void)
+{
+    ssm_rng rng;
+    int i;
+    rng.state = test_seed;
+    for (i = 0; i < 200000; ++i) {
+        ssm__pun x;
+        ssm_real a, b;
+        x.u = (ssm__bits)ssm_rng_next(&rng);
+        if (x.f != x.f) continue; /* payloads are not promised */
+        a = ssm__exp_inline(x.f);
+        b = ssm__exp(x.f);
+        CHECK_SAME(&a, &b, 1);
+    }
+}
+
 static void test_expm1_log(void)
 {
     ULP(ssm__expm1, wide_expm1, -0.5, 0.5, 0, 1.7);
@@ -174,6 +220,8 @@ static void test_phi(void)
 
 static const test_case math_cases[] = {
     {"math/exp", test_exp},
+    {"math/exp_seam", test_exp_seam},
+    {"math/exp_inline", test_exp_inline},
     {"math/expm1_log_log1p", test_expm1_log},
     {"math/softplus_sigmoid", test_softplus_sigmoid},
     {"math/silu_derivative", test_silu_derivative},
