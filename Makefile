@@ -23,7 +23,10 @@ help:
 	@echo "make test         the tests, the quick start and the header's own map"
 	@echo "make test-double  the tests with SSM_DOUBLE"
 	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker"
+	@echo "make firmware     the speaker model on microcontrollers, under QEMU (about 3 min)"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
+	@echo "make size         flash that each verb takes on each core, and RAM of one step"
+	@echo "make firmware-bench  instructions, RAM and stack of one step on each core"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
 	@echo "make clean        remove build/"
 
@@ -70,12 +73,24 @@ bench: build/bench build/scans build/scans_openmp build/forms build/speaker
 	build/forms
 	build/speaker --seeds 5
 
+# These three need cross compilers and QEMU: they name the packages that they miss.
+firmware:
+	@CC='$(CC)' sh examples/firmware/run.sh
+
+size:
+	@sh bench/size.sh
+	@sh bench/firmware.sh --ram
+
+firmware-bench:
+	@CC='$(CC)' sh bench/firmware.sh
+
 # Not `test` itself: CI runs that first. Each line is one job; "name: job" labels its results.
 check:
 	@JOBS=$(JOBS) sh tests/tally.sh \
 	    'sh tests/check_compile.sh' \
 	    'sh tests/check_link.sh' \
 	    'sh tests/check_examples.sh' \
+	    'sh tests/check_firmware.sh' \
 	    'clang: $(RUNNER) clang "-O2"' \
 	    'O3: $(RUNNER) gcc "-O3"' \
 	    'double: $(RUNNER) gcc "-O2 -DSSM_DOUBLE"' \
@@ -90,4 +105,4 @@ clean:
 
 FORCE:
 
-.PHONY: help run test test-double examples bench check clean FORCE
+.PHONY: help run test test-double examples firmware bench size firmware-bench check clean FORCE

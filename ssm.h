@@ -47,7 +47,7 @@
  *   >>api-layers     selective, S6, Mamba, S4D, S4, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
+ *   >>math           exp, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -1437,6 +1437,15 @@ extern "C" {
 #define SSM__INLINE static
 #endif
 
+/* Where one frame with everybody's variables would be larger than a call. */
+#if defined(__GNUC__) || defined(__clang__)
+#define SSM__NOINLINE static __attribute__((noinline))
+#elif defined(_MSC_VER)
+#define SSM__NOINLINE static __declspec(noinline)
+#else
+#define SSM__NOINLINE static
+#endif
+
 /* Before a loop of fixed length over an array that should live in registers. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define SSM__UNROLL _Pragma("GCC unroll 16")
@@ -1575,6 +1584,19 @@ static size_t ssm__arena_bytes(const ssm__arena *arena)
     return lines ? ssm__add(ssm__mul(lines, SSM_ALIGN), SSM_ALIGN - 1) : 0;
 }
 
+/* A block that is one array: its bytes as those of an arena, and its start. */
+static size_t ssm__block_bytes(size_t count)
+{
+    ssm__arena arena;
+    arena.used = ssm__mul(count, sizeof(ssm_real));
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_real *ssm__block_start(void *mem)
+{
+    return (ssm_real *)(void *)ssm__arena_open(mem).base;
+}
+
 /* Runs task(context, 0) .. task(context, tasks - 1); `cost` is about how many multiplications they are
  * in all. Small loops are not worth waking threads for. */
 static void ssm__parallel(const ssm_parallel *parallel, size_t tasks, size_t cost,
@@ -1629,7 +1651,7 @@ SSM_API int ssm_version(void)
  * Scalar functions without libm, in the precision of the build, and the definition for any faster
  * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
  * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
- *   exp 1.0   log 1.0   expm1 1.7   log1p 1.3   softplus 2.0   sigmoid 2.4   sqrt 0.9
+ *   exp 1.0   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
  *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
  *   erf 2.9   gelu: relative 6e-7 (1 + x^2/4) in float, 1.2e-15 of the same in double, for |x| < 6
  */
@@ -1725,7 +1747,7 @@ SSM__INLINE ssm_real ssm__exp_reduced(ssm_real x, ssm__bits *shifted)
 }
 
 /* Any x: clamped, and 2^k in two factors, so that results underflow gradually. */
-static ssm_real ssm__exp_far(ssm_real x)
+static ssm_real ssm__exp(ssm_real x)
 {
     const ssm_real lo = SSM__K(SSM__MANTISSA > 23 ? -746.0 : -104.0), hi = SSM__K(SSM__MANTISSA > 23 ? 710.0 : 89.0);
     ssm__bits shifted;
@@ -1741,23 +1763,18 @@ static ssm_real ssm__exp_far(ssm_real x)
     return value * ssm__pow2(half) * ssm__pow2(k - half);
 }
 
-/* exp, to be part of a loop. For |x| < 86.5 (double 707) the result is normal and so is exp(r) 2^k with k
- * added to the exponent's bits. */
+/* The same bits, to be part of a loop. For |x| < 86.5 (double 707) exp(r) 2^k is normal, so that k is added
+ * to the bits of the exponent. */
 SSM__INLINE ssm_real ssm__exp_inline(ssm_real x)
 {
     ssm__bits shifted;
     ssm__pun q, limit;
     q.f = x;
     limit.f = SSM__K(SSM__MANTISSA > 23 ? 707.0 : 86.5);
-    if (q.u << 1 >= limit.u << 1) return ssm__exp_far(x); /* bits without the sign order as the numbers do */
+    if (q.u << 1 >= limit.u << 1) return ssm__exp(x); /* bits without the sign order as the numbers do */
     q.f = ssm__exp_reduced(x, &shifted);
     q.u += shifted << SSM__MANTISSA;
     return q.f;
-}
-
-static ssm_real ssm__exp(ssm_real x)
-{
-    return ssm__exp_inline(x);
 }
 
 /* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
@@ -1795,25 +1812,42 @@ static ssm_real ssm__expm1(ssm_real x)
     return ssm__is_small(x) ? x * ssm__phi_small(x) : ssm__exp(x) - 1;
 }
 
-/* x = 2^e m, sqrt(1/2) <= m < sqrt(2); with s = f/(2+f), f = m - 1, log m = 2 atanh(s) =
- * f - f^2/2 + s (f^2/2 + R), R = 2 s^2 (1/3 + s^2/5 + ...), s^2 < 0.0295. */
-static ssm_real ssm__log(ssm_real x)
+/* log(2^n (1 + f)), sqrt(1/2) <= 1 + f < sqrt(2). With s = f/(2+f): log(1 + f) = 2 atanh(s) =
+ * f - f^2/2 + s (f^2/2 + R), R = 2 s^2 (1/3 + s^2/5 + ...), s^2 < 0.0295. `low` is added last. */
+static ssm_real ssm__log_reduced(ssm_real f, ssm_real n, ssm_real low)
 {
 #ifdef SSM_DOUBLE
     const ssm_real ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
-    const ssm__bits sqrt_half = 0x3fe6a09e667f3bcdu;
-    const int last = 23;
 #else
     const ssm_real ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+#endif
+    const ssm_real s = f / (2 + f), z = s * s, half_square = SSM__K(0.5) * f * f;
+    ssm_real r;
+#ifdef SSM_DOUBLE
+    int i;
+    for (r = 0, i = 23; i >= 3; i -= 2) r = (r + 2.0 / i) * z;
+#else
+    r = SSM__K(2.0 / 11) * z;
+    r = (r + SSM__K(2.0 / 9)) * z;
+    r = (r + SSM__K(2.0 / 7)) * z;
+    r = (r + SSM__K(2.0 / 5)) * z;
+    r = (r + SSM__K(2.0 / 3)) * z;
+#endif
+    return n * ln2_hi - ((half_square - (s * (half_square + r) + n * ln2_lo)) - f) + low;
+}
+
+/* x = 2^e m, sqrt(1/2) <= m < sqrt(2). */
+static ssm_real ssm__log(ssm_real x)
+{
+#ifdef SSM_DOUBLE
+    const ssm__bits sqrt_half = 0x3fe6a09e667f3bcdu;
+#else
     const ssm__bits sqrt_half = 0x3f3504f3u;
-    const int last = 11;
 #endif
     const ssm__bits one = (ssm__bits)SSM__BIAS << SSM__MANTISSA;
     const ssm_real smallest_normal = ssm__pow2(1 - SSM__BIAS), infinity = ssm__pow2(SSM__BIAS + 1);
     ssm__sint e = 0;
     ssm__pun q;
-    ssm_real f, s, z, r = 0, half_square, n;
-    int i;
     if (!(x > 0)) return x == 0 ? -infinity : infinity - infinity;
     if (!(x < infinity)) return x;
     if (x < smallest_normal) { /* subnormal */
@@ -1824,29 +1858,19 @@ static ssm_real ssm__log(ssm_real x)
     q.u += one - sqrt_half;
     e += (ssm__sint)(q.u >> SSM__MANTISSA) - SSM__BIAS;
     q.u = (q.u & (((ssm__bits)1 << SSM__MANTISSA) - 1)) + sqrt_half;
-    f = q.f - 1;
-    s = f / (2 + f);
-    z = s * s;
-    for (i = last; i >= 3; i -= 2) r = (r + SSM__K(2.0) / (ssm_real)i) * z;
-    half_square = SSM__K(0.5) * f * f;
-    n = (ssm_real)e;
-    return n * ln2_hi - ((half_square - (s * (half_square + r) + n * ln2_lo)) - f);
+    return ssm__log_reduced(q.f - 1, (ssm_real)e, 0);
 }
 
-/* log(1 + x): the rounding error c of u = 1 + x is put back as c / u. */
-static ssm_real ssm__log1p(ssm_real x)
-{
-    ssm_real u = 1 + x, c;
-    if (u == 1) return x;
-    if (!(u < ssm__pow2(SSM__BIAS))) return ssm__log(u);
-    c = x < 1 ? x - (u - 1) : 1 - (u - x);
-    return ssm__log(u) + c / u;
-}
-
-/* log(1 + exp(x)) without overflow, exact in both tails (no threshold). */
+/* log(1 + exp(x)) without overflow, exact in both tails (no threshold): max(x, 0) + log(1 + e),
+ * e = exp(-|x|) <= 1; the rounding error of u = 1 + e is put back as (e - (u - 1)) / u. */
 static ssm_real ssm__softplus(ssm_real x)
 {
-    return (x > 0 ? x : 0) + ssm__log1p(ssm__exp(x > 0 ? -x : x));
+    const ssm_real e = ssm__exp(x > 0 ? -x : x), u = 1 + e, c = (e - (u - 1)) / u;
+    ssm_real y = e;
+    if (u != 1)
+        y = u < SSM__K(1.41421356237309504880) ? ssm__log_reduced(u - 1, 0, c)
+                                               : ssm__log_reduced(SSM__K(0.5) * u - 1, 1, c);
+    return (x > 0 ? x : 0) + y;
 }
 
 static ssm_real ssm__sigmoid(ssm_real x)
@@ -2597,12 +2621,12 @@ static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
 
 static int ssm__disc_ok(ssm_disc disc)
 {
-    return (int)disc >= 0 && (int)disc <= (int)SSM_DISC_TRAPEZOID;
+    return (unsigned)disc <= (unsigned)SSM_DISC_TRAPEZOID;
 }
 
 static int ssm__scan_ok(ssm_scan scan)
 {
-    return (int)scan >= 0 && (int)scan <= (int)SSM_SCAN_CHUNKED;
+    return (unsigned)scan <= (unsigned)SSM_SCAN_CHUNKED;
 }
 
 /*=============================================================================
@@ -2837,27 +2861,35 @@ static void ssm__pack(const ssm__matrix *m, size_t out, ssm_format format, void 
     }
 }
 
-/* One row of x through one panel, in each format: sums[lane] = sum_k x[k] w[k][lane]. SSM__BLOCK
- * accumulators at a time, as many as stay in registers. */
+/* One row of x through SSM__BLOCK rows of a panel, in each format: sums[i] = sum_k x[k] w[k][i]. The
+ * accumulators stay in registers. */
 #define SSM__PANEL(name, type, value)                                                                         \
     static void name(const type *SSM__RESTRICT w, const ssm_real *SSM__RESTRICT x, size_t in, ssm_real *sums) \
     {                                                                                                         \
-        size_t first, k, i;                                                                                   \
-        for (first = 0; first < SSM_LANES; first += SSM__BLOCK) {                                             \
-            const type *p = w + first;                                                                        \
-            ssm_real acc[SSM__BLOCK];                                                                         \
-            SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) acc[i] = 0;                                          \
-            for (k = 0; k < in; ++k, p += SSM_LANES) {                                                        \
-                const ssm_real xk = x[k];                                                                     \
-                SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) acc[i] += xk * (value);                          \
-            }                                                                                                 \
-            SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) sums[first + i] = acc[i];                            \
+        ssm_real acc[SSM__BLOCK];                                                                             \
+        size_t k, i;                                                                                          \
+        SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) acc[i] = 0;                                              \
+        for (k = 0; k < in; ++k, w += SSM_LANES) {                                                            \
+            const ssm_real xk = x[k];                                                                         \
+            SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) acc[i] += xk * (value);                              \
         }                                                                                                     \
+        SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) sums[i] = acc[i];                                        \
     }
-SSM__PANEL(ssm__panel_real, ssm_real, p[i])
-SSM__PANEL(ssm__panel_bf16, uint16_t, ssm__from_bf16(p[i]))
-SSM__PANEL(ssm__panel_int8, int8_t, (ssm_real)p[i])
+SSM__PANEL(ssm__panel_real, ssm_real, w[i])
+SSM__PANEL(ssm__panel_bf16, uint16_t, ssm__from_bf16(w[i]))
+SSM__PANEL(ssm__panel_int8, int8_t, (ssm_real)w[i])
 #undef SSM__PANEL
+
+/* The sums of a whole panel; INT8 without its scales. */
+static void ssm__panel(ssm_format format, const unsigned char *w, const ssm_real *x, size_t in, ssm_real *sums)
+{
+    size_t i;
+    for (i = 0; i < SSM_LANES; i += SSM__BLOCK) {
+        if (format == SSM_FORMAT_INT8) ssm__panel_int8((const int8_t *)w + i, x, in, sums + i);
+        else if (format == SSM_FORMAT_BF16) ssm__panel_bf16((const uint16_t *)(const void *)w + i, x, in, sums + i);
+        else ssm__panel_real((const ssm_real *)(const void *)w + i, x, in, sums + i);
+    }
+}
 
 static ssm_real ssm__dot(const ssm_real *w, const ssm_real *x, size_t n)
 {
@@ -2871,21 +2903,23 @@ static ssm_real ssm__dot(const ssm_real *w, const ssm_real *x, size_t n)
 static void ssm__linear_panel(const ssm_linear *l, size_t o, const ssm_real *x, ssm_real *sums)
 {
     const size_t lanes = ssm__min(SSM_LANES, l->out - o);
-    const unsigned char *panel = (const unsigned char *)l->packed;
+    const ssm_real *scale = NULL;
     size_t lane;
-    if (panel) panel += o / SSM_LANES * ssm__panel_bytes(l->format, l->in);
-    if (!panel) {
-        for (lane = 0; lane < lanes; ++lane) sums[lane] = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
-    } else if (l->format == SSM_FORMAT_INT8) {
-        const ssm_real *scale = (const ssm_real *)(const void *)panel;
-        ssm__panel_int8((const int8_t *)(scale + SSM_LANES), x, l->in, sums);
-        for (lane = 0; lane < lanes; ++lane) sums[lane] *= scale[lane];
-    } else if (l->format == SSM_FORMAT_BF16) {
-        ssm__panel_bf16((const uint16_t *)(const void *)panel, x, l->in, sums);
+    if (l->packed) {
+        const unsigned char *panel = (const unsigned char *)l->packed;
+        panel += o / SSM_LANES * ssm__panel_bytes(l->format, l->in);
+        if (l->format == SSM_FORMAT_INT8) {
+            scale = (const ssm_real *)(const void *)panel;
+            panel += SSM_LANES * sizeof(ssm_real);
+        }
+        ssm__panel(l->format, panel, x, l->in, sums);
     } else {
-        ssm__panel_real((const ssm_real *)(const void *)panel, x, l->in, sums);
+        for (lane = 0; lane < lanes; ++lane) sums[lane] = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
     }
-    for (lane = 0; l->bias && lane < lanes; ++lane) sums[lane] += l->bias[o + lane];
+    for (lane = 0; lane < lanes; ++lane) {
+        if (scale) sums[lane] *= scale[lane];
+        if (l->bias) sums[lane] += l->bias[o + lane];
+    }
 }
 
 /* y[r] = add[r] + W x[r] + bias for a range of panels; add may be NULL and may be y. */
@@ -2898,14 +2932,22 @@ typedef struct ssm__linear_job {
     ssm_real *y;
     ptrdiff_t y_row;
     size_t rows;
-    size_t grain; /* panels, or rows in the backward, of one task */
+    size_t grain; /* panels of one task */
+} ssm__linear_job;
+
+typedef struct ssm__linear_grad_job {
+    const ssm_linear *l;
+    const ssm_real *x;
+    ptrdiff_t x_row;
+    size_t rows;
+    size_t grain; /* rows or outputs of one task */
     const ssm_real *dy;
     ptrdiff_t dy_row;
     ssm_real *dx;
     ptrdiff_t dx_row;
     ssm_real *dweight;
     ssm_real *dbias;
-} ssm__linear_job;
+} ssm__linear_grad_job;
 
 /* Outputs first .. last - 1 of every row; first is that of a panel. */
 static void ssm__linear_rows(const ssm__linear_job *j, size_t first, size_t last)
@@ -2939,8 +2981,7 @@ static size_t ssm__grain(size_t products_per_unit)
 static void ssm__linear(const ssm_parallel *parallel, const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row,
                         const ssm_real *add, ptrdiff_t add_row, ssm_real *y, ptrdiff_t y_row, size_t rows)
 {
-    static const ssm__linear_job none = SSM__EMPTY;
-    ssm__linear_job j = none;
+    ssm__linear_job j;
     j.l = l;
     j.x = x;
     j.x_row = x_row;
@@ -2949,6 +2990,12 @@ static void ssm__linear(const ssm_parallel *parallel, const ssm_linear *l, const
     j.y = y;
     j.y_row = y_row;
     j.rows = rows;
+#ifndef SSM__OPENMP
+    if (!parallel) {
+        ssm__linear_rows(&j, 0, l->out);
+        return;
+    }
+#endif
     j.grain = ssm__grain(rows * l->in * SSM_LANES);
     ssm__parallel(parallel, ssm__ceil_div(ssm__ceil_div(l->out, SSM_LANES), j.grain), rows * l->in * l->out,
                   ssm__linear_task, &j);
@@ -2963,7 +3010,7 @@ static void ssm__axpy(ssm_real *SSM__RESTRICT y, ssm_real a, const ssm_real *SSM
 /* dx of a range of rows. */
 static void ssm__linear_dx_task(void *context, size_t index)
 {
-    const ssm__linear_job *j = (const ssm__linear_job *)context;
+    const ssm__linear_grad_job *j = (const ssm__linear_grad_job *)context;
     const size_t first = index * j->grain, last = ssm__min(first + j->grain, j->rows);
     size_t o, r;
     for (r = first; r < last; ++r)
@@ -2975,7 +3022,7 @@ static void ssm__linear_dx_task(void *context, size_t index)
 /* dweight and dbias of a range of outputs. */
 static void ssm__linear_dw_task(void *context, size_t index)
 {
-    const ssm__linear_job *j = (const ssm__linear_job *)context;
+    const ssm__linear_grad_job *j = (const ssm__linear_grad_job *)context;
     const size_t first = index * j->grain, last = ssm__min(first + j->grain, j->l->out);
     size_t o, r;
     for (o = first; o < last; ++o) {
@@ -2991,9 +3038,8 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
                                  const ssm_real *dy, ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row,
                                  ssm_real *dweight, ssm_real *dbias, size_t rows)
 {
-    static const ssm__linear_job none = SSM__EMPTY;
     const size_t cost = rows * l->in * l->out;
-    ssm__linear_job j = none;
+    ssm__linear_grad_job j;
     j.l = l;
     j.x = x;
     j.x_row = x_row;
@@ -3013,7 +3059,7 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
 
 static int ssm__format_ok(ssm_format format)
 {
-    return (int)format >= 0 && (int)format <= (int)SSM_FORMAT_INT8;
+    return (unsigned)format <= (unsigned)SSM_FORMAT_INT8;
 }
 
 static ssm_status ssm__linear_check(const ssm_linear *l)
@@ -5173,6 +5219,15 @@ typedef struct ssm__verb {
     size_t (*tape)(const void *layer, size_t rows, size_t slots);
 } ssm__verb;
 
+/* The same functions for `sizes`, apart from the tile functions: a program that asks for sizes need not
+ * contain the layer. */
+typedef struct ssm__memory {
+    size_t (*work)(const void *layer, size_t rows, size_t streams);
+    size_t (*work_step)(const void *layer, size_t rows, size_t streams); /* NULL: no step */
+    size_t (*work_backward)(const void *layer, size_t rows, size_t streams);
+    size_t (*tape)(const void *layer, size_t rows, size_t slots);
+} ssm__memory;
+
 /* What the extents of a call come to. */
 typedef struct ssm__plan {
     ssm_strides x;
@@ -5450,13 +5505,9 @@ static size_t ssm__step_rows(size_t streams)
     return ssm__min(streams, SSM_TILE_ROWS);
 }
 
-/* Scratch of step for `rows` streams; NULL: the layer has no step. */
-typedef size_t (*ssm__step_work)(const void *layer, size_t rows, size_t streams);
-
-/* The sizes verb of every layer, from its record and backward verbs and a call that names it. */
-static ssm_status ssm__layer_sizes(const ssm__verb *record, const ssm__verb *backward, ssm__step_work step,
-                                   ssm__call call, size_t params, size_t bound_bytes, const ssm_seqs *seqs,
-                                   ssm_sizes *need)
+/* The sizes verb of every layer, from its memory and a call that names it. */
+static ssm_status ssm__layer_sizes(const ssm__memory *memory, ssm__call call, size_t params, size_t bound_bytes,
+                                   const ssm_seqs *seqs, ssm_sizes *need)
 {
     const size_t streams = seqs ? ssm__step_rows(seqs->batch) : 0;
     ssm__scratch scratch;
@@ -5469,12 +5520,12 @@ static ssm_status ssm__layer_sizes(const ssm__verb *record, const ssm__verb *bac
     n.bound = bound_bytes;
     n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
     n.tape = n.work = n.work_backward = 0;
-    n.work_step = step && streams ? step(call.layer, streams, streams) : 0;
+    n.work_step = memory->work_step && streams ? memory->work_step(call.layer, streams, streams) : 0;
     if (plan.slots) {
-        n.tape = record->tape(call.layer, plan.rows, plan.slots);
-        n.work = record->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.tape = memory->tape(call.layer, plan.rows, plan.slots);
+        n.work = memory->work(call.layer, plan.tile_rows, plan.tile_streams);
         n.work = ssm__scratch_layout(&plan, call.d_model, n.work, 0, 0, NULL, &scratch);
-        n.work_backward = backward->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.work_backward = memory->work_backward(call.layer, plan.tile_rows, plan.tile_streams);
         n.work_backward = ssm__scratch_layout(&plan, call.d_model, n.work_backward, 1, 0, NULL, &scratch);
         if (n.work < n.work_step) n.work = n.work_step;
     }
@@ -6004,7 +6055,7 @@ static void ssm__core_params(ssm_core *core, const ssm__dt_config *dt, int no_dt
 /* Fills the zeros of dt and checks it. */
 static ssm_status ssm__dt_resolve(ssm__dt_config *dt)
 {
-    if ((int)dt->init < 0 || (int)dt->init > (int)SSM_DT_CONSTANT) return SSM_ERR_CONFIG;
+    if ((unsigned)dt->init > (unsigned)SSM_DT_CONSTANT) return SSM_ERR_CONFIG;
     if (dt->min == 0) dt->min = SSM__K(0.001);
     if (dt->max == 0) dt->max = SSM__K(0.1);
     if (dt->floor == 0) dt->floor = SSM__K(1e-4);
@@ -6052,47 +6103,50 @@ typedef struct ssm__core_step {
     size_t x_row;
 } ssm__core_step;
 
+/* Channel c of one stream: y before the gate. `delta` without bias and softplus. */
+SSM__NOINLINE ssm_real ssm__core_step_channel(const ssm_core *core, const ssm_real *dbc, size_t c, ssm_real delta,
+                                              ssm_real u, ssm_real *h)
+{
+    ssm__scan_rule rule;
+    ssm__scan_step e;
+    rule.d_state = core->d_state;
+    rule.disc = core->disc;
+    rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
+    rule.B = rule.C = 1;
+    if (core->dt_bias) delta += core->dt_bias[core->dt_rank ? c : 0];
+    e.u = u;
+    e.da = e.db = ssm__softplus(delta);
+    e.lambda = SSM__K(0.5);
+    e.A = core->A + (core->shared_A ? 0 : c);
+    e.B = dbc + ssm__core_dt_width(core) + c / (core->dim / core->n_groups) * core->d_state;
+    e.C = e.B + core->n_groups * core->d_state;
+    return ssm__scan_states(&rule, &e, h, (ptrdiff_t)core->dim) + core->D[c] * u;
+}
+
+/* SSM_LANES channels of all rows. */
 static void ssm__core_step_panel(void *context, size_t index)
 {
     const ssm__core_step *j = (const ssm__core_step *)context;
     const ssm_core *core = j->core;
-    const size_t dim = core->dim, first = index * SSM_LANES, lanes = ssm__min(SSM_LANES, dim - first);
-    const size_t channels = dim / core->n_groups; /* of a group */
+    const size_t first = index * SSM_LANES, last = ssm__min(first + SSM_LANES, core->dim);
     ssm_real sums[SSM_LANES];
-    ssm__scan_rule rule;
-    ssm__scan_step e;
-    size_t r, lane;
-    rule.d_state = core->d_state;
-    rule.disc = core->disc;
-    rule.A = core->shared_A ? 1 : (ptrdiff_t)dim;
-    rule.B = rule.C = 1;
-    e.lambda = SSM__K(0.5);
+    size_t r, c;
     for (r = 0; r < j->rows; ++r) {
-        const ssm_real *dbc = j->dbc + r * ssm__core_width(core), *u = j->u + r * j->u_row + first;
-        ssm_real *y = j->y + r * j->y_row + first, *h = j->h + r * j->h_row + first;
+        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row;
+        ssm_real *y = j->y + r * j->y_row, *h = j->h + r * j->h_row;
         if (core->dt_rank) ssm__linear_panel(&core->dt_proj, first, dbc, sums);
-        for (lane = 0; lane < lanes; ++lane) {
-            const size_t c = first + lane;
-            e.u = u[lane];
-            e.raw = core->dt_rank ? sums[lane] : dbc[0];
-            if (core->dt_bias) e.raw += core->dt_bias[core->dt_rank ? c : 0];
-            e.da = e.db = ssm__softplus(e.raw);
-            e.A = core->A + (core->shared_A ? 0 : c);
-            e.B = dbc + ssm__core_dt_width(core) + c / channels * core->d_state;
-            e.C = e.B + core->n_groups * core->d_state;
-            y[lane] = ssm__scan_states(&rule, &e, h + lane, (ptrdiff_t)dim) + core->D[c] * e.u;
-        }
+        for (c = first; c < last; ++c)
+            y[c] = ssm__core_step_channel(core, dbc, c, core->dt_rank ? sums[c - first] : dbc[0], u[c], h + c);
         if (!j->gate) continue;
         ssm__linear_panel(j->gate, first, j->x + r * j->x_row, sums);
-        for (lane = 0; lane < lanes; ++lane) y[lane] *= ssm__silu(sums[lane]);
+        for (c = first; c < last; ++c) y[c] *= ssm__silu(sums[c - first]);
     }
 }
 
-static void ssm__core_step_run(ssm__core_step *j)
+SSM__NOINLINE void ssm__core_step_run(ssm__core_step *j)
 {
     const ssm_core *core = j->core;
-    ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)j->u_row, NULL, 0, j->dbc, (ptrdiff_t)ssm__core_width(core),
-                j->rows);
+    ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)j->u_row, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
     ssm__parallel(NULL, ssm__ceil_div(core->dim, SSM_LANES), j->rows * core->dim * core->d_state * 8,
                   ssm__core_step_panel, j);
 }
@@ -6172,11 +6226,12 @@ static void ssm__core_layer_tile_backward(const ssm__call *call)
 
 static size_t ssm__core_step_work(const void *layer, size_t rows, size_t streams)
 {
-    ssm__arena arena = ssm__arena_open(NULL);
     (void)streams;
-    ssm__take(&arena, ssm__mul(rows, ssm__core_width((const ssm_core *)layer)));
-    return ssm__arena_bytes(&arena);
+    return ssm__block_bytes(ssm__mul(rows, ((const ssm_core *)layer)->x_proj.out));
 }
+
+static const ssm__memory ssm__core_memory = {ssm__core_layer_work, ssm__core_step_work, ssm__core_layer_work_backward,
+                                             ssm__core_layer_tape};
 
 static ssm_status ssm__core_layer_step(const ssm_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
                                        size_t streams, void *work, size_t work_bytes)
@@ -6188,7 +6243,7 @@ static ssm_status ssm__core_layer_step(const ssm_core *core, ssm_real *state, co
     size_t first;
     if (status != SSM_OK) return status;
     j.core = core;
-    j.dbc = (ssm_real *)(void *)ssm__arena_open(work).base;
+    j.dbc = ssm__block_start(work);
     j.u_row = j.y_row = dim;
     j.h_row = ssm__core_state_count(core);
     j.gate = NULL;
@@ -6272,8 +6327,8 @@ SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const
     ssm_status status = ssm_selective_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__selective_shape(&c, NULL, &table);
-    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_step_work,
-                            ssm__core_call(&core), table.count, ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_memory, ssm__core_call(&core), table.count,
+                            ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
 }
 
 /* --- init --- */
@@ -6453,8 +6508,8 @@ SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seq
     ssm_status status = ssm_s6_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__s6_shape(&c, NULL, &table);
-    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_step_work,
-                            ssm__core_call(&core), table.count, ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_memory, ssm__core_call(&core), table.count,
+                            ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
 }
 
 /* --- init --- */
@@ -6724,21 +6779,6 @@ static size_t ssm__mamba_scratch_layout(const ssm_mamba *m, size_t rows, size_t 
     return ssm__arena_bytes(&arena);
 }
 
-typedef struct ssm__mamba_step_mem {
-    ssm_real *u;      /* [rows][E], which becomes the gated scan output in place */
-    ssm_real *dbc;    /* [rows][dt | B | C] */
-    ssm_real *normed; /* [rows][M] if pre_norm */
-} ssm__mamba_step_mem;
-
-static size_t ssm__mamba_step_layout(const ssm_mamba *m, size_t rows, void *work, ssm__mamba_step_mem *mem)
-{
-    ssm__arena arena = ssm__arena_open(work);
-    mem->u = ssm__take(&arena, ssm__mul(rows, m->config.d_inner));
-    mem->dbc = ssm__take(&arena, ssm__mul(rows, ssm__core_width(&m->core)));
-    mem->normed = m->config.pre_norm ? ssm__take(&arena, ssm__mul(rows, m->config.d_model)) : NULL;
-    return ssm__arena_bytes(&arena);
-}
-
 static size_t ssm__mamba_work(const void *layer, size_t rows, size_t streams)
 {
     ssm__mamba_mem mem;
@@ -6801,13 +6841,18 @@ static ssm__call ssm__mamba_call(const ssm_mamba *layer)
     return call;
 }
 
+/* Scratch of a step: [rows][E] u, which becomes the gated scan output in place, [rows][dt | B | C], and
+ * [rows][M] normalised input if pre_norm. */
 static size_t ssm__mamba_step_work(const void *layer, size_t rows, size_t streams)
 {
     const ssm_mamba *m = (const ssm_mamba *)layer;
-    ssm__mamba_step_mem mem;
+    const size_t normed = m->config.pre_norm ? m->config.d_model : 0;
     (void)streams;
-    return ssm__mamba_step_layout(m, rows, NULL, &mem);
+    return ssm__block_bytes(ssm__mul(rows, ssm__add(m->config.d_inner, ssm__add(m->core.x_proj.out, normed))));
 }
+
+static const ssm__memory ssm__mamba_memory = {ssm__mamba_work, ssm__mamba_step_work, ssm__mamba_work_backward,
+                                              ssm__mamba_tape_bytes};
 
 SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
@@ -6816,10 +6861,9 @@ SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seq
     size_t bound;
     ssm_status status = ssm_mamba_config_resolve(config, &m.config);
     if (status != SSM_OK) return status;
-    bound = ssm__bound_bytes(ssm__mamba_bind, &m);
     ssm__mamba_table(&m.config, &m.core, NULL, &table);
-    return ssm__layer_sizes(&ssm__mamba_verb_record, &ssm__mamba_verb_backward, ssm__mamba_step_work,
-                            ssm__mamba_call(&m), table.count, bound, seqs, need);
+    bound = ssm__bound_bytes(ssm__mamba_bind, &m);
+    return ssm__layer_sizes(&ssm__mamba_memory, ssm__mamba_call(&m), table.count, bound, seqs, need);
 }
 
 /* --- init --- */
@@ -6995,7 +7039,7 @@ SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, co
 }
 
 /* One step of the convolution and its SiLU for one stream, u in place; the state moves up by one. */
-static void ssm__mamba_step_conv(const ssm_mamba *m, ssm_real *state, ssm_real *u)
+SSM__NOINLINE void ssm__mamba_step_conv(const ssm_mamba *m, ssm_real *state, ssm_real *u)
 {
     const size_t E = m->config.d_inner, last = (m->config.d_conv - 1) * E;
     size_t e, k;
@@ -7012,27 +7056,31 @@ static void ssm__mamba_step_conv(const ssm_mamba *m, ssm_real *state, ssm_real *
 
 /* One step of `rows` streams. */
 static void ssm__mamba_step_run(const ssm_mamba *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t rows,
-                                const ssm__mamba_step_mem *mem)
+                                ssm_real *u)
 {
     const size_t M = m->config.d_model, E = m->config.d_inner, states = ssm__mamba_state_count(m);
     const ptrdiff_t M_row = (ptrdiff_t)M, E_row = (ptrdiff_t)E;
+    ssm_real *dbc = u + rows * E, *normed = dbc + rows * m->core.x_proj.out;
     ssm__core_step j;
     size_t r;
     j.core = &m->core;
     j.rows = rows;
-    j.dbc = mem->dbc;
-    j.u = j.y = mem->u;
+    j.dbc = dbc;
+    j.u = j.y = u;
     j.u_row = j.y_row = E;
-    j.h = state + ssm__mamba_conv_count(&m->config);
+    j.h = state + (m->config.d_conv - 1) * E;
     j.h_row = states;
     j.gate = &m->in_z;
-    j.x = mem->normed ? mem->normed : x;
+    j.x = x;
     j.x_row = M;
-    if (mem->normed) ssm__norm(&m->norm, x, M_row, mem->normed, M_row, rows);
-    ssm__linear(NULL, &m->in_u, j.x, M_row, NULL, 0, mem->u, E_row, rows);
-    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * states, mem->u + r * E);
+    if (m->config.pre_norm) {
+        ssm__norm(&m->norm, x, M_row, normed, M_row, rows);
+        j.x = normed;
+    }
+    ssm__linear(NULL, &m->in_u, j.x, M_row, NULL, 0, u, E_row, rows);
+    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * states, u + r * E);
     ssm__core_step_run(&j);
-    ssm__linear(NULL, &m->out_proj, mem->u, E_row, m->config.residual ? x : NULL, M_row, y, M_row, rows);
+    ssm__linear(NULL, &m->out_proj, u, E_row, m->config.residual ? x : NULL, M_row, y, M_row, rows);
 }
 
 SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -7041,13 +7089,11 @@ SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const
     const size_t cap = ssm__step_rows(streams), M = layer ? layer->config.d_model : 0;
     const size_t need = layer ? ssm__mamba_step_work(layer, cap, cap) : 0;
     const ssm_status status = ssm__step_open(layer, state, x, y, streams, M, need, work, work_bytes);
-    ssm__mamba_step_mem mem;
     size_t first;
     if (status != SSM_OK) return status;
-    ssm__mamba_step_layout(layer, cap, work, &mem);
     for (first = 0; first < streams; first += cap)
         ssm__mamba_step_run(layer, state + first * ssm__mamba_state_count(layer), x + first * M, y + first * M,
-                            ssm__min(cap, streams - first), &mem);
+                            ssm__min(cap, streams - first), ssm__block_start(work));
     return SSM_OK;
 }
 
@@ -8194,11 +8240,11 @@ static const ssm__verb ssm__s4_verb_backward = {ssm__s4_tile_backward, ssm__s4_w
 static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
 {
     if (c->d_model == 0 || !(c->norm_eps >= 0)) return SSM_ERR_CONFIG;
-    if ((int)c->init < 0 || (int)c->init > (int)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
-    if ((int)c->weights < 0 || (int)c->weights > (int)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
-    if ((int)c->form < 0 || (int)c->form > (int)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
-    if ((int)c->activation < 0 || (int)c->activation > (int)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
-    if ((int)c->output < 0 || (int)c->output > (int)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
+    if ((unsigned)c->init > (unsigned)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
+    if ((unsigned)c->weights > (unsigned)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
+    if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
+    if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
+    if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
     if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
@@ -8481,20 +8527,19 @@ static ssm__call ssm__s4_call_convolve(const ssm_s4_core *core)
 
 static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const ssm_seqs *seqs, ssm_sizes *need)
 {
-    static const ssm__verb convolve = {ssm__s4_conv_tile, ssm__s4_conv_work_bytes, ssm__s4_tape_bytes};
+    ssm__memory memory = {ssm__s4_work_bytes, ssm__s4_work_bytes, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
     ssm_params table = ssm__own_table(NULL);
     ssm_sizes sizes, other;
     ssm_status status;
-    const ssm__step_work step = core.directions == 2 ? NULL : ssm__s4_verb_forward.work;
     size_t bound;
     if (!need) return SSM_ERR_NULL;
     ssm__s4_table(&core, c, NULL, &table);
     bound = ssm__bound_bytes(ssm__s4_bind, &core);
-    status = ssm__layer_sizes(&ssm__s4_verb_record, &ssm__s4_verb_backward, step, ssm__s4_call(&core), table.count,
-                              bound, seqs, &sizes);
+    if (core.directions == 2) memory.work_step = NULL;
+    status = ssm__layer_sizes(&memory, ssm__s4_call(&core), table.count, bound, seqs, &sizes);
     if (status == SSM_OK && core.form == SSM_S4_FORM_CONVOLUTION) {
-        status = ssm__layer_sizes(&convolve, &ssm__s4_verb_backward, NULL, ssm__s4_call_convolve(&core), table.count,
-                                  bound, seqs, &other);
+        memory.work = ssm__s4_conv_work_bytes;
+        status = ssm__layer_sizes(&memory, ssm__s4_call_convolve(&core), table.count, bound, seqs, &other);
         if (status == SSM_OK && other.work > sizes.work) sizes.work = other.work;
     }
     if (status == SSM_OK) *need = sizes;
@@ -9091,7 +9136,7 @@ SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_con
     ssm_status status;
     if (!config || !resolved) return SSM_ERR_NULL;
     c = *config;
-    if (c.d_model == 0 || (int)c.activation < 0 || (int)c.activation > (int)SSM_S5_NONE) return SSM_ERR_CONFIG;
+    if (c.d_model == 0 || (unsigned)c.activation > (unsigned)SSM_S5_NONE) return SSM_ERR_CONFIG;
     if (c.d_state == 0) c.d_state = 64;
     if (c.blocks == 0) c.blocks = 1;
     if (c.real_state) c.no_conj_sym = 1;
@@ -9598,6 +9643,7 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
 
 SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
+    ssm__memory memory = {ssm__s5_work, ssm__s5_work, ssm__s5_work_backward, ssm__s5_tape};
     ssm_params table = ssm__own_table(NULL);
     ssm_s5 s;
     size_t bound;
@@ -9605,9 +9651,8 @@ SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seq
     if (status != SSM_OK) return status;
     bound = ssm__bound_bytes(ssm__s5_bind, &s);
     ssm__s5_table(&s.config, NULL, &table);
-    return ssm__layer_sizes(&ssm__s5_verb_record, &ssm__s5_verb_backward,
-                            s.config.bidirectional ? NULL : ssm__s5_verb_forward.work, ssm__s5_call(&s), table.count,
-                            bound, seqs, need);
+    if (s.config.bidirectional) memory.work_step = NULL;
+    return ssm__layer_sizes(&memory, ssm__s5_call(&s), table.count, bound, seqs, need);
 }
 
 /* --- init --- */
@@ -10084,6 +10129,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__CHUNK
 #undef SSM__SHARE_COST
 #undef SSM__INLINE
+#undef SSM__NOINLINE
 #undef SSM__UNROLL
 #undef SSM__SMALL_CORE
 #undef SSM__BLOCK
