@@ -8245,7 +8245,7 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
     if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
-    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
+    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID || !ssm__format_ok(c->format)) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
     if (c->disc == SSM_DISC_DEFAULT) c->disc = SSM_DISC_ZOH;
