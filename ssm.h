@@ -47,7 +47,7 @@
  *   >>api-layers     selective, S6, Mamba, S4D, S4, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
+ *   >>math           exp, exp2, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -782,7 +782,8 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
  *     data: layer->bound.data[0 .. bound.bytes) as bind left it for the same config, aligned as ssm_real and
  *     only read. Needs no parameters, so record, backward and what else reads them (kernels of S4, its
  *     convolution form) are SSM_ERR_UNSUPPORTED. The block belongs to one build: the same ssm_real, SSM_LANES,
- *     byte order and version of the layout. Anything else, and any changed byte, is SSM_ERR_CONFIG.
+ *     byte order and version of the layout. Anything else, any changed byte, and a config by which forward or
+ *     step would compute something else, is SSM_ERR_CONFIG; too few bytes or no alignment SSM_ERR_MEMORY.
  * ssm_X_forward(layer, state, x, y, seqs, work, bytes)
  *     x [batch][len][d_model] in, y the same out (y may be x), state [batch][floats] inout.
  *     state == NULL: start from zero, forget the end. batch or len 0: nothing happens.
@@ -1653,7 +1654,7 @@ SSM_API int ssm_version(void)
  * Scalar functions without libm, in the precision of the build, and the definition for any faster
  * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
  * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
- *   exp 1.0   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
+ *   exp 1.0   exp2 1.2   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
  *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
  *   erf 2.9   gelu: relative 6e-7 (1 + x^2/4) in float, 1.2e-15 of the same in double, for |x| < 6
  */
@@ -5747,7 +5748,7 @@ typedef struct ssm__bound_header {
     uint32_t magic;
     uint32_t layout; /* hash of the build's and the layer's sizes */
     uint32_t words;  /* of 32 bits in the block, modulo 2^32 */
-    uint32_t check;  /* hash of all words after the header's line */
+    uint32_t check;  /* hash of all words after these four */
 } ssm__bound_header;
 
 typedef struct ssm__binder {
@@ -5763,11 +5764,13 @@ static uint32_t ssm__hash(uint32_t hash, uint32_t word)
     return (hash ^ word) * 16777619u;
 }
 
-static uint32_t ssm__hash_words(const uint32_t *word, size_t words)
+/* A changed word changes it: each word acts on the hash one to one. */
+static uint32_t ssm__bound_check(const ssm__bound_header *header, size_t bytes)
 {
+    const uint32_t *word = (const uint32_t *)(const void *)header;
     uint32_t hash = 2166136261u;
     size_t i;
-    for (i = 0; i < words; ++i) hash = ssm__hash(hash, word[i]);
+    for (i = sizeof *header / sizeof *word; i < bytes / sizeof *word; ++i) hash = ssm__hash(hash, word[i]);
     return hash;
 }
 
@@ -5820,6 +5823,23 @@ static const ssm_real *ssm__bind_copy(ssm__binder *b, size_t offset, size_t coun
     return at;
 }
 
+/* Something of the config that a block depends on though its sizes do not show it. */
+static void ssm__bind_option(ssm__binder *b, size_t option)
+{
+    b->layout = ssm__hash(b->layout, (uint32_t)option);
+}
+
+/* Norm over `dim`; without weights, at offset (size_t)-1, none. */
+static void ssm__bind_norm(ssm_norm *norm, ssm__binder *b, size_t weight, size_t dim, ssm_real eps)
+{
+    ssm__float bits;
+    bits.f = weight == SSM__SIZE_MAX ? 0 : (float)eps;
+    norm->dim = dim;
+    norm->eps = eps;
+    norm->weight = ssm__bind_copy(b, weight, dim);
+    ssm__bind_option(b, bits.u);
+}
+
 /* A matrix without bias. m->at is called only when filling. */
 static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
 {
@@ -5829,7 +5849,8 @@ static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m
     l->format = format;
     l->weight = l->bias = NULL;
     l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
-    b->layout = ssm__hash(b->layout, (uint32_t)format);
+    ssm__bind_option(b, (size_t)format);
+    ssm__bind_option(b, out); /* `packed` is rounded up to whole panels */
     if (packed) ssm__pack(m, out, format, packed);
 }
 
@@ -5857,18 +5878,18 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
                             ssm_bound *bound)
 {
     const size_t slack = (size_t)((uintptr_t)mem % SSM__BOUND_ALIGN);
-    const ssm_status status = ssm__check_block(mem, mem_bytes, ssm__bound_bytes(walk, layer));
+    const size_t need = ssm__bound_bytes(walk, layer);
+    const ssm_status status = ssm__check_block(mem, mem_bytes, need);
     unsigned char *base = (unsigned char *)mem + (slack ? SSM__BOUND_ALIGN - slack : 0);
     ssm__bound_header *header = (ssm__bound_header *)(void *)base;
     ssm__binder b = ssm__binder_open(base, params);
     if (status != SSM_OK) return status;
-    ssm__zero((ssm_real *)(void *)base, (mem_bytes - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
+    ssm__zero((ssm_real *)(void *)base, (need - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
     walk(layer, &b);
     header->magic = SSM__BOUND_MAGIC;
     header->layout = b.layout;
     header->words = (uint32_t)(b.used / sizeof(uint32_t));
-    header->check = ssm__hash_words((const uint32_t *)(void *)(base + SSM__BOUND_ALIGN),
-                                    (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t));
+    header->check = ssm__bound_check(header, b.used);
     bound->data = base;
     bound->bytes = b.used;
     return SSM_OK;
@@ -5877,16 +5898,14 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
 static ssm_status ssm__attach(ssm__bind_walk walk, void *layer, const void *data, size_t bytes, ssm_bound *bound)
 {
     const ssm__bound_header *header = (const ssm__bound_header *)data;
-    const uint32_t *words = (const uint32_t *)data + SSM__BOUND_ALIGN / sizeof(uint32_t);
+    const size_t need = ssm__bound_bytes(walk, layer);
     ssm__binder b = ssm__binder_open((void *)(uintptr_t)data, NULL);
     if (!data) return SSM_ERR_NULL;
-    if ((uintptr_t)data % sizeof(ssm_real)) return SSM_ERR_MEMORY;
+    if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if ((uintptr_t)data % sizeof(ssm_real) || bytes < need - (SSM__BOUND_ALIGN - 1)) return SSM_ERR_MEMORY;
     walk(layer, &b);
-    if (b.used == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
-    if (bytes < b.used) return SSM_ERR_MEMORY;
     if (header->magic != SSM__BOUND_MAGIC || header->layout != b.layout ||
-        header->words != (uint32_t)(b.used / sizeof(uint32_t)) ||
-        header->check != ssm__hash_words(words, (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t)))
+        header->words != (uint32_t)(b.used / sizeof(uint32_t)) || header->check != ssm__bound_check(header, b.used))
         return SSM_ERR_CONFIG;
     bound->data = data;
     bound->bytes = b.used;
@@ -5952,6 +5971,8 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     const size_t chans = core->shared_A ? 1 : core->dim, absent = SSM__SIZE_MAX;
     ssm_real *A;
     size_t c, n;
+    ssm__bind_option(b, (size_t)core->disc);
+    ssm__bind_option(b, core->n_groups);
     ssm__bind_linear(&core->x_proj, b, o->x_proj, absent, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
@@ -6936,9 +6957,8 @@ static void ssm__mamba_bind(void *layer, ssm__binder *b)
     const ssm__mamba_offsets o = ssm__mamba_table(c, &m->core, NULL, &table);
     ssm_real *conv;
     size_t k, e;
-    m->norm.dim = M;
-    m->norm.eps = c->norm_eps;
-    m->norm.weight = ssm__bind_copy(b, o.norm, M);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&m->norm, b, o.norm, M, c->norm_eps);
     ssm__bind_linear(&m->in_u, b, o.in_weight, o.in_bias, M, E, c->format);
     ssm__bind_linear(&m->in_z, b, o.in_weight + E * M, o.in_bias == absent ? absent : o.in_bias + E, M, E, c->format);
     m->conv_weight = NULL;
@@ -8330,7 +8350,7 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
     if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
-    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
+    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID || !ssm__format_ok(c->format)) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
     if (c->disc == SSM_DISC_DEFAULT) c->disc = SSM_DISC_ZOH;
@@ -8557,8 +8577,10 @@ static void ssm__s4_bind(void *layer, ssm__binder *b)
     if (core->l_max) ssm__bind_reals(b, ssm__s4_plain_count(core), &scratch);
     core->params = b->params;
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    core->norm.dim = core->dim;
-    core->norm.weight = ssm__bind_copy(b, o->norm, core->dim);
+    ssm__bind_option(b, core->parts);
+    ssm__bind_option(b, (size_t)core->activation);
+    ssm__bind_option(b, (size_t)core->residual);
+    ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
     for (h = 0; k.a && h < core->dim; ++h) {
@@ -8632,6 +8654,7 @@ static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const
 static ssm_status ssm__s4_forward(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
+    if (core && core->form == SSM_S4_FORM_CONVOLUTION && core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     if (core && core->form == SSM_S4_FORM_CONVOLUTION)
         return ssm__layer_forward(&ssm__s4_verb_convolve, ssm__s4_call_convolve(core), state, x, y, seqs, work,
                                   work_bytes);
@@ -8715,6 +8738,7 @@ static ssm_status ssm__s4_kernel(const ssm_s4_core *core, ssm_real *kernel, size
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, kernel, kernel, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
+    if (core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     for (d = 0; d < core->directions; ++d) {
         for (block = 0; block < ssm__s4_blocks(core); ++block) {
@@ -8871,7 +8895,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, dkernel, dparams, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
-    if (core->l_max) return SSM_ERR_UNSUPPORTED;
+    if (core->l_max || !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     ssm__s4_coefs_zero(core, &w.grad);
     for (d = 0; d < core->directions; ++d) {
@@ -9534,9 +9558,11 @@ static void ssm__s5_bind(void *layer, ssm__binder *b)
     s->step = ssm__bind_reals(b, P, &step);
     s->a = ssm__bind_reals(b, V, &a);
     s->b = ssm__bind_reals(b, V, &bbar);
-    s->norm.dim = H;
-    s->norm.eps = c->norm_eps;
-    s->norm.weight = ssm__bind_copy(b, o.norm, H);
+    ssm__bind_option(b, (size_t)c->disc);
+    ssm__bind_option(b, (size_t)c->activation);
+    ssm__bind_option(b, c->event != 0);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&s->norm, b, o.norm, H, c->norm_eps);
     s->D = ssm__bind_copy(b, o.D, H);
     if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, b, o.weight[0], o.bias[0], H, H, c->format);
     if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, b, o.weight[1], o.bias[1], H, H, c->format);

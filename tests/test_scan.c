@@ -562,7 +562,7 @@ static void scan_shared_dx(void)
     ssm_real *dx = test_zeros(IN), *want = test_zeros(IN);
     test_pool pool = {3, 0};
     const ssm_parallel parallel = {test_pool_run, &pool};
-    ssm_linear linear = {IN, OUT, NULL, NULL, NULL};
+    ssm_linear linear = {IN, OUT, NULL, NULL, NULL, SSM_FORMAT_REAL};
     linear.weight = weight;
     ssm__linear_backward(NULL, &linear, NULL, 0, dy, OUT, want, 0, NULL, NULL, ROWS);
     ssm__linear_backward(&parallel, &linear, NULL, 0, dy, OUT, dx, 0, NULL, NULL, ROWS);
