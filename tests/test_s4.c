@@ -192,9 +192,9 @@ static s4_any s4_by(const s4_any *a, size_t way)
 {
     s4_any any = *a;
     any.d.form = way == S4_CONVOLUTION ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_RECURRENT;
-    any.d.scan = way == S4_CHUNKED    ? SSM_SCAN_CHUNKED
-                 : way == S4_BLELLOCH ? SSM_SCAN_BLELLOCH
-                                      : SSM_SCAN_SEQUENTIAL;
+    any.d.scan = SSM_SCAN_SEQUENTIAL;
+    if (way == S4_CHUNKED) any.d.scan = SSM_SCAN_CHUNKED;
+    if (way == S4_BLELLOCH) any.d.scan = SSM_SCAN_BLELLOCH;
     return any;
 }
 

@@ -352,8 +352,9 @@ typedef struct scan_tensor {
 static scan_tensor scan_tensor_make(int layout, size_t batch, size_t len, size_t dim, size_t width, ssm_rng *rng,
                                     double scale)
 {
-    const size_t chan = layout == SCAN_ONE || layout == SCAN_ONE_CHANNEL ? 0 : layout == SCAN_PADDED ? width + 1 : width;
-    const size_t row = chan ? dim * chan + (layout == SCAN_PADDED ? 2 : 0) : width; /* reals of one step */
+    const size_t gap = layout == SCAN_PADDED;
+    const size_t chan = layout == SCAN_ONE || layout == SCAN_ONE_CHANNEL ? 0 : width + gap;
+    const size_t row = chan ? dim * chan + 2 * gap : width; /* reals of one step */
     const size_t steps = layout == SCAN_ONE || layout == SCAN_ONE_STEP ? 1 : len;
     const size_t seqs = layout == SCAN_ONE || layout == SCAN_ONE_SEQUENCE ? 1 : batch;
     scan_tensor v = {0};
@@ -404,8 +405,8 @@ typedef struct scan_gradient {
     size_t width;
     ssm_linear_scan s;
     scan_tensor a, b, h0, h, last, dh, dlast;
-    scan_tensor da, db, dh0;       /* what backward adds to; the last results */
-    double *xa, *xb, *xh0;         /* a, b and h0 for the loss */
+    scan_tensor da, db, dh0; /* what backward adds to */
+    double *xa, *xb, *xh0;   /* a, b and h0 for the loss */
     double *xdh, *xdlast;
 } scan_gradient;
 
@@ -474,7 +475,8 @@ static double scan_gradient_loss(void *context)
     double loss = 0;
     size_t b, c, i;
     for (b = 0; b < p->c.batch; ++b) {
-        const size_t first = start ? start[b] : 0, len = start ? start[b + 1] - start[b] : p->c.len, seq = start ? 0 : b;
+        const size_t first = start ? start[b] : 0, len = start ? start[b + 1] - start[b] : p->c.len;
+        const size_t seq = start ? 0 : b;
         for (c = 0; c < p->c.dim; ++c) {
             const double *h0 = p->h0.data ? p->xh0 + scan_index(&p->h0, b, 0, c) : NULL;
             double re = h0 ? h0[0] : 0, im = h0 && p->width == 2 ? h0[1] : 0;
@@ -546,7 +548,8 @@ static void scan_gradient_run(scan_gradient *p, const ssm_parallel *parallel)
 }
 
 /* `got` = `before` + the slopes of the loss by x, gaps between the elements included. */
-static void scan_slopes(scan_gradient *p, const char *name, const scan_tensor *got, const scan_tensor *before, double *x)
+static void scan_slopes(scan_gradient *p, const char *name, const scan_tensor *got, const scan_tensor *before,
+                        double *x)
 {
     const double unit = 1, h = 1e-3; /* the loss is linear in x but for broadcast a, and there a polynomial */
     double *want = (double *)malloc(got->count * sizeof *want + 1);
