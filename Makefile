@@ -18,11 +18,19 @@ VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full
 VALGRIND_TESTS = ops/ gradients/ train/ golden s4/ s5/ hippo/ scan/laws scan/gradients scan/errors layers/step layers/packed layers/batch layers/oracle layers/record \
     layers/in_place layers/no_state layers/parallel layers/gradients_added
 
+# A shared library is one command: what is not static in ssm.h is its interface, so nothing needs hiding.
+MACHINE = $(shell $(CC) -dumpmachine 2> /dev/null)
+WINDOWS = $(findstring mingw,$(MACHINE))$(findstring windows,$(MACHINE))
+LIBRARY = build/$(if $(WINDOWS),ssm,libssm)
+LIBRARY_TYPE = $(if $(WINDOWS),dll,$(if $(findstring darwin,$(MACHINE)),dylib,so))
+SHARED = $(if $(WINDOWS),,-fPIC) -shared -DSSM_IMPLEMENTATION -x c ssm.h
+
 help:
 	@echo "make run          train and stream the speaker example (about 10 s)"
 	@echo "make test         the tests, the quick start and the header's own map"
 	@echo "make test-double  the tests with SSM_DOUBLE"
 	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker"
+	@echo "make shared       build/libssm.so (.dylib, .dll) for other languages; shared-double: libssm_double.so"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
 	@echo "make clean        remove build/"
@@ -49,6 +57,16 @@ build/scans_openmp: bench/scans.c ssm.h build/flags
 
 build/%: examples/%.c ssm.h build/flags
 	$(CC) $(CFLAGS) $< -o $@ $(LDLIBS)
+
+shared: $(LIBRARY).$(LIBRARY_TYPE)
+
+shared-double: $(LIBRARY)_double.$(LIBRARY_TYPE)
+
+$(LIBRARY).$(LIBRARY_TYPE): ssm.h build/flags
+	$(CC) $(CFLAGS) $(SHARED) -o $@
+
+$(LIBRARY)_double.$(LIBRARY_TYPE): ssm.h build/flags
+	$(CC) $(CFLAGS) -DSSM_DOUBLE $(SHARED) -o $@
 
 # ---- what is run -------------------------------------------------------------------------
 
@@ -90,4 +108,4 @@ clean:
 
 FORCE:
 
-.PHONY: help run test test-double examples bench check clean FORCE
+.PHONY: help run test test-double shared shared-double examples bench check clean FORCE
