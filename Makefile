@@ -94,6 +94,7 @@ check:
 	    'sh tests/check_compile.sh' \
 	    'sh tests/check_link.sh' \
 	    'sh tests/check_examples.sh' \
+	    'sh tests/check_python.sh' \
 	    'clang: $(RUNNER) clang "-O2"' \
 	    'O3: $(RUNNER) gcc "-O3"' \
 	    'double: $(RUNNER) gcc "-O2 -DSSM_DOUBLE"' \

@@ -161,7 +161,7 @@ def main():
         difference = np.abs(got - want).max() / (largest if np.ndim(want) else 1)
         failed |= not difference <= allowed
         print("  %-20s %12.3g %14.2g%s" % (name, largest, difference, "" if difference <= allowed else "   too much"))
-    print("\n  %s, one thread: ssm.h %.2f ms, the loop %.2f ms" % (
+    print("\n  %s: ssm.h on one thread %.2f ms, the loop %.2f ms" % (
         "forward and backward" if use_torch else "forward", ours * 1e3, theirs * 1e3))
     return failed
 
