@@ -5,11 +5,15 @@
 
 CC = cc
 CFLAGS = -O2 -std=c99 -ffp-contract=off
+CXX = c++
+CXXFLAGS = -O2 -std=c++17 -ffp-contract=off
 LDLIBS = -lm
 JOBS = 2
 
 TEST_FILES = tests/ssm_test.c $(wildcard tests/*.h tests/test_*.c tests/golden/*.h)
-EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c)) $(CXX_EXAMPLES)
+# None where there is no C++ compiler.
+CXX_EXAMPLES = $(if $(shell command -v $(CXX)),$(patsubst examples/cpp/%.cpp,build/%,$(wildcard examples/cpp/*.cpp)))
 RUNNER = sh tests/check_runner.sh
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 THREADS = -O1 -g -DSSM_TEST_PTHREADS -fsanitize=thread -pthread
@@ -29,7 +33,7 @@ help:
 	@echo "make run          train and stream the speaker example (about 10 s)"
 	@echo "make test         the tests, the quick start and the header's own map"
 	@echo "make test-double  the tests with SSM_DOUBLE"
-	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker"
+	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker, stream (C++)"
 	@echo "make shared       build/libssm.so (.dylib, .dll) for other languages; shared-double: libssm_double.so"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
@@ -40,7 +44,7 @@ help:
 # Changes whenever compiler or flags do, so that `make test CC=clang` builds anew.
 build/flags: FORCE
 	@mkdir -p build
-	@echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' > $@
+	@echo '$(CC) $(CFLAGS) $(CXX) $(CXXFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(CXX) $(CXXFLAGS)' > $@
 
 build/ssm_test: $(TEST_FILES) ssm.h build/flags
 	$(CC) $(CFLAGS) tests/ssm_test.c -o $@ $(LDLIBS)
@@ -57,6 +61,9 @@ build/scans_openmp: bench/scans.c ssm.h build/flags
 
 build/%: examples/%.c ssm.h build/flags
 	$(CC) $(CFLAGS) $< -o $@ $(LDLIBS)
+
+build/%: examples/cpp/%.cpp ssm.h build/flags
+	$(CXX) $(CXXFLAGS) $< -o $@
 
 shared: $(LIBRARY).$(LIBRARY_TYPE)
 
@@ -94,6 +101,7 @@ check:
 	    'sh tests/check_compile.sh' \
 	    'sh tests/check_link.sh' \
 	    'sh tests/check_examples.sh' \
+	    'sh tests/check_cpp.sh' \
 	    'sh tests/check_python.sh' \
 	    'clang: $(RUNNER) clang "-O2"' \
 	    'O3: $(RUNNER) gcc "-O3"' \
