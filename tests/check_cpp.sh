@@ -86,10 +86,12 @@ for compiler in g++ clang++; do
         done
         [ $standard = c++11 ] && continue
         for source in examples/cpp/*.cpp; do
-            expect "example_$(basename $source .cpp)-$name" runs "-O2 -ffp-contract=off $warnings" $source
+            expect "example_$(basename "$source" .cpp)-$name" runs "-O2 -ffp-contract=off $warnings" "$source"
         done
     done
-    for part in "" -DSSM_IMPLEMENTATION -DSSM_STATIC; do expect macros-$compiler-c99$part announced c c99 "$part"; done
+    for part in "" -DSSM_IMPLEMENTATION -DSSM_STATIC; do
+        expect macros-$compiler-c99$part announced c c99 "$part"
+    done
 done
 
 printf '%d passed, %d failed' $passed $failed

@@ -236,7 +236,10 @@ def errors(library):
     layer = ssm.Mamba(library, d_model=4)
     other = np.float32 if library.dtype == np.float64 else np.float64
     reals = layer.state().size
-    for state in (layer.state(2), layer.state().astype(other), np.zeros((reals, 2), library.dtype)[:, 0], [0.0] * reals):
+    frozen = layer.state()
+    frozen.flags.writeable = False
+    strided = np.zeros((reals, 2), library.dtype)[:, 0]
+    for state in (layer.state(2), layer.state().astype(other), strided, frozen, [0.0] * reals):
         raises(ValueError, lambda: layer.step(state, np.ones(4)))
         raises(ValueError, lambda: layer.forward(np.ones((3, 4)), state))
     raises(ValueError, lambda: layer.step(None, np.ones(4)))
@@ -267,6 +270,9 @@ def configurations(library):
     layer = ssm.S5(library, d_model=4)
     ones, half = layer.forward(x, step_scale=np.ones(4)), layer.forward(x, step_scale=np.full(4, 0.5))
     assert (ones == layer.forward(x)).all() and (half != ones).any()
+    # Lists become arrays that live as long as the struct which points to them.
+    _, seqs, _ = layer._sequences(x, [0, 3, 4], [1, 1, 1, 1])
+    assert [array.ctypes.data for array in seqs.keep] == [seqs.start, seqs.step_scale]
 
 
 @both

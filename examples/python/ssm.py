@@ -94,7 +94,8 @@ class Header:
             elif alias != "ssm_real":  # declared twice, for float and for double
                 self.types[alias] = self.types[other]
         for result, name, arguments in re.findall(r"SSM_API ([\w ]+?\**)(\w+)\(([^;]*)\);", text):
-            arguments = [] if arguments == "void" else [self._field(a)[1] for a in arguments.split(",")]
+            arguments = [] if arguments == "void" else [
+                self._field(argument)[1] for argument in re.split(r",(?![^()]*\))", arguments)]
             self.functions[name] = (self._field(result + "result")[1], arguments, result.strip())
 
     def _enum(self, name, body):
@@ -115,7 +116,7 @@ class Header:
 
     def _field(self, declaration):
         """(name, ctypes type, C type) of "const size_t *start"; every pointer is a void pointer but strings."""
-        function = re.fullmatch(r"\s*void \(\*(\w+)\)\(.*\)\s*", declaration, flags=re.S)
+        function = re.fullmatch(r"[\w\s]+\**\(\*(\w+)\)\(.*\)\s*", declaration, flags=re.S)
         if function:
             return function.group(1), ctypes.c_void_p, "function"
         part = re.fullmatch(r"\s*(?:const )?([\w ]+?)\s*(\**)(?:(?<=[\s*])const )?(\b\w+)((?:\[\w+\])*)\s*", declaration)
@@ -161,7 +162,9 @@ class Library:
         self.__dict__.update(self.header.constants)
         self.__dict__.update(self.header.structs)
         for name, (result, arguments, declared) in self.header.functions.items():
-            function = getattr(dll, name)
+            function = getattr(dll, name, None)
+            if function is None:  # left out when the library was compiled
+                continue
             function.restype = result
             function.argtypes = arguments
             if declared == "ssm_status":
