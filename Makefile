@@ -35,7 +35,10 @@ help:
 	@echo "make test-double  the tests with SSM_DOUBLE"
 	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker, stream (C++)"
 	@echo "make shared       build/libssm.so (.dylib, .dll) for other languages; shared-double: libssm_double.so"
+	@echo "make firmware     the speaker model on microcontrollers, under QEMU (about 3 min)"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
+	@echo "make size         flash that each verb takes on each core, and RAM of one step"
+	@echo "make firmware-bench  instructions, RAM and stack of one step on each core"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
 	@echo "make clean        remove build/"
 
@@ -95,6 +98,17 @@ bench: build/bench build/scans build/scans_openmp build/forms build/speaker
 	build/forms
 	build/speaker --seeds 5
 
+# These three need cross compilers and QEMU: they name the packages that they miss.
+firmware:
+	@CC='$(CC)' sh examples/firmware/run.sh
+
+size:
+	@sh bench/size.sh
+	@sh bench/firmware.sh --ram
+
+firmware-bench:
+	@CC='$(CC)' sh bench/firmware.sh
+
 # Not `test` itself: CI runs that first. Each line is one job; "name: job" labels its results.
 check:
 	@JOBS=$(JOBS) sh tests/tally.sh \
@@ -103,6 +117,7 @@ check:
 	    'sh tests/check_examples.sh' \
 	    'sh tests/check_cpp.sh' \
 	    'sh tests/check_python.sh' \
+	    'sh tests/check_firmware.sh' \
 	    'clang: $(RUNNER) clang "-O2"' \
 	    'O3: $(RUNNER) gcc "-O3"' \
 	    'double: $(RUNNER) gcc "-O2 -DSSM_DOUBLE"' \
@@ -117,4 +132,4 @@ clean:
 
 FORCE:
 
-.PHONY: help run test test-double shared shared-double examples bench check clean FORCE
+.PHONY: help run test test-double shared shared-double examples firmware bench size firmware-bench check clean FORCE
