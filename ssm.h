@@ -47,7 +47,7 @@
  *   >>api-layers     selective, S6, Mamba, S4D, S4, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
+ *   >>math           exp, exp2, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -180,10 +180,10 @@
  *   may be state out; nothing else may overlap.
  * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. The exceptions
  *   agree within rounding: the time-parallel scans CHUNKED and BLELLOCH, the linear scan's AUTO where it
- *   is CHUNKED, and the convolution form of S4 (in which a NaN also reaches its channel's past). Tile size,
- *   alignment, position in the batch and the number of threads cannot change a bit. Other compilers,
- *   or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions of
- *   >>math state their error bounds. -ffast-math is not supported.
+ *   is CHUNKED, and the convolution form of S4D and S4 (in which a NaN also reaches its channel's past).
+ *   Tile size, alignment, position in the batch and the number of threads cannot change a bit. Other
+ *   compilers, or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions
+ *   of >>math state their error bounds. -ffast-math is not supported.
  *   A state left in silence decays into subnormal numbers, which many processors handle a hundred times
  *   slower: where time is bounded, switch flush-to-zero on (on x86 _MM_SET_FLUSH_ZERO_MODE, on ARM FPCR.FZ).
  * VERSIONS. Before 1.0 a minor version may change the interface or a default.
@@ -782,7 +782,8 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
  *     data: layer->bound.data[0 .. bound.bytes) as bind left it for the same config, aligned as ssm_real and
  *     only read. Needs no parameters, so record, backward and what else reads them (kernels of S4, its
  *     convolution form) are SSM_ERR_UNSUPPORTED. The block belongs to one build: the same ssm_real, SSM_LANES,
- *     byte order and version of the layout. Anything else, and any changed byte, is SSM_ERR_CONFIG.
+ *     byte order and version of the layout. Anything else, any changed byte, and a config by which forward or
+ *     step would compute something else, is SSM_ERR_CONFIG; too few bytes or no alignment SSM_ERR_MEMORY.
  * ssm_X_forward(layer, state, x, y, seqs, work, bytes)
  *     x [batch][len][d_model] in, y the same out (y may be x), state [batch][floats] inout.
  *     state == NULL: start from zero, forget the end. batch or len 0: nothing happens.
@@ -1040,7 +1041,8 @@ typedef enum ssm_s4_weights {
     SSM_S4_WEIGHTS_ONE         /* B, C 1, D 0 */
 } ssm_s4_weights;
 
-/* Which algorithm forward runs. step, record and backward are the recurrence in either form.
+/* Which form forward computes. step, record and backward are the recurrence in either form; `scan` says how
+ * the recurrence runs along time.
  * CONVOLUTION makes the kernel once a call and convolves by FFT: memory in proportion to the longest
  * sequence, the same as the recurrence within rounding. A state that is carried costs passes of the
  * recurrence beside it. The convolution wins with many states and several sequences at once (N = 64, 8
@@ -1091,6 +1093,7 @@ typedef struct ssm_s4_core {
     size_t l_max;
     int low_rank; /* S4 */
     ssm_disc disc;
+    ssm_scan scan;
     ssm_s4_form form;
     ssm_format format;
     ssm_s4_activation activation;
@@ -1123,6 +1126,7 @@ typedef struct ssm_s4_core {
  * Bidirectional: y[t] also has 2 Re sum_l C' Abar^l Bbar x[t+1+l], as s4.py; sequences must be whole:
  *   step is SSM_ERR_UNSUPPORTED and the state is that of the forward direction.
  * TRAPEZOID is not defined here: SSM_ERR_CONFIG.
+ * scan: CHUNKED and BLELLOCH run every direction in chunks of 64 steps; a sequence of one chunk is sequential.
  * Source: Gu, Gupta, Goel & Re 2022, arXiv:2206.11893; s4d.py of state-spaces/s4. Real: traceTorch S4,
  *   zerfoo S4 and irithyll DiagonalSSM, see ssm_s4d_preset. */
 typedef struct ssm_s4d_config {
@@ -1133,6 +1137,7 @@ typedef struct ssm_s4d_config {
     int train_B;
     int no_dt;     /* delta is 1 and log_dt absent */
     ssm_disc disc; /* default ZOH */
+    ssm_scan scan;
     ssm_s4_A_init init;
     ssm_s4_weights weights;
     int normal_dt;     /* log_dt N(0, 1) instead of log-uniform */
@@ -1197,12 +1202,16 @@ SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real 
  *   ssm_s4_kernel_backward are SSM_ERR_UNSUPPORTED; ssm_s4_plain_C
  *   turns them into plain parameters to train on.
  * State: s [N/2][re, im][H].
+ * scan: CHUNKED and BLELLOCH are SSM_ERR_UNSUPPORTED. A single step of Abar is diagonal plus rank one, but the
+ *   carry of a chunk, a power of it, is a dense N x N matrix for every channel. What takes a whole sequence at
+ *   once here is SSM_S4_FORM_CONVOLUTION.
  * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
 typedef struct ssm_s4_config {
     size_t d_model;    /* H, required */
     size_t d_state;    /* N, default 64, even */
     size_t n_ssm;      /* default d_model, which it must divide */
     size_t l_max;      /* 0: C is plain; else the length that its C~ belongs to */
+    ssm_scan scan;     /* AUTO or SEQUENTIAL */
     ssm_real dt_min;   /* default 0.001 */
     ssm_real dt_max;   /* default 0.1 */
     ssm_format format; /* of output_linear in the bound block */
@@ -1653,7 +1662,7 @@ SSM_API int ssm_version(void)
  * Scalar functions without libm, in the precision of the build, and the definition for any faster
  * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
  * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
- *   exp 1.0   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
+ *   exp 1.0   exp2 1.2   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
  *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
  *   erf 2.9   gelu: relative 6e-7 (1 + x^2/4) in float, 1.2e-15 of the same in double, for |x| < 6
  */
@@ -5747,7 +5756,7 @@ typedef struct ssm__bound_header {
     uint32_t magic;
     uint32_t layout; /* hash of the build's and the layer's sizes */
     uint32_t words;  /* of 32 bits in the block, modulo 2^32 */
-    uint32_t check;  /* hash of all words after the header's line */
+    uint32_t check;  /* hash of all words after these four */
 } ssm__bound_header;
 
 typedef struct ssm__binder {
@@ -5763,11 +5772,13 @@ static uint32_t ssm__hash(uint32_t hash, uint32_t word)
     return (hash ^ word) * 16777619u;
 }
 
-static uint32_t ssm__hash_words(const uint32_t *word, size_t words)
+/* A changed word changes it: each word acts on the hash one to one. */
+static uint32_t ssm__bound_check(const ssm__bound_header *header, size_t bytes)
 {
+    const uint32_t *word = (const uint32_t *)(const void *)header;
     uint32_t hash = 2166136261u;
     size_t i;
-    for (i = 0; i < words; ++i) hash = ssm__hash(hash, word[i]);
+    for (i = sizeof *header / sizeof *word; i < bytes / sizeof *word; ++i) hash = ssm__hash(hash, word[i]);
     return hash;
 }
 
@@ -5820,6 +5831,23 @@ static const ssm_real *ssm__bind_copy(ssm__binder *b, size_t offset, size_t coun
     return at;
 }
 
+/* Something of the config that a block depends on though its sizes do not show it. */
+static void ssm__bind_option(ssm__binder *b, size_t option)
+{
+    b->layout = ssm__hash(b->layout, (uint32_t)option);
+}
+
+/* Norm over `dim`; without weights, at offset (size_t)-1, none. */
+static void ssm__bind_norm(ssm_norm *norm, ssm__binder *b, size_t weight, size_t dim, ssm_real eps)
+{
+    ssm__float bits;
+    bits.f = weight == SSM__SIZE_MAX ? 0 : (float)eps;
+    norm->dim = dim;
+    norm->eps = eps;
+    norm->weight = ssm__bind_copy(b, weight, dim);
+    ssm__bind_option(b, bits.u);
+}
+
 /* A matrix without bias. m->at is called only when filling. */
 static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
 {
@@ -5829,7 +5857,8 @@ static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m
     l->format = format;
     l->weight = l->bias = NULL;
     l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
-    b->layout = ssm__hash(b->layout, (uint32_t)format);
+    ssm__bind_option(b, (size_t)format);
+    ssm__bind_option(b, out); /* `packed` is rounded up to whole panels */
     if (packed) ssm__pack(m, out, format, packed);
 }
 
@@ -5857,18 +5886,18 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
                             ssm_bound *bound)
 {
     const size_t slack = (size_t)((uintptr_t)mem % SSM__BOUND_ALIGN);
-    const ssm_status status = ssm__check_block(mem, mem_bytes, ssm__bound_bytes(walk, layer));
+    const size_t need = ssm__bound_bytes(walk, layer);
+    const ssm_status status = ssm__check_block(mem, mem_bytes, need);
     unsigned char *base = (unsigned char *)mem + (slack ? SSM__BOUND_ALIGN - slack : 0);
     ssm__bound_header *header = (ssm__bound_header *)(void *)base;
     ssm__binder b = ssm__binder_open(base, params);
     if (status != SSM_OK) return status;
-    ssm__zero((ssm_real *)(void *)base, (mem_bytes - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
+    ssm__zero((ssm_real *)(void *)base, (need - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
     walk(layer, &b);
     header->magic = SSM__BOUND_MAGIC;
     header->layout = b.layout;
     header->words = (uint32_t)(b.used / sizeof(uint32_t));
-    header->check = ssm__hash_words((const uint32_t *)(void *)(base + SSM__BOUND_ALIGN),
-                                    (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t));
+    header->check = ssm__bound_check(header, b.used);
     bound->data = base;
     bound->bytes = b.used;
     return SSM_OK;
@@ -5877,16 +5906,14 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
 static ssm_status ssm__attach(ssm__bind_walk walk, void *layer, const void *data, size_t bytes, ssm_bound *bound)
 {
     const ssm__bound_header *header = (const ssm__bound_header *)data;
-    const uint32_t *words = (const uint32_t *)data + SSM__BOUND_ALIGN / sizeof(uint32_t);
+    const size_t need = ssm__bound_bytes(walk, layer);
     ssm__binder b = ssm__binder_open((void *)(uintptr_t)data, NULL);
     if (!data) return SSM_ERR_NULL;
-    if ((uintptr_t)data % sizeof(ssm_real)) return SSM_ERR_MEMORY;
+    if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if ((uintptr_t)data % sizeof(ssm_real) || bytes < need - (SSM__BOUND_ALIGN - 1)) return SSM_ERR_MEMORY;
     walk(layer, &b);
-    if (b.used == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
-    if (bytes < b.used) return SSM_ERR_MEMORY;
     if (header->magic != SSM__BOUND_MAGIC || header->layout != b.layout ||
-        header->words != (uint32_t)(b.used / sizeof(uint32_t)) ||
-        header->check != ssm__hash_words(words, (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t)))
+        header->words != (uint32_t)(b.used / sizeof(uint32_t)) || header->check != ssm__bound_check(header, b.used))
         return SSM_ERR_CONFIG;
     bound->data = data;
     bound->bytes = b.used;
@@ -5952,6 +5979,8 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     const size_t chans = core->shared_A ? 1 : core->dim, absent = SSM__SIZE_MAX;
     ssm_real *A;
     size_t c, n;
+    ssm__bind_option(b, (size_t)core->disc);
+    ssm__bind_option(b, core->n_groups);
     ssm__bind_linear(&core->x_proj, b, o->x_proj, absent, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
@@ -6936,9 +6965,8 @@ static void ssm__mamba_bind(void *layer, ssm__binder *b)
     const ssm__mamba_offsets o = ssm__mamba_table(c, &m->core, NULL, &table);
     ssm_real *conv;
     size_t k, e;
-    m->norm.dim = M;
-    m->norm.eps = c->norm_eps;
-    m->norm.weight = ssm__bind_copy(b, o.norm, M);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&m->norm, b, o.norm, M, c->norm_eps);
     ssm__bind_linear(&m->in_u, b, o.in_weight, o.in_bias, M, E, c->format);
     ssm__bind_linear(&m->in_z, b, o.in_weight + E * M, o.in_bias == absent ? absent : o.in_bias + E, M, E, c->format);
     m->conv_weight = NULL;
@@ -7588,6 +7616,18 @@ static void ssm__s4_scan(const ssm__s4_lanes *k, const ssm_real *u, ptrdiff_t u_
     }
 }
 
+/* State n alone; without low rank no other has a part in it. */
+static ssm__s4_lanes ssm__s4_lanes_state(ssm__s4_lanes k, size_t n)
+{
+    const size_t at = n * k.parts * k.dim;
+    SSM_ASSERT(!k.l);
+    k.a += at;
+    k.b += at;
+    k.c += at;
+    k.states = 1;
+    return k;
+}
+
 /* Numbers so small that their products would be subnormal become 0: a state left alone decays to the
  * smallest subnormals, stays there, and makes every step slow. */
 static void ssm__s4_flush(ssm_real *v, size_t n)
@@ -7963,6 +8003,9 @@ typedef struct ssm__s4_work { /* of the forward */
     ssm_real *kernel; /* [block][2n][SSM_LANES], a spectrum */
     ssm_real *data;   /* the same, of the input */
     ssm_real *cauchy; /* [block], S4 */
+    ssm_real *power;  /* time-parallel recurrence: [state][H][part] Abar^SSM__CHUNK */
+    ssm_real *carry;  /* [chunk][state][H][part] entering states */
+    void *scan;       /* workspace of their scan */
 } ssm__s4_work;
 
 typedef struct ssm__s4_scratch { /* of the backward */
@@ -7985,6 +8028,31 @@ static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t s
     return ssm__arena_bytes(&arena);
 }
 
+/* The carries from chunk to chunk as a linear scan, all but its tensors: `maps` steps of as many channels
+ * as there are states. */
+static ssm_linear_scan ssm__s4_line(const ssm_s4_core *core, size_t maps)
+{
+    static const ssm_linear_scan none = SSM__EMPTY;
+    ssm_linear_scan line = none;
+    line.batch = 1;
+    line.len = maps;
+    line.dim = ssm__mul(core->states, core->dim);
+    line.complex_values = core->parts == 2;
+    line.scan = core->scan == SSM_SCAN_BLELLOCH ? SSM_SCAN_BLELLOCH : SSM_SCAN_SEQUENTIAL;
+    return line;
+}
+
+/* Memory of the time-parallel recurrence of at most `rows` steps; a shorter one needs no more. */
+static void ssm__s4_chunks_take(const ssm_s4_core *core, ssm__arena *arena, size_t rows, ssm__s4_work *w)
+{
+    const size_t chunks = ssm__ceil_div(rows, SSM__CHUNK), count = ssm__s4_count(core);
+    const ssm_linear_scan line = ssm__s4_line(core, chunks - 1);
+    ssm__line_job job;
+    w->power = ssm__take(arena, count);
+    w->carry = ssm__take(arena, ssm__mul(chunks, count));
+    w->scan = ssm__take(arena, ssm__ceil_div(ssm__line_layout(&line, NULL, &job), sizeof(ssm_real)));
+}
+
 static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int convolution, void *mem, ssm__s4_work *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
@@ -7997,6 +8065,10 @@ static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int conv
     w->lane = ssm__take(&arena, ssm__mul(blocks, ssm__s4_lane_count(core)));
     w->n = 0;
     w->table = w->kernel = w->data = w->cauchy = NULL;
+    w->power = w->carry = NULL;
+    w->scan = NULL;
+    if (!convolution && ssm__scan_needs_whole(core->scan) && rows > SSM__CHUNK)
+        ssm__s4_chunks_take(core, &arena, rows, w);
     if (convolution) {
         w->n = ssm__fft_size(rows);
         spectrum = ssm__mul(blocks, ssm__mul(ssm__mul(2, w->n), SSM_LANES));
@@ -8091,6 +8163,142 @@ static void ssm__s4_block_recurrent(void *context, size_t block)
             ssm__s4_scan(&reverse, u + ssm__step(steps - 1, task->x_row), -task->x_row, y + (steps - 2) * H,
                          -(ptrdiff_t)H, steps - 1, lane, SSM_LANES);
         }
+    }
+}
+
+/* --- the same in chunks of time, side by side, for diagonal A ---
+ * A chunk maps its entering state s to Abar^SSM__CHUNK s + local, local what it leaves from zero.
+ *
+ *   1. every chunk but the last runs from zero: carry k+1 gets local
+ *   2. carry k+1 becomes Abar^SSM__CHUNK carry k + local: a linear scan over chunks, one by one or in a tree
+ *   3. every chunk runs from carry k and adds to its outputs */
+typedef struct ssm__s4_chunks {
+    const ssm__s4_task *task;
+    size_t direction;
+    const ssm_real *u; /* first step taken, first channel */
+    ptrdiff_t u_row;
+    ssm_real *y; /* NULL: pass 1 */
+    ptrdiff_t y_row;
+    size_t steps;
+    size_t chunks;
+    ssm_real *state; /* [state][part][H] entering -> leaving; NULL: zero, not wanted */
+} ssm__s4_chunks;
+
+/* Entering state n of chunk k, channels from `first` on: pairs if complex. */
+static ssm_real *ssm__s4_chunk_carry(const ssm__s4_chunks *j, size_t k, size_t n, size_t first)
+{
+    const ssm_s4_core *core = j->task->core;
+    return j->task->work->carry + ((k * core->states + n) * core->dim + first) * core->parts;
+}
+
+/* Chunk index / blocks of a block of channels, one state after the other. */
+static void ssm__s4_chunk_run(void *context, size_t index)
+{
+    const ssm__s4_chunks *j = (const ssm__s4_chunks *)context;
+    const ssm_s4_core *core = j->task->core;
+    const size_t k = index / ssm__s4_blocks(core), first = index % ssm__s4_blocks(core) * SSM_LANES;
+    const size_t from = k * SSM__CHUNK, steps = ssm__min(SSM__CHUNK, j->steps - from), W = core->parts;
+    const ssm__s4_lanes lanes = ssm__s4_lanes_at(core, j->direction, first);
+    const ssm_real *u = j->u + ssm__step(from, j->u_row) + first;
+    ssm_real *y = j->y ? j->y + ssm__step(from, j->y_row) + first : NULL, s[2 * SSM_LANES];
+    size_t n, i, r;
+    if (y && j->direction == 0) ssm__s4_skip(core->D + first, u, j->u_row, y, (size_t)j->y_row, steps, lanes.lanes);
+    for (n = 0; n < core->states; ++n) {
+        const ssm__s4_lanes one = ssm__s4_lanes_state(lanes, n);
+        const ssm_real *enter = ssm__s4_chunk_carry(j, k, n, first);
+        ssm_real *leave = y ? NULL : ssm__s4_chunk_carry(j, k + 1, n, first);
+        for (r = 0; r < W; ++r)
+            for (i = 0; i < one.lanes; ++i) s[r * SSM_LANES + i] = y ? enter[i * W + r] : 0;
+        ssm__s4_scan(&one, u, j->u_row, y, j->y_row, steps, s, SSM_LANES);
+        for (r = 0; leave && r < W; ++r)
+            for (i = 0; i < one.lanes; ++i) leave[i * W + r] = s[r * SSM_LANES + i];
+        for (r = 0; y && j->state && k + 1 == j->chunks && r < W; ++r)
+            ssm__copy(j->state + (n * W + r) * core->dim + first, s + r * SSM_LANES, one.lanes);
+    }
+}
+
+/* Pass 2. */
+static void ssm__s4_chunk_carries(const ssm__s4_chunks *j)
+{
+    const ssm_s4_core *core = j->task->core;
+    const size_t count = ssm__s4_count(core), W = core->parts;
+    ssm_real *carry = j->task->work->carry;
+    ssm_linear_scan line = ssm__s4_line(core, j->chunks - 1);
+    size_t n, h;
+    for (n = 0; n < core->states; ++n)
+        for (h = 0; h < core->dim; ++h) {
+            const ssm__complex z = j->state ? ssm__s4_get(core, j->state, n, h) : ssm__c(0, 0);
+            carry[(n * core->dim + h) * W] = z.re;
+            if (W == 2) carry[(n * core->dim + h) * W + 1] = z.im;
+        }
+    if (line.len == 0) return;
+    line.parallel = j->task->call->parallel;
+    line.a = ssm__view(j->task->work->power, 0, 0, W, 0);
+    line.b = ssm__view(carry + count, 0, count, W, 0);
+    line.h = ssm_out_like(carry + count, line.b);
+    line.h0 = ssm__view(carry, 0, 0, W, 0);
+    ssm__linear_scan(&line, j->task->work->scan);
+}
+
+/* Abar^SSM__CHUNK, by squaring. */
+static void ssm__s4_chunk_power(const ssm_s4_core *core, ssm_real *power)
+{
+    size_t n, h, bits;
+    for (n = 0; n < core->states; ++n)
+        for (h = 0; h < core->dim; ++h, power += core->parts) {
+            ssm__complex z = ssm__c(1, 0), square = ssm__s4_get(core, core->a, n, h);
+            for (bits = SSM__CHUNK; bits; bits /= 2) {
+                if (bits % 2) z = ssm__c_mul(square, z);
+                square = ssm__c_mul(square, square);
+            }
+            power[0] = z.re;
+            if (core->parts == 2) power[1] = z.im;
+            ssm__s4_flush(power, core->parts);
+        }
+}
+
+static void ssm__s4_chunks_run(const ssm__s4_task *task, ssm__s4_chunks *j)
+{
+    const ssm_s4_core *core = task->core;
+    const size_t blocks = ssm__s4_blocks(core), cost = j->steps * core->dim * core->d_state * 4;
+    ssm_real *y = j->y;
+    j->task = task;
+    j->chunks = ssm__ceil_div(j->steps, SSM__CHUNK);
+    j->y = NULL;
+    ssm__parallel(task->call->parallel, (j->chunks - 1) * blocks, cost, ssm__s4_chunk_run, j);
+    ssm__s4_chunk_carries(j);
+    j->y = y;
+    ssm__parallel(task->call->parallel, j->chunks * blocks, cost, ssm__s4_chunk_run, j);
+}
+
+/* The sequences of a tile, each longer than a chunk. */
+static void ssm__s4_run_chunks(const ssm__s4_task *task)
+{
+    const ssm_s4_core *core = task->core;
+    const size_t steps = task->call->tile.steps, H = core->dim;
+    size_t b;
+    ssm__s4_chunk_power(core, task->work->power);
+    for (b = 0; b < task->call->tile.count; ++b) {
+        const ssm_real *u = task->x + ssm__step(b * steps, task->x_row);
+        ssm_real *y = task->s + b * steps * H;
+        ssm__s4_chunks j;
+        j.direction = 0;
+        j.u = u;
+        j.u_row = task->x_row;
+        j.y = y;
+        j.y_row = (ptrdiff_t)H;
+        j.steps = steps;
+        j.state = task->call->state + b * task->call->state_count;
+        ssm__s4_chunks_run(task, &j);
+        if (core->directions == 1) continue;
+        j.direction = 1; /* as in ssm__s4_block_recurrent */
+        j.u = u + ssm__step(steps - 1, task->x_row);
+        j.u_row = -task->x_row;
+        j.y = y + (steps - 2) * H;
+        j.y_row = -(ptrdiff_t)H;
+        j.steps = steps - 1;
+        j.state = NULL;
+        ssm__s4_chunks_run(task, &j);
     }
 }
 
@@ -8193,8 +8401,10 @@ static void ssm__s4_run_tile(const ssm__call *call, int convolution)
     task.s = w.mem.s;
     if (w.normed) ssm__norm(&core->norm, call->x, call->x_row, w.normed, H, rows);
     if (convolution && t->slot == 0) ssm__fft_table(w.table, w.n);
-    ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 4,
-                  convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent, &task);
+    if (w.carry && t->steps > SSM__CHUNK) ssm__s4_run_chunks(&task);
+    else
+        ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 4,
+                      convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent, &task);
     ssm__s4_finish(core, call, &w);
 }
 
@@ -8330,7 +8540,8 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
     if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
-    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
+    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID || !ssm__scan_ok(c->scan)) return SSM_ERR_CONFIG;
+    if (!ssm__format_ok(c->format)) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
     if (c->disc == SSM_DISC_DEFAULT) c->disc = SSM_DISC_ZOH;
@@ -8356,6 +8567,7 @@ static ssm_s4_core ssm__s4_core_of(const ssm_s4d_config *c, int low_rank, size_t
     core.l_max = l_max;
     core.low_rank = low_rank;
     core.disc = c->disc;
+    core.scan = c->scan;
     core.form = c->form;
     core.format = c->format;
     core.norm.eps = c->norm_eps;
@@ -8557,8 +8769,10 @@ static void ssm__s4_bind(void *layer, ssm__binder *b)
     if (core->l_max) ssm__bind_reals(b, ssm__s4_plain_count(core), &scratch);
     core->params = b->params;
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    core->norm.dim = core->dim;
-    core->norm.weight = ssm__bind_copy(b, o->norm, core->dim);
+    ssm__bind_option(b, core->parts);
+    ssm__bind_option(b, (size_t)core->activation);
+    ssm__bind_option(b, (size_t)core->residual);
+    ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
     for (h = 0; k.a && h < core->dim; ++h) {
@@ -8596,7 +8810,7 @@ static ssm_status ssm__s4_params(ssm_s4_core core, const ssm_s4d_config *c, cons
 static ssm__call ssm__s4_call(const ssm_s4_core *core)
 {
     ssm__call call = ssm__call_of(core, core ? core->dim : 0, core ? ssm__s4_count(core) : 0);
-    call.whole = core && core->directions == 2;
+    call.whole = core && (core->directions == 2 || ssm__scan_needs_whole(core->scan));
     call.has_params = core && core->params;
     return call;
 }
@@ -8632,6 +8846,7 @@ static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const
 static ssm_status ssm__s4_forward(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
+    if (core && core->form == SSM_S4_FORM_CONVOLUTION && core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     if (core && core->form == SSM_S4_FORM_CONVOLUTION)
         return ssm__layer_forward(&ssm__s4_verb_convolve, ssm__s4_call_convolve(core), state, x, y, seqs, work,
                                   work_bytes);
@@ -8715,6 +8930,7 @@ static ssm_status ssm__s4_kernel(const ssm_s4_core *core, ssm_real *kernel, size
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, kernel, kernel, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
+    if (core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     for (d = 0; d < core->directions; ++d) {
         for (block = 0; block < ssm__s4_blocks(core); ++block) {
@@ -8871,7 +9087,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, dkernel, dparams, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
-    if (core->l_max) return SSM_ERR_UNSUPPORTED;
+    if (core->l_max || !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     ssm__s4_coefs_zero(core, &w.grad);
     for (d = 0; d < core->directions; ++d) {
@@ -9037,6 +9253,7 @@ static ssm_s4d_config ssm__s4_options(const ssm_s4_config *c)
     s.n_ssm = c->n_ssm;
     s.train_B = 1;
     s.disc = SSM_DISC_BILINEAR;
+    s.scan = c->scan;
     s.init = SSM_S4_INIT_LEGS;
     s.dt_min = c->dt_min;
     s.dt_max = c->dt_max;
@@ -9061,6 +9278,7 @@ SSM_API ssm_status ssm_s4_config_resolve(const ssm_s4_config *config, ssm_s4_con
     options = ssm__s4_options(&c);
     status = ssm__s4_resolve(&options);
     if (status != SSM_OK) return status;
+    if (ssm__scan_needs_whole(c.scan)) return SSM_ERR_UNSUPPORTED;
     c.d_state = options.d_state;
     c.n_ssm = options.n_ssm;
     c.dt_min = options.dt_min;
@@ -9534,9 +9752,11 @@ static void ssm__s5_bind(void *layer, ssm__binder *b)
     s->step = ssm__bind_reals(b, P, &step);
     s->a = ssm__bind_reals(b, V, &a);
     s->b = ssm__bind_reals(b, V, &bbar);
-    s->norm.dim = H;
-    s->norm.eps = c->norm_eps;
-    s->norm.weight = ssm__bind_copy(b, o.norm, H);
+    ssm__bind_option(b, (size_t)c->disc);
+    ssm__bind_option(b, (size_t)c->activation);
+    ssm__bind_option(b, c->event != 0);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&s->norm, b, o.norm, H, c->norm_eps);
     s->D = ssm__bind_copy(b, o.D, H);
     if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, b, o.weight[0], o.bias[0], H, H, c->format);
     if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, b, o.weight[1], o.bias[1], H, H, c->format);

@@ -20,6 +20,7 @@
 #include "test_golden_s5.c"
 #include "test_s4.c"
 #include "test_golden_s4.c"
+#include "test_bound.c"
 
 #define GROUP(cases) {cases, sizeof cases / sizeof cases[0]}
 
@@ -29,7 +30,7 @@ static const struct {
 } groups[] = {
     GROUP(math_cases), GROUP(ops_cases), GROUP(gradient_cases), GROUP(layer_cases), GROUP(train_cases), GROUP(golden_cases),
     GROUP(scan_cases), GROUP(hippo_cases), GROUP(s5_cases),   GROUP(golden_s5_cases),
-    GROUP(s4_cases),   GROUP(golden_s4_cases),
+    GROUP(s4_cases),   GROUP(golden_s4_cases),  GROUP(bound_cases),
 };
 
 static int selected(const char *name, int filters, char **filter)

@@ -82,7 +82,7 @@ static ssm_status gradients_call(const ops_kind *kind, const ops_op *op, const g
 
 static size_t gradients_bytes(const ops_kind *kind, const ops_op *op)
 {
-    ssm_sizes need = {0, 0, 0, 0, 0, 0};
+    ssm_sizes need = {0};
     CHECK_OK(kind->sizes(op, &need));
     return need.work_backward;
 }
@@ -569,7 +569,7 @@ static ssm_status gradients_rows_run(const gradients_rows *g, ssm_real *dx, ssm_
 {
     const ssm_real *x = g->real[GRADIENTS_X], *dy = g->real[GRADIENTS_DY];
     const ptrdiff_t x_row = (ptrdiff_t)g->x_row, y_row = (ptrdiff_t)g->y_row;
-    ssm_linear linear = {0, 0, NULL, NULL, NULL};
+    ssm_linear linear = {0, 0, NULL, NULL, NULL, SSM_FORMAT_REAL};
     ssm_norm norm = {0, (ssm_real)GRADIENTS_EPS, NULL};
     linear.in = norm.dim = g->in;
     linear.out = g->out;
@@ -625,7 +625,7 @@ static void gradients_linear_and_norm(void)
 static void gradients_linear_and_norm_errors(void)
 {
     ssm_real a[4] = {1, 2, 3, 4}, out[4] = {OPS_MARK, OPS_MARK, OPS_MARK, OPS_MARK};
-    ssm_linear linear = {2, 2, NULL, NULL, NULL};
+    ssm_linear linear = {2, 2, NULL, NULL, NULL, SSM_FORMAT_REAL};
     ssm_norm norm = {2, 0, NULL};
     size_t i;
     /* dx needs the weight */

@@ -18,6 +18,8 @@ typedef struct layer_type {
     ssm_status (*sizes)(const void *config, const ssm_seqs *seqs, ssm_sizes *need);
     ssm_status (*init)(const void *config, ssm_real *params, uint64_t seed);
     ssm_status (*bind)(void *layer, const void *config, const ssm_real *params, void *mem, size_t bytes);
+    ssm_status (*attach)(void *layer, const void *config, const void *data, size_t bytes);
+    ssm_bound (*bound)(const void *layer); /* what bind left */
     ssm_status (*forward)(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs,
                           void *work, size_t work_bytes);
     ssm_status (*step)(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams, void *work,
@@ -30,12 +32,14 @@ typedef struct layer_type {
     void (*oracle)(const layer_oracle *o, double *state, const double *x, double *y); /* one step */
 } layer_type;
 
+#define LAYER_SCAN(X)                                    \
+    static ssm_scan layer_##X##_scan(const void *config) \
+    {                                                    \
+        return ((const ssm_##X##_config *)config)->scan; \
+    }
+
 /* The verbs of layer X without their types, and its row. */
-#define LAYER_TYPE(X)                                                                                              \
-    static ssm_scan layer_##X##_scan(const void *config)                                                           \
-    {                                                                                                              \
-        return ((const ssm_##X##_config *)config)->scan;                                                           \
-    }                                                                                                              \
+#define LAYER_TYPE(X, oracle)                                                                                      \
     static ssm_status layer_##X##_resolve(const void *config, void *resolved)                                      \
     {                                                                                                              \
         return ssm_##X##_config_resolve((const ssm_##X##_config *)config, (ssm_##X##_config *)resolved);           \
@@ -56,6 +60,14 @@ typedef struct layer_type {
                                        size_t bytes)                                                               \
     {                                                                                                              \
         return ssm_##X##_bind((ssm_##X *)layer, (const ssm_##X##_config *)config, params, mem, bytes);             \
+    }                                                                                                              \
+    static ssm_status layer_##X##_attach(void *layer, const void *config, const void *data, size_t bytes)          \
+    {                                                                                                              \
+        return ssm_##X##_attach((ssm_##X *)layer, (const ssm_##X##_config *)config, data, bytes);                  \
+    }                                                                                                              \
+    static ssm_bound layer_##X##_bound(const void *layer)                                                          \
+    {                                                                                                              \
+        return ((const ssm_##X *)layer)->bound;                                                                    \
     }                                                                                                              \
     static ssm_status layer_##X##_forward(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y,      \
                                           const ssm_seqs *seqs, void *work, size_t work_bytes)                     \
@@ -83,8 +95,9 @@ typedef struct layer_type {
     }                                                                                                              \
     static const layer_type layer_##X = {layer_##X##_scan,    layer_##X##_resolve,  layer_##X##_params,            \
                                          layer_##X##_sizes,   layer_##X##_init,     layer_##X##_bind,              \
-                                         layer_##X##_forward, layer_##X##_step,     layer_##X##_record,            \
-                                         layer_##X##_backward, layer_##X##_oracle}
+                                         layer_##X##_attach,  layer_##X##_bound,    layer_##X##_forward,           \
+                                         layer_##X##_step,    layer_##X##_record,   layer_##X##_backward,          \
+                                         oracle}
 
 /*--- the oracle ---*/
 
@@ -222,20 +235,29 @@ static void layer_mamba_oracle(const layer_oracle *o, double *state, const doubl
     for (i = 0; i < M && k->residual; ++i) y[i] += x[i];
 }
 
-LAYER_TYPE(selective);
-LAYER_TYPE(s6);
-LAYER_TYPE(mamba);
+LAYER_SCAN(selective)
+LAYER_SCAN(s6)
+LAYER_SCAN(mamba)
+LAYER_TYPE(selective, layer_selective_oracle);
+LAYER_TYPE(s6, layer_s6_oracle);
+LAYER_TYPE(mamba, layer_mamba_oracle);
 
 typedef union layer_any {
     ssm_selective selective;
     ssm_s6 s6;
     ssm_mamba mamba;
+    ssm_s4d s4d;
+    ssm_s4 s4;
+    ssm_s5 s5;
 } layer_any;
 
 typedef union layer_any_config {
     ssm_selective_config selective;
     ssm_s6_config s6;
     ssm_mamba_config mamba;
+    ssm_s4d_config s4d;
+    ssm_s4_config s4;
+    ssm_s5_config s5;
 } layer_any_config;
 
 /*--- configurations ---*/

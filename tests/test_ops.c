@@ -282,7 +282,7 @@ static void ops_close(ops_problem *p)
 /* Runs with exactly the workspace asked for, `misalign` bytes off. */
 static void ops_run(const ops_kind *kind, const ops_op *op, size_t misalign)
 {
-    ssm_sizes need = {0, 0, 0, 0, 0, 0};
+    ssm_sizes need = {0};
     void *work;
     CHECK_OK(kind->sizes(op, &need));
     work = test_alloc(need.work, misalign);
@@ -1057,7 +1057,7 @@ static void ops_law_memory(ops_problem *p)
     const size_t slack = (size_t)(with_last ? 4 : 2) * SSM_ALIGN - 1; /* of one block, or of three */
     ops_again out;
     ops_op op;
-    ssm_sizes need = {0, 0, 0, 0, 0, 0};
+    ssm_sizes need = {0};
     size_t i;
     if (p->kind != &ops_scan_kind) return;
     op = ops_redirect(p, &out);
@@ -1466,7 +1466,7 @@ static void ops_linear_case(size_t in, size_t out, size_t rows, int with_bias, s
     ssm_real *plain = test_zeros(count), *fast = test_zeros(count), *packed;
     double *w = test_doubles(weight, out * in), *b = test_doubles(bias, out), *xd = test_doubles(x, rows * x_row);
     double *want = test_doubles(plain, count);
-    ssm_linear l = {0, 0, NULL, NULL, NULL};
+    ssm_linear l = {0, 0, NULL, NULL, NULL, SSM_FORMAT_REAL};
     size_t bytes = 0, r, o;
     l.in = in;
     l.out = out;
@@ -1511,7 +1511,7 @@ static void ops_linear_not_finite(void)
     ssm_real weight[5 * 2] = {1, 2, 3, 4, (ssm_real)NAN, 6, 7, 8, 9, 10};
     ssm_real x[3 * 2] = {1, 1, (ssm_real)INFINITY, 1, 1, 1};
     ssm_real packed[2 * SSM_LANES * ((5 + SSM_LANES - 1) / SSM_LANES)], y[3 * 5];
-    ssm_linear l = {2, 5, NULL, NULL, NULL};
+    ssm_linear l = {2, 5, NULL, NULL, NULL, SSM_FORMAT_REAL};
     size_t i, pass;
     l.weight = weight;
     CHECK_OK(ssm_linear_pack(&l, packed, sizeof packed));
@@ -1525,7 +1525,7 @@ static void ops_linear_not_finite(void)
 static void ops_linear_errors(void)
 {
     ssm_real w[4] = {1, 2, 3, 4}, x[2] = {1, 1}, y[2] = {OPS_MARK, OPS_MARK}, packed[2 * SSM_LANES];
-    ssm_linear good = {2, 2, NULL, NULL, NULL}, bad;
+    ssm_linear good = {2, 2, NULL, NULL, NULL, SSM_FORMAT_REAL}, bad;
     size_t bytes = 77;
     good.weight = w;
     CHECK_STATUS(ssm_linear_forward(NULL, x, 2, y, 2, 1), SSM_ERR_NULL);
