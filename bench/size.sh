@@ -74,5 +74,5 @@ raw ${@:-m0 m3 m4f m7 m33 m55 rv32imc} | awk '
             for (c = 1; c <= cores; ++c) line = line " " cell[r, c] " |"
             print line
         }
-        print "\n.data and .bss of all these: " ram " bytes"
+        print "\n.data and .bss of all these: " ram + 0 " bytes"
     }'

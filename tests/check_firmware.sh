@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.." || exit
 out=build/firmware
 mkdir -p $out
 code_limit=6144 # bytes of the Mamba step on an M4F; that of S6 must be less
-stack_limit=768 # bytes that the step of either uses there
+stack_limit=896 # bytes that the step of either uses there
 
 # expect NAME COMMAND...: the command must succeed; what it printed is shown if it does not
 expect() {
