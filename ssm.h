@@ -1003,6 +1003,7 @@ typedef struct ssm_mamba {
     const ssm_real *conv_weight; /* [K][E] */
     const ssm_real *conv_bias;
     ssm_core core;
+    size_t states; /* reals in the state of one stream */
     ssm_bound bound;
 } ssm_mamba;
 
@@ -6254,18 +6255,15 @@ static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size
  * between the projections: [dt | B | C] of each row. */
 typedef struct ssm__core_step {
     const ssm_core *core;
-    ssm__scan_rule rule;
     size_t rows;
-    ssm_real *dbc; /* [rows][dt | B | C] */
-    const ssm_real *u;
-    size_t u_row;
-    ssm_real *y; /* may be u */
-    size_t y_row;
-    ssm_real *h;
+    ssm_real *dbc;     /* [rows][dt | B | C] */
+    const ssm_real *u; /* [rows][dim] */
+    ssm_real *y;       /* [rows][dim], may be u */
+    ssm_real *h;       /* rows h_row apart */
     size_t h_row;
     const ssm_linear *gate; /* z = gate x; NULL: no gate */
-    const ssm_real *x;
-    size_t x_row;
+    const ssm_real *x;      /* [rows][gate->in] */
+    ssm__scan_rule rule;
 } ssm__core_step;
 
 /* Channels c .. c + count - 1 of one stream, or as many as are of one group: delta, without bias and
@@ -6302,8 +6300,8 @@ static void ssm__core_step_panel(void *context, size_t index)
     ssm_real sums[SSM_LANES];
     size_t r, i;
     for (r = 0; r < j->rows; ++r) {
-        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row + first;
-        ssm_real *y = j->y + r * j->y_row + first;
+        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * core->dim + first;
+        ssm_real *y = j->y + r * core->dim + first;
         ssm__lanes h;
         h.chan = 1;
         h.state = (ptrdiff_t)core->dim;
@@ -6314,7 +6312,7 @@ static void ssm__core_step_panel(void *context, size_t index)
                                       y + i);
         }
         if (!j->gate) continue;
-        ssm__linear_panel(j->gate, first, j->x + r * j->x_row, sums);
+        ssm__linear_panel(j->gate, first, j->x + r * j->gate->in, sums);
         for (i = 0; i < lanes; ++i) y[i] *= ssm__silu(sums[i]);
     }
 }
@@ -6328,7 +6326,7 @@ SSM__NOINLINE void ssm__core_step_run(ssm__core_step *j)
     j->rule.B = j->rule.C = 1;
     j->rule.A_chan = core->shared_A ? 0 : 1;
     j->rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
-    ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)j->u_row, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
+    ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)core->dim, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
     ssm__parallel(NULL, ssm__ceil_div(core->dim, SSM_LANES), j->rows * core->dim * core->d_state * 8,
                   ssm__core_step_panel, j);
 }
@@ -6422,19 +6420,20 @@ static ssm_status ssm__core_layer_step(const ssm_core *core, ssm_real *state, co
     const size_t need = core ? ssm__core_step_work(core, cap, cap) : 0;
     const ssm_status status = ssm__step_open(core, state, x, y, streams, dim, need, work, work_bytes);
     ssm__core_step j;
-    size_t first;
-    if (status != SSM_OK) return status;
+    if (status != SSM_OK || streams == 0) return status;
     j.core = core;
     j.dbc = ssm__block_start(work);
-    j.u_row = j.y_row = dim;
+    j.u = x;
+    j.y = y;
+    j.h = state;
     j.h_row = ssm__core_state_count(core);
     j.gate = NULL;
-    for (first = 0; first < streams; first += cap) {
-        j.rows = ssm__min(cap, streams - first);
-        j.u = x + first * dim;
-        j.y = y + first * dim;
-        j.h = state + first * j.h_row;
+    for (; streams > 0; streams -= j.rows) {
+        j.rows = ssm__step_rows(streams);
         ssm__core_step_run(&j);
+        j.u += j.rows * dim;
+        j.y += j.rows * dim;
+        j.h += j.rows * j.h_row;
     }
     return SSM_OK;
 }
@@ -6899,11 +6898,6 @@ static size_t ssm__mamba_conv_count(const ssm_mamba_config *c)
     return ssm__mul(c->d_conv - 1, c->d_inner);
 }
 
-static size_t ssm__mamba_state_count(const ssm_mamba *m)
-{
-    return ssm__add(ssm__mamba_conv_count(&m->config), ssm__core_state_count(&m->core));
-}
-
 /* What the forward leaves for the backward, for `rows` rows. */
 typedef struct ssm__mamba_mem {
     ssm_real *xz; /* [rows][2E] */
@@ -6950,7 +6944,7 @@ static size_t ssm__mamba_tape_layout(const ssm_mamba *m, size_t rows, size_t slo
 {
     ssm__arena arena = ssm__arena_open(mem);
     ssm__mamba_take(m, &arena, rows, &tape->mem);
-    tape->state = ssm__take(&arena, ssm__mul(slots, ssm__mamba_state_count(m)));
+    tape->state = ssm__take(&arena, ssm__mul(slots, m->states));
     return ssm__arena_bytes(&arena);
 }
 
@@ -7013,6 +7007,7 @@ static void ssm__mamba_bind(void *layer, ssm__binder *b)
     m->conv_bias = ssm__bind_copy(b, o.conv_bias, E);
     ssm__core_bind(&m->core, b);
     ssm__bind_linear(&m->out_proj, b, o.out_weight, o.out_bias, E, M, c->format);
+    m->states = ssm__add(ssm__mamba_conv_count(c), ssm__core_state_count(&m->core));
 }
 
 static void ssm__mamba_tile(const ssm__call *call);
@@ -7025,7 +7020,7 @@ static const ssm__verb ssm__mamba_verb_backward = {ssm__mamba_tile_backward, ssm
 
 static ssm__call ssm__mamba_call(const ssm_mamba *layer)
 {
-    ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
+    ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? layer->states : 0);
     call.whole = layer && ssm__scan_needs_whole(layer->config.scan);
     call.has_params = layer && layer->out_proj.weight;
     return call;
@@ -7245,30 +7240,28 @@ SSM__NOINLINE void ssm__mamba_step_conv(const ssm_mamba *m, ssm_real *state, ssm
 }
 
 /* One step of `rows` streams. */
-static void ssm__mamba_step_run(const ssm_mamba *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t rows,
-                                ssm_real *u)
+SSM__NOINLINE void ssm__mamba_step_run(const ssm_mamba *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t rows,
+                                       ssm_real *u)
 {
-    const size_t M = m->config.d_model, E = m->config.d_inner, states = ssm__mamba_state_count(m);
+    const size_t M = m->config.d_model, E = m->config.d_inner, conv = (m->config.d_conv - 1) * E;
     const ptrdiff_t M_row = (ptrdiff_t)M, E_row = (ptrdiff_t)E;
-    ssm_real *dbc = u + rows * E, *normed = dbc + rows * m->core.x_proj.out;
     ssm__core_step j;
     size_t r;
     j.core = &m->core;
     j.rows = rows;
-    j.dbc = dbc;
+    j.dbc = u + rows * E;
     j.u = j.y = u;
-    j.u_row = j.y_row = E;
-    j.h = state + (m->config.d_conv - 1) * E;
-    j.h_row = states;
+    j.h = state + conv;
+    j.h_row = m->states;
     j.gate = &m->in_z;
     j.x = x;
-    j.x_row = M;
     if (m->config.pre_norm) {
+        ssm_real *normed = j.dbc + rows * m->core.x_proj.out;
         ssm__norm(&m->norm, x, M_row, normed, M_row, rows);
         j.x = normed;
     }
     ssm__linear(NULL, &m->in_u, j.x, M_row, NULL, 0, u, E_row, rows);
-    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * states, u + r * E);
+    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * m->states, u + r * E);
     ssm__core_step_run(&j);
     ssm__linear(NULL, &m->out_proj, u, E_row, m->config.residual ? x : NULL, M_row, y, M_row, rows);
 }
@@ -7279,12 +7272,15 @@ SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const
     const size_t cap = ssm__step_rows(streams), M = layer ? layer->config.d_model : 0;
     const size_t need = layer ? ssm__mamba_step_work(layer, cap, cap) : 0;
     const ssm_status status = ssm__step_open(layer, state, x, y, streams, M, need, work, work_bytes);
-    size_t first;
-    if (status != SSM_OK) return status;
-    for (first = 0; first < streams; first += cap)
-        ssm__mamba_step_run(layer, state + first * ssm__mamba_state_count(layer), x + first * M, y + first * M,
-                            ssm__min(cap, streams - first), ssm__block_start(work));
-    return SSM_OK;
+    size_t rows;
+    for (; status == SSM_OK && streams > 0; streams -= rows) {
+        rows = ssm__step_rows(streams);
+        ssm__mamba_step_run(layer, state, x, y, rows, ssm__block_start(work));
+        state += rows * layer->states;
+        x += rows * M;
+        y += rows * M;
+    }
+    return status;
 }
 
 SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
