@@ -1003,6 +1003,7 @@ typedef struct ssm_mamba {
     const ssm_real *conv_weight; /* [K][E] */
     const ssm_real *conv_bias;
     ssm_core core;
+    size_t states; /* reals in the state of one stream */
     ssm_bound bound;
 } ssm_mamba;
 
@@ -4088,7 +4089,8 @@ typedef struct ssm__scan_rule {
     ptrdiff_t A;
     ptrdiff_t B;
     ptrdiff_t C;
-    ssm_real near; /* |delta| up to which ssm__scan_block may be used; 0: never */
+    ptrdiff_t A_chan; /* from channel to channel */
+    ssm_real near;    /* |delta| up to which ssm__scan_block may be used; 0: never */
 } ssm__scan_rule;
 
 /* Inputs of one (step, channel), read once for all states. */
@@ -4102,6 +4104,18 @@ typedef struct ssm__scan_step {
     const ssm_real *B;
     const ssm_real *C;
 } ssm__scan_step;
+
+/* The same for up to SSM__SCAN_LANES neighbouring channels of one group, lane i at A + i A_chan. */
+typedef struct ssm__scan_row {
+    size_t count;
+    const ssm_real *A;
+    const ssm_real *B;
+    const ssm_real *C;
+    ssm_real u[SSM__SCAN_LANES];
+    ssm_real da[SSM__SCAN_LANES];
+    ssm_real db[SSM__SCAN_LANES];
+    ssm_real lambda[SSM__SCAN_LANES];
+} ssm__scan_row;
 
 static size_t ssm__groups(size_t groups)
 {
@@ -4129,26 +4143,26 @@ static ssm__scan_step ssm__scan_load(const ssm_selective_scan *s, const ssm__spa
     return e;
 }
 
-/* One step of SSM__SCAN_LANES neighbouring channels by Euler, h = 2^(d A) h + e B, d = delta log2(e),
- * e = delta u, sum = sum_n C h: states outside, channels inside, so that all but A and h stays in registers.
- * Only for |d A| < SSM__EXP2_NEAR. The bits are those of ssm__scan_any. */
-static void ssm__scan_block(const ssm__scan_rule *rule, const ssm_real *SSM__RESTRICT A,
-                            const ssm_real *SSM__RESTRICT B, const ssm_real *SSM__RESTRICT C, const ssm_real *d,
-                            const ssm_real *e, ssm_real *SSM__RESTRICT h, ptrdiff_t h_state, ssm_real *sum)
+/* One step of SSM__SCAN_LANES channels by Euler, h = 2^(d A) h + e B, d = delta log2(e), e = delta u,
+ * sum = sum_n C h: states outside, channels inside, so that all but A and h stays in registers. Only for
+ * |d A| < SSM__EXP2_NEAR. The bits are those of ssm__scan_any. */
+static void ssm__scan_block(const ssm__scan_rule *rule, const ssm__scan_row *row, ssm_real *SSM__RESTRICT h,
+                            ptrdiff_t h_state, ssm_real *sum)
 {
-    ssm_real dA[SSM__SCAN_LANES], eB[SSM__SCAN_LANES], y[SSM__SCAN_LANES];
+    const ssm_real *SSM__RESTRICT A = row->A, *SSM__RESTRICT B = row->B, *SSM__RESTRICT C = row->C;
+    ssm_real d[SSM__SCAN_LANES], e[SSM__SCAN_LANES], y[SSM__SCAN_LANES];
     size_t n, i;
     SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
     {
-        dA[i] = d[i];
-        eB[i] = e[i];
+        d[i] = row->da[i] * SSM__LOG2E;
+        e[i] = row->db[i] * row->u[i];
         y[i] = 0;
     }
     for (n = rule->d_state; n > 0; --n) {
         const ssm_real Bn = *B, Cn = *C;
         SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
         {
-            const ssm_real next = ssm__exp2_near(dA[i] * A[i]) * h[i] + eB[i] * Bn;
+            const ssm_real next = ssm__exp2_near(d[i] * A[i]) * h[i] + e[i] * Bn;
             h[i] = next;
             y[i] += Cn * next;
         }
@@ -4183,31 +4197,27 @@ static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *
     return y;
 }
 
-/* 1: block fits these channels, of which e[0] is the first. */
-static int ssm__scan_fits(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count)
+/* One step of the channels of a row; y[i] = sum_n C h. */
+static void ssm__scan_advance(const ssm__scan_rule *rule, const ssm__scan_row *row, ssm__lanes h, ssm_real *y)
 {
+    int near = h.chan == 1 && row->count == SSM__SCAN_LANES;
+    ssm__scan_step e;
     size_t i;
-    if (count != SSM__SCAN_LANES || e[0].B != e[count - 1].B || e[0].C != e[count - 1].C) return 0;
-    for (i = 0; i < count; ++i)
-        if (!(e[i].da < rule->near && e[i].da > -rule->near)) return 0;
-    return 1;
-}
-
-/* One step of `count` <= SSM__SCAN_LANES neighbouring channels; y[i] = sum_n C h. */
-static void ssm__scan_step_lanes(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count, ssm__lanes h,
-                                 ssm_real *y)
-{
-    ssm_real d[SSM__SCAN_LANES], eB[SSM__SCAN_LANES];
-    size_t i;
-    if (h.chan == 1 && ssm__scan_fits(rule, e, count)) {
-        for (i = 0; i < SSM__SCAN_LANES; ++i) {
-            d[i] = e[i].da * SSM__LOG2E;
-            eB[i] = e[i].db * e[i].u;
-        }
-        ssm__scan_block(rule, e[0].A, e[0].B, e[0].C, d, eB, h.data, h.state, y);
+    for (i = 0; i < row->count; ++i) near = near && row->da[i] < rule->near && row->da[i] > -rule->near;
+    if (near) {
+        ssm__scan_block(rule, row, h.data, h.state, y);
         return;
     }
-    for (i = 0; i < count; ++i) y[i] = ssm__scan_any(rule, e + i, h.data + ssm__step(i, h.chan), h.state, NULL);
+    e.B = row->B;
+    e.C = row->C;
+    for (i = 0; i < row->count; ++i, h.data += h.chan) {
+        e.u = row->u[i];
+        e.da = row->da[i];
+        e.db = row->db[i];
+        e.lambda = row->lambda[i];
+        e.A = row->A + ssm__step(i, rule->A_chan);
+        y[i] = ssm__scan_any(rule, &e, h.data, h.state, NULL);
+    }
 }
 
 /* Largest |delta| of ssm__scan_block for A of `count` values: |delta log2(e) A| < SSM__EXP2_NEAR. */
@@ -4229,31 +4239,53 @@ static ssm__scan_rule ssm__scan_rule_of(const ssm_selective_scan *s)
     rule.A = s->A.state;
     rule.B = s->B.state;
     rule.C = s->C.state;
+    rule.A_chan = s->A.chan;
     rule.near = 0;
     return rule;
+}
+
+/* Channels c .. c + count - 1, or as many of them as share B and C with c. */
+static void ssm__scan_load_row(const ssm_selective_scan *s, const ssm__span *q, size_t t, size_t c, size_t count,
+                               ssm__scan_row *row)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        const ssm__scan_step e = ssm__scan_load(s, q, t, c + i);
+        if (i == 0) {
+            row->A = e.A;
+            row->B = e.B;
+            row->C = e.C;
+        } else if (e.B != row->B || e.C != row->C) {
+            break;
+        }
+        row->u[i] = e.u;
+        row->da[i] = e.da;
+        row->db[i] = e.db;
+        row->lambda[i] = e.lambda;
+    }
+    row->count = i;
 }
 
 /* Channels c .. c + lanes - 1 of one sequence, h in place. */
 static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, size_t c, size_t lanes, ssm__lanes h)
 {
     ssm__scan_rule rule = ssm__scan_rule_of(s);
-    ssm__scan_step e[SSM__SCAN_LANES];
     ssm_real y[SSM__SCAN_LANES];
-    size_t t, lane, count, i;
+    ssm__scan_row row;
+    size_t t, lane, i;
     if (s->disc == SSM_DISC_EULER && s->A.chan == 1) {
         rule.near = SSM__EXP2_NEAR;
         for (i = 0; i < s->d_state; ++i)
             rule.near = ssm__scan_near(ssm__at(s->A, 0, 0, c) + ssm__step(i, s->A.state), 1, lanes, rule.near);
     }
     for (t = 0; t < q->len; ++t) {
-        for (lane = 0; lane < lanes; lane += count) {
+        for (lane = 0; lane < lanes; lane += row.count) {
             ssm__lanes at = h;
             at.data += ssm__step(lane, h.chan);
-            count = ssm__min(SSM__SCAN_LANES, lanes - lane);
-            for (i = 0; i < count; ++i) e[i] = ssm__scan_load(s, q, t, c + lane + i);
-            ssm__scan_step_lanes(&rule, e, count, at, y);
-            for (i = 0; s->y.data && i < count; ++i) { /* else only the state is wanted */
-                if (s->D.data) y[i] += *ssm__at(s->D, 0, 0, c + lane + i) * e[i].u;
+            ssm__scan_load_row(s, q, t, c + lane, ssm__min(SSM__SCAN_LANES, lanes - lane), &row);
+            ssm__scan_advance(&rule, &row, at, y);
+            for (i = 0; s->y.data && i < row.count; ++i) { /* else only the state is wanted */
+                if (s->D.data) y[i] += *ssm__at(s->D, 0, 0, c + lane + i) * row.u[i];
                 if (s->z.data) y[i] *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane + i));
                 *ssm__at_out(s->y, q->batch, q->first + t, c + lane + i) = y[i];
             }
@@ -6224,49 +6256,39 @@ static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size
 typedef struct ssm__core_step {
     const ssm_core *core;
     size_t rows;
-    ssm_real *dbc; /* [rows][dt | B | C] */
-    const ssm_real *u;
-    size_t u_row;
-    ssm_real *y; /* may be u */
-    size_t y_row;
-    ssm_real *h;
+    ssm_real *dbc;     /* [rows][dt | B | C] */
+    const ssm_real *u; /* [rows][dim] */
+    ssm_real *y;       /* [rows][dim], may be u */
+    ssm_real *h;       /* rows h_row apart */
     size_t h_row;
     const ssm_linear *gate; /* z = gate x; NULL: no gate */
-    const ssm_real *x;
-    size_t x_row;
+    const ssm_real *x;      /* [rows][gate->in] */
+    ssm__scan_rule rule;
 } ssm__core_step;
 
-/* Channels c .. c + count - 1 of one stream: delta, without bias and softplus, -> y before the gate. */
-SSM__NOINLINE void ssm__core_step_lanes(const ssm_core *core, const ssm_real *dbc, size_t c, size_t count,
-                                        const ssm_real *delta, const ssm_real *u, ssm_real *h, ssm_real *y)
+/* Channels c .. c + count - 1 of one stream, or as many as are of one group: delta, without bias and
+ * softplus, -> y before the gate. Returns their number. */
+SSM__NOINLINE size_t ssm__core_step_lanes(const ssm__core_step *j, const ssm_real *dbc, size_t c, size_t count,
+                                          const ssm_real *delta, const ssm_real *u, ssm__lanes h, ssm_real *y)
 {
-    const size_t channels = core->dim / core->n_groups; /* of a group */
-    ssm__scan_step e[SSM__SCAN_LANES];
-    ssm_real sum[SSM__SCAN_LANES];
-    ssm__scan_rule rule;
-    ssm__lanes lanes;
+    const ssm_core *core = j->core;
+    const size_t channels = core->dim / core->n_groups, N = core->d_state; /* channels of a group */
+    ssm__scan_row row;
     size_t i;
-    rule.d_state = core->d_state;
-    rule.disc = core->disc;
-    rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
-    rule.B = rule.C = 1;
-    rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
-    lanes.data = h;
-    lanes.chan = 1;
-    lanes.state = (ptrdiff_t)core->dim;
-    for (i = 0; i < count; ++i, ++c) {
+    row.count = count = ssm__min(count, channels - c % channels);
+    row.A = core->A + ssm__step(c, j->rule.A_chan);
+    row.B = dbc + ssm__core_dt_width(core) + c / channels * N;
+    row.C = row.B + core->n_groups * N;
+    for (i = 0; i < count; ++i) {
         ssm_real raw = core->dt_rank ? delta[i] : *dbc;
-        if (core->dt_bias) raw += core->dt_bias[core->dt_rank ? c : 0];
-        e[i].u = u[i];
-        e[i].da = e[i].db = ssm__softplus(raw);
-        e[i].lambda = SSM__K(0.5);
-        e[i].A = core->A + (core->shared_A ? 0 : c);
-        e[i].B = dbc + ssm__core_dt_width(core) + c / channels * core->d_state;
-        e[i].C = e[i].B + core->n_groups * core->d_state;
-        y[i] = core->D[c] * u[i];
+        if (core->dt_bias) raw += core->dt_bias[core->dt_rank ? c + i : 0];
+        row.u[i] = u[i];
+        row.da[i] = row.db[i] = ssm__softplus(raw);
+        row.lambda[i] = SSM__K(0.5);
     }
-    ssm__scan_step_lanes(&rule, e, count, lanes, sum);
-    for (i = 0; i < count; ++i) y[i] = sum[i] + y[i];
+    ssm__scan_advance(&j->rule, &row, h, y);
+    for (i = 0; i < count; ++i) y[i] += core->D[c + i] * row.u[i];
+    return count;
 }
 
 /* SSM_LANES channels of all rows. */
@@ -6278,14 +6300,19 @@ static void ssm__core_step_panel(void *context, size_t index)
     ssm_real sums[SSM_LANES];
     size_t r, i;
     for (r = 0; r < j->rows; ++r) {
-        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row + first;
-        ssm_real *y = j->y + r * j->y_row + first, *h = j->h + r * j->h_row + first;
+        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * core->dim + first;
+        ssm_real *y = j->y + r * core->dim + first;
+        ssm__lanes h;
+        h.chan = 1;
+        h.state = (ptrdiff_t)core->dim;
         if (core->dt_rank) ssm__linear_panel(&core->dt_proj, first, dbc, sums);
-        for (i = 0; i < lanes; i += SSM__SCAN_LANES)
-            ssm__core_step_lanes(core, dbc, first + i, ssm__min(SSM__SCAN_LANES, lanes - i), sums + i, u + i, h + i,
-                                 y + i);
+        for (i = 0; i < lanes;) {
+            h.data = j->h + r * j->h_row + first + i;
+            i += ssm__core_step_lanes(j, dbc, first + i, ssm__min(SSM__SCAN_LANES, lanes - i), sums + i, u + i, h,
+                                      y + i);
+        }
         if (!j->gate) continue;
-        ssm__linear_panel(j->gate, first, j->x + r * j->x_row, sums);
+        ssm__linear_panel(j->gate, first, j->x + r * j->gate->in, sums);
         for (i = 0; i < lanes; ++i) y[i] *= ssm__silu(sums[i]);
     }
 }
@@ -6293,7 +6320,13 @@ static void ssm__core_step_panel(void *context, size_t index)
 SSM__NOINLINE void ssm__core_step_run(ssm__core_step *j)
 {
     const ssm_core *core = j->core;
-    ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)j->u_row, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
+    j->rule.d_state = core->d_state;
+    j->rule.disc = core->disc;
+    j->rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
+    j->rule.B = j->rule.C = 1;
+    j->rule.A_chan = core->shared_A ? 0 : 1;
+    j->rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
+    ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)core->dim, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
     ssm__parallel(NULL, ssm__ceil_div(core->dim, SSM_LANES), j->rows * core->dim * core->d_state * 8,
                   ssm__core_step_panel, j);
 }
@@ -6387,19 +6420,20 @@ static ssm_status ssm__core_layer_step(const ssm_core *core, ssm_real *state, co
     const size_t need = core ? ssm__core_step_work(core, cap, cap) : 0;
     const ssm_status status = ssm__step_open(core, state, x, y, streams, dim, need, work, work_bytes);
     ssm__core_step j;
-    size_t first;
-    if (status != SSM_OK) return status;
+    if (status != SSM_OK || streams == 0) return status;
     j.core = core;
     j.dbc = ssm__block_start(work);
-    j.u_row = j.y_row = dim;
+    j.u = x;
+    j.y = y;
+    j.h = state;
     j.h_row = ssm__core_state_count(core);
     j.gate = NULL;
-    for (first = 0; first < streams; first += cap) {
-        j.rows = ssm__min(cap, streams - first);
-        j.u = x + first * dim;
-        j.y = y + first * dim;
-        j.h = state + first * j.h_row;
+    for (; streams > 0; streams -= j.rows) {
+        j.rows = ssm__step_rows(streams);
         ssm__core_step_run(&j);
+        j.u += j.rows * dim;
+        j.y += j.rows * dim;
+        j.h += j.rows * j.h_row;
     }
     return SSM_OK;
 }
@@ -6864,11 +6898,6 @@ static size_t ssm__mamba_conv_count(const ssm_mamba_config *c)
     return ssm__mul(c->d_conv - 1, c->d_inner);
 }
 
-static size_t ssm__mamba_state_count(const ssm_mamba *m)
-{
-    return ssm__add(ssm__mamba_conv_count(&m->config), ssm__core_state_count(&m->core));
-}
-
 /* What the forward leaves for the backward, for `rows` rows. */
 typedef struct ssm__mamba_mem {
     ssm_real *xz; /* [rows][2E] */
@@ -6915,7 +6944,7 @@ static size_t ssm__mamba_tape_layout(const ssm_mamba *m, size_t rows, size_t slo
 {
     ssm__arena arena = ssm__arena_open(mem);
     ssm__mamba_take(m, &arena, rows, &tape->mem);
-    tape->state = ssm__take(&arena, ssm__mul(slots, ssm__mamba_state_count(m)));
+    tape->state = ssm__take(&arena, ssm__mul(slots, m->states));
     return ssm__arena_bytes(&arena);
 }
 
@@ -6978,6 +7007,7 @@ static void ssm__mamba_bind(void *layer, ssm__binder *b)
     m->conv_bias = ssm__bind_copy(b, o.conv_bias, E);
     ssm__core_bind(&m->core, b);
     ssm__bind_linear(&m->out_proj, b, o.out_weight, o.out_bias, E, M, c->format);
+    m->states = ssm__add(ssm__mamba_conv_count(c), ssm__core_state_count(&m->core));
 }
 
 static void ssm__mamba_tile(const ssm__call *call);
@@ -6990,7 +7020,7 @@ static const ssm__verb ssm__mamba_verb_backward = {ssm__mamba_tile_backward, ssm
 
 static ssm__call ssm__mamba_call(const ssm_mamba *layer)
 {
-    ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
+    ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? layer->states : 0);
     call.whole = layer && ssm__scan_needs_whole(layer->config.scan);
     call.has_params = layer && layer->out_proj.weight;
     return call;
@@ -7210,30 +7240,28 @@ SSM__NOINLINE void ssm__mamba_step_conv(const ssm_mamba *m, ssm_real *state, ssm
 }
 
 /* One step of `rows` streams. */
-static void ssm__mamba_step_run(const ssm_mamba *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t rows,
-                                ssm_real *u)
+SSM__NOINLINE void ssm__mamba_step_run(const ssm_mamba *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t rows,
+                                       ssm_real *u)
 {
-    const size_t M = m->config.d_model, E = m->config.d_inner, states = ssm__mamba_state_count(m);
+    const size_t M = m->config.d_model, E = m->config.d_inner, conv = (m->config.d_conv - 1) * E;
     const ptrdiff_t M_row = (ptrdiff_t)M, E_row = (ptrdiff_t)E;
-    ssm_real *dbc = u + rows * E, *normed = dbc + rows * m->core.x_proj.out;
     ssm__core_step j;
     size_t r;
     j.core = &m->core;
     j.rows = rows;
-    j.dbc = dbc;
+    j.dbc = u + rows * E;
     j.u = j.y = u;
-    j.u_row = j.y_row = E;
-    j.h = state + (m->config.d_conv - 1) * E;
-    j.h_row = states;
+    j.h = state + conv;
+    j.h_row = m->states;
     j.gate = &m->in_z;
     j.x = x;
-    j.x_row = M;
     if (m->config.pre_norm) {
+        ssm_real *normed = j.dbc + rows * m->core.x_proj.out;
         ssm__norm(&m->norm, x, M_row, normed, M_row, rows);
         j.x = normed;
     }
     ssm__linear(NULL, &m->in_u, j.x, M_row, NULL, 0, u, E_row, rows);
-    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * states, u + r * E);
+    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * m->states, u + r * E);
     ssm__core_step_run(&j);
     ssm__linear(NULL, &m->out_proj, u, E_row, m->config.residual ? x : NULL, M_row, y, M_row, rows);
 }
@@ -7244,12 +7272,15 @@ SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const
     const size_t cap = ssm__step_rows(streams), M = layer ? layer->config.d_model : 0;
     const size_t need = layer ? ssm__mamba_step_work(layer, cap, cap) : 0;
     const ssm_status status = ssm__step_open(layer, state, x, y, streams, M, need, work, work_bytes);
-    size_t first;
-    if (status != SSM_OK) return status;
-    for (first = 0; first < streams; first += cap)
-        ssm__mamba_step_run(layer, state + first * ssm__mamba_state_count(layer), x + first * M, y + first * M,
-                            ssm__min(cap, streams - first), ssm__block_start(work));
-    return SSM_OK;
+    size_t rows;
+    for (; status == SSM_OK && streams > 0; streams -= rows) {
+        rows = ssm__step_rows(streams);
+        ssm__mamba_step_run(layer, state, x, y, rows, ssm__block_start(work));
+        state += rows * layer->states;
+        x += rows * M;
+        y += rows * M;
+    }
+    return status;
 }
 
 SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
