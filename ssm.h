@@ -293,7 +293,7 @@ typedef enum ssm_scan {
 /* How bind stores the matrices of a layer. Inputs, sums, biases, the recurrence and its state stay
  * ssm_real, so only the weights are rounded:
  *   REAL   not at all
- *   BF16   to 8 significant bits (bfloat16, to nearest even): half the bytes of a float
+ *   BF16   to 8 significant bits (bfloat16, the nearest float to nearest even): half the bytes of a float
  *   INT8   to multiples of (largest |weight| of the output's row) / 127: a quarter of the bytes
  * forward and step read the same rounded weights, so they agree to the bit in every format. Gradients
  * are those of the unrounded parameters as if rounding changed nothing (straight-through). */
