@@ -47,7 +47,7 @@
  *   >>api-layers     selective, S6, Mamba, S4D, S4, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
+ *   >>math           exp, exp2, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -180,10 +180,10 @@
  *   may be state out; nothing else may overlap.
  * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. The exceptions
  *   agree within rounding: the time-parallel scans CHUNKED and BLELLOCH, the linear scan's AUTO where it
- *   is CHUNKED, and the convolution form of S4 (in which a NaN also reaches its channel's past). Tile size,
- *   alignment, position in the batch and the number of threads cannot change a bit. Other compilers,
- *   or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions of
- *   >>math state their error bounds. -ffast-math is not supported.
+ *   is CHUNKED, and the convolution form of S4D and S4 (in which a NaN also reaches its channel's past).
+ *   Tile size, alignment, position in the batch and the number of threads cannot change a bit. Other
+ *   compilers, or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions
+ *   of >>math state their error bounds. -ffast-math is not supported.
  *   A state left in silence decays into subnormal numbers, which many processors handle a hundred times
  *   slower: where time is bounded, switch flush-to-zero on (on x86 _MM_SET_FLUSH_ZERO_MODE, on ARM FPCR.FZ).
  * VERSIONS. Before 1.0 a minor version may change the interface or a default.
@@ -848,7 +848,7 @@ typedef struct ssm_core {
     ssm_linear x_proj;
     ssm_linear dt_proj;
     const ssm_real *dt_bias;
-    const ssm_real *A; /* [d_state][dim], or [d_state] if shared */
+    const ssm_real *A; /* [d_state][dim], or [d_state] if shared; then the largest delta of the fast kernel */
     const ssm_real *D;
     ssm_core_offsets offsets;
 } ssm_core;
@@ -1041,7 +1041,8 @@ typedef enum ssm_s4_weights {
     SSM_S4_WEIGHTS_ONE         /* B, C 1, D 0 */
 } ssm_s4_weights;
 
-/* Which algorithm forward runs. step, record and backward are the recurrence in either form.
+/* Which form forward computes. step, record and backward are the recurrence in either form; `scan` says how
+ * the recurrence runs along time.
  * CONVOLUTION makes the kernel once a call and convolves by FFT: memory in proportion to the longest
  * sequence, the same as the recurrence within rounding. A state that is carried costs passes of the
  * recurrence beside it. The convolution wins with many states and several sequences at once (N = 64, 8
@@ -1092,6 +1093,7 @@ typedef struct ssm_s4_core {
     size_t l_max;
     int low_rank; /* S4 */
     ssm_disc disc;
+    ssm_scan scan;
     ssm_s4_form form;
     ssm_format format;
     ssm_s4_activation activation;
@@ -1124,6 +1126,7 @@ typedef struct ssm_s4_core {
  * Bidirectional: y[t] also has 2 Re sum_l C' Abar^l Bbar x[t+1+l], as s4.py; sequences must be whole:
  *   step is SSM_ERR_UNSUPPORTED and the state is that of the forward direction.
  * TRAPEZOID is not defined here: SSM_ERR_CONFIG.
+ * scan: CHUNKED and BLELLOCH run every direction in chunks of 64 steps; a sequence of one chunk is sequential.
  * Source: Gu, Gupta, Goel & Re 2022, arXiv:2206.11893; s4d.py of state-spaces/s4. Real: traceTorch S4,
  *   zerfoo S4 and irithyll DiagonalSSM, see ssm_s4d_preset. */
 typedef struct ssm_s4d_config {
@@ -1134,6 +1137,7 @@ typedef struct ssm_s4d_config {
     int train_B;
     int no_dt;     /* delta is 1 and log_dt absent */
     ssm_disc disc; /* default ZOH */
+    ssm_scan scan;
     ssm_s4_A_init init;
     ssm_s4_weights weights;
     int normal_dt;     /* log_dt N(0, 1) instead of log-uniform */
@@ -1198,12 +1202,16 @@ SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real 
  *   ssm_s4_kernel_backward are SSM_ERR_UNSUPPORTED; ssm_s4_plain_C
  *   turns them into plain parameters to train on.
  * State: s [N/2][re, im][H].
+ * scan: CHUNKED and BLELLOCH are SSM_ERR_UNSUPPORTED. A single step of Abar is diagonal plus rank one, but the
+ *   carry of a chunk, a power of it, is a dense N x N matrix for every channel. What takes a whole sequence at
+ *   once here is SSM_S4_FORM_CONVOLUTION.
  * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
 typedef struct ssm_s4_config {
     size_t d_model;    /* H, required */
     size_t d_state;    /* N, default 64, even */
     size_t n_ssm;      /* default d_model, which it must divide */
     size_t l_max;      /* 0: C is plain; else the length that its C~ belongs to */
+    ssm_scan scan;     /* AUTO or SEQUENTIAL */
     ssm_real dt_min;   /* default 0.001 */
     ssm_real dt_max;   /* default 0.1 */
     ssm_format format; /* of output_linear in the bound block */
@@ -1471,7 +1479,8 @@ extern "C" {
 #ifndef SSM_LANES
 #define SSM_LANES 16
 #endif
-/* Accumulators of a matrix product at a time: a whole panel where there are vector registers. */
+/* Accumulators of a matrix product, and channels of a scan, at a time: a whole panel where there are vector
+ * registers. */
 #if defined(__ARM_ARCH_PROFILE)
 #define SSM__SMALL_CORE (__ARM_ARCH_PROFILE == 'M')
 #elif defined(__riscv) && !defined(__riscv_vector)
@@ -1481,8 +1490,10 @@ extern "C" {
 #endif
 #if SSM__SMALL_CORE && SSM_LANES % 8 == 0
 #define SSM__BLOCK 8
+#define SSM__SCAN_LANES 4
 #else
 #define SSM__BLOCK SSM_LANES
+#define SSM__SCAN_LANES SSM_LANES
 #endif
 #define SSM__CHUNK 64          /* steps between the states that the scan's backward keeps */
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
@@ -1651,7 +1662,7 @@ SSM_API int ssm_version(void)
  * Scalar functions without libm, in the precision of the build, and the definition for any faster
  * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
  * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
- *   exp 1.0   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
+ *   exp 1.0   exp2 1.2   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
  *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
  *   erf 2.9   gelu: relative 6e-7 (1 + x^2/4) in float, 1.2e-15 of the same in double, for |x| < 6
  */
@@ -1713,21 +1724,20 @@ static const ssm_real ssm__inv_factorial[18] = {SSM__K(1.0),
 
 /* exp(x) = 2^k exp(r), x = k ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts so that k times the first
  * is exact. exp(r) = 1 + r + r^2 q(r); float: q minimax of degree 4, relative error 3.1e-9; double:
- * Taylor to r^13, 4e-18. Returns exp(r), and in the low bits of *shifted k: it is the integer of
- * ssm__round with the bits of its magic number left on top. */
-SSM__INLINE ssm_real ssm__exp_reduced(ssm_real x, ssm__bits *shifted)
+ * Taylor to r^13, 4e-18. 2^k in two factors, so that results underflow gradually. */
+static ssm_real ssm__exp(ssm_real x)
 {
 #ifdef SSM_DOUBLE
-    const ssm_real ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
+    const ssm_real lo = -746.0, hi = 710.0, ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
 #else
-    const ssm_real ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+    const ssm_real lo = -104.0f, hi = 89.0f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
 #endif
-    const ssm_real magic = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
+    ssm__sint k, half;
     ssm_real n, r, q;
-    ssm__pun k;
-    k.f = x * SSM__K(1.44269504088896340736) + magic;
-    *shifted = k.u;
-    n = k.f - magic;
+    x = x > hi ? hi : x; /* written so that NaN stays */
+    x = x < lo ? lo : x;
+    k = ssm__round(x * SSM__K(1.44269504088896340736));
+    n = (ssm_real)k;
     r = x - n * ln2_hi;
     r = r - n * ln2_lo;
 #ifdef SSM_DOUBLE
@@ -1743,38 +1753,68 @@ SSM__INLINE ssm_real ssm__exp_reduced(ssm_real x, ssm__bits *shifted)
     q = q * r + 1.666652069e-1f;
     q = q * r + 4.999999345e-1f;
 #endif
-    return 1 + ((q * r) * r + r);
+    q = (q * r) * r + r;
+    half = k / 2;
+    return (1 + q) * ssm__pow2(half) * ssm__pow2(k - half);
 }
 
-/* Any x: clamped, and 2^k in two factors, so that results underflow gradually. */
-static ssm_real ssm__exp(ssm_real x)
+/* 2^x = 2^k 2^r, |r| <= 1/2, which is exact: the exponential of the scans, whose argument delta A is a product
+ * anyway, so that log2(e) goes into delta. Returns 2^r, by the polynomial of exp; k is in the low bits of
+ * *shifted, below those of the number that rounds (see ssm__round). */
+SSM__INLINE ssm_real ssm__exp2_reduced(ssm_real x, ssm__bits *shifted)
 {
-    const ssm_real lo = SSM__K(SSM__MANTISSA > 23 ? -746.0 : -104.0), hi = SSM__K(SSM__MANTISSA > 23 ? 710.0 : 89.0);
+    const ssm_real magic = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
+    ssm_real r, q;
+    ssm__pun k;
+    k.f = x + magic;
+    *shifted = k.u;
+    r = x - (k.f - magic);
+#ifdef SSM_DOUBLE
+    {
+        int i;
+        r *= 0.69314718055994530942;
+        q = ssm__inv_factorial[13];
+        for (i = 12; i >= 1; --i) q = q * r + ssm__inv_factorial[i];
+    }
+#else
+    q = 1.53211522e-4f;
+    q = q * r + 1.33901618e-3f;
+    q = q * r + 9.61852632e-3f;
+    q = q * r + 5.55036225e-2f;
+    q = q * r + 2.40226475e-1f;
+    q = q * r + 6.93147181e-1f;
+#endif
+    return q * r + 1;
+}
+
+/* |x| below this: 2^x is normal with room for the rounding of k. */
+#define SSM__EXP2_NEAR SSM__K(SSM__MANTISSA > 23 ? 1020.5 : 124.5)
+
+/* For |x| < SSM__EXP2_NEAR: k is added to the bits of the exponent. */
+SSM__INLINE ssm_real ssm__exp2_near(ssm_real x)
+{
     ssm__bits shifted;
-    ssm_real value;
+    ssm__pun q;
+    q.f = ssm__exp2_reduced(x, &shifted);
+    q.u += shifted << SSM__MANTISSA;
+    return q.f;
+}
+
+/* For any x, with the same bits. */
+static ssm_real ssm__exp2(ssm_real x)
+{
+    const ssm_real lo = SSM__K(SSM__MANTISSA > 23 ? -1076.0 : -151.0), hi = SSM__K(SSM__MANTISSA > 23 ? 1025.0 : 129.0);
+    ssm__bits shifted;
     ssm__sint k, half;
     ssm__pun magic;
+    ssm_real value;
     x = x > hi ? hi : x; /* written so that NaN stays */
     x = x < lo ? lo : x;
-    value = ssm__exp_reduced(x, &shifted);
+    value = ssm__exp2_reduced(x, &shifted);
     magic.f = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
     k = (ssm__sint)(shifted - magic.u);
     half = k / 2;
     return value * ssm__pow2(half) * ssm__pow2(k - half);
-}
-
-/* The same bits, to be part of a loop. For |x| < 86.5 (double 707) exp(r) 2^k is normal, so that k is added
- * to the bits of the exponent. */
-SSM__INLINE ssm_real ssm__exp_inline(ssm_real x)
-{
-    ssm__bits shifted;
-    ssm__pun q, limit;
-    q.f = x;
-    limit.f = SSM__K(SSM__MANTISSA > 23 ? 707.0 : 86.5);
-    if (q.u << 1 >= limit.u << 1) return ssm__exp(x); /* bits without the sign order as the numbers do */
-    q.f = ssm__exp_reduced(x, &shifted);
-    q.u += shifted << SSM__MANTISSA;
-    return q.f;
 }
 
 /* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
@@ -2087,6 +2127,26 @@ static ssm_real ssm__c_dot(ssm__complex a, ssm__complex b)
     return a.re * b.re + a.im * b.im;
 }
 
+/* conj(a) b: how the gradient b of a product reaches one factor, a being the other. */
+static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
+{
+    return ssm__c_mul(ssm__c_conj(a), b);
+}
+
+/* Factors of a product w v; also their gradients, from g, that of the product: one step of every adjoint. */
+typedef struct ssm__c_factors {
+    ssm__complex w;
+    ssm__complex v;
+} ssm__c_factors;
+
+static ssm__c_factors ssm__c_mul_adjoint(ssm__complex w, ssm__complex v, ssm__complex g)
+{
+    ssm__c_factors d;
+    d.w = ssm__c_mul_conj(v, g);
+    d.v = ssm__c_mul_conj(w, g);
+    return d;
+}
+
 /* 1 / a by Smith's method: no overflow from squaring. */
 static ssm__complex ssm__c_inverse(ssm__complex a)
 {
@@ -2108,28 +2168,27 @@ static ssm__complex ssm__c_exp(ssm__complex a)
     return ssm__c(r * cosine, r * sine);
 }
 
-/* (exp(a) - 1) / a, and its derivative; series for |a| < 1/2, 1 and 1/2 at 0. */
-static ssm__complex ssm__c_phi(ssm__complex a)
+/* (exp(a) - 1) / a, and its derivative, for |a| < 1/2 as series; 1 and 1/2 at 0. */
+static ssm__complex ssm__c_phi_small(ssm__complex a)
 {
-    ssm__complex p;
+    ssm__complex p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
     int k;
-    if (a.re * a.re + a.im * a.im >= SSM__K(0.25))
-        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c(1, 0)), ssm__c_inverse(a));
-    p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = ssm__c_add(ssm__c_mul(p, a), ssm__c(ssm__inv_factorial[k + 1], 0));
     return p;
 }
 
-static ssm__complex ssm__c_phi_derivative(ssm__complex a)
+static ssm__complex ssm__c_phi_derivative_small(ssm__complex a)
 {
-    ssm__complex p;
+    ssm__complex p = ssm__c((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2], 0);
     int k;
-    if (a.re * a.re + a.im * a.im >= SSM__K(0.25)) /* (exp(a) - phi(a)) / a */
-        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c_phi(a)), ssm__c_inverse(a));
-    p = ssm__c((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2], 0);
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
         p = ssm__c_add(ssm__c_mul(p, a), ssm__c((ssm_real)(k + 1) * ssm__inv_factorial[k + 2], 0));
     return p;
+}
+
+static int ssm__c_is_small(ssm__complex a)
+{
+    return a.re * a.re + a.im * a.im < SSM__K(0.25);
 }
 
 /* Square root in double in either build, for initialisers: one more Newton step on the root. */
@@ -2545,14 +2604,15 @@ typedef struct ssm__coef {
     ssm_real p;
 } ssm__coef;
 
+#define SSM__LOG2E SSM__K(1.44269504088896340736)
+
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    const ssm_real x = da * A, lowest = SSM__K(-1e20);
     if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
-        const ssm_real clamped = x < lowest ? lowest : x;
+        const ssm_real x = da * A, lowest = SSM__K(-1e20), clamped = x < lowest ? lowest : x;
         return 1 + clamped / (1 - SSM__K(0.5) * clamped);
     }
-    return ssm__exp(x);
+    return ssm__exp2(da * SSM__LOG2E * A); /* as ssm__scan_block computes it */
 }
 
 /* The other coefficients, once a is known. */
@@ -2564,7 +2624,7 @@ static ssm__coef ssm__discretise_rest(ssm_disc disc, ssm_real A, ssm_real da, ss
     c.b = db;
     c.p = 0;
     if (disc == SSM_DISC_ZOH) {
-        c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__exp(x)) - 1) / A;
+        c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__discretise_a(disc, A, db)) - 1) / A;
     } else if (disc == SSM_DISC_BILINEAR) {
         c.b = db / (1 - SSM__K(0.5) * x);
     } else if (disc == SSM_DISC_DIRAC) {
@@ -2602,7 +2662,7 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
     g.a_da = A * c.a;
     g.a_A = da * c.a;
     if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
-        e = da == db ? c.a : ssm__exp(x);
+        e = da == db ? c.a : ssm__discretise_a(disc, A, db);
         g.b_db = e;
         g.b_A = ssm__is_small(x) ? db * db * ssm__phi_derivative_small(x) : (db * e - c.b) / A;
     } else if (disc == SSM_DISC_DIRAC) {
@@ -2611,6 +2671,77 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
         g.b_db = disc == SSM_DISC_TRAPEZOID ? lambda : 1;
     }
     return g;
+}
+
+/* The same for complex A, that of S4D, S4 and S5, which have no TRAPEZOID. */
+typedef struct ssm__c_coef { /* h' = a h + b w; also the gradients of a and b */
+    ssm__complex a;
+    ssm__complex b;
+} ssm__c_coef;
+
+/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
+static ssm__complex ssm__c_bilinear(ssm__complex A, ssm_real delta)
+{
+    return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
+}
+
+static ssm__c_coef ssm__c_discretise(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db)
+{
+    const ssm__complex one = ssm__c(1, 0), x = ssm__c_scale(db, A);
+    ssm__complex s;
+    ssm__c_coef c;
+    c.b = ssm__c(db, 0);
+    if (disc == SSM_DISC_BILINEAR) {
+        s = ssm__c_bilinear(A, da);
+        c.a = ssm__c_add(one, ssm__c_mul(ssm__c_scale(da, A), s));
+        c.b = ssm__c_scale(db, da == db ? s : ssm__c_bilinear(A, db));
+        return c;
+    }
+    c.a = ssm__c_exp(ssm__c_scale(da, A));
+    if (disc == SSM_DISC_ZOH && ssm__c_is_small(x)) {
+        c.b = ssm__c_scale(db, ssm__c_phi_small(x));
+    } else if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
+        s = da == db ? c.a : ssm__c_exp(x);
+        c.b = ssm__c_mul(ssm__c_sub(s, one), ssm__c_inverse(A));
+    } else if (disc == SSM_DISC_DIRAC) {
+        c.b = one;
+    }
+    return c;
+}
+
+/* Gradients of A, da and db. */
+typedef struct ssm__c_coef_grad {
+    ssm__complex A;
+    ssm_real da;
+    ssm_real db;
+} ssm__c_coef_grad;
+
+/* From `g`, those of the coefficients c. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions
+ * here are holomorphic, so a gradient goes back through the conjugate of the derivative. */
+static ssm__c_coef_grad ssm__c_discretise_grad(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db, ssm__c_coef c,
+                                               ssm__c_coef g)
+{
+    const ssm__complex x = ssm__c_scale(db, A);
+    ssm__complex slope = c.a, b_db = ssm__c(0, 0), b_A = ssm__c(0, 0), s;
+    ssm__c_coef_grad d;
+    if (disc == SSM_DISC_BILINEAR) {
+        s = ssm__c_bilinear(A, da);
+        slope = ssm__c_mul(s, s);
+        if (da != db) s = ssm__c_bilinear(A, db);
+        b_db = ssm__c_mul(s, s);
+        b_A = ssm__c_scale(SSM__K(0.5) * db * db, b_db);
+    } else if (disc == SSM_DISC_ZOH) {
+        b_db = da == db ? c.a : ssm__c_exp(x);
+        if (ssm__c_is_small(x)) b_A = ssm__c_scale(db * db, ssm__c_phi_derivative_small(x));
+        else b_A = ssm__c_mul(ssm__c_sub(ssm__c_scale(db, b_db), c.b), ssm__c_inverse(A));
+    } else if (disc == SSM_DISC_EULER) {
+        b_db = ssm__c(1, 0);
+    }
+    d.A = ssm__c_scale(da, ssm__c_mul_conj(slope, g.a));
+    d.A = ssm__c_add(d.A, ssm__c_mul_conj(b_A, g.b));
+    d.da = ssm__c_dot(ssm__c_mul(A, slope), g.a);
+    d.db = ssm__c_dot(b_db, g.b);
+    return d;
 }
 
 /* Rows of state for each of the d_state states. */
@@ -2880,11 +3011,12 @@ SSM__PANEL(ssm__panel_bf16, uint16_t, ssm__from_bf16(w[i]))
 SSM__PANEL(ssm__panel_int8, int8_t, (ssm_real)w[i])
 #undef SSM__PANEL
 
-/* The sums of a whole panel; INT8 without its scales. */
-static void ssm__panel(ssm_format format, const unsigned char *w, const ssm_real *x, size_t in, ssm_real *sums)
+/* The sums of a panel, at least of its first `lanes` rows; INT8 without its scales. */
+static void ssm__panel(ssm_format format, const unsigned char *w, const ssm_real *x, size_t in, size_t lanes,
+                       ssm_real *sums)
 {
     size_t i;
-    for (i = 0; i < SSM_LANES; i += SSM__BLOCK) {
+    for (i = 0; i < lanes; i += SSM__BLOCK) {
         if (format == SSM_FORMAT_INT8) ssm__panel_int8((const int8_t *)w + i, x, in, sums + i);
         else if (format == SSM_FORMAT_BF16) ssm__panel_bf16((const uint16_t *)(const void *)w + i, x, in, sums + i);
         else ssm__panel_real((const ssm_real *)(const void *)w + i, x, in, sums + i);
@@ -2912,7 +3044,7 @@ static void ssm__linear_panel(const ssm_linear *l, size_t o, const ssm_real *x, 
             scale = (const ssm_real *)(const void *)panel;
             panel += SSM_LANES * sizeof(ssm_real);
         }
-        ssm__panel(l->format, panel, x, l->in, sums);
+        ssm__panel(l->format, panel, x, l->in, lanes, sums);
     } else {
         for (lane = 0; lane < lanes; ++lane) sums[lane] = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
     }
@@ -3854,10 +3986,11 @@ static void ssm__line_adjoint_channel(const ssm__line_adjoint *j, size_t seq, si
         ssm_real *da = ssm__at_out(d->da, q.batch, t, channel), *db = ssm__at_out(d->db, q.batch, t, channel);
         const ssm__complex g = ssm__c(dh[0] + c.re, pairs ? dh[1] + c.im : 0);
         if (pairs) {
-            const ssm__complex grad_a = h ? ssm__c_mul(g, ssm__c_conj(ssm__c_load(h))) : ssm__c(0, 0);
-            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), grad_a));
+            const ssm__complex h_ = h ? ssm__c_load(h) : ssm__c(0, 0);
+            const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__c_load(a), h_, g);
+            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), ah.w));
             if (db) ssm__c_store(db, ssm__c_add(ssm__c_load(db), g));
-            c = ssm__c_mul(ssm__c_conj(ssm__c_load(a)), g);
+            c = ah.v;
         } else {
             if (da && h) *da += g.re * *h;
             if (db) *db += g.re;
@@ -3955,6 +4088,8 @@ typedef struct ssm__scan_rule {
     ptrdiff_t A;
     ptrdiff_t B;
     ptrdiff_t C;
+    ptrdiff_t A_chan; /* from channel to channel */
+    ssm_real near;    /* |delta| up to which ssm__scan_block may be used; 0: never */
 } ssm__scan_rule;
 
 /* Inputs of one (step, channel), read once for all states. */
@@ -3968,6 +4103,18 @@ typedef struct ssm__scan_step {
     const ssm_real *B;
     const ssm_real *C;
 } ssm__scan_step;
+
+/* The same for up to SSM__SCAN_LANES neighbouring channels of one group, lane i at A + i A_chan. */
+typedef struct ssm__scan_row {
+    size_t count;
+    const ssm_real *A;
+    const ssm_real *B;
+    const ssm_real *C;
+    ssm_real u[SSM__SCAN_LANES];
+    ssm_real da[SSM__SCAN_LANES];
+    ssm_real db[SSM__SCAN_LANES];
+    ssm_real lambda[SSM__SCAN_LANES];
+} ssm__scan_row;
 
 static size_t ssm__groups(size_t groups)
 {
@@ -3995,26 +4142,38 @@ static ssm__scan_step ssm__scan_load(const ssm_selective_scan *s, const ssm__spa
     return e;
 }
 
-/* One step of one channel by Euler: h = a h + (delta u) B; returns sum_n C h. */
-static ssm_real ssm__scan_euler(const ssm__scan_rule *rule, const ssm__scan_step *e, ssm_real *h, ptrdiff_t h_state)
+/* One step of SSM__SCAN_LANES channels by Euler, h = 2^(d A) h + e B, d = delta log2(e), e = delta u,
+ * sum = sum_n C h: states outside, channels inside, so that all but A and h stays in registers. Only for
+ * |d A| < SSM__EXP2_NEAR. The bits are those of ssm__scan_any. */
+static void ssm__scan_block(const ssm__scan_rule *rule, const ssm__scan_row *row, ssm_real *SSM__RESTRICT h,
+                            ptrdiff_t h_state, ssm_real *sum)
 {
-    const ssm_real *A = e->A, *B = e->B, *C = e->C;
-    const ssm_real da = e->da, du = e->db * e->u;
-    ssm_real y = 0;
-    size_t n;
+    const ssm_real *SSM__RESTRICT A = row->A, *SSM__RESTRICT B = row->B, *SSM__RESTRICT C = row->C;
+    ssm_real d[SSM__SCAN_LANES], e[SSM__SCAN_LANES], y[SSM__SCAN_LANES];
+    size_t n, i;
+    SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
+    {
+        d[i] = row->da[i] * SSM__LOG2E;
+        e[i] = row->db[i] * row->u[i];
+        y[i] = 0;
+    }
     for (n = rule->d_state; n > 0; --n) {
-        const ssm_real next = ssm__exp_inline(da * *A) * *h + du * *B;
-        *h = next;
-        y += *C * next;
+        const ssm_real Bn = *B, Cn = *C;
+        SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
+        {
+            const ssm_real next = ssm__exp2_near(d[i] * A[i]) * h[i] + e[i] * Bn;
+            h[i] = next;
+            y[i] += Cn * next;
+        }
         A += rule->A;
         B += rule->B;
         C += rule->C;
         h += h_state;
     }
-    return y;
+    SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i) sum[i] = y[i];
 }
 
-/* The same by any rule. keep_a: the a of every state, or NULL. */
+/* One step of one channel by any rule: h in place; returns sum_n C h. keep_a: the a of every state, or NULL. */
 static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *e, ssm_real *h, ptrdiff_t h_state,
                               ssm_real *keep_a)
 {
@@ -4037,10 +4196,38 @@ static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *
     return y;
 }
 
-static ssm_real ssm__scan_states(const ssm__scan_rule *rule, const ssm__scan_step *e, ssm_real *h, ptrdiff_t h_state)
+/* One step of the channels of a row; y[i] = sum_n C h. */
+static void ssm__scan_advance(const ssm__scan_rule *rule, const ssm__scan_row *row, ssm__lanes h, ssm_real *y)
 {
-    return rule->disc == SSM_DISC_EULER ? ssm__scan_euler(rule, e, h, h_state)
-                                        : ssm__scan_any(rule, e, h, h_state, NULL);
+    int near = h.chan == 1 && row->count == SSM__SCAN_LANES;
+    ssm__scan_step e;
+    size_t i;
+    for (i = 0; i < row->count; ++i) near = near && row->da[i] < rule->near && row->da[i] > -rule->near;
+    if (near) {
+        ssm__scan_block(rule, row, h.data, h.state, y);
+        return;
+    }
+    e.B = row->B;
+    e.C = row->C;
+    for (i = 0; i < row->count; ++i, h.data += h.chan) {
+        e.u = row->u[i];
+        e.da = row->da[i];
+        e.db = row->db[i];
+        e.lambda = row->lambda[i];
+        e.A = row->A + ssm__step(i, rule->A_chan);
+        y[i] = ssm__scan_any(rule, &e, h.data, h.state, NULL);
+    }
+}
+
+/* Largest |delta| of ssm__scan_block for A of `count` values: |delta log2(e) A| < SSM__EXP2_NEAR. */
+static ssm_real ssm__scan_near(const ssm_real *A, ptrdiff_t stride, size_t count, ssm_real near)
+{
+    size_t i;
+    for (i = 0; i < count; ++i, A += stride) {
+        const ssm_real limit = SSM__EXP2_NEAR / SSM__LOG2E * SSM__K(0.999) / (*A < 0 ? -*A : *A);
+        near = limit < near ? limit : near; /* a NaN in A makes h NaN in block, too */
+    }
+    return near;
 }
 
 static ssm__scan_rule ssm__scan_rule_of(const ssm_selective_scan *s)
@@ -4051,22 +4238,56 @@ static ssm__scan_rule ssm__scan_rule_of(const ssm_selective_scan *s)
     rule.A = s->A.state;
     rule.B = s->B.state;
     rule.C = s->C.state;
+    rule.A_chan = s->A.chan;
+    rule.near = 0;
     return rule;
+}
+
+/* Channels c .. c + count - 1, or as many of them as share B and C with c. */
+static void ssm__scan_load_row(const ssm_selective_scan *s, const ssm__span *q, size_t t, size_t c, size_t count,
+                               ssm__scan_row *row)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        const ssm__scan_step e = ssm__scan_load(s, q, t, c + i);
+        if (i == 0) {
+            row->A = e.A;
+            row->B = e.B;
+            row->C = e.C;
+        } else if (e.B != row->B || e.C != row->C) {
+            break;
+        }
+        row->u[i] = e.u;
+        row->da[i] = e.da;
+        row->db[i] = e.db;
+        row->lambda[i] = e.lambda;
+    }
+    row->count = i;
 }
 
 /* Channels c .. c + lanes - 1 of one sequence, h in place. */
 static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, size_t c, size_t lanes, ssm__lanes h)
 {
-    const ssm__scan_rule rule = ssm__scan_rule_of(s);
-    size_t t, lane;
+    ssm__scan_rule rule = ssm__scan_rule_of(s);
+    ssm_real y[SSM__SCAN_LANES];
+    ssm__scan_row row;
+    size_t t, lane, i;
+    if (s->disc == SSM_DISC_EULER && s->A.chan == 1) {
+        rule.near = SSM__EXP2_NEAR;
+        for (i = 0; i < s->d_state; ++i)
+            rule.near = ssm__scan_near(ssm__at(s->A, 0, 0, c) + ssm__step(i, s->A.state), 1, lanes, rule.near);
+    }
     for (t = 0; t < q->len; ++t) {
-        for (lane = 0; lane < lanes; ++lane) {
-            const ssm__scan_step e = ssm__scan_load(s, q, t, c + lane);
-            ssm_real y = ssm__scan_states(&rule, &e, h.data + ssm__step(lane, h.chan), h.state);
-            if (!s->y.data) continue; /* only the state is wanted */
-            if (s->D.data) y += *ssm__at(s->D, 0, 0, c + lane) * e.u;
-            if (s->z.data) y *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane));
-            *ssm__at_out(s->y, q->batch, q->first + t, c + lane) = y;
+        for (lane = 0; lane < lanes; lane += row.count) {
+            ssm__lanes at = h;
+            at.data += ssm__step(lane, h.chan);
+            ssm__scan_load_row(s, q, t, c + lane, ssm__min(SSM__SCAN_LANES, lanes - lane), &row);
+            ssm__scan_advance(&rule, &row, at, y);
+            for (i = 0; s->y.data && i < row.count; ++i) { /* else only the state is wanted */
+                if (s->D.data) y[i] += *ssm__at(s->D, 0, 0, c + lane + i) * row.u[i];
+                if (s->z.data) y[i] *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane + i));
+                *ssm__at_out(s->y, q->batch, q->first + t, c + lane + i) = y[i];
+            }
         }
     }
 }
@@ -4143,7 +4364,7 @@ static ssm_real ssm__chunk_product(const ssm__chunk_job *job, size_t k, size_t c
 {
     const ssm_real *decay = ssm__chunk_decay(job, k, c);
     if (job->s->disc == SSM_DISC_BILINEAR) return decay[n * job->s->dim];
-    return ssm__exp(*decay * ssm__at(job->s->A, 0, 0, c)[ssm__step(n, job->s->A.state)]);
+    return ssm__discretise_a(job->s->disc, ssm__at(job->s->A, 0, 0, c)[ssm__step(n, job->s->A.state)], *decay);
 }
 
 static ssm__span ssm__chunk_span(const ssm__chunk_job *job, size_t k)
@@ -4442,7 +4663,7 @@ static void ssm__scan_channel_backward(const ssm_selective_scan *s, const ssm_se
         ssm__copy(w->boundary + chunk * rows, h.data, rows);
         for (i = chunk * SSM__CHUNK; chunk + 1 < chunks && i < (chunk + 1) * SSM__CHUNK; ++i) {
             const ssm__scan_step e = ssm__scan_load(s, q, i, c);
-            ssm__scan_states(&rule, &e, h.data, 1);
+            ssm__scan_any(&rule, &e, h.data, 1, NULL);
         }
     }
     for (chunk = chunks; chunk-- > 0;) {
@@ -4548,69 +4769,6 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  * The S5 scan. All channels meet in one complex state, so a sequence is one recurrence of d_state
  * independent complex numbers between two small matrix products; a step is done state by state.
  */
-typedef struct ssm__s5_coef { /* h' = a h + b v */
-    ssm__complex a;
-    ssm__complex b;
-} ssm__s5_coef;
-
-/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
-static ssm__complex ssm__s5_bilinear(ssm__complex A, ssm_real delta)
-{
-    return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
-}
-
-/* ssm_disc for complex A: `da` is the step size for a, `db` the one for b. */
-static ssm__s5_coef ssm__s5_discretise(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db)
-{
-    ssm__s5_coef c;
-    c.b = ssm__c(db, 0);
-    if (disc == SSM_DISC_BILINEAR) {
-        c.a = ssm__c_add(ssm__c(1, 0), ssm__c_mul(ssm__c_scale(da, A), ssm__s5_bilinear(A, da)));
-        c.b = ssm__c_scale(db, ssm__s5_bilinear(A, db));
-        return c;
-    }
-    c.a = ssm__c_exp(ssm__c_scale(da, A));
-    if (disc == SSM_DISC_ZOH) c.b = ssm__c_scale(db, ssm__c_phi(ssm__c_scale(db, A)));
-    if (disc == SSM_DISC_DIRAC) c.b = ssm__c(1, 0);
-    return c;
-}
-
-/* Gradients of A, da and db. */
-typedef struct ssm__s5_coef_grad {
-    ssm__complex A;
-    ssm_real da;
-    ssm_real db;
-} ssm__s5_coef_grad;
-
-/* From those of a and b. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here are
- * holomorphic, so a gradient goes back through the conjugate of the derivative. */
-static ssm__s5_coef_grad ssm__s5_discretise_grad(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db,
-                                                 ssm__s5_coef g)
-{
-    const ssm__complex y = ssm__c_scale(db, A);
-    ssm__complex slope, b_db = ssm__c(0, 0), b_A = ssm__c(0, 0);
-    ssm__s5_coef_grad d;
-    if (disc == SSM_DISC_BILINEAR) {
-        slope = ssm__s5_bilinear(A, da);
-        slope = ssm__c_mul(slope, slope);
-        b_db = ssm__s5_bilinear(A, db);
-        b_db = ssm__c_mul(b_db, b_db);
-        b_A = ssm__c_scale(SSM__K(0.5) * db * db, b_db);
-    } else {
-        slope = ssm__c_exp(ssm__c_scale(da, A));
-    }
-    if (disc == SSM_DISC_ZOH) {
-        b_db = ssm__c_exp(y);
-        b_A = ssm__c_scale(db * db, ssm__c_phi_derivative(y));
-    }
-    if (disc == SSM_DISC_EULER) b_db = ssm__c(1, 0);
-    d.A = ssm__c_scale(da, ssm__c_mul(ssm__c_conj(slope), g.a));
-    d.A = ssm__c_add(d.A, ssm__c_mul(ssm__c_conj(b_A), g.b));
-    d.da = ssm__c_dot(ssm__c_mul(A, slope), g.a);
-    d.db = ssm__c_dot(b_db, g.b);
-    return d;
-}
-
 /* Element (b, t, c, n) of a view; NULL if the view is absent. */
 static const ssm_real *ssm__at_state(ssm_in v, size_t b, size_t t, size_t c, size_t n)
 {
@@ -4671,7 +4829,7 @@ static void ssm__s5_advance(const ssm_s5_scan *s, const ssm__span *q, size_t t, 
     size_t n;
     for (n = 0; n < s->d_state; ++n) {
         const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
-        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->disc, e.A, e.da, e.db);
         const ssm__complex v = ssm__s5_drive(s, q, t, n);
         ssm_real *p = h.data + ssm__step(n, h.state);
         ssm__c_store(p, ssm__c_add(ssm__c_mul(k.a, ssm__c_load(p)), ssm__c_mul(k.b, v)));
@@ -4780,8 +4938,9 @@ static void ssm__s5_retreat_drive(const ssm_s5_scan *s, const ssm_s5_scan_grad *
     for (c = 0; c < s->dim; ++c) {
         const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, row, c), s->complex_input);
         const ssm__complex B = ssm__c_load(ssm__at_state(s->B, 0, 0, c, n));
-        ssm__add_pair(d->dB, 0, 0, c, n, ssm__c_mul(dv, ssm__c_conj(u)));
-        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, ssm__c_mul(ssm__c_conj(B), dv));
+        const ssm__c_factors Bu = ssm__c_mul_adjoint(B, u, dv);
+        ssm__add_pair(d->dB, 0, 0, c, n, Bu.w);
+        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, Bu.v);
     }
 }
 
@@ -4794,21 +4953,25 @@ static void ssm__s5_retreat(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, con
     ssm__s5_retreat_skip(s, d, q, t);
     for (n = 0; n < s->d_state; ++n) {
         const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
-        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->disc, e.A, e.da, e.db);
         const ssm__complex now = ssm__c_load(h + 2 * n);
         ssm__complex g = ssm__c_load(dh + 2 * n);
-        ssm__s5_coef gk;
-        ssm__s5_coef_grad ge;
+        ssm__c_factors ah, bv;
+        ssm__c_coef gk;
+        ssm__c_coef_grad ge;
         for (c = 0; c < s->dim; ++c) {
             const ssm__complex dy = ssm__s5_dy(s, d, q, t, c), C = ssm__c_load(ssm__at_state(s->C, 0, 0, c, n));
-            g = ssm__c_add(g, ssm__c_mul(ssm__c_conj(C), dy));
-            ssm__add_pair(d->dC, 0, 0, c, n, ssm__c_mul(dy, ssm__c_conj(now)));
+            const ssm__c_factors Ch = ssm__c_mul_adjoint(C, now, dy);
+            g = ssm__c_add(g, Ch.v);
+            ssm__add_pair(d->dC, 0, 0, c, n, Ch.w);
         }
-        gk.a = ssm__c_mul(g, ssm__c_conj(ssm__c_load(h_ + 2 * n)));
-        gk.b = ssm__c_mul(g, ssm__c_conj(ssm__c_load(v + 2 * n)));
-        ge = ssm__s5_discretise_grad(s->disc, e.A, e.da, e.db, gk);
-        ssm__c_store(dh + 2 * n, ssm__c_mul(ssm__c_conj(k.a), g));
-        ssm__s5_retreat_drive(s, d, q, t, n, ssm__c_mul(ssm__c_conj(k.b), g));
+        ah = ssm__c_mul_adjoint(k.a, ssm__c_load(h_ + 2 * n), g);
+        bv = ssm__c_mul_adjoint(k.b, ssm__c_load(v + 2 * n), g);
+        gk.a = ah.w;
+        gk.b = bv.w;
+        ge = ssm__c_discretise_grad(s->disc, e.A, e.da, e.db, k, gk);
+        ssm__c_store(dh + 2 * n, ah.v);
+        ssm__s5_retreat_drive(s, d, q, t, n, bv.v);
         ssm__add_pair(d->dA, 0, 0, 0, n, ge.A);
         if (s->delta_A.data) ssm__add_state(ssm__at_out(d->ddelta_A, q->batch, row, 0), n, d->ddelta_A.state, ge.da);
         else ge.db += ge.da;
@@ -5852,9 +6015,10 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    core->A = ssm__bind_reals(b, ssm__core_A_count(core), &A);
+    core->A = ssm__bind_reals(b, ssm__core_A_count(core) + 1, &A);
     for (c = 0; A && c < chans; ++c)
         for (n = 0; n < core->d_state; ++n) A[n * chans + c] = -ssm__exp(b->params[o->A_log + c * core->d_state + n]);
+    if (A) A[ssm__core_A_count(core)] = ssm__scan_near(A, 1, ssm__core_A_count(core), SSM__EXP2_NEAR);
 }
 
 /* A [row][channel] matrix of a tile as [sequence][step][channel]. */
@@ -6089,6 +6253,7 @@ static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size
  * between the projections: [dt | B | C] of each row. */
 typedef struct ssm__core_step {
     const ssm_core *core;
+    ssm__scan_rule rule;
     size_t rows;
     ssm_real *dbc; /* [rows][dt | B | C] */
     const ssm_real *u;
@@ -6102,24 +6267,29 @@ typedef struct ssm__core_step {
     size_t x_row;
 } ssm__core_step;
 
-/* Channel c of one stream: y before the gate. `delta` without bias and softplus. */
-SSM__NOINLINE ssm_real ssm__core_step_channel(const ssm_core *core, const ssm_real *dbc, size_t c, ssm_real delta,
-                                              ssm_real u, ssm_real *h)
+/* Channels c .. c + count - 1 of one stream, or as many as are of one group: delta, without bias and
+ * softplus, -> y before the gate. Returns their number. */
+SSM__NOINLINE size_t ssm__core_step_lanes(const ssm__core_step *j, const ssm_real *dbc, size_t c, size_t count,
+                                          const ssm_real *delta, const ssm_real *u, ssm__lanes h, ssm_real *y)
 {
-    ssm__scan_rule rule;
-    ssm__scan_step e;
-    rule.d_state = core->d_state;
-    rule.disc = core->disc;
-    rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
-    rule.B = rule.C = 1;
-    if (core->dt_bias) delta += core->dt_bias[core->dt_rank ? c : 0];
-    e.u = u;
-    e.da = e.db = ssm__softplus(delta);
-    e.lambda = SSM__K(0.5);
-    e.A = core->A + (core->shared_A ? 0 : c);
-    e.B = dbc + ssm__core_dt_width(core) + c / (core->dim / core->n_groups) * core->d_state;
-    e.C = e.B + core->n_groups * core->d_state;
-    return ssm__scan_states(&rule, &e, h, (ptrdiff_t)core->dim) + core->D[c] * u;
+    const ssm_core *core = j->core;
+    const size_t channels = core->dim / core->n_groups, N = core->d_state; /* channels of a group */
+    ssm__scan_row row;
+    size_t i;
+    row.count = count = ssm__min(count, channels - c % channels);
+    row.A = core->A + ssm__step(c, j->rule.A_chan);
+    row.B = dbc + ssm__core_dt_width(core) + c / channels * N;
+    row.C = row.B + core->n_groups * N;
+    for (i = 0; i < count; ++i) {
+        ssm_real raw = core->dt_rank ? delta[i] : *dbc;
+        if (core->dt_bias) raw += core->dt_bias[core->dt_rank ? c + i : 0];
+        row.u[i] = u[i];
+        row.da[i] = row.db[i] = ssm__softplus(raw);
+        row.lambda[i] = SSM__K(0.5);
+    }
+    ssm__scan_advance(&j->rule, &row, h, y);
+    for (i = 0; i < count; ++i) y[i] += core->D[c + i] * row.u[i];
+    return count;
 }
 
 /* SSM_LANES channels of all rows. */
@@ -6127,24 +6297,36 @@ static void ssm__core_step_panel(void *context, size_t index)
 {
     const ssm__core_step *j = (const ssm__core_step *)context;
     const ssm_core *core = j->core;
-    const size_t first = index * SSM_LANES, last = ssm__min(first + SSM_LANES, core->dim);
+    const size_t first = index * SSM_LANES, lanes = ssm__min(SSM_LANES, core->dim - first);
     ssm_real sums[SSM_LANES];
-    size_t r, c;
+    size_t r, i;
     for (r = 0; r < j->rows; ++r) {
-        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row;
-        ssm_real *y = j->y + r * j->y_row, *h = j->h + r * j->h_row;
+        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row + first;
+        ssm_real *y = j->y + r * j->y_row + first;
+        ssm__lanes h;
+        h.chan = 1;
+        h.state = (ptrdiff_t)core->dim;
         if (core->dt_rank) ssm__linear_panel(&core->dt_proj, first, dbc, sums);
-        for (c = first; c < last; ++c)
-            y[c] = ssm__core_step_channel(core, dbc, c, core->dt_rank ? sums[c - first] : dbc[0], u[c], h + c);
+        for (i = 0; i < lanes;) {
+            h.data = j->h + r * j->h_row + first + i;
+            i += ssm__core_step_lanes(j, dbc, first + i, ssm__min(SSM__SCAN_LANES, lanes - i), sums + i, u + i, h,
+                                      y + i);
+        }
         if (!j->gate) continue;
         ssm__linear_panel(j->gate, first, j->x + r * j->x_row, sums);
-        for (c = first; c < last; ++c) y[c] *= ssm__silu(sums[c - first]);
+        for (i = 0; i < lanes; ++i) y[i] *= ssm__silu(sums[i]);
     }
 }
 
 SSM__NOINLINE void ssm__core_step_run(ssm__core_step *j)
 {
     const ssm_core *core = j->core;
+    j->rule.d_state = core->d_state;
+    j->rule.disc = core->disc;
+    j->rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
+    j->rule.B = j->rule.C = 1;
+    j->rule.A_chan = core->shared_A ? 0 : 1;
+    j->rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
     ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)j->u_row, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
     ssm__parallel(NULL, ssm__ceil_div(core->dim, SSM_LANES), j->rows * core->dim * core->d_state * 8,
                   ssm__core_step_panel, j);
@@ -6318,6 +6500,11 @@ SSM_API ssm_status ssm_selective_params(const ssm_selective_config *config, cons
 }
 
 /* --- sizes --- */
+static ssm__call ssm__selective_call(const ssm_selective *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -6372,8 +6559,7 @@ SSM_API ssm_status ssm_selective_attach(ssm_selective *layer, const ssm_selectiv
 SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                          const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__selective_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -6387,16 +6573,16 @@ SSM_API ssm_status ssm_selective_record(const ssm_selective *layer, ssm_real *st
                                         const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
                                         size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__selective_call(layer), state, x, y, seqs, tape, tape_bytes,
+                             work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x,
                                           const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs,
                                           const void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__selective_call(layer), dstate, x, dy, dx, dparams, seqs,
+                               tape, tape_bytes, work, work_bytes);
 }
 
 /* --- surgery --- */
@@ -6499,6 +6685,11 @@ SSM_API ssm_status ssm_s6_params(const ssm_s6_config *config, const char *prefix
 }
 
 /* --- sizes --- */
+static ssm__call ssm__s6_call(const ssm_s6 *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -6552,8 +6743,7 @@ SSM_API ssm_status ssm_s6_attach(ssm_s6 *layer, const ssm_s6_config *config, con
 SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__s6_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
@@ -6566,16 +6756,16 @@ SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_r
 SSM_API ssm_status ssm_s6_record(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                  const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__s6_call(layer), state, x, y, seqs, tape, tape_bytes, work,
+                             work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
                                    ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                    size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__s6_call(layer), dstate, x, dy, dx, dparams, seqs, tape,
+                               tape_bytes, work, work_bytes);
 }
 
 /*=============================================================================
@@ -7125,53 +7315,6 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
 #define SSM__S4_CHUNK 32 /* steps between the states that the backward keeps */
 
 /* --- coefficients of one channel and state --- */
-typedef struct ssm__s4_pole { /* a and f, Bbar = f B, with their derivatives by A and delta */
-    ssm__complex a;
-    ssm__complex f;
-    ssm__complex a_A;
-    ssm__complex f_A;
-    ssm__complex a_d;
-    ssm__complex f_d;
-} ssm__s4_pole;
-
-static ssm__s4_pole ssm__s4_discretise(ssm_disc disc, ssm__complex A, ssm_real delta)
-{
-    const ssm__complex x = ssm__c_scale(delta, A), one = ssm__c(1, 0);
-    ssm__s4_pole k;
-    if (disc == SSM_DISC_BILINEAR) {
-        const ssm__complex half = ssm__c_scale(SSM__K(0.5), x), s = ssm__c_inverse(ssm__c_sub(one, half));
-        const ssm__complex square = ssm__c_mul(s, s);
-        k.a = ssm__c_mul(ssm__c_add(one, half), s);
-        k.f = ssm__c_scale(delta, s);
-        k.a_A = ssm__c_scale(delta, square);
-        k.f_A = ssm__c_scale(SSM__K(0.5) * delta * delta, square);
-        k.a_d = ssm__c_mul(A, square);
-        k.f_d = square;
-        return k;
-    }
-    k.a = ssm__c_exp(x);
-    k.a_A = ssm__c_scale(delta, k.a);
-    k.a_d = ssm__c_mul(A, k.a);
-    k.f_A = k.f_d = ssm__c(0, 0);
-    if (disc == SSM_DISC_ZOH) {
-        k.f = ssm__c_scale(delta, ssm__c_phi(x));
-        k.f_A = ssm__c_scale(delta * delta, ssm__c_phi_derivative(x));
-        k.f_d = k.a;
-    } else if (disc == SSM_DISC_EULER) {
-        k.f = ssm__c(delta, 0);
-        k.f_d = one;
-    } else { /* DIRAC */
-        k.f = one;
-    }
-    return k;
-}
-
-/* conj(a) b. */
-static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
-{
-    return ssm__c_mul(ssm__c_conj(a), b);
-}
-
 static ssm_real ssm__s4_delta(const ssm_s4_core *core, const ssm_real *params, size_t h)
 {
     return core->offsets.log_dt == SSM__SIZE_MAX ? 1 : ssm__exp(params[core->offsets.log_dt + h]);
@@ -7232,7 +7375,7 @@ static size_t ssm__s4_count(const ssm_s4_core *core)
 
 /* What the low-rank part of a channel comes to: r = 1/(1 + Re sum |P|^2 f), m = r kappa with
  * kappa = 2 Re sum conj(P) f B. Woodbury's identity on (2/delta - Lambda + P P^H)^-1, multiplied out:
- * with f = delta / (1 - delta Lambda / 2), p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
+ * with f = delta / (1 - delta Lambda / 2), the pole's b, p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
 typedef struct ssm__s4_rank {
     ssm_real delta;
     ssm_real r;
@@ -7247,11 +7390,11 @@ static ssm__s4_rank ssm__s4_rank_of(const ssm_s4_core *core, const ssm_real *par
     k.delta = ssm__s4_delta(core, params, h);
     k.kappa = 0;
     for (n = 0; core->low_rank && n < core->states; ++n) {
-        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta);
+        const ssm__c_coef pole = ssm__c_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta, k.delta);
         const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, h % core->n_ssm, n, 0);
         const ssm__complex B = ssm__s4_weight(core, params, core->offsets.B, h % core->n_ssm, n, 1);
-        q += ssm__c_dot(P, P) * pole.f.re;
-        k.kappa += 2 * ssm__c_dot(P, ssm__c_mul(pole.f, B));
+        q += ssm__c_dot(P, P) * pole.b.re;
+        k.kappa += 2 * ssm__c_dot(P, ssm__c_mul(pole.b, B));
     }
     k.r = 1 / (1 + q);
     return k;
@@ -7294,14 +7437,15 @@ static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, 
     const size_t row = h % core->n_ssm;
     size_t n, d;
     for (n = 0; n < core->states; ++n) {
-        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), rank.delta);
+        const ssm__complex A = ssm__s4_A(core, params, h, n);
+        const ssm__c_coef pole = ssm__c_discretise(core->disc, A, rank.delta, rank.delta);
         const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, row, n, 0);
-        const ssm__complex p = ssm__c_scale(SSM__K(0.5), ssm__c_mul(pole.f, P));
-        ssm__complex b = ssm__c_mul(pole.f, ssm__s4_weight(core, params, core->offsets.B, row, n, 1));
+        const ssm__complex p = ssm__c_scale(SSM__K(0.5), ssm__c_mul(pole.b, P));
+        ssm__complex b = ssm__c_mul(pole.b, ssm__s4_weight(core, params, core->offsets.B, row, n, 1));
         if (core->low_rank) {
             b = ssm__c_sub(b, ssm__c_scale(rank.r * rank.kappa, p));
             ssm__s4_put(core, k->p, n, h, p);
-            ssm__s4_put(core, k->l, n, h, ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.f)));
+            ssm__s4_put(core, k->l, n, h, ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.b)));
         }
         ssm__s4_put(core, k->a, n, h, pole.a);
         ssm__s4_put(core, k->b, n, h, b);
@@ -7347,29 +7491,33 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
     }
     for (n = 0; n < core->states; ++n) {
         const ssm__complex A = ssm__s4_A(core, params, h, n);
-        const ssm__s4_pole k = ssm__s4_discretise(core->disc, A, rank.delta);
+        const ssm__c_coef k = ssm__c_discretise(core->disc, A, rank.delta, rank.delta);
         const ssm__complex B = ssm__s4_weight(core, params, o->B, row, n, 1);
-        const ssm__complex ga = ssm__s4_get(core, g->a, n, h);
-        ssm__complex gb = ssm__s4_get(core, g->b, n, h), gf = ssm__c(0, 0);
+        ssm__complex gb = ssm__s4_get(core, g->b, n, h);
+        ssm__c_coef gk;
+        ssm__c_coef_grad ge;
+        gk.a = ssm__s4_get(core, g->a, n, h);
+        gk.b = ssm__c(0, 0);
         if (core->low_rank) {
             const ssm__complex P = ssm__s4_weight(core, params, o->P, row, n, 0), gl = ssm__s4_get(core, g->l, n, h);
             const ssm__complex gp =
                 ssm__c_sub(ssm__s4_get(core, g->p, n, h), ssm__c_scale(rank.r * rank.kappa, gb)); /* b = fB - p m */
             const ssm_real s = 4 * rank.r / rank.delta;
-            ssm__complex gP = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(k.f, gp)); /* p = f P / 2 */
-            gP = ssm__c_add(gP, ssm__c_scale(s, ssm__c_mul_conj(gl, k.f)));        /* l = s conj(P) f */
-            gP = ssm__c_add(gP, ssm__c_scale(2 * k.f.re * gq, P));                 /* q = sum |P|^2 Re f */
-            gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.f, B)));     /* kappa */
-            gf = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
-            gf = ssm__c_add(gf, ssm__c_scale(s, ssm__c_mul(P, gl)));
-            gf = ssm__c_add(gf, ssm__c(gq * ssm__c_dot(P, P), 0));
+            ssm__complex gP = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(k.b, gp)); /* p = f P / 2 */
+            gP = ssm__c_add(gP, ssm__c_scale(s, ssm__c_mul_conj(gl, k.b)));        /* l = s conj(P) f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * k.b.re * gq, P));                 /* q = sum |P|^2 Re f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.b, B)));     /* kappa */
+            gk.b = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
+            gk.b = ssm__c_add(gk.b, ssm__c_scale(s, ssm__c_mul(P, gl)));
+            gk.b = ssm__c_add(gk.b, ssm__c(gq * ssm__c_dot(P, P), 0));
             gb = ssm__c_add(gb, ssm__c_scale(2 * gkappa, P)); /* from here: of f B */
             ssm__s4_weight_add(core, dparams, o->P, row, n, gP);
         }
-        gf = ssm__c_add(gf, ssm__c_mul_conj(B, gb));
-        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.f, gb));
-        ssm__s4_A_adjoint(core, dparams, h, n, A, ssm__c_add(ssm__c_mul_conj(k.a_A, ga), ssm__c_mul_conj(k.f_A, gf)));
-        gdelta += ssm__c_dot(ga, k.a_d) + ssm__c_dot(gf, k.f_d);
+        gk.b = ssm__c_add(gk.b, ssm__c_mul_conj(B, gb));
+        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.b, gb));
+        ge = ssm__c_discretise_grad(core->disc, A, rank.delta, rank.delta, k, gk);
+        ssm__s4_A_adjoint(core, dparams, h, n, A, ge.A);
+        gdelta += ge.da + ge.db;
         for (d = 0; d < core->directions; ++d)
             ssm__s4_weight_add(
                 core, dparams, o->C, d * core->dim + h, n,
@@ -7500,6 +7648,18 @@ static void ssm__s4_scan(const ssm__s4_lanes *k, const ssm_real *u, ptrdiff_t u_
             ssm__s4_run_complex(k->a + at, k->b + at, k->c + at, k->dim, sn, s_row, u, u_row, y, y_row, steps,
                                 k->lanes);
     }
+}
+
+/* State n alone; without low rank no other has a part in it. */
+static ssm__s4_lanes ssm__s4_lanes_state(ssm__s4_lanes k, size_t n)
+{
+    const size_t at = n * k.parts * k.dim;
+    SSM_ASSERT(!k.l);
+    k.a += at;
+    k.b += at;
+    k.c += at;
+    k.states = 1;
+    return k;
 }
 
 /* Numbers so small that their products would be subnormal become 0: a state left alone decays to the
@@ -7877,6 +8037,9 @@ typedef struct ssm__s4_work { /* of the forward */
     ssm_real *kernel; /* [block][2n][SSM_LANES], a spectrum */
     ssm_real *data;   /* the same, of the input */
     ssm_real *cauchy; /* [block], S4 */
+    ssm_real *power;  /* time-parallel recurrence: [state][H][part] Abar^SSM__CHUNK */
+    ssm_real *carry;  /* [chunk][state][H][part] entering states */
+    void *scan;       /* workspace of their scan */
 } ssm__s4_work;
 
 typedef struct ssm__s4_scratch { /* of the backward */
@@ -7899,6 +8062,31 @@ static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t s
     return ssm__arena_bytes(&arena);
 }
 
+/* The carries from chunk to chunk as a linear scan, all but its tensors: `maps` steps of as many channels
+ * as there are states. */
+static ssm_linear_scan ssm__s4_line(const ssm_s4_core *core, size_t maps)
+{
+    static const ssm_linear_scan none = SSM__EMPTY;
+    ssm_linear_scan line = none;
+    line.batch = 1;
+    line.len = maps;
+    line.dim = ssm__mul(core->states, core->dim);
+    line.complex_values = core->parts == 2;
+    line.scan = core->scan == SSM_SCAN_BLELLOCH ? SSM_SCAN_BLELLOCH : SSM_SCAN_SEQUENTIAL;
+    return line;
+}
+
+/* Memory of the time-parallel recurrence of at most `rows` steps; a shorter one needs no more. */
+static void ssm__s4_chunks_take(const ssm_s4_core *core, ssm__arena *arena, size_t rows, ssm__s4_work *w)
+{
+    const size_t chunks = ssm__ceil_div(rows, SSM__CHUNK), count = ssm__s4_count(core);
+    const ssm_linear_scan line = ssm__s4_line(core, chunks - 1);
+    ssm__line_job job;
+    w->power = ssm__take(arena, count);
+    w->carry = ssm__take(arena, ssm__mul(chunks, count));
+    w->scan = ssm__take(arena, ssm__ceil_div(ssm__line_layout(&line, NULL, &job), sizeof(ssm_real)));
+}
+
 static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int convolution, void *mem, ssm__s4_work *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
@@ -7911,6 +8099,10 @@ static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int conv
     w->lane = ssm__take(&arena, ssm__mul(blocks, ssm__s4_lane_count(core)));
     w->n = 0;
     w->table = w->kernel = w->data = w->cauchy = NULL;
+    w->power = w->carry = NULL;
+    w->scan = NULL;
+    if (!convolution && ssm__scan_needs_whole(core->scan) && rows > SSM__CHUNK)
+        ssm__s4_chunks_take(core, &arena, rows, w);
     if (convolution) {
         w->n = ssm__fft_size(rows);
         spectrum = ssm__mul(blocks, ssm__mul(ssm__mul(2, w->n), SSM_LANES));
@@ -8005,6 +8197,142 @@ static void ssm__s4_block_recurrent(void *context, size_t block)
             ssm__s4_scan(&reverse, u + ssm__step(steps - 1, task->x_row), -task->x_row, y + (steps - 2) * H,
                          -(ptrdiff_t)H, steps - 1, lane, SSM_LANES);
         }
+    }
+}
+
+/* --- the same in chunks of time, side by side, for diagonal A ---
+ * A chunk maps its entering state s to Abar^SSM__CHUNK s + local, local what it leaves from zero.
+ *
+ *   1. every chunk but the last runs from zero: carry k+1 gets local
+ *   2. carry k+1 becomes Abar^SSM__CHUNK carry k + local: a linear scan over chunks, one by one or in a tree
+ *   3. every chunk runs from carry k and adds to its outputs */
+typedef struct ssm__s4_chunks {
+    const ssm__s4_task *task;
+    size_t direction;
+    const ssm_real *u; /* first step taken, first channel */
+    ptrdiff_t u_row;
+    ssm_real *y; /* NULL: pass 1 */
+    ptrdiff_t y_row;
+    size_t steps;
+    size_t chunks;
+    ssm_real *state; /* [state][part][H] entering -> leaving; NULL: zero, not wanted */
+} ssm__s4_chunks;
+
+/* Entering state n of chunk k, channels from `first` on: pairs if complex. */
+static ssm_real *ssm__s4_chunk_carry(const ssm__s4_chunks *j, size_t k, size_t n, size_t first)
+{
+    const ssm_s4_core *core = j->task->core;
+    return j->task->work->carry + ((k * core->states + n) * core->dim + first) * core->parts;
+}
+
+/* Chunk index / blocks of a block of channels, one state after the other. */
+static void ssm__s4_chunk_run(void *context, size_t index)
+{
+    const ssm__s4_chunks *j = (const ssm__s4_chunks *)context;
+    const ssm_s4_core *core = j->task->core;
+    const size_t k = index / ssm__s4_blocks(core), first = index % ssm__s4_blocks(core) * SSM_LANES;
+    const size_t from = k * SSM__CHUNK, steps = ssm__min(SSM__CHUNK, j->steps - from), W = core->parts;
+    const ssm__s4_lanes lanes = ssm__s4_lanes_at(core, j->direction, first);
+    const ssm_real *u = j->u + ssm__step(from, j->u_row) + first;
+    ssm_real *y = j->y ? j->y + ssm__step(from, j->y_row) + first : NULL, s[2 * SSM_LANES];
+    size_t n, i, r;
+    if (y && j->direction == 0) ssm__s4_skip(core->D + first, u, j->u_row, y, (size_t)j->y_row, steps, lanes.lanes);
+    for (n = 0; n < core->states; ++n) {
+        const ssm__s4_lanes one = ssm__s4_lanes_state(lanes, n);
+        const ssm_real *enter = ssm__s4_chunk_carry(j, k, n, first);
+        ssm_real *leave = y ? NULL : ssm__s4_chunk_carry(j, k + 1, n, first);
+        for (r = 0; r < W; ++r)
+            for (i = 0; i < one.lanes; ++i) s[r * SSM_LANES + i] = y ? enter[i * W + r] : 0;
+        ssm__s4_scan(&one, u, j->u_row, y, j->y_row, steps, s, SSM_LANES);
+        for (r = 0; leave && r < W; ++r)
+            for (i = 0; i < one.lanes; ++i) leave[i * W + r] = s[r * SSM_LANES + i];
+        for (r = 0; y && j->state && k + 1 == j->chunks && r < W; ++r)
+            ssm__copy(j->state + (n * W + r) * core->dim + first, s + r * SSM_LANES, one.lanes);
+    }
+}
+
+/* Pass 2. */
+static void ssm__s4_chunk_carries(const ssm__s4_chunks *j)
+{
+    const ssm_s4_core *core = j->task->core;
+    const size_t count = ssm__s4_count(core), W = core->parts;
+    ssm_real *carry = j->task->work->carry;
+    ssm_linear_scan line = ssm__s4_line(core, j->chunks - 1);
+    size_t n, h;
+    for (n = 0; n < core->states; ++n)
+        for (h = 0; h < core->dim; ++h) {
+            const ssm__complex z = j->state ? ssm__s4_get(core, j->state, n, h) : ssm__c(0, 0);
+            carry[(n * core->dim + h) * W] = z.re;
+            if (W == 2) carry[(n * core->dim + h) * W + 1] = z.im;
+        }
+    if (line.len == 0) return;
+    line.parallel = j->task->call->parallel;
+    line.a = ssm__view(j->task->work->power, 0, 0, W, 0);
+    line.b = ssm__view(carry + count, 0, count, W, 0);
+    line.h = ssm_out_like(carry + count, line.b);
+    line.h0 = ssm__view(carry, 0, 0, W, 0);
+    ssm__linear_scan(&line, j->task->work->scan);
+}
+
+/* Abar^SSM__CHUNK, by squaring. */
+static void ssm__s4_chunk_power(const ssm_s4_core *core, ssm_real *power)
+{
+    size_t n, h, bits;
+    for (n = 0; n < core->states; ++n)
+        for (h = 0; h < core->dim; ++h, power += core->parts) {
+            ssm__complex z = ssm__c(1, 0), square = ssm__s4_get(core, core->a, n, h);
+            for (bits = SSM__CHUNK; bits; bits /= 2) {
+                if (bits % 2) z = ssm__c_mul(square, z);
+                square = ssm__c_mul(square, square);
+            }
+            power[0] = z.re;
+            if (core->parts == 2) power[1] = z.im;
+            ssm__s4_flush(power, core->parts);
+        }
+}
+
+static void ssm__s4_chunks_run(const ssm__s4_task *task, ssm__s4_chunks *j)
+{
+    const ssm_s4_core *core = task->core;
+    const size_t blocks = ssm__s4_blocks(core), cost = j->steps * core->dim * core->d_state * 4;
+    ssm_real *y = j->y;
+    j->task = task;
+    j->chunks = ssm__ceil_div(j->steps, SSM__CHUNK);
+    j->y = NULL;
+    ssm__parallel(task->call->parallel, (j->chunks - 1) * blocks, cost, ssm__s4_chunk_run, j);
+    ssm__s4_chunk_carries(j);
+    j->y = y;
+    ssm__parallel(task->call->parallel, j->chunks * blocks, cost, ssm__s4_chunk_run, j);
+}
+
+/* The sequences of a tile, each longer than a chunk. */
+static void ssm__s4_run_chunks(const ssm__s4_task *task)
+{
+    const ssm_s4_core *core = task->core;
+    const size_t steps = task->call->tile.steps, H = core->dim;
+    size_t b;
+    ssm__s4_chunk_power(core, task->work->power);
+    for (b = 0; b < task->call->tile.count; ++b) {
+        const ssm_real *u = task->x + ssm__step(b * steps, task->x_row);
+        ssm_real *y = task->s + b * steps * H;
+        ssm__s4_chunks j;
+        j.direction = 0;
+        j.u = u;
+        j.u_row = task->x_row;
+        j.y = y;
+        j.y_row = (ptrdiff_t)H;
+        j.steps = steps;
+        j.state = task->call->state + b * task->call->state_count;
+        ssm__s4_chunks_run(task, &j);
+        if (core->directions == 1) continue;
+        j.direction = 1; /* as in ssm__s4_block_recurrent */
+        j.u = u + ssm__step(steps - 1, task->x_row);
+        j.u_row = -task->x_row;
+        j.y = y + (steps - 2) * H;
+        j.y_row = -(ptrdiff_t)H;
+        j.steps = steps - 1;
+        j.state = NULL;
+        ssm__s4_chunks_run(task, &j);
     }
 }
 
@@ -8107,8 +8435,10 @@ static void ssm__s4_run_tile(const ssm__call *call, int convolution)
     task.s = w.mem.s;
     if (w.normed) ssm__norm(&core->norm, call->x, call->x_row, w.normed, H, rows);
     if (convolution && t->slot == 0) ssm__fft_table(w.table, w.n);
-    ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 4,
-                  convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent, &task);
+    if (w.carry && t->steps > SSM__CHUNK) ssm__s4_run_chunks(&task);
+    else
+        ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 4,
+                      convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent, &task);
     ssm__s4_finish(core, call, &w);
 }
 
@@ -8244,7 +8574,8 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
     if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
-    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID || !ssm__format_ok(c->format)) return SSM_ERR_CONFIG;
+    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID || !ssm__scan_ok(c->scan)) return SSM_ERR_CONFIG;
+    if (!ssm__format_ok(c->format)) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
     if (c->disc == SSM_DISC_DEFAULT) c->disc = SSM_DISC_ZOH;
@@ -8270,6 +8601,7 @@ static ssm_s4_core ssm__s4_core_of(const ssm_s4d_config *c, int low_rank, size_t
     core.l_max = l_max;
     core.low_rank = low_rank;
     core.disc = c->disc;
+    core.scan = c->scan;
     core.form = c->form;
     core.format = c->format;
     core.norm.eps = c->norm_eps;
@@ -8512,7 +8844,7 @@ static ssm_status ssm__s4_params(ssm_s4_core core, const ssm_s4d_config *c, cons
 static ssm__call ssm__s4_call(const ssm_s4_core *core)
 {
     ssm__call call = ssm__call_of(core, core ? core->dim : 0, core ? ssm__s4_count(core) : 0);
-    call.whole = core && core->directions == 2;
+    call.whole = core && (core->directions == 2 || ssm__scan_needs_whole(core->scan));
     call.has_params = core && core->params;
     return call;
 }
@@ -8528,7 +8860,7 @@ static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const
 {
     ssm__memory memory = {ssm__s4_work_bytes, ssm__s4_work_bytes, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
     ssm_params table = ssm__own_table(NULL);
-    ssm_sizes sizes, other;
+    ssm_sizes sizes = SSM__EMPTY, other = SSM__EMPTY;
     ssm_status status;
     size_t bound;
     if (!need) return SSM_ERR_NULL;
@@ -8955,6 +9287,7 @@ static ssm_s4d_config ssm__s4_options(const ssm_s4_config *c)
     s.n_ssm = c->n_ssm;
     s.train_B = 1;
     s.disc = SSM_DISC_BILINEAR;
+    s.scan = c->scan;
     s.init = SSM_S4_INIT_LEGS;
     s.dt_min = c->dt_min;
     s.dt_max = c->dt_max;
@@ -8979,6 +9312,7 @@ SSM_API ssm_status ssm_s4_config_resolve(const ssm_s4_config *config, ssm_s4_con
     options = ssm__s4_options(&c);
     status = ssm__s4_resolve(&options);
     if (status != SSM_OK) return status;
+    if (ssm__scan_needs_whole(c.scan)) return SSM_ERR_UNSUPPORTED;
     c.d_state = options.d_state;
     c.n_ssm = options.n_ssm;
     c.dt_min = options.dt_min;
@@ -9383,7 +9717,7 @@ static void ssm__s5_coefs(const ssm_s5 *s, ssm_real scale, ssm_real *a, ssm_real
     size_t p;
     for (p = 0; p < P; ++p) {
         const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
-        const ssm__s5_coef k = ssm__s5_discretise(s->config.disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->config.disc, e.A, e.da, e.db);
         a[p * width] = k.a.re;
         b[p * width] = k.b.re;
         if (width == 1) continue;
@@ -9393,18 +9727,20 @@ static void ssm__s5_coefs(const ssm_s5 *s, ssm_real scale, ssm_real *a, ssm_real
 }
 
 /* Adds to the gradients of lambda [P][2] and step [P] from those of a and b. */
-static void ssm__s5_coefs_backward(const ssm_s5 *s, ssm_real scale, const ssm_real *da, const ssm_real *db,
-                                   ssm_real *dlambda, ssm_real *dstep)
+static void ssm__s5_coefs_backward(const ssm_s5 *s, ssm_real scale, const ssm_real *a, const ssm_real *b,
+                                   const ssm_real *da, const ssm_real *db, ssm_real *dlambda, ssm_real *dstep)
 {
     const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
     size_t p;
     for (p = 0; p < P; ++p) {
         const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
-        ssm__s5_coef_grad d;
-        ssm__s5_coef g;
+        ssm__c_coef_grad d;
+        ssm__c_coef k, g;
+        k.a = ssm__s5_load(a + p * width, width == 2);
+        k.b = ssm__s5_load(b + p * width, width == 2);
         g.a = ssm__s5_load(da + p * width, width == 2);
         g.b = ssm__s5_load(db + p * width, width == 2);
-        d = ssm__s5_discretise_grad(s->config.disc, e.A, e.da, e.db, g);
+        d = ssm__c_discretise_grad(s->config.disc, e.A, e.da, e.db, k, g);
         dlambda[2 * p] += d.A.re;
         dlambda[2 * p + 1] += d.A.im;
         dstep[p] += d.da * scale + (s->config.event ? d.db : d.db * scale);
@@ -9870,13 +10206,13 @@ static void ssm__s5_lanes_backward(size_t width, size_t P, const ssm_real *a, co
     size_t p;
     for (p = 0; p < P * width; p += width) {
         const ssm__complex g = ssm__c_add(ssm__s5_load(carry + p, pair), ssm__s5_load(dh + p, pair));
-        const ssm__complex ca = ssm__c_conj(ssm__s5_load(a + p, pair)), cb = ssm__c_conj(ssm__s5_load(b + p, pair));
-        const ssm__complex next = ssm__c_mul(ca, g);
-        ssm__s5_add(dv + p, pair, ssm__c_mul(cb, g));
-        ssm__s5_add(da + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(before + p, pair)), g));
-        ssm__s5_add(db + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(v + p, pair)), g));
-        carry[p] = next.re;
-        if (pair) carry[p + 1] = next.im;
+        const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__s5_load(a + p, pair), ssm__s5_load(before + p, pair), g);
+        const ssm__c_factors bv = ssm__c_mul_adjoint(ssm__s5_load(b + p, pair), ssm__s5_load(v + p, pair), g);
+        ssm__s5_add(da + p, pair, ah.w);
+        ssm__s5_add(db + p, pair, bv.w);
+        ssm__s5_add(dv + p, pair, bv.v);
+        carry[p] = ah.v.re;
+        if (pair) carry[p + 1] = ah.v.im;
     }
 }
 
@@ -9892,7 +10228,7 @@ static void ssm__s5_run_backward(const ssm_s5 *s, const ssm__s5_scratch *w, cons
         if (k->scale) ssm__zero(w->da, 2 * V);
         ssm__s5_lanes_backward(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
                                w->dh + row * s->C.in + k->column, w->carry, w->dv + row * V, w->da, w->da + V);
-        if (k->scale) ssm__s5_coefs_backward(s, k->scale[row], w->da, w->da + V, w->dlambda, w->dstep);
+        if (k->scale) ssm__s5_coefs_backward(s, k->scale[row], a, b, w->da, w->da + V, w->dlambda, w->dstep);
     }
 }
 
@@ -9960,7 +10296,7 @@ static void ssm__s5_states_backward(const ssm_s5 *s, const ssm__call *call, cons
             if (dstate) ssm__copy(dstate, w->carry, V);
         }
     }
-    if (!call->step_scale) ssm__s5_coefs_backward(s, 1, w->da, w->da + V, w->dlambda, w->dstep);
+    if (!call->step_scale) ssm__s5_coefs_backward(s, 1, s->a, s->b, w->da, w->da + V, w->dlambda, w->dstep);
 }
 
 /* From ds to du, with the gradients of all that lies between. */
@@ -10132,6 +10468,9 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__UNROLL
 #undef SSM__SMALL_CORE
 #undef SSM__BLOCK
+#undef SSM__SCAN_LANES
+#undef SSM__EXP2_NEAR
+#undef SSM__LOG2E
 #undef SSM__BOUND_ALIGN
 #undef SSM__BOUND_MAGIC
 #undef SSM__TREE_GRAIN

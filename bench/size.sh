@@ -27,19 +27,18 @@ measure() { # CORE LAYER VERB
     roots=""
     for verb in $(echo "$3" | tr + ' '); do roots="$roots -Wl,-u,ssm_$2_$verb -Wl,-e,ssm_$2_$verb"; done
     # shellcheck disable=SC2086
-    missing=$("${tool}gcc" $cpu -nostdlib -Wl,--gc-sections -Wl,--warn-unresolved-symbols $roots \
-        "build/firmware/$1/ssm-exact.o" -o "$program" 2>&1 |
+    missing=$("${tool}gcc" $cpu -nostdlib $link -Wl,-S,--warn-unresolved-symbols $roots "$object" -o "$program" 2>&1 |
         sed -n "s/.*undefined reference to [\`']\(.*\)'.*/\1/p" | sort -u | grep -v -E '^mem(cpy|set)$' | paste -s -d, -)
-    flash=$(sections "$program" .text .rodata .srodata)
+    flash=$(sections "$program" .text)
     libgcc=0
     if [ -n "$missing" ]; then
         # shellcheck disable=SC2086
-        "${tool}gcc" $cpu -nostdlib -Wl,--gc-sections -Wl,--warn-unresolved-symbols $roots \
-            "build/firmware/$1/ssm-exact.o" -lgcc -o "$program-libgcc" 2> /dev/null
-        libgcc=$(($(sections "$program-libgcc" .text .rodata .srodata) - flash))
+        "${tool}gcc" $cpu -nostdlib $link -Wl,-S,--warn-unresolved-symbols $roots "$object" -lgcc \
+            -o "$program-libgcc" 2> /dev/null
+        libgcc=$(($(sections "$program-libgcc" .text) - flash))
     fi
     symbols=$("${tool}nm" "$program" | awk '$2 ~ /^[tT]$/ { sub(/\..*/, "", $3); print $3 }' | grep ^ssm | sort -u | paste -s -d, -)
-    echo "$1 $2 $3 $flash $libgcc $(sections "$program" .data .sdata .bss .sbss) ${missing:--} $symbols"
+    echo "$1 $2 $3 $flash $libgcc $(sections "$program" .data .bss) ${missing:--} $symbols"
 }
 
 raw() {

@@ -19,6 +19,7 @@ expect() {
     else
         cat $out/output
         echo "FAIL $expected"
+        return 1
     fi
 }
 
@@ -57,7 +58,7 @@ for core in ${@:-$boards rv32imc}; do
         echo "skip firmware/$core (needs $missing)"
         continue
     fi
-    expect "firmware/$core-compiles" library "$core"
+    expect "firmware/$core-compiles" library "$core" || continue
     sizes "$core"
     case " $boards " in *" $core "*) ;; *) continue ;; esac
     for format in real bf16 int8; do

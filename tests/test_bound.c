@@ -80,7 +80,7 @@ static void bound_each(layer_law law, const layer_config *configs, size_t count)
 {
     size_t i, f;
     for (i = 0; i < count; ++i) {
-        for (f = 0; f < LAYER_COUNT(bound_formats); ++f) {
+        for (f = 0; f < TEST_COUNT(bound_formats); ++f) {
             const layer_any_config config = bound_config(&configs[i], bound_formats[f]);
             const size_t failures = test_failures;
             layer_config c = configs[i];
@@ -93,10 +93,10 @@ static void bound_each(layer_law law, const layer_config *configs, size_t count)
 }
 
 /* The laws that formats and the steps of their own could break. */
-#define BOUND_LAW(name, law)                                        \
-    static void test_bound_##name(void)                             \
-    {                                                               \
-        bound_each(law, bound_configs, LAYER_COUNT(bound_configs)); \
+#define BOUND_LAW(name, law)                                       \
+    static void test_bound_##name(void)                            \
+    {                                                              \
+        bound_each(law, bound_configs, TEST_COUNT(bound_configs)); \
     }
 
 BOUND_LAW(step, layer_law_step)
@@ -152,7 +152,7 @@ static size_t bound_output(const layer_model *m, const ssm_param *row, size_t i)
                                         "out2.weight"};
     const size_t last = row->rank == 3 ? 2 * row->shape[1] : row->shape[1];
     size_t k;
-    for (k = 0; k < LAYER_COUNT(dense); ++k)
+    for (k = 0; k < TEST_COUNT(dense); ++k)
         if (bound_is(row, dense[k])) return i / (row->rank == 1 ? row->count : row->shape[1]);
     if (m->type != &layer_s5) return BOUND_NONE;
     if (bound_is(row, "B")) return row->rank == 3 ? i / last * 2 + i % 2 : i % last;
@@ -206,7 +206,7 @@ static void bound_open_real(layer_model *r, layer_any_config *config, const laye
 /* BF16: the same bits. INT8 multiplies by the scale after the sum, so the same within rounding. */
 static void bound_compare(const ssm_real *got, const ssm_real *want, size_t count)
 {
-    double *exact = layer_doubles(want, count);
+    double *exact = test_doubles(want, count);
     if (bound_format == SSM_FORMAT_INT8) CHECK_CLOSE(got, exact, count, TOL(4e-5, 1e-13));
     else CHECK_SAME(got, want, count);
     test_free(exact, 0);
@@ -220,7 +220,7 @@ static void bound_law_rounded(layer_model *m, ssm_rng *rng)
     size_t i;
     bound_open_real(&r, &config, m, rounded);
     bound_open_real(&plain, &plain_config, m, m->params);
-    for (i = 0; i < LAYER_COUNT(layer_stride_shapes); ++i) {
+    for (i = 0; i < TEST_COUNT(layer_stride_shapes); ++i) {
         const size_t batch = layer_stride_shapes[i][0], len = layer_stride_shapes[i][1];
         const layer_data d = layer_data_make(&r, rng, batch, len);
         const layer_result got = layer_result_make(&d), unrounded = layer_result_make(&d);
@@ -246,7 +246,7 @@ static void bound_law_rounded(layer_model *m, ssm_rng *rng)
  * backward reads them. Fails if backward reads rounded weights, or record does not. */
 static void bound_law_straight(layer_model *m, ssm_rng *rng)
 {
-    const ssm_seqs seqs = layer_seqs(3, 70);
+    const ssm_seqs seqs = test_seqs(3, 70);
     ssm_real *rounded = bound_rounded(m, bound_format);
     const layer_data d = layer_data_make(m, rng, 3, 70);
     const layer_result got = layer_result_make(&d), want = layer_result_make(&d);
@@ -308,7 +308,7 @@ static const struct {
 static size_t bound_bytes(const layer_config *c, ssm_format format)
 {
     const layer_any_config config = bound_config(c, format);
-    const ssm_seqs seqs = layer_seqs(1, 1);
+    const ssm_seqs seqs = test_seqs(1, 1);
     ssm_sizes need = {0};
     CHECK_OK(c->type->sizes(&config, &seqs, &need));
     return need.bound;
@@ -318,9 +318,9 @@ static size_t bound_bytes(const layer_config *c, ssm_format format)
 static void test_bound_sizes(void)
 {
     size_t i, f, k;
-    for (i = 0; i < LAYER_COUNT(bound_sizes); ++i) {
+    for (i = 0; i < TEST_COUNT(bound_sizes); ++i) {
         const size_t real = bound_bytes(&bound_sizes[i].config, SSM_FORMAT_REAL);
-        for (f = 0; f < LAYER_COUNT(bound_formats); ++f) {
+        for (f = 0; f < TEST_COUNT(bound_formats); ++f) {
             size_t less = 0;
             for (k = 0; k < 5; ++k) {
                 const size_t in = bound_sizes[i].matrix[k][0], out = bound_sizes[i].matrix[k][1];
@@ -345,8 +345,8 @@ static void test_bound_unknown_format(void)
     l.in = 3;
     l.out = 2;
     l.weight = weight;
-    for (k = 0; k < LAYER_COUNT(unknown); ++k) {
-        for (i = 0; i < LAYER_COUNT(bound_configs); ++i) {
+    for (k = 0; k < TEST_COUNT(unknown); ++k) {
+        for (i = 0; i < TEST_COUNT(bound_configs); ++i) {
             const layer_any_config config = bound_config(&bound_configs[i], (ssm_format)unknown[k]);
             layer_config c = bound_configs[i];
             layer_any layer, untouched;
@@ -451,9 +451,9 @@ static void test_bound_linear(void)
     ssm_rng rng;
     size_t i, j, f;
     rng.state = test_seed;
-    for (i = 0; i < LAYER_COUNT(extents); ++i)
-        for (j = 0; j < LAYER_COUNT(extents); ++j)
-            for (f = 0; f < LAYER_COUNT(bound_formats); ++f)
+    for (i = 0; i < TEST_COUNT(extents); ++i)
+        for (j = 0; j < TEST_COUNT(extents); ++j)
+            for (f = 0; f < TEST_COUNT(bound_formats); ++f)
                 bound_linear_case(extents[i], extents[j], bound_formats[f], &rng);
 }
 
@@ -483,7 +483,7 @@ static void test_bound_bf16(void)
     };
     size_t i;
     int sign;
-    for (i = 0; i < LAYER_COUNT(cases); ++i) {
+    for (i = 0; i < TEST_COUNT(cases); ++i) {
         for (sign = -1; sign <= 1; sign += 2) {
             const double x = sign * cases[i][0], want = copysign(cases[i][1], x);
             const ssm_real got = ssm__from_bf16(ssm__bf16((ssm_real)x)), expected = (ssm_real)want;
@@ -541,7 +541,7 @@ static void test_bound_rows(void)
     ssm_rng rng;
     size_t f, i;
     rng.state = test_seed;
-    for (f = 0; f < LAYER_COUNT(bound_formats); ++f) {
+    for (f = 0; f < TEST_COUNT(bound_formats); ++f) {
         ssm_real *w = test_normal(&rng, IN * OUT, 1), y[OUT], clean[OUT];
         const ssm_real x[IN] = {1, 2, (ssm_real)0.5, 3, (ssm_real)0.25};
         const ssm_real large = (ssm_real)TOL(1e38, 1e38), small = (ssm_real)TOL(1e-30, 1e-30);
@@ -585,7 +585,7 @@ static void test_bound_rows(void)
 /* A call of forward; the state is NULL where the layer has none. */
 static void bound_forward(const layer_model *m, const layer_data *d, ssm_real *state, ssm_real *y)
 {
-    const ssm_seqs seqs = layer_seqs(d->batch, d->len);
+    const ssm_seqs seqs = test_seqs(d->batch, d->len);
     layer_forward(m, m->states ? state : NULL, d->x, y, &seqs);
 }
 
@@ -632,13 +632,13 @@ static void bound_law_attach(layer_model *m, ssm_rng *rng)
     static const size_t shapes[][2] = {{1, 1}, {3, 65}, {20, 7}, {1, 130}};
     const ssm_bound bound = m->type->bound(&m->layer);
     unsigned char *before = (unsigned char *)malloc(bound.bytes);
-    layer_data d[LAYER_COUNT(shapes)], one = bound_data(m, rng, 5, 1);
+    layer_data d[TEST_COUNT(shapes)], one = bound_data(m, rng, 5, 1);
     layer_model a;
     void *block;
     size_t i;
     CHECK((uintptr_t)bound.data % 64 == 0 && bound.bytes % 64 == 0 && bound.bytes + 63 == m->need.bound);
     memcpy(before, bound.data, bound.bytes);
-    for (i = 0; i < LAYER_COUNT(shapes); ++i) {
+    for (i = 0; i < TEST_COUNT(shapes); ++i) {
         d[i] = bound_data(m, rng, shapes[i][0], shapes[i][1]);
         bound_forward(m, &d[i], d[i].want_state, d[i].want_y);
     }
@@ -646,7 +646,7 @@ static void bound_law_attach(layer_model *m, ssm_rng *rng)
     block = bound_attach(&a, m);
     memset(m->bound, 0xff, m->need.bound); /* the attached layer reads its own block only */
     memset(m->params, 0xff, m->need.params);
-    for (i = 0; i < LAYER_COUNT(shapes); ++i) {
+    for (i = 0; i < TEST_COUNT(shapes); ++i) {
         const layer_result r = layer_result_make(&d[i]);
         bound_forward(&a, &d[i], r.state, r.y);
         layer_expect(&d[i], r);
@@ -665,8 +665,8 @@ static void bound_law_attach(layer_model *m, ssm_rng *rng)
 
 static void test_bound_attach(void)
 {
-    bound_each(bound_law_attach, bound_configs, LAYER_COUNT(bound_configs));
-    bound_each(bound_law_attach, bound_forward_configs, LAYER_COUNT(bound_forward_configs));
+    bound_each(bound_law_attach, bound_configs, TEST_COUNT(bound_configs));
+    bound_each(bound_law_attach, bound_forward_configs, TEST_COUNT(bound_forward_configs));
 }
 
 /* record and backward want parameters, whatever else they are given. */
@@ -676,9 +676,9 @@ static void bound_law_attached_training(layer_model *m, ssm_rng *rng)
     layer_model a;
     void *block = bound_attach(&a, m), *work;
     size_t v;
-    for (v = 0; v < LAYER_COUNT(verbs); ++v) {
+    for (v = 0; v < TEST_COUNT(verbs); ++v) {
         layer_fixture f = {0};
-        layer_fixture_open(&f, m, rng, LAYER_RECORD, layer_seqs(2, 65), 0);
+        layer_fixture_open(&f, m, rng, LAYER_RECORD, test_seqs(2, 65), 0);
         layer_fixture_keep(&f);
         f.io.layer = &a.layer;
         if (!m->states) f.io.state = NULL; /* that would be SSM_ERR_UNSUPPORTED, too */
@@ -694,8 +694,8 @@ static void bound_law_attached_training(layer_model *m, ssm_rng *rng)
 
 static void test_bound_attached_training(void)
 {
-    bound_each(bound_law_attached_training, bound_configs, LAYER_COUNT(bound_configs));
-    bound_each(bound_law_attached_training, bound_forward_configs, LAYER_COUNT(bound_forward_configs));
+    bound_each(bound_law_attached_training, bound_configs, TEST_COUNT(bound_configs));
+    bound_each(bound_law_attached_training, bound_forward_configs, TEST_COUNT(bound_forward_configs));
 }
 
 static void bound_check_attach(const layer_model *m, const void *config, const void *data, size_t bytes,
@@ -721,7 +721,7 @@ static void bound_law_attach_errors(layer_model *m, ssm_rng *rng)
     memcpy(block, bound.data, bound.bytes);
     for (i = 0; i < bound.bytes && test_failures == failures; ++i) {
         bound_check_attach(m, m->config, block, i, SSM_ERR_MEMORY);
-        for (k = 0; k < LAYER_COUNT(flips); ++k) {
+        for (k = 0; k < TEST_COUNT(flips); ++k) {
             block[i] ^= flips[k];
             bound_check_attach(m, m->config, block, bound.bytes, SSM_ERR_CONFIG);
             block[i] ^= flips[k];
@@ -808,7 +808,7 @@ static void bound_law_others(layer_model *m, ssm_rng *rng)
     (void)rng;
     memset(block, 0, room);
     memcpy(block, bound.data, bound.bytes);
-    for (i = 0; i < LAYER_COUNT(bound_others); ++i) {
+    for (i = 0; i < TEST_COUNT(bound_others); ++i) {
         const layer_config *c = &bound_others[i];
         const ssm_status got = c->type->attach(&layer, c->config, block, room);
         if (got == (c->config == m->config ? SSM_OK : SSM_ERR_CONFIG)) continue;
@@ -819,7 +819,7 @@ static void bound_law_others(layer_model *m, ssm_rng *rng)
 
 static void test_bound_others(void)
 {
-    layer_each(bound_law_others, bound_others, LAYER_COUNT(bound_others));
+    layer_each(bound_law_others, bound_others, TEST_COUNT(bound_others));
 }
 
 /* Nor that of another format. */
@@ -837,7 +837,7 @@ static void bound_law_other_format(layer_model *m, ssm_rng *rng)
     memcpy(block, bound.data, bound.bytes);
     c.type = m->type;
     c.config = m->config;
-    for (f = 0; f < LAYER_COUNT(bound_formats); ++f) {
+    for (f = 0; f < TEST_COUNT(bound_formats); ++f) {
         const layer_any_config config = bound_config(&c, bound_formats[f]);
         CHECK((m->type->attach(&layer, &config, block, room) == SSM_OK) == (bound_formats[f] == bound_format));
     }
@@ -852,8 +852,8 @@ static const layer_config bound_same_bytes[] = {
 
 static void test_bound_other_format(void)
 {
-    bound_each(bound_law_other_format, bound_configs, LAYER_COUNT(bound_configs));
-    bound_each(bound_law_other_format, bound_same_bytes, LAYER_COUNT(bound_same_bytes));
+    bound_each(bound_law_other_format, bound_configs, TEST_COUNT(bound_configs));
+    bound_each(bound_law_other_format, bound_same_bytes, TEST_COUNT(bound_same_bytes));
 }
 
 /* The same parameters leave the same bytes wherever they are bound, and none beyond need.bound. */
@@ -884,7 +884,7 @@ static void test_bound_overflow(void)
     ssm_real block[64] = {0};
     layer_any layer;
     size_t i;
-    for (i = 0; i < LAYER_COUNT(layer_bad_configs); ++i) {
+    for (i = 0; i < TEST_COUNT(layer_bad_configs); ++i) {
         const layer_config *c = &layer_bad_configs[i].config;
         CHECK_STATUS(c->type->attach(&layer, c->config, block, sizeof block), layer_bad_configs[i].status);
     }
@@ -950,7 +950,7 @@ static void bound_law_s4_kernel(layer_model *m, ssm_rng *rng)
     enum {
         LEN = 37
     };
-    const ssm_seqs seqs = layer_seqs(2, LEN);
+    const ssm_seqs seqs = test_seqs(2, LEN);
     const size_t count = (size_t)(m->resolved.s4.bidirectional ? 2 : 1) * m->d_model * LEN;
     const size_t len = 2 * LEN * m->d_model;
     ssm_real *dkernel = test_normal(rng, count, 1), *dparams = test_zeros(m->table.count);
@@ -1008,8 +1008,8 @@ static const layer_config bound_s4_configs[] = {
 
 static void test_bound_kernels(void)
 {
-    layer_each(bound_law_s4d_kernel, bound_s4d_configs, LAYER_COUNT(bound_s4d_configs));
-    layer_each(bound_law_s4_kernel, bound_s4_configs, LAYER_COUNT(bound_s4_configs));
+    layer_each(bound_law_s4d_kernel, bound_s4d_configs, TEST_COUNT(bound_s4d_configs));
+    layer_each(bound_law_s4_kernel, bound_s4_configs, TEST_COUNT(bound_s4_configs));
 }
 
 /*--- the workspace of a step ---*/
@@ -1020,15 +1020,15 @@ static void bound_law_work_step(layer_model *m, ssm_rng *rng)
 {
     static const size_t streams[] = {1, 63, 64, 65, 130}, misalign[] = {0, 1, sizeof(ssm_real), 63};
     size_t i, k;
-    for (i = 0; i < LAYER_COUNT(streams); ++i) {
+    for (i = 0; i < TEST_COUNT(streams); ++i) {
         const layer_data d = layer_data_make(m, rng, streams[i], 1);
-        const ssm_seqs one = layer_seqs(streams[i], 1), many = layer_seqs(streams[i], 100);
+        const ssm_seqs one = test_seqs(streams[i], 1), many = test_seqs(streams[i], 100);
         ssm_sizes need = {0}, longer = {0};
         CHECK_OK(m->type->sizes(m->config, &one, &need));
         CHECK_OK(m->type->sizes(m->config, &many, &longer));
         CHECK(need.work_step == longer.work_step && need.work_step > 0);
         CHECK(need.work_step <= need.work && longer.work_step <= longer.work);
-        for (k = 0; k < LAYER_COUNT(misalign); ++k) {
+        for (k = 0; k < TEST_COUNT(misalign); ++k) {
             const layer_result r = layer_result_make(&d);
             void *work = test_alloc(need.work_step, misalign[k]);
             ssm_real *zero = test_zeros(d.count);

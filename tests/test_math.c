@@ -19,6 +19,7 @@ static wide wide_expm1(wide x) { return WIDE(expm1)(x); }
 static wide wide_exp(wide x) { return WIDE(exp)(x); }
 static wide wide_log(wide x) { return WIDE(log)(x); }
 static wide wide_sqrt(wide x) { return WIDE(sqrt)(x); }
+static wide wide_exp2(wide x) { return WIDE(exp2)(x); }
 static wide wide_softplus(wide x) { return x > 0 ? x + WIDE(log1p)(WIDE(exp)(-x)) : WIDE(log1p)(WIDE(exp)(x)); }
 static wide wide_sigmoid(wide x) { return 1 / (1 + WIDE(exp)(-x)); }
 static wide wide_sin(wide x) { return WIDE(sin)(x); }
@@ -100,41 +101,34 @@ static ssm_real exp_neighbour(ssm_real x, ssm__sint steps)
     return q.f;
 }
 
-/* Where the inline path hands over to the one for any x, on both sides of it and of zero. Either path is
- * right there, so the seam cannot be seen in the result. */
-static void test_exp_seam(void)
+/* 2^x: the path inside loops, which ends at TOL(124.5, 1020.5), has the bits of the one for any x. */
+static void test_exp2(void)
 {
-    const ssm_real seam = (ssm_real)TOL(86.5, 707.0);
+    const ssm_real seam = (ssm_real)TOL(124.5, 1020.5);
     ssm__sint i;
+    ssm_rng rng;
     int sign;
+    ULP(ssm__exp2, wide_exp2, -1, 1, 0, 1.2);
+    ULP(ssm__exp2, wide_exp2, TOL(-126.0, -1022.0), TOL(127.9, 1023.9), 0, 1.2);
+    ULP(ssm__exp2, wide_exp2, TOL(-149.0, -1074.0), TOL(-126.0, -1022.0), 0, 1.2); /* subnormal results */
     for (sign = -1; sign <= 1; sign += 2) {
-        for (i = -2000; i <= 2000; ++i) {
-            const ssm_real x = (ssm_real)sign * exp_neighbour(seam, i);
-            const ssm_real got = ssm__exp_inline(x), far = ssm__exp(x);
-            CHECK_SAME(&got, &far, 1);
-            check_bound("exp at the seam", ulps(got, wide_exp((wide)x)), 1.0 + REFERENCE_ULP);
+        for (i = 1; i <= 2000; ++i) {
+            const ssm_real x = (ssm_real)sign * exp_neighbour(seam, -i);
+            const ssm_real near = ssm__exp2_near(x), any = ssm__exp2(x);
+            CHECK_SAME(&near, &any, 1);
         }
     }
-    ULP(ssm__exp_inline, wide_exp, TOL(86.0, 706.0), TOL(87.0, 708.0), 0, 1.0);
-    ULP(ssm__exp_inline, wide_exp, TOL(-87.0, -708.0), TOL(-86.0, -706.0), 0, 1.0);
-    CHECK(ssm__exp_inline((ssm_real)-0.0) == 1);
-}
-
-/* Random numbers of every size, the same bits by either way. */
-static void test_exp_inline(void)
-{
-    ssm_rng rng;
-    int i;
     rng.state = test_seed;
     for (i = 0; i < 200000; ++i) {
-        ssm__pun x;
-        ssm_real a, b;
-        x.u = (ssm__bits)ssm_rng_next(&rng);
-        if (x.f != x.f) continue; /* payloads are not promised */
-        a = ssm__exp_inline(x.f);
-        b = ssm__exp(x.f);
-        CHECK_SAME(&a, &b, 1);
+        const ssm_real x = seam * (2 * ssm_rng_uniform(&rng) - 1), near = ssm__exp2_near(x), any = ssm__exp2(x);
+        CHECK_SAME(&near, &any, 1);
     }
+    CHECK(ssm__exp2(0) == 1 && ssm__exp2((ssm_real)-0.0) == 1 && ssm__exp2(10) == 1024);
+    CHECK(ssm__exp2((ssm_real)TOL(-200, -2000)) == 0);
+    CHECK(ssm__exp2((ssm_real)-HUGE_VAL) == 0);
+    CHECK((double)ssm__exp2((ssm_real)HUGE_VAL) == HUGE_VAL);
+    CHECK((double)ssm__exp2((ssm_real)TOL(128, 1024)) == HUGE_VAL);
+    CHECK(ssm__exp2((ssm_real)NAN) != ssm__exp2((ssm_real)NAN));
 }
 
 static void test_expm1_log(void)
@@ -216,8 +210,7 @@ static void test_phi(void)
 
 static const test_case math_cases[] = {
     {"math/exp", test_exp},
-    {"math/exp_seam", test_exp_seam},
-    {"math/exp_inline", test_exp_inline},
+    {"math/exp2", test_exp2},
     {"math/expm1_log", test_expm1_log},
     {"math/softplus_sigmoid", test_softplus_sigmoid},
     {"math/silu_derivative", test_silu_derivative},
