@@ -296,7 +296,7 @@ typedef enum ssm_scan {
 /* How bind stores the matrices of a layer. Inputs, sums, biases, the recurrence and its state stay
  * ssm_real, so only the weights are rounded:
  *   REAL   not at all
- *   BF16   to 8 significant bits (bfloat16, to nearest even): half the bytes of a float
+ *   BF16   to 8 significant bits (bfloat16, the nearest float to nearest even): half the bytes of a float
  *   INT8   to multiples of (largest |weight| of the output's row) / 127: a quarter of the bytes
  * forward and step read the same rounded weights, so they agree to the bit in every format. Gradients
  * are those of the unrounded parameters as if rounding changed nothing (straight-through). */
@@ -5925,7 +5925,7 @@ static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m
     l->weight = l->bias = NULL;
     l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
     ssm__bind_option(b, (size_t)format);
-    ssm__bind_option(b, out); /* `packed` is rounded up to whole panels */
+    ssm__bind_option(b, out); /* whole panels do not show it, and with it n_groups */
     if (packed) ssm__pack(m, out, format, packed);
 }
 
@@ -6047,7 +6047,6 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     ssm_real *A;
     size_t c, n;
     ssm__bind_option(b, (size_t)core->disc);
-    ssm__bind_option(b, core->n_groups);
     ssm__bind_linear(&core->x_proj, b, o->x_proj, absent, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
