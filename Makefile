@@ -20,7 +20,8 @@ THREADS = -O1 -g -DSSM_TEST_PTHREADS -fsanitize=thread -pthread
 VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full
 # What valgrind gets through in a few minutes; the sanitizers run everything.
 VALGRIND_TESTS = ops/ gradients/ train/ golden s4/ s5/ hippo/ scan/laws scan/gradients scan/errors layers/step layers/packed layers/batch layers/oracle layers/record \
-    layers/in_place layers/no_state layers/parallel layers/gradients_added
+    layers/in_place layers/no_state layers/parallel layers/gradients_added \
+    bound/attach bound/linear bound/bytes bound/unknown_format
 
 # As printed in examples/web/layer.c. The module is built anew only where clang and its linker are.
 WASM = clang --target=wasm32 -mbulk-memory -std=c99 -Os -ffp-contract=off -ffreestanding -nostdlib \

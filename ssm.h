@@ -157,6 +157,9 @@
  *   SSM_MEMCPY(d,s,n)   copy and fill of bytes; default memcpy and memset, implementation
  *   SSM_MEMSET(d,c,n)     own loops with SSM_NO_LIBC (define both or none)
  *   SSM_NO_OPENMP       no OpenMP even when the compiler has it on         implementation
+ *   SSM_ONLY_EULER      the selective scan and its layers know EULER alone  implementation
+ *   SSM_ONLY_REAL       no BF16 and INT8 matrices. Both are for flash:     implementation
+ *                       what is left out is SSM_ERR_CONFIG then
  *   SSM_ALIGN           alignment inside memory blocks, power of 2; 64     implementation
  *   SSM_TILE_ROWS       rows (sequence x step) a layer works on at a time; 64   implementation
  *   SSM_LANES           output rows interleaved in packed weights; 16      implementation
@@ -293,7 +296,7 @@ typedef enum ssm_scan {
 /* How bind stores the matrices of a layer. Inputs, sums, biases, the recurrence and its state stay
  * ssm_real, so only the weights are rounded:
  *   REAL   not at all
- *   BF16   to 8 significant bits (bfloat16, to nearest even): half the bytes of a float
+ *   BF16   to 8 significant bits (bfloat16, the nearest float to nearest even): half the bytes of a float
  *   INT8   to multiples of (largest |weight| of the output's row) / 127: a quarter of the bytes
  * forward and step read the same rounded weights, so they agree to the bit in every format. Gradients
  * are those of the unrounded parameters as if rounding changed nothing (straight-through). */
@@ -1496,7 +1499,17 @@ extern "C" {
 #define SSM__BLOCK SSM_LANES
 #define SSM__SCAN_LANES SSM_LANES
 #endif
-#define SSM__CHUNK 64          /* steps between the states that the scan's backward keeps */
+#define SSM__CHUNK 64 /* steps between the states that the scan's backward keeps */
+#ifdef SSM_ONLY_EULER
+#define SSM__DISC(disc, value) ((void)(disc), 0)
+#else
+#define SSM__DISC(disc, value) ((disc) == (value)) /* of the real discretisations */
+#endif
+#ifdef SSM_ONLY_REAL
+#define SSM__FORMAT(format, value) ((void)(format), 0)
+#else
+#define SSM__FORMAT(format, value) ((format) == (value))
+#endif
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
 
 /* Compile-time checks: a false condition makes an array of negative size. */
@@ -2609,7 +2622,7 @@ typedef struct ssm__coef {
 
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
+    if (SSM__DISC(disc, SSM_DISC_BILINEAR)) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
         const ssm_real x = da * A, lowest = SSM__K(-1e20), clamped = x < lowest ? lowest : x;
         return 1 + clamped / (1 - SSM__K(0.5) * clamped);
     }
@@ -2624,13 +2637,13 @@ static ssm__coef ssm__discretise_rest(ssm_disc disc, ssm_real A, ssm_real da, ss
     c.a = a;
     c.b = db;
     c.p = 0;
-    if (disc == SSM_DISC_ZOH) {
+    if (SSM__DISC(disc, SSM_DISC_ZOH)) {
         c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__discretise_a(disc, A, db)) - 1) / A;
-    } else if (disc == SSM_DISC_BILINEAR) {
+    } else if (SSM__DISC(disc, SSM_DISC_BILINEAR)) {
         c.b = db / (1 - SSM__K(0.5) * x);
-    } else if (disc == SSM_DISC_DIRAC) {
+    } else if (SSM__DISC(disc, SSM_DISC_DIRAC)) {
         c.b = 1;
-    } else if (disc == SSM_DISC_TRAPEZOID) {
+    } else if (SSM__DISC(disc, SSM_DISC_TRAPEZOID)) {
         c.b = lambda * db;
         c.p = (1 - lambda) * db;
     }
@@ -2651,7 +2664,7 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
     ssm__coef_grad g;
     ssm_real x = db * A, s, e;
     g.b_A = 0;
-    if (disc == SSM_DISC_BILINEAR) { /* a(x) = (1 + x/2)/(1 - x/2): a' = 1/(1 - x/2)^2 */
+    if (SSM__DISC(disc, SSM_DISC_BILINEAR)) { /* a(x) = (1 + x/2)/(1 - x/2): a' = 1/(1 - x/2)^2 */
         s = 1 / (1 - SSM__K(0.5) * (da * A));
         g.a_da = A * s * s;
         g.a_A = da * s * s;
@@ -2662,14 +2675,14 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
     }
     g.a_da = A * c.a;
     g.a_A = da * c.a;
-    if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
+    if (SSM__DISC(disc, SSM_DISC_ZOH)) { /* b = (exp(db A) - 1) / A */
         e = da == db ? c.a : ssm__discretise_a(disc, A, db);
         g.b_db = e;
         g.b_A = ssm__is_small(x) ? db * db * ssm__phi_derivative_small(x) : (db * e - c.b) / A;
-    } else if (disc == SSM_DISC_DIRAC) {
+    } else if (SSM__DISC(disc, SSM_DISC_DIRAC)) {
         g.b_db = 0;
     } else {
-        g.b_db = disc == SSM_DISC_TRAPEZOID ? lambda : 1;
+        g.b_db = SSM__DISC(disc, SSM_DISC_TRAPEZOID) ? lambda : 1;
     }
     return g;
 }
@@ -2748,12 +2761,22 @@ static ssm__c_coef_grad ssm__c_discretise_grad(ssm_disc disc, ssm__complex A, ss
 /* Rows of state for each of the d_state states. */
 static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
 {
-    return disc == SSM_DISC_TRAPEZOID ? ssm__mul(2, d_state) : d_state;
+    return SSM__DISC(disc, SSM_DISC_TRAPEZOID) ? ssm__mul(2, d_state) : d_state;
 }
 
 static int ssm__disc_ok(ssm_disc disc)
 {
     return (unsigned)disc <= (unsigned)SSM_DISC_TRAPEZOID;
+}
+
+/* SSM_OK if this build has `disc` for the selective scan. */
+static ssm_status ssm__disc_check(ssm_disc disc)
+{
+#ifdef SSM_ONLY_EULER
+    return disc == SSM_DISC_EULER ? SSM_OK : SSM_ERR_CONFIG;
+#else
+    return ssm__disc_ok(disc) ? SSM_OK : SSM_ERR_CONFIG;
+#endif
 }
 
 static int ssm__scan_ok(ssm_scan scan)
@@ -2898,8 +2921,8 @@ static ssm_status ssm__check_start(const size_t *start, size_t batch, size_t len
 static size_t ssm__panel_bytes(ssm_format format, size_t in)
 {
     const size_t weights = ssm__mul(in, SSM_LANES);
-    if (format == SSM_FORMAT_INT8) return ssm__add(weights, SSM_LANES * sizeof(ssm_real));
-    return ssm__mul(weights, format == SSM_FORMAT_BF16 ? sizeof(uint16_t) : sizeof(ssm_real));
+    if (SSM__FORMAT(format, SSM_FORMAT_INT8)) return ssm__add(weights, SSM_LANES * sizeof(ssm_real));
+    return ssm__mul(weights, SSM__FORMAT(format, SSM_FORMAT_BF16) ? sizeof(uint16_t) : sizeof(ssm_real));
 }
 
 static size_t ssm__packed_bytes(ssm_format format, size_t in, size_t out)
@@ -2977,7 +3000,7 @@ static void ssm__pack(const ssm__matrix *m, size_t out, ssm_format format, void 
     size_t o, k, lane, i;
     for (o = 0; o < out; o += SSM_LANES) {
         unsigned char *panel = (unsigned char *)packed + o / SSM_LANES * bytes;
-        if (format == SSM_FORMAT_INT8) {
+        if (SSM__FORMAT(format, SSM_FORMAT_INT8)) {
             for (lane = 0; lane < SSM_LANES; ++lane) scale[lane] = o + lane < out ? ssm__int8_scale(m, o + lane) : 0;
             ssm__copy((ssm_real *)(void *)panel, scale, SSM_LANES);
             panel += sizeof scale;
@@ -2985,8 +3008,8 @@ static void ssm__pack(const ssm__matrix *m, size_t out, ssm_format format, void 
         for (k = 0, i = 0; k < m->columns; ++k) {
             for (lane = 0; lane < SSM_LANES; ++lane, ++i) {
                 const ssm_real w = o + lane < out ? m->at(m, o + lane, k) : 0;
-                if (format == SSM_FORMAT_INT8) ((int8_t *)panel)[i] = ssm__int8(w, scale[lane]);
-                else if (format == SSM_FORMAT_BF16) ((uint16_t *)(void *)panel)[i] = ssm__bf16(w);
+                if (SSM__FORMAT(format, SSM_FORMAT_INT8)) ((int8_t *)panel)[i] = ssm__int8(w, scale[lane]);
+                else if (SSM__FORMAT(format, SSM_FORMAT_BF16)) ((uint16_t *)(void *)panel)[i] = ssm__bf16(w);
                 else ((ssm_real *)(void *)panel)[i] = w;
             }
         }
@@ -3018,8 +3041,9 @@ static void ssm__panel(ssm_format format, const unsigned char *w, const ssm_real
 {
     size_t i;
     for (i = 0; i < lanes; i += SSM__BLOCK) {
-        if (format == SSM_FORMAT_INT8) ssm__panel_int8((const int8_t *)w + i, x, in, sums + i);
-        else if (format == SSM_FORMAT_BF16) ssm__panel_bf16((const uint16_t *)(const void *)w + i, x, in, sums + i);
+        if (SSM__FORMAT(format, SSM_FORMAT_INT8)) ssm__panel_int8((const int8_t *)w + i, x, in, sums + i);
+        else if (SSM__FORMAT(format, SSM_FORMAT_BF16))
+            ssm__panel_bf16((const uint16_t *)(const void *)w + i, x, in, sums + i);
         else ssm__panel_real((const ssm_real *)(const void *)w + i, x, in, sums + i);
     }
 }
@@ -3036,22 +3060,30 @@ static ssm_real ssm__dot(const ssm_real *w, const ssm_real *x, size_t n)
 static void ssm__linear_panel(const ssm_linear *l, size_t o, const ssm_real *x, ssm_real *sums)
 {
     const size_t lanes = ssm__min(SSM_LANES, l->out - o);
+    const unsigned char *panel = (const unsigned char *)l->packed + o / SSM_LANES * ssm__panel_bytes(l->format, l->in);
     const ssm_real *scale = NULL;
     size_t lane;
-    if (l->packed) {
-        const unsigned char *panel = (const unsigned char *)l->packed;
-        panel += o / SSM_LANES * ssm__panel_bytes(l->format, l->in);
-        if (l->format == SSM_FORMAT_INT8) {
-            scale = (const ssm_real *)(const void *)panel;
-            panel += SSM_LANES * sizeof(ssm_real);
-        }
-        ssm__panel(l->format, panel, x, l->in, lanes, sums);
-    } else {
-        for (lane = 0; lane < lanes; ++lane) sums[lane] = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
+    if (SSM__FORMAT(l->format, SSM_FORMAT_INT8)) {
+        scale = (const ssm_real *)(const void *)panel;
+        panel += SSM_LANES * sizeof(ssm_real);
     }
+    ssm__panel(l->format, panel, x, l->in, lanes, sums);
     for (lane = 0; lane < lanes; ++lane) {
         if (scale) sums[lane] *= scale[lane];
         if (l->bias) sums[lane] += l->bias[o + lane];
+    }
+}
+
+/* The same product from the plain weights, in the same order. */
+static void ssm__linear_plain(const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row, ssm_real *y, ptrdiff_t y_row,
+                              size_t rows)
+{
+    size_t r, o;
+    for (r = 0; r < rows; ++r, x += x_row, y += y_row) {
+        for (o = 0; o < l->out; ++o) {
+            const ssm_real sum = ssm__dot(l->weight + o * l->in, x, l->in);
+            y[o] = l->bias ? sum + l->bias[o] : sum;
+        }
     }
 }
 
@@ -3192,7 +3224,8 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
 
 static int ssm__format_ok(ssm_format format)
 {
-    return (unsigned)format <= (unsigned)SSM_FORMAT_INT8;
+    if (SSM__FORMAT(format, SSM_FORMAT_BF16) || SSM__FORMAT(format, SSM_FORMAT_INT8)) return 1;
+    return format == SSM_FORMAT_REAL;
 }
 
 static ssm_status ssm__linear_check(const ssm_linear *l)
@@ -3232,7 +3265,8 @@ SSM_API ssm_status ssm_linear_forward(const ssm_linear *linear, const ssm_real *
     if (status != SSM_OK) return status;
     if (rows == 0) return SSM_OK;
     if (!x || !y || (!linear->weight && !linear->packed)) return SSM_ERR_NULL;
-    ssm__linear(NULL, linear, x, x_row, NULL, 0, y, y_row, rows);
+    if (linear->packed) ssm__linear(NULL, linear, x, x_row, NULL, 0, y, y_row, rows);
+    else ssm__linear_plain(linear, x, x_row, y, y_row, rows);
     return SSM_OK;
 }
 
@@ -4185,7 +4219,7 @@ static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *
         const ssm_real A = e->A[ssm__step(n, rule->A)], a = ssm__discretise_a(rule->disc, A, e->da);
         const ssm__coef k = ssm__discretise_rest(rule->disc, A, e->da, e->db, e->lambda, a);
         const ssm_real B = e->B[ssm__step(n, rule->B)];
-        if (rule->disc == SSM_DISC_TRAPEZOID) {
+        if (SSM__DISC(rule->disc, SSM_DISC_TRAPEZOID)) {
             *h = k.a * (*h + k.p * h[previous]) + (k.b * e->u) * B;
             h[previous] = B * e->u;
         } else {
@@ -4705,6 +4739,7 @@ static ssm_status ssm__scan_check(const ssm_selective_scan *s, ssm_selective_sca
     if (s->dim % ssm__groups(s->B_groups) || s->dim % ssm__groups(s->C_groups)) return SSM_ERR_SHAPE;
     *r = *s;
     if (r->disc == SSM_DISC_DEFAULT) r->disc = SSM_DISC_EULER;
+    if (ssm__disc_check(r->disc) != SSM_OK) return SSM_ERR_CONFIG;
     return ssm__check_start(s->start, s->batch, s->len);
 }
 
@@ -5890,7 +5925,7 @@ static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m
     l->weight = l->bias = NULL;
     l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
     ssm__bind_option(b, (size_t)format);
-    ssm__bind_option(b, out); /* `packed` is rounded up to whole panels */
+    ssm__bind_option(b, out); /* whole panels do not show it, and with it n_groups */
     if (packed) ssm__pack(m, out, format, packed);
 }
 
@@ -6012,7 +6047,6 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     ssm_real *A;
     size_t c, n;
     ssm__bind_option(b, (size_t)core->disc);
-    ssm__bind_option(b, core->n_groups);
     ssm__bind_linear(&core->x_proj, b, o->x_proj, absent, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
@@ -6464,6 +6498,7 @@ SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *conf
     if (c.d_model == 0) return SSM_ERR_CONFIG;
     if (c.d_state == 0) c.d_state = 16;
     status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan, c.format);
+    if (status == SSM_OK) status = ssm__disc_check(c.disc);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -6654,6 +6689,7 @@ SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_con
     dt = ssm__s6_dt(&c);
     status = ssm__dt_resolve(&dt);
     if (status == SSM_OK) status = ssm__options_resolve(&c.disc, SSM_DISC_EULER, c.scan, c.format);
+    if (status == SSM_OK) status = ssm__disc_check(c.disc);
     if (status != SSM_OK) return status;
     c.dt_min = dt.min;
     c.dt_max = dt.max;
@@ -10459,6 +10495,8 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 
 #undef SSM__RESTRICT
 #undef SSM__CHUNK
+#undef SSM__DISC
+#undef SSM__FORMAT
 #undef SSM__SHARE_COST
 #undef SSM__INLINE
 #undef SSM__NOINLINE
