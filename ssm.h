@@ -1814,21 +1814,12 @@ SSM__INLINE ssm_real ssm__exp2_near(ssm_real x)
     return q.f;
 }
 
-/* For any x, with the same bits. */
+/* The same for any x. Beyond, a decay is 0 (so that no product of decays lingers among the subnormal
+ * numbers) and a growth is infinite. */
 static ssm_real ssm__exp2(ssm_real x)
 {
-    const ssm_real lo = SSM__K(SSM__MANTISSA > 23 ? -1076.0 : -151.0), hi = SSM__K(SSM__MANTISSA > 23 ? 1025.0 : 129.0);
-    ssm__bits shifted;
-    ssm__sint k, half;
-    ssm__pun magic;
-    ssm_real value;
-    x = x > hi ? hi : x; /* written so that NaN stays */
-    x = x < lo ? lo : x;
-    value = ssm__exp2_reduced(x, &shifted);
-    magic.f = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
-    k = (ssm__sint)(shifted - magic.u);
-    half = k / 2;
-    return value * ssm__pow2(half) * ssm__pow2(k - half);
+    if (x < SSM__EXP2_NEAR && x > -SSM__EXP2_NEAR) return ssm__exp2_near(x);
+    return x < 0 ? 0 : x * ssm__pow2(SSM__BIAS); /* NaN stays */
 }
 
 /* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
@@ -1996,14 +1987,14 @@ static void ssm__sincos(ssm_real x, ssm_real *sine, ssm_real *cosine)
     *cosine = k & 2 ? -c : c;
 }
 
-/* Square root: x = 4^e m with 1 <= m < 4, Newton's iteration for 1/sqrt(m) from a linear guess
- * (error below 11 %; each pass makes it 1.5 times its square), then one correction of the root. */
+/* Square root: Newton's iteration for 1/sqrt(x) from the halved exponent (error below 3.5 %; each pass makes
+ * it 1.5 times its square), then one correction of the root. */
 static ssm_real ssm__sqrt(ssm_real x)
 {
     const ssm_real smallest_normal = ssm__pow2(1 - SSM__BIAS), infinity = ssm__pow2(SSM__BIAS + 1);
+    const ssm__bits halved = (ssm__bits)(SSM__MANTISSA > 23 ? 0x5fe6eb50c7b537a9u : 0x5f3759dfu);
     ssm_real scale = 1, r, s;
     ssm__pun q;
-    ssm__sint e;
     int i;
     if (!(x > 0) || !(x < infinity)) return x < 0 ? infinity - infinity : x;
     if (x < smallest_normal) {
@@ -2011,14 +2002,12 @@ static ssm_real ssm__sqrt(ssm_real x)
         scale = ssm__pow2(-SSM__MANTISSA);
     }
     q.f = x;
-    e = (ssm__sint)(q.u >> SSM__MANTISSA) - SSM__BIAS;
-    e = e >= 0 ? e / 2 : -((1 - e) / 2);
-    x = x * ssm__pow2(-e) * ssm__pow2(-e); /* 1 <= x < 4 */
-    r = SSM__K(1.1) - SSM__K(0.16) * x;
-    for (i = 0; i < (SSM__MANTISSA > 23 ? 5 : 4); ++i) r = r * (SSM__K(1.5) - SSM__K(0.5) * x * r * r);
+    q.u = halved - (q.u >> 1);
+    r = q.f;
+    for (i = 0; i < (SSM__MANTISSA > 23 ? 4 : 3); ++i) r = r * (SSM__K(1.5) - SSM__K(0.5) * x * r * r);
     s = x * r;
     s = s + SSM__K(0.5) * r * (x - s * s);
-    return s * ssm__pow2(e) * scale;
+    return s * scale;
 }
 
 /* erfc(x), x >= 1/2: exp(-x^2) / (1 + 2x) times a polynomial in t = (x - 3)/(x + 3), which interpolates
