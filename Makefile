@@ -134,6 +134,7 @@ firmware:
 
 size:
 	@sh bench/size.sh
+	@echo && echo "With SSM_ONLY_EULER and SSM_ONLY_REAL:" && sh bench/size.sh --small && echo
 	@sh bench/firmware.sh --ram
 
 firmware-bench:

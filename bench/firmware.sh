@@ -6,7 +6,8 @@
 #   firmware.sh --profile BOARD LAYER FORMAT     where the instructions of a step go
 #   firmware.sh --raw BOARD LAYER FORMAT WAY     what the program prints (bench/firmware.c)
 #
-# LAYER is s6 or mamba, FORMAT real, bf16 or int8, WAY exact or fast (FMA contraction).
+# LAYER is s6 or mamba, FORMAT real, bf16 or int8, WAY exact, fast (FMA contraction) or small
+# (SSM_ONLY_EULER, SSM_ONLY_REAL).
 cd "$(dirname "$0")/.." || exit
 . examples/firmware/boards.sh
 
@@ -20,9 +21,8 @@ tables() {
 
 build() { # BOARD LAYER FORMAT WAY
     tables || return
-    if [ "$4" = fast ]; then flags="-O2 -ffp-contract=fast"; else flags=$exact; fi
     image=build/firmware/$1/$2-$3-$4.elf
-    library "$1" "$4" "$flags" && program "$image" "build/firmware/bench/$2_$3" bench/firmware.c
+    library "$1" "$4" && program "$image" "build/firmware/bench/$2_$3" bench/firmware.c
 }
 
 # The board's counter; QEMU is killed should the program hang.

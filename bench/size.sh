@@ -1,8 +1,9 @@
 #!/bin/sh
 # size.sh - flash and RAM that each verb of each layer takes on each core.
 #
-#   size.sh [CORE...]         a Markdown table
-#   size.sh --raw [CORE...]   one line for each verb: core layer verb flash libgcc ram missing symbols
+#   size.sh [CORE...]           a Markdown table
+#   size.sh --small [CORE...]   of the step of S6 and Mamba with SSM_ONLY_EULER and SSM_ONLY_REAL
+#   size.sh --raw [CORE...]     one line for each verb: core layer verb flash libgcc ram missing symbols
 #
 # A program that calls one verb, linked with --gc-sections: flash is the .text and .rodata of the library, libgcc
 # the bytes that its arithmetic adds, ram .data and .bss, missing the routines that the compiler calls (commas
@@ -10,6 +11,7 @@
 # struct copies in any program, come from there. gcc -O2, SSM_ALIGN 8, SSM_LANES 8.
 cd "$(dirname "$0")/.." || exit
 . examples/firmware/boards.sh
+cores="m0 m3 m4f m7 m33 m55 rv32imc"
 layers="selective s6 mamba s4d s4 s5"
 verbs="bind attach forward step record+backward init"
 out=build/firmware/size
@@ -48,19 +50,19 @@ raw() {
             echo "size: $core is left out: it needs the package $missing" >&2
             continue
         fi
-        library "$core" || exit
+        library "$core" $way || exit
         for layer in $layers; do
             for verb in $verbs; do measure "$core" "$layer" "$verb"; done
         done
     done
 }
 
-if [ "${1:-}" = --raw ]; then
-    shift
-    raw ${@:-m0 m3 m4f m7 m33 m55 rv32imc}
-    exit
-fi
-raw ${@:-m0 m3 m4f m7 m33 m55 rv32imc} | awk '
+way=exact
+case ${1:-} in
+--small) shift; way=small layers="s6 mamba" verbs=step out=$out-small; mkdir -p $out ;;
+--raw) shift; raw ${@:-$cores}; exit ;;
+esac
+raw ${@:-$cores} | awk '
     !($1 in core) { core[$1] = ++cores; name[cores] = $1 }
     !(($2, $3) in row) { row[$2, $3] = ++rows; title[rows] = $2 " | " $3 }
     { cell[row[$2, $3], core[$1]] = $5 > 0 ? $4 " + " $5 : $4; ram += $6 }
@@ -74,5 +76,5 @@ raw ${@:-m0 m3 m4f m7 m33 m55 rv32imc} | awk '
             for (c = 1; c <= cores; ++c) line = line " " cell[r, c] " |"
             print line
         }
-        print "\n.data and .bss of all these: " ram " bytes"
+        print "\n.data and .bss of all these: " ram + 0 " bytes"
     }'

@@ -65,14 +65,21 @@ stale() {
     [ ! -f "$made" ] || [ -n "$(find "$@" -newer "$made" | head -n 1)" ]
 }
 
-# library NAME [WAY [FLAGS]]: the library for that board, build/firmware/NAME/ssm-WAY.o
+# library NAME [WAY]: the library for that board, build/firmware/NAME/ssm-WAY.o. WAY: exact; fast, with FMA
+# contraction; small, without what a Mamba block with float weights does not use
 library() {
     board "$1" || return
+    case ${2:-exact} in
+    exact) flags=$exact ;;
+    fast) flags="-O2 -ffp-contract=fast" ;;
+    small) flags="$exact -DSSM_ONLY_EULER -DSSM_ONLY_REAL" ;;
+    *) return 1 ;;
+    esac
     object=build/firmware/$1/ssm-${2:-exact}.o
     stale "$object" ssm.h $here || return 0
     mkdir -p "build/firmware/$1"
     # shellcheck disable=SC2086
-    "${tool}gcc" $cpu $freestanding $warnings ${3:-$exact} -c $here/ssm.c -o "$object.new" && mv "$object.new" "$object"
+    "${tool}gcc" $cpu $freestanding $warnings $flags -c $here/ssm.c -o "$object.new" && mv "$object.new" "$object"
 }
 
 # program OUTPUT INCLUDE SOURCE: a program for the board that library made ready, with headers of the folder
