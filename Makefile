@@ -25,6 +25,8 @@ help:
 	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
+	@echo "make check-targets      other processors, systems and compilers, as far as installed (about 5 min)"
+	@echo "make check-targets-all  more of them, and no test left out (about an hour)"
 	@echo "make clean        remove build/"
 
 # ---- what is built -----------------------------------------------------------------------
@@ -85,9 +87,15 @@ check:
 	    'sanitized double: $(RUNNER) clang "$(SANITIZE) -DSSM_DOUBLE"' \
 	    'valgrind: $(RUNNER) gcc "-O1 -g" "$(VALGRIND)" $(VALGRIND_TESTS)'
 
+check-targets:
+	@JOBS=$(JOBS) CC='$(CC)' sh tests/tally.sh 'sh tests/check_targets.sh'
+
+check-targets-all:
+	@JOBS=$(JOBS) CC='$(CC)' sh tests/tally.sh 'sh tests/check_targets.sh all'
+
 clean:
 	rm -rf build
 
 FORCE:
 
-.PHONY: help run test test-double examples bench check clean FORCE
+.PHONY: help run test test-double examples bench check check-targets check-targets-all clean FORCE
