@@ -18,12 +18,23 @@ VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full
 VALGRIND_TESTS = ops/ gradients/ train/ golden s4/ s5/ hippo/ scan/laws scan/gradients scan/errors layers/step layers/packed layers/batch layers/oracle layers/record \
     layers/in_place layers/no_state layers/parallel layers/gradients_added
 
+# As printed in examples/web/layer.c. The module is built anew only where clang and its linker are.
+WASM = clang --target=wasm32 -mbulk-memory -std=c99 -Os -ffp-contract=off -ffreestanding -nostdlib \
+    -Wl,--no-entry -Wl,--strip-all
+WEB_TOOLS = $(shell command -v clang > /dev/null && command -v wasm-ld > /dev/null && echo yes)
+WEB_MODULE = $(if $(WEB_TOOLS),build/web/module.js,examples/web/module.js)
+
 help:
 	@echo "make run          train and stream the speaker example (about 10 s)"
 	@echo "make test         the tests, the quick start and the header's own map"
 	@echo "make test-double  the tests with SSM_DOUBLE"
 	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker"
+	@echo "make firmware     the speaker model on microcontrollers, under QEMU (about 3 min)"
+	@echo "make web          the page of examples/web as one file, build/web/index.html (needs clang and lld)"
+	@echo "make check-web    that page's numbers, in node and headless Chromium, against a native build"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
+	@echo "make size         flash that each verb takes on each core, and RAM of one step"
+	@echo "make firmware-bench  instructions, RAM and stack of one step on each core"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
 	@echo "make check-targets      other processors, systems and compilers, as far as installed (about 5 min)"
 	@echo "make check-targets-all  more of them, and no test left out (about an hour)"
@@ -65,6 +76,27 @@ test-double: build/ssm_test_double
 
 examples: $(EXAMPLES)
 
+# One clang command, then the page with its module inside. Without clang and lld the page is the
+# committed one, which is the same but for the module's age.
+web: build/web/index.html
+	@echo 'open build/web/index.html'
+
+build/web/layer.wasm: examples/web/layer.c ssm.h
+	@mkdir -p build/web
+	$(WASM) -o $@ $<
+
+build/web/module.js: build/web/layer.wasm
+	@{ printf 'const MODULE = "'; base64 $< | tr -d '\n'; printf '";\n'; } > $@
+
+build/web/index.html: examples/web/index.html $(WEB_MODULE)
+	@mkdir -p build/web
+	@[ -n '$(WEB_TOOLS)' ] || echo 'make web: clang or wasm-ld (package lld) is missing: with the module as committed'
+	awk '/^<script src="module.js">/ { print "<script>"; while ((getline line < "$(WEB_MODULE)") > 0) print line; \
+	    print "</script>"; next } { print }' $< > $@
+
+check-web:
+	@sh tests/tally.sh 'sh tests/check_web.sh'
+
 bench: build/bench build/scans build/scans_openmp build/forms build/speaker
 	build/bench
 	build/scans
@@ -72,12 +104,25 @@ bench: build/bench build/scans build/scans_openmp build/forms build/speaker
 	build/forms
 	build/speaker --seeds 5
 
+# These three need cross compilers and QEMU: they name the packages that they miss.
+firmware:
+	@CC='$(CC)' sh examples/firmware/run.sh
+
+size:
+	@sh bench/size.sh
+	@sh bench/firmware.sh --ram
+
+firmware-bench:
+	@CC='$(CC)' sh bench/firmware.sh
+
 # Not `test` itself: CI runs that first. Each line is one job; "name: job" labels its results.
 check:
 	@JOBS=$(JOBS) sh tests/tally.sh \
 	    'sh tests/check_compile.sh' \
 	    'sh tests/check_link.sh' \
 	    'sh tests/check_examples.sh' \
+	    'sh tests/check_firmware.sh' \
+	    'sh tests/check_web.sh' \
 	    'clang: $(RUNNER) clang "-O2"' \
 	    'O3: $(RUNNER) gcc "-O3"' \
 	    'double: $(RUNNER) gcc "-O2 -DSSM_DOUBLE"' \
@@ -98,4 +143,4 @@ clean:
 
 FORCE:
 
-.PHONY: help run test test-double examples bench check check-targets check-targets-all clean FORCE
+.PHONY: help run test test-double examples firmware bench size firmware-bench web check-web check check-targets check-targets-all clean FORCE

@@ -47,7 +47,7 @@
  *   >>api-layers     selective, S6, Mamba, S4D, S4, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, log1p, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
+ *   >>math           exp, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -61,6 +61,7 @@
  *   >>op-s5          the S5 scan, forward and backward
  *   >>op-fft         fast Fourier transform, convolution of any length
  *   >>tiles          how a layer walks a batch of sequences in time tiles
+ *   >>bound          the block that bind fills and attach reads
  *   >>core           projection + selective scan: what selective, S6 and Mamba share
  *   >>layer-selective
  *   >>layer-s6
@@ -97,6 +98,7 @@
  *   ssm_X_sizes     bytes of parameters, bound weights, state, workspace and tape
  *   ssm_X_init      fill the flat parameter array as the paper does, from a seed
  *   ssm_X_bind      lay weights out for the kernels, once: derive A = -exp(A_log), pack matrices
+ *   ssm_X_attach    use a block that bind filled earlier: from a file, or constant in flash
  *   ssm_X_forward   whole sequences: any batch, any length, state in and out
  *   ssm_X_step      one time step of one or many streams
  *   ssm_X_record    forward that also fills the tape which backward reads
@@ -288,6 +290,19 @@ typedef enum ssm_scan {
     SSM_SCAN_CHUNKED
 } ssm_scan;
 
+/* How bind stores the matrices of a layer. Inputs, sums, biases, the recurrence and its state stay
+ * ssm_real, so only the weights are rounded:
+ *   REAL   not at all
+ *   BF16   to 8 significant bits (bfloat16, to nearest even): half the bytes of a float
+ *   INT8   to multiples of (largest |weight| of the output's row) / 127: a quarter of the bytes
+ * forward and step read the same rounded weights, so they agree to the bit in every format. Gradients
+ * are those of the unrounded parameters as if rounding changed nothing (straight-through). */
+typedef enum ssm_format {
+    SSM_FORMAT_REAL = 0,
+    SSM_FORMAT_BF16,
+    SSM_FORMAT_INT8
+} ssm_format;
+
 /* Strides of a [batch][len][channel] tensor, in elements. All zero: contiguous. */
 typedef struct ssm_strides {
     ptrdiff_t batch;
@@ -326,6 +341,7 @@ typedef struct ssm_sizes {
     size_t bound;         /* weights laid out by bind */
     size_t state;         /* states of all `batch` streams */
     size_t work;          /* forward, step and record. With state == NULL: work + state bytes */
+    size_t work_step;     /* step alone, of all `batch` streams: never more than work */
     size_t tape;          /* what record writes for backward */
     size_t work_backward; /* backward. With dstate == NULL: work_backward + state bytes */
 } ssm_sizes;
@@ -686,8 +702,9 @@ SSM_API ssm_status ssm_conv_backward(const ssm_conv *s, const ssm_conv_grad *gra
 
 /* y[r] = weight x[r] + bias for `rows` rows.
  *   weight  [out][in] row-major, bias [out] or NULL
- *   packed  the same weights in the kernels' order, made by ssm_linear_pack, or NULL: forward
- *           then reads `weight`, with the same bits and less speed. Backward reads `weight`.
+ *   packed  the same weights in the kernels' order and in `format`, made by ssm_linear_pack, or NULL:
+ *           forward then reads `weight`, with the bits of SSM_FORMAT_REAL and less speed. Backward
+ *           reads `weight`.
  * Each output is accumulated over `in` in order, so neither packing nor the number of rows can
  * change a bit. x_row and y_row are the strides from row to row, in elements. */
 typedef struct ssm_linear {
@@ -695,12 +712,13 @@ typedef struct ssm_linear {
     size_t out;
     const ssm_real *weight;
     const ssm_real *bias;
-    const ssm_real *packed;
+    const void *packed;
+    ssm_format format;
 } ssm_linear;
 
 SSM_API ssm_status ssm_linear_pack_size(const ssm_linear *linear, size_t *bytes);
 /* packed out: pack_size bytes, aligned as ssm_real. */
-SSM_API ssm_status ssm_linear_pack(const ssm_linear *linear, ssm_real *packed, size_t packed_bytes);
+SSM_API ssm_status ssm_linear_pack(const ssm_linear *linear, void *packed, size_t packed_bytes);
 /* y must not overlap x. Errors: SSM_ERR_NULL, SSM_ERR_CONFIG (in or out 0). */
 SSM_API ssm_status ssm_linear_forward(const ssm_linear *linear, const ssm_real *x, ptrdiff_t x_row, ssm_real *y,
                                       ptrdiff_t y_row, size_t rows);
@@ -760,12 +778,17 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
  * ssm_X_bind(layer, config, params, mem, bytes)
  *     mem: need.bound bytes, which belong to `layer` from then on and hold all that forward and
  *     step read. backward also reads params: keep them as they were. Bind again after a change.
+ * ssm_X_attach(layer, config, data, bytes)
+ *     data: layer->bound.data[0 .. bound.bytes) as bind left it for the same config, aligned as ssm_real and
+ *     only read. Needs no parameters, so record, backward and what else reads them (kernels of S4, its
+ *     convolution form) are SSM_ERR_UNSUPPORTED. The block belongs to one build: the same ssm_real, SSM_LANES,
+ *     byte order and version of the layout. Anything else, and any changed byte, is SSM_ERR_CONFIG.
  * ssm_X_forward(layer, state, x, y, seqs, work, bytes)
  *     x [batch][len][d_model] in, y the same out (y may be x), state [batch][floats] inout.
  *     state == NULL: start from zero, forget the end. batch or len 0: nothing happens.
  * ssm_X_step(layer, state, x, y, streams, work, bytes)
  *     x, y [streams][d_model], state [streams][floats]: one time step of each stream, the same
- *     bits as forward.
+ *     bits as forward. bytes: need.work_step for `batch` streams is enough.
  * ssm_X_record(layer, state, x, y, seqs, tape, tape_bytes, work, bytes)
  *     forward, and fills the tape.
  * ssm_X_backward(layer, dstate, x, dy, dx, dparams, seqs, tape, tape_bytes, work, bytes)
@@ -794,6 +817,13 @@ typedef enum ssm_dt_init {
     SSM_DT_CONSTANT         /* dt_bias everywhere */
 } ssm_dt_init;
 
+/* What bind made of the parameters: save these bytes to attach them later. In the block that bind was
+ * given they start at the first multiple of 64 bytes. */
+typedef struct ssm_bound {
+    const void *data;
+    size_t bytes;
+} ssm_bound;
+
 /* Offsets of a core's parameters in the flat array; (size_t)-1: it has none. */
 typedef struct ssm_core_offsets {
     size_t x_proj;
@@ -812,11 +842,12 @@ typedef struct ssm_core {
     size_t n_groups;
     ssm_disc disc;
     ssm_scan scan;
+    ssm_format format;
     int shared_A; /* A is [d_state], the same for all channels */
     ssm_linear x_proj;
     ssm_linear dt_proj;
     const ssm_real *dt_bias;
-    const ssm_real *A; /* [d_state][dim], or [d_state] if shared */
+    const ssm_real *A; /* [d_state][dim], or [d_state] if shared; then the largest delta of the fast kernel */
     const ssm_real *D;
     ssm_core_offsets offsets;
 } ssm_core;
@@ -836,12 +867,14 @@ typedef struct ssm_selective_config {
     size_t d_state; /* N (n_state), default 16 */
     ssm_disc disc;  /* default ZOH */
     ssm_scan scan;
-    int integer_A; /* log_a starts at ln(n + 1) instead of ln(0.5 + n/N) */
+    ssm_format format; /* of the matrices in the bound block */
+    int integer_A;     /* log_a starts at ln(n + 1) instead of ln(0.5 + n/N) */
 } ssm_selective_config;
 
 typedef struct ssm_selective {
     ssm_selective_config config; /* resolved */
     ssm_core core;
+    ssm_bound bound;
 } ssm_selective;
 
 SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *config, ssm_selective_config *resolved);
@@ -850,6 +883,8 @@ SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const
 SSM_API ssm_status ssm_selective_init(const ssm_selective_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_config *config, const ssm_real *params,
                                       void *mem, size_t mem_bytes);
+SSM_API ssm_status ssm_selective_attach(ssm_selective *layer, const ssm_selective_config *config, const void *data,
+                                        size_t bytes);
 SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                          const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -884,6 +919,7 @@ typedef struct ssm_s6_config {
     size_t n_groups; /* G, default 1 */
     ssm_disc disc;   /* default EULER, as the authors compute it */
     ssm_scan scan;
+    ssm_format format; /* of the matrices in the bound block */
     int no_dt_bias;
     ssm_dt_init dt_init;
     ssm_real dt_min;   /* default 0.001 */
@@ -896,6 +932,7 @@ typedef struct ssm_s6_config {
 typedef struct ssm_s6 {
     ssm_s6_config config; /* resolved */
     ssm_core core;
+    ssm_bound bound;
 } ssm_s6;
 
 /* Sets the fields in which `preset` differs from zero; call it after d_model is set. */
@@ -906,6 +943,7 @@ SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seq
 SSM_API ssm_status ssm_s6_init(const ssm_s6_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const ssm_real *params, void *mem,
                                size_t mem_bytes);
+SSM_API ssm_status ssm_s6_attach(ssm_s6 *layer, const ssm_s6_config *config, const void *data, size_t bytes);
 SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
@@ -939,9 +977,10 @@ typedef struct ssm_mamba_config {
     size_t n_groups; /* G, default 1 */
     ssm_disc disc;   /* default EULER, as the authors compute it */
     ssm_scan scan;
-    int pre_norm;  /* RMSNorm of the input */
-    int residual;  /* y += x */
-    int proj_bias; /* biases in in_proj and out_proj */
+    ssm_format format; /* of the matrices in the bound block */
+    int pre_norm;      /* RMSNorm of the input */
+    int residual;      /* y += x */
+    int proj_bias;     /* biases in in_proj and out_proj */
     int no_conv_bias;
     int no_dt_bias;
     int mean_conv; /* conv1d starts as a moving average: weights 1/K, bias 0 */
@@ -957,11 +996,13 @@ typedef struct ssm_mamba_config {
 typedef struct ssm_mamba {
     ssm_mamba_config config; /* resolved */
     ssm_norm norm;
-    ssm_linear in_proj;
+    ssm_linear in_u; /* in_proj, its two halves */
+    ssm_linear in_z;
     ssm_linear out_proj;
     const ssm_real *conv_weight; /* [K][E] */
     const ssm_real *conv_bias;
     ssm_core core;
+    ssm_bound bound;
 } ssm_mamba;
 
 SSM_API void ssm_mamba_preset(ssm_mamba_config *config, ssm_preset preset);
@@ -971,6 +1012,7 @@ SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seq
 SSM_API ssm_status ssm_mamba_init(const ssm_mamba_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_mamba_bind(ssm_mamba *layer, const ssm_mamba_config *config, const ssm_real *params, void *mem,
                                   size_t mem_bytes);
+SSM_API ssm_status ssm_mamba_attach(ssm_mamba *layer, const ssm_mamba_config *config, const void *data, size_t bytes);
 SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                      const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -1050,6 +1092,7 @@ typedef struct ssm_s4_core {
     int low_rank; /* S4 */
     ssm_disc disc;
     ssm_s4_form form;
+    ssm_format format;
     ssm_s4_activation activation;
     ssm_s4_output output;
     int residual;
@@ -1092,9 +1135,10 @@ typedef struct ssm_s4d_config {
     ssm_disc disc; /* default ZOH */
     ssm_s4_A_init init;
     ssm_s4_weights weights;
-    int normal_dt;   /* log_dt N(0, 1) instead of log-uniform */
-    ssm_real dt_min; /* default 0.001 */
-    ssm_real dt_max; /* default 0.1 */
+    int normal_dt;     /* log_dt N(0, 1) instead of log-uniform */
+    ssm_real dt_min;   /* default 0.001 */
+    ssm_real dt_max;   /* default 0.1 */
+    ssm_format format; /* of output_linear in the bound block */
     ssm_s4_form form;
     int bidirectional;
     ssm_s4_activation activation;
@@ -1107,6 +1151,7 @@ typedef struct ssm_s4d_config {
 typedef struct ssm_s4d {
     ssm_s4d_config config; /* resolved */
     ssm_s4_core core;
+    ssm_bound bound;
 } ssm_s4d;
 
 /* TRACETORCH: traceTorch S4 (real, ZOH, everything normal). ZERFOO: zerfoo S4 (real, B as it is,
@@ -1118,6 +1163,7 @@ SSM_API ssm_status ssm_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *s
 SSM_API ssm_status ssm_s4d_init(const ssm_s4d_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const ssm_real *params, void *mem,
                                 size_t mem_bytes);
+SSM_API ssm_status ssm_s4d_attach(ssm_s4d *layer, const ssm_s4d_config *config, const void *data, size_t bytes);
 SSM_API ssm_status ssm_s4d_forward(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                    const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4d_step(const ssm_s4d *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
@@ -1153,12 +1199,13 @@ SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real 
  * State: s [N/2][re, im][H].
  * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
 typedef struct ssm_s4_config {
-    size_t d_model;  /* H, required */
-    size_t d_state;  /* N, default 64, even */
-    size_t n_ssm;    /* default d_model, which it must divide */
-    size_t l_max;    /* 0: C is plain; else the length that its C~ belongs to */
-    ssm_real dt_min; /* default 0.001 */
-    ssm_real dt_max; /* default 0.1 */
+    size_t d_model;    /* H, required */
+    size_t d_state;    /* N, default 64, even */
+    size_t n_ssm;      /* default d_model, which it must divide */
+    size_t l_max;      /* 0: C is plain; else the length that its C~ belongs to */
+    ssm_real dt_min;   /* default 0.001 */
+    ssm_real dt_max;   /* default 0.1 */
+    ssm_format format; /* of output_linear in the bound block */
     ssm_s4_form form;
     int bidirectional;
     ssm_s4_activation activation;
@@ -1171,6 +1218,7 @@ typedef struct ssm_s4_config {
 typedef struct ssm_s4 {
     ssm_s4_config config; /* resolved */
     ssm_s4_core core;
+    ssm_bound bound;
 } ssm_s4;
 
 SSM_API ssm_status ssm_s4_config_resolve(const ssm_s4_config *config, ssm_s4_config *resolved);
@@ -1179,6 +1227,7 @@ SSM_API ssm_status ssm_s4_sizes(const ssm_s4_config *config, const ssm_seqs *seq
 SSM_API ssm_status ssm_s4_init(const ssm_s4_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const ssm_real *params, void *mem,
                                size_t mem_bytes);
+SSM_API ssm_status ssm_s4_attach(ssm_s4 *layer, const ssm_s4_config *config, const void *data, size_t bytes);
 SSM_API ssm_status ssm_s4_forward(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s4_step(const ssm_s4 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
@@ -1246,6 +1295,7 @@ typedef struct ssm_s5_config {
     size_t blocks;  /* HiPPO blocks at init, default 1 */
     ssm_disc disc;  /* default ZOH; not TRAPEZOID */
     ssm_scan scan;
+    ssm_format format; /* of the matrices in the bound block */
     ssm_s5_activation activation;
     int no_conj_sym;
     int bidirectional;
@@ -1273,6 +1323,7 @@ typedef struct ssm_s5 {
     const ssm_real *a;      /* Abar [P][2]; real_state: [P] */
     const ssm_real *b;      /* Bbar / B, the same */
     const ssm_real *params; /* as given to bind, for backward */
+    ssm_bound bound;
 } ssm_s5;
 
 /* SSM_PRESET_TRACETORCH: real_state without activation. */
@@ -1283,6 +1334,7 @@ SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seq
 SSM_API ssm_status ssm_s5_init(const ssm_s5_config *config, ssm_real *params, uint64_t seed);
 SSM_API ssm_status ssm_s5_bind(ssm_s5 *layer, const ssm_s5_config *config, const ssm_real *params, void *mem,
                                size_t mem_bytes);
+SSM_API ssm_status ssm_s5_attach(ssm_s5 *layer, const ssm_s5_config *config, const void *data, size_t bytes);
 SSM_API ssm_status ssm_s5_forward(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes);
 SSM_API ssm_status ssm_s5_step(const ssm_s5 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
@@ -1375,6 +1427,33 @@ extern "C" {
 #define SSM__RESTRICT
 #endif
 
+/* Where a call costs more than the code: the body goes to each caller. */
+#if defined(__GNUC__) || defined(__clang__)
+#define SSM__INLINE static inline __attribute__((always_inline))
+#elif defined(_MSC_VER)
+#define SSM__INLINE static __forceinline
+#else
+#define SSM__INLINE static
+#endif
+
+/* Where one frame with everybody's variables would be larger than a call. */
+#if defined(__GNUC__) || defined(__clang__)
+#define SSM__NOINLINE static __attribute__((noinline))
+#elif defined(_MSC_VER)
+#define SSM__NOINLINE static __declspec(noinline)
+#else
+#define SSM__NOINLINE static
+#endif
+
+/* Before a loop of fixed length over an array that should live in registers. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define SSM__UNROLL _Pragma("GCC unroll 16")
+#elif defined(__clang__)
+#define SSM__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define SSM__UNROLL
+#endif
+
 #if defined(_OPENMP) && !defined(SSM_NO_OPENMP)
 #define SSM__OPENMP
 #endif
@@ -1390,6 +1469,22 @@ extern "C" {
 #endif
 #ifndef SSM_LANES
 #define SSM_LANES 16
+#endif
+/* Accumulators of a matrix product, and channels of a scan, at a time: a whole panel where there are vector
+ * registers. */
+#if defined(__ARM_ARCH_PROFILE)
+#define SSM__SMALL_CORE (__ARM_ARCH_PROFILE == 'M')
+#elif defined(__riscv) && !defined(__riscv_vector)
+#define SSM__SMALL_CORE 1
+#else
+#define SSM__SMALL_CORE 0
+#endif
+#if SSM__SMALL_CORE && SSM_LANES % 8 == 0
+#define SSM__BLOCK 8
+#define SSM__SCAN_LANES 4
+#else
+#define SSM__BLOCK SSM_LANES
+#define SSM__SCAN_LANES SSM_LANES
 #endif
 #define SSM__CHUNK 64          /* steps between the states that the scan's backward keeps */
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
@@ -1491,6 +1586,19 @@ static size_t ssm__arena_bytes(const ssm__arena *arena)
     return lines ? ssm__add(ssm__mul(lines, SSM_ALIGN), SSM_ALIGN - 1) : 0;
 }
 
+/* A block that is one array: its bytes as those of an arena, and its start. */
+static size_t ssm__block_bytes(size_t count)
+{
+    ssm__arena arena;
+    arena.used = ssm__mul(count, sizeof(ssm_real));
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_real *ssm__block_start(void *mem)
+{
+    return (ssm_real *)(void *)ssm__arena_open(mem).base;
+}
+
 /* Runs task(context, 0) .. task(context, tasks - 1); `cost` is about how many multiplications they are
  * in all. Small loops are not worth waking threads for. */
 static void ssm__parallel(const ssm_parallel *parallel, size_t tasks, size_t cost,
@@ -1545,7 +1653,7 @@ SSM_API int ssm_version(void)
  * Scalar functions without libm, in the precision of the build, and the definition for any faster
  * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
  * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
- *   exp 1.0   log 1.0   expm1 1.7   log1p 1.3   softplus 2.0   sigmoid 2.4   sqrt 0.9
+ *   exp 1.0   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
  *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
  *   erf 2.9   gelu: relative 6e-7 (1 + x^2/4) in float, 1.2e-15 of the same in double, for |x| < 6
  */
@@ -1641,6 +1749,65 @@ static ssm_real ssm__exp(ssm_real x)
     return (1 + q) * ssm__pow2(half) * ssm__pow2(k - half);
 }
 
+/* 2^x = 2^k 2^r, |r| <= 1/2, which is exact: the exponential of the scans, whose argument delta A is a product
+ * anyway, so that log2(e) goes into delta. Returns 2^r, by the polynomial of exp; k is in the low bits of
+ * *shifted, below those of the number that rounds (see ssm__round). */
+SSM__INLINE ssm_real ssm__exp2_reduced(ssm_real x, ssm__bits *shifted)
+{
+    const ssm_real magic = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
+    ssm_real r, q;
+    ssm__pun k;
+    k.f = x + magic;
+    *shifted = k.u;
+    r = x - (k.f - magic);
+#ifdef SSM_DOUBLE
+    {
+        int i;
+        r *= 0.69314718055994530942;
+        q = ssm__inv_factorial[13];
+        for (i = 12; i >= 1; --i) q = q * r + ssm__inv_factorial[i];
+    }
+#else
+    q = 1.53211522e-4f;
+    q = q * r + 1.33901618e-3f;
+    q = q * r + 9.61852632e-3f;
+    q = q * r + 5.55036225e-2f;
+    q = q * r + 2.40226475e-1f;
+    q = q * r + 6.93147181e-1f;
+#endif
+    return q * r + 1;
+}
+
+/* |x| below this: 2^x is normal with room for the rounding of k. */
+#define SSM__EXP2_NEAR SSM__K(SSM__MANTISSA > 23 ? 1020.5 : 124.5)
+
+/* For |x| < SSM__EXP2_NEAR: k is added to the bits of the exponent. */
+SSM__INLINE ssm_real ssm__exp2_near(ssm_real x)
+{
+    ssm__bits shifted;
+    ssm__pun q;
+    q.f = ssm__exp2_reduced(x, &shifted);
+    q.u += shifted << SSM__MANTISSA;
+    return q.f;
+}
+
+/* For any x, with the same bits. */
+static ssm_real ssm__exp2(ssm_real x)
+{
+    const ssm_real lo = SSM__K(SSM__MANTISSA > 23 ? -1076.0 : -151.0), hi = SSM__K(SSM__MANTISSA > 23 ? 1025.0 : 129.0);
+    ssm__bits shifted;
+    ssm__sint k, half;
+    ssm__pun magic;
+    ssm_real value;
+    x = x > hi ? hi : x; /* written so that NaN stays */
+    x = x < lo ? lo : x;
+    value = ssm__exp2_reduced(x, &shifted);
+    magic.f = (ssm_real)((ssm__bits)3 << (SSM__MANTISSA - 1));
+    k = (ssm__sint)(shifted - magic.u);
+    half = k / 2;
+    return value * ssm__pow2(half) * ssm__pow2(k - half);
+}
+
 /* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
  * phi'(x) = sum (k+1) x^k / (k+2)!. Truncation below 3e-9 (float), 5e-17 (double). */
 #ifdef SSM_DOUBLE
@@ -1676,25 +1843,42 @@ static ssm_real ssm__expm1(ssm_real x)
     return ssm__is_small(x) ? x * ssm__phi_small(x) : ssm__exp(x) - 1;
 }
 
-/* x = 2^e m, sqrt(1/2) <= m < sqrt(2); with s = f/(2+f), f = m - 1, log m = 2 atanh(s) =
- * f - f^2/2 + s (f^2/2 + R), R = 2 s^2 (1/3 + s^2/5 + ...), s^2 < 0.0295. */
-static ssm_real ssm__log(ssm_real x)
+/* log(2^n (1 + f)), sqrt(1/2) <= 1 + f < sqrt(2). With s = f/(2+f): log(1 + f) = 2 atanh(s) =
+ * f - f^2/2 + s (f^2/2 + R), R = 2 s^2 (1/3 + s^2/5 + ...), s^2 < 0.0295. `low` is added last. */
+static ssm_real ssm__log_reduced(ssm_real f, ssm_real n, ssm_real low)
 {
 #ifdef SSM_DOUBLE
     const ssm_real ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
-    const ssm__bits sqrt_half = 0x3fe6a09e667f3bcdu;
-    const int last = 23;
 #else
     const ssm_real ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
+#endif
+    const ssm_real s = f / (2 + f), z = s * s, half_square = SSM__K(0.5) * f * f;
+    ssm_real r;
+#ifdef SSM_DOUBLE
+    int i;
+    for (r = 0, i = 23; i >= 3; i -= 2) r = (r + 2.0 / i) * z;
+#else
+    r = SSM__K(2.0 / 11) * z;
+    r = (r + SSM__K(2.0 / 9)) * z;
+    r = (r + SSM__K(2.0 / 7)) * z;
+    r = (r + SSM__K(2.0 / 5)) * z;
+    r = (r + SSM__K(2.0 / 3)) * z;
+#endif
+    return n * ln2_hi - ((half_square - (s * (half_square + r) + n * ln2_lo)) - f) + low;
+}
+
+/* x = 2^e m, sqrt(1/2) <= m < sqrt(2). */
+static ssm_real ssm__log(ssm_real x)
+{
+#ifdef SSM_DOUBLE
+    const ssm__bits sqrt_half = 0x3fe6a09e667f3bcdu;
+#else
     const ssm__bits sqrt_half = 0x3f3504f3u;
-    const int last = 11;
 #endif
     const ssm__bits one = (ssm__bits)SSM__BIAS << SSM__MANTISSA;
     const ssm_real smallest_normal = ssm__pow2(1 - SSM__BIAS), infinity = ssm__pow2(SSM__BIAS + 1);
     ssm__sint e = 0;
     ssm__pun q;
-    ssm_real f, s, z, r = 0, half_square, n;
-    int i;
     if (!(x > 0)) return x == 0 ? -infinity : infinity - infinity;
     if (!(x < infinity)) return x;
     if (x < smallest_normal) { /* subnormal */
@@ -1705,29 +1889,19 @@ static ssm_real ssm__log(ssm_real x)
     q.u += one - sqrt_half;
     e += (ssm__sint)(q.u >> SSM__MANTISSA) - SSM__BIAS;
     q.u = (q.u & (((ssm__bits)1 << SSM__MANTISSA) - 1)) + sqrt_half;
-    f = q.f - 1;
-    s = f / (2 + f);
-    z = s * s;
-    for (i = last; i >= 3; i -= 2) r = (r + SSM__K(2.0) / (ssm_real)i) * z;
-    half_square = SSM__K(0.5) * f * f;
-    n = (ssm_real)e;
-    return n * ln2_hi - ((half_square - (s * (half_square + r) + n * ln2_lo)) - f);
+    return ssm__log_reduced(q.f - 1, (ssm_real)e, 0);
 }
 
-/* log(1 + x): the rounding error c of u = 1 + x is put back as c / u. */
-static ssm_real ssm__log1p(ssm_real x)
-{
-    ssm_real u = 1 + x, c;
-    if (u == 1) return x;
-    if (!(u < ssm__pow2(SSM__BIAS))) return ssm__log(u);
-    c = x < 1 ? x - (u - 1) : 1 - (u - x);
-    return ssm__log(u) + c / u;
-}
-
-/* log(1 + exp(x)) without overflow, exact in both tails (no threshold). */
+/* log(1 + exp(x)) without overflow, exact in both tails (no threshold): max(x, 0) + log(1 + e),
+ * e = exp(-|x|) <= 1; the rounding error of u = 1 + e is put back as (e - (u - 1)) / u. */
 static ssm_real ssm__softplus(ssm_real x)
 {
-    return (x > 0 ? x : 0) + ssm__log1p(ssm__exp(x > 0 ? -x : x));
+    const ssm_real e = ssm__exp(x > 0 ? -x : x), u = 1 + e, c = (e - (u - 1)) / u;
+    ssm_real y = e;
+    if (u != 1)
+        y = u < SSM__K(1.41421356237309504880) ? ssm__log_reduced(u - 1, 0, c)
+                                               : ssm__log_reduced(SSM__K(0.5) * u - 1, 1, c);
+    return (x > 0 ? x : 0) + y;
 }
 
 static ssm_real ssm__sigmoid(ssm_real x)
@@ -2402,14 +2576,15 @@ typedef struct ssm__coef {
     ssm_real p;
 } ssm__coef;
 
+#define SSM__LOG2E SSM__K(1.44269504088896340736)
+
 static ssm_real ssm__discretise_a(ssm_disc disc, ssm_real A, ssm_real da)
 {
-    const ssm_real x = da * A, lowest = SSM__K(-1e20);
     if (disc == SSM_DISC_BILINEAR) { /* (1 + x/2)/(1 - x/2), one rounding near 1, finite as x -> -inf */
-        const ssm_real clamped = x < lowest ? lowest : x;
+        const ssm_real x = da * A, lowest = SSM__K(-1e20), clamped = x < lowest ? lowest : x;
         return 1 + clamped / (1 - SSM__K(0.5) * clamped);
     }
-    return ssm__exp(x);
+    return ssm__exp2(da * SSM__LOG2E * A); /* as ssm__scan_block computes it */
 }
 
 /* The other coefficients, once a is known. */
@@ -2421,7 +2596,7 @@ static ssm__coef ssm__discretise_rest(ssm_disc disc, ssm_real A, ssm_real da, ss
     c.b = db;
     c.p = 0;
     if (disc == SSM_DISC_ZOH) {
-        c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__exp(x)) - 1) / A;
+        c.b = ssm__is_small(x) ? db * ssm__phi_small(x) : ((da == db ? a : ssm__discretise_a(disc, A, db)) - 1) / A;
     } else if (disc == SSM_DISC_BILINEAR) {
         c.b = db / (1 - SSM__K(0.5) * x);
     } else if (disc == SSM_DISC_DIRAC) {
@@ -2459,7 +2634,7 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
     g.a_da = A * c.a;
     g.a_A = da * c.a;
     if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
-        e = da == db ? c.a : ssm__exp(x);
+        e = da == db ? c.a : ssm__discretise_a(disc, A, db);
         g.b_db = e;
         g.b_A = ssm__is_small(x) ? db * db * ssm__phi_derivative_small(x) : (db * e - c.b) / A;
     } else if (disc == SSM_DISC_DIRAC) {
@@ -2478,12 +2653,12 @@ static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
 
 static int ssm__disc_ok(ssm_disc disc)
 {
-    return (int)disc >= 0 && (int)disc <= (int)SSM_DISC_TRAPEZOID;
+    return (unsigned)disc <= (unsigned)SSM_DISC_TRAPEZOID;
 }
 
 static int ssm__scan_ok(ssm_scan scan)
 {
-    return (int)scan >= 0 && (int)scan <= (int)SSM_SCAN_CHUNKED;
+    return (unsigned)scan <= (unsigned)SSM_SCAN_CHUNKED;
 }
 
 /*=============================================================================
@@ -2615,38 +2790,137 @@ static ssm_status ssm__check_start(const size_t *start, size_t batch, size_t len
 /*=============================================================================
  * >>op-linear
  *=============================================================================
- * Packed weights: panels of SSM_LANES output rows, [panel][in][lane], zeros after the last row.
- * Every output is one accumulator that runs over `in` in order, in the packed and in the plain
- * product alike; lanes are different outputs, so nothing is ever summed across lanes.
+ * Packed weights: panels of SSM_LANES output rows, [panel][in][lane], zeros after the last row; INT8
+ * has the scales of the panel's rows in front of each. Every output is one accumulator that runs over
+ * `in` in order, in the packed and in the plain product alike; lanes are different outputs, so
+ * nothing is ever summed across lanes.
  */
-static size_t ssm__packed_count(size_t in, size_t out)
+static size_t ssm__panel_bytes(ssm_format format, size_t in)
 {
-    return ssm__mul(ssm__mul(ssm__ceil_div(out, SSM_LANES), SSM_LANES), in);
+    const size_t weights = ssm__mul(in, SSM_LANES);
+    if (format == SSM_FORMAT_INT8) return ssm__add(weights, SSM_LANES * sizeof(ssm_real));
+    return ssm__mul(weights, format == SSM_FORMAT_BF16 ? sizeof(uint16_t) : sizeof(ssm_real));
 }
 
-static void ssm__pack(const ssm_real *weight, size_t in, size_t out, ssm_real *packed)
+static size_t ssm__packed_bytes(ssm_format format, size_t in, size_t out)
 {
-    size_t panel, k, lane;
-    for (panel = 0; panel < out; panel += SSM_LANES)
-        for (k = 0; k < in; ++k)
-            for (lane = 0; lane < SSM_LANES; ++lane)
-                *packed++ = panel + lane < out ? weight[(panel + lane) * in + k] : 0;
+    return ssm__mul(ssm__ceil_div(out, SSM_LANES), ssm__panel_bytes(format, in));
 }
 
-/* One row of x through one panel: y[lane] = add[lane] + bias[lane] + sum_k x[k] panel[k][lane]. */
-static void ssm__linear_panel(const ssm_real *SSM__RESTRICT panel, const ssm_real *SSM__RESTRICT x, size_t in,
-                              size_t lanes, const ssm_real *bias, const ssm_real *add, ssm_real *y)
+/* A matrix as its elements: at(matrix, row, column). */
+typedef struct ssm__matrix {
+    ssm_real (*at)(const struct ssm__matrix *matrix, size_t row, size_t column);
+    const void *source;
+    size_t columns;
+} ssm__matrix;
+
+static ssm_real ssm__matrix_dense(const ssm__matrix *m, size_t row, size_t column)
 {
-    ssm_real acc[SSM_LANES];
-    size_t k, lane;
-    for (lane = 0; lane < SSM_LANES; ++lane) acc[lane] = 0;
-    for (k = 0; k < in; ++k, panel += SSM_LANES) {
-        const ssm_real xk = x[k];
-        for (lane = 0; lane < SSM_LANES; ++lane) acc[lane] += xk * panel[lane];
+    return ((const ssm_real *)m->source)[row * m->columns + column];
+}
+
+static ssm__matrix ssm__matrix_of(const ssm_real *weight, size_t columns)
+{
+    ssm__matrix m;
+    m.at = ssm__matrix_dense;
+    m.source = weight;
+    m.columns = columns;
+    return m;
+}
+
+/* Bits of a float, whatever ssm_real is. */
+typedef union ssm__float {
+    float f;
+    uint32_t u;
+} ssm__float;
+
+/* The upper half of a float, rounded to nearest even; a NaN stays one. */
+static uint16_t ssm__bf16(ssm_real x)
+{
+    ssm__float q;
+    q.f = (float)x;
+    if (x != x) return (uint16_t)(q.u >> 16 | 0x40);
+    return (uint16_t)((q.u + 0x7fff + (q.u >> 16 & 1)) >> 16);
+}
+
+static ssm_real ssm__from_bf16(uint16_t x)
+{
+    ssm__float q;
+    q.u = (uint32_t)x << 16;
+    return (ssm_real)q.f;
+}
+
+/* x / scale to the nearest integer; scale is max |x| / 127 of its row. NaN gives anything. */
+static int8_t ssm__int8(ssm_real x, ssm_real scale)
+{
+    const ssm_real ratio = scale > 0 ? x / scale : 0;
+    return (int8_t)(ratio > 127 ? 127 : ratio < -127 ? -127 : (int)ssm__round(ratio));
+}
+
+/* Scale of a row in INT8. A NaN or an infinity makes it one, and with it the whole output. */
+static ssm_real ssm__int8_scale(const ssm__matrix *m, size_t row)
+{
+    ssm_real largest = 0;
+    size_t k;
+    for (k = 0; k < m->columns; ++k) {
+        const ssm_real w = m->at(m, row, k), size = w < 0 ? -w : w;
+        if (!(size <= largest)) largest = size;
+        if (w != w) return w;
     }
-    for (lane = 0; lane < lanes; ++lane) {
-        ssm_real value = bias ? acc[lane] + bias[lane] : acc[lane];
-        y[lane] = add ? add[lane] + value : value;
+    return largest / 127;
+}
+
+static void ssm__pack(const ssm__matrix *m, size_t out, ssm_format format, void *packed)
+{
+    const size_t bytes = ssm__panel_bytes(format, m->columns);
+    ssm_real scale[SSM_LANES];
+    size_t o, k, lane, i;
+    for (o = 0; o < out; o += SSM_LANES) {
+        unsigned char *panel = (unsigned char *)packed + o / SSM_LANES * bytes;
+        if (format == SSM_FORMAT_INT8) {
+            for (lane = 0; lane < SSM_LANES; ++lane) scale[lane] = o + lane < out ? ssm__int8_scale(m, o + lane) : 0;
+            ssm__copy((ssm_real *)(void *)panel, scale, SSM_LANES);
+            panel += sizeof scale;
+        }
+        for (k = 0, i = 0; k < m->columns; ++k) {
+            for (lane = 0; lane < SSM_LANES; ++lane, ++i) {
+                const ssm_real w = o + lane < out ? m->at(m, o + lane, k) : 0;
+                if (format == SSM_FORMAT_INT8) ((int8_t *)panel)[i] = ssm__int8(w, scale[lane]);
+                else if (format == SSM_FORMAT_BF16) ((uint16_t *)(void *)panel)[i] = ssm__bf16(w);
+                else ((ssm_real *)(void *)panel)[i] = w;
+            }
+        }
+    }
+}
+
+/* One row of x through SSM__BLOCK rows of a panel, in each format: sums[i] = sum_k x[k] w[k][i]. The
+ * accumulators stay in registers. */
+#define SSM__PANEL(name, type, value)                                                                         \
+    static void name(const type *SSM__RESTRICT w, const ssm_real *SSM__RESTRICT x, size_t in, ssm_real *sums) \
+    {                                                                                                         \
+        ssm_real acc[SSM__BLOCK];                                                                             \
+        size_t k, i;                                                                                          \
+        SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) acc[i] = 0;                                              \
+        for (k = 0; k < in; ++k, w += SSM_LANES) {                                                            \
+            const ssm_real xk = x[k];                                                                         \
+            SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) acc[i] += xk * (value);                              \
+        }                                                                                                     \
+        SSM__UNROLL for (i = 0; i < SSM__BLOCK; ++i) sums[i] = acc[i];                                        \
+    }
+SSM__PANEL(ssm__panel_real, ssm_real, w[i])
+SSM__PANEL(ssm__panel_bf16, uint16_t, ssm__from_bf16(w[i]))
+SSM__PANEL(ssm__panel_int8, int8_t, (ssm_real)w[i])
+#undef SSM__PANEL
+
+/* The sums of a panel, at least of its first `lanes` rows; INT8 without its scales. */
+static void ssm__panel(ssm_format format, const unsigned char *w, const ssm_real *x, size_t in, size_t lanes,
+                       ssm_real *sums)
+{
+    size_t i;
+    for (i = 0; i < lanes; i += SSM__BLOCK) {
+        if (format == SSM_FORMAT_INT8) ssm__panel_int8((const int8_t *)w + i, x, in, sums + i);
+        else if (format == SSM_FORMAT_BF16) ssm__panel_bf16((const uint16_t *)(const void *)w + i, x, in, sums + i);
+        else ssm__panel_real((const ssm_real *)(const void *)w + i, x, in, sums + i);
     }
 }
 
@@ -2656,6 +2930,29 @@ static ssm_real ssm__dot(const ssm_real *w, const ssm_real *x, size_t n)
     size_t k;
     for (k = 0; k < n; ++k) sum += x[k] * w[k];
     return sum;
+}
+
+/* W x + bias of outputs o .. o + SSM_LANES - 1, those that exist; o is the first of a panel. */
+static void ssm__linear_panel(const ssm_linear *l, size_t o, const ssm_real *x, ssm_real *sums)
+{
+    const size_t lanes = ssm__min(SSM_LANES, l->out - o);
+    const ssm_real *scale = NULL;
+    size_t lane;
+    if (l->packed) {
+        const unsigned char *panel = (const unsigned char *)l->packed;
+        panel += o / SSM_LANES * ssm__panel_bytes(l->format, l->in);
+        if (l->format == SSM_FORMAT_INT8) {
+            scale = (const ssm_real *)(const void *)panel;
+            panel += SSM_LANES * sizeof(ssm_real);
+        }
+        ssm__panel(l->format, panel, x, l->in, lanes, sums);
+    } else {
+        for (lane = 0; lane < lanes; ++lane) sums[lane] = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
+    }
+    for (lane = 0; lane < lanes; ++lane) {
+        if (scale) sums[lane] *= scale[lane];
+        if (l->bias) sums[lane] += l->bias[o + lane];
+    }
 }
 
 /* y[r] = add[r] + W x[r] + bias for a range of panels; add may be NULL and may be y. */
@@ -2668,32 +2965,35 @@ typedef struct ssm__linear_job {
     ssm_real *y;
     ptrdiff_t y_row;
     size_t rows;
-    size_t grain; /* panels, or rows in the backward, of one task */
+    size_t grain; /* panels of one task */
+} ssm__linear_job;
+
+typedef struct ssm__linear_grad_job {
+    const ssm_linear *l;
+    const ssm_real *x;
+    ptrdiff_t x_row;
+    size_t rows;
+    size_t grain; /* rows or outputs of one task */
     const ssm_real *dy;
     ptrdiff_t dy_row;
     ssm_real *dx;
     ptrdiff_t dx_row;
     ssm_real *dweight;
     ssm_real *dbias;
-} ssm__linear_job;
+} ssm__linear_grad_job;
 
-static void ssm__linear_one_panel(const ssm__linear_job *j, size_t o)
+/* Outputs first .. last - 1 of every row; first is that of a panel. */
+static void ssm__linear_rows(const ssm__linear_job *j, size_t first, size_t last)
 {
     const ssm_linear *l = j->l;
-    const size_t lanes = ssm__min(SSM_LANES, l->out - o);
-    const ssm_real *bias = l->bias ? l->bias + o : NULL;
-    size_t r, lane;
-    for (r = 0; r < j->rows; ++r) {
-        const ssm_real *x = j->x + ssm__step(r, j->x_row), *add = j->add ? j->add + ssm__step(r, j->add_row) + o : NULL;
-        ssm_real *y = j->y + ssm__step(r, j->y_row) + o;
-        if (l->packed) {
-            ssm__linear_panel(l->packed + o * l->in, x, l->in, lanes, bias, add, y);
-            continue;
-        }
-        for (lane = 0; lane < lanes; ++lane) {
-            ssm_real value = ssm__dot(l->weight + (o + lane) * l->in, x, l->in);
-            if (bias) value += bias[lane];
-            y[lane] = add ? add[lane] + value : value;
+    size_t o, r, lane;
+    for (o = first; o < last; o += SSM_LANES) {
+        const size_t lanes = ssm__min(SSM_LANES, last - o);
+        for (r = 0; r < j->rows; ++r) {
+            const ssm_real *add = j->add ? j->add + ssm__step(r, j->add_row) + o : NULL;
+            ssm_real *y = j->y + ssm__step(r, j->y_row) + o, sums[SSM_LANES];
+            ssm__linear_panel(l, o, j->x + ssm__step(r, j->x_row), sums);
+            for (lane = 0; lane < lanes; ++lane) y[lane] = add ? add[lane] + sums[lane] : sums[lane];
         }
     }
 }
@@ -2701,9 +3001,8 @@ static void ssm__linear_one_panel(const ssm__linear_job *j, size_t o)
 static void ssm__linear_task(void *context, size_t index)
 {
     const ssm__linear_job *j = (const ssm__linear_job *)context;
-    const size_t first = index * j->grain * SSM_LANES, last = ssm__min(first + j->grain * SSM_LANES, j->l->out);
-    size_t o;
-    for (o = first; o < last; o += SSM_LANES) ssm__linear_one_panel(j, o);
+    const size_t first = index * j->grain * SSM_LANES;
+    ssm__linear_rows(j, first, ssm__min(first + j->grain * SSM_LANES, j->l->out));
 }
 
 /* Units of a task so that it holds about 2^16 multiplications, from the shape alone. */
@@ -2715,8 +3014,7 @@ static size_t ssm__grain(size_t products_per_unit)
 static void ssm__linear(const ssm_parallel *parallel, const ssm_linear *l, const ssm_real *x, ptrdiff_t x_row,
                         const ssm_real *add, ptrdiff_t add_row, ssm_real *y, ptrdiff_t y_row, size_t rows)
 {
-    static const ssm__linear_job none = SSM__EMPTY;
-    ssm__linear_job j = none;
+    ssm__linear_job j;
     j.l = l;
     j.x = x;
     j.x_row = x_row;
@@ -2725,6 +3023,12 @@ static void ssm__linear(const ssm_parallel *parallel, const ssm_linear *l, const
     j.y = y;
     j.y_row = y_row;
     j.rows = rows;
+#ifndef SSM__OPENMP
+    if (!parallel) {
+        ssm__linear_rows(&j, 0, l->out);
+        return;
+    }
+#endif
     j.grain = ssm__grain(rows * l->in * SSM_LANES);
     ssm__parallel(parallel, ssm__ceil_div(ssm__ceil_div(l->out, SSM_LANES), j.grain), rows * l->in * l->out,
                   ssm__linear_task, &j);
@@ -2739,7 +3043,7 @@ static void ssm__axpy(ssm_real *SSM__RESTRICT y, ssm_real a, const ssm_real *SSM
 /* dx of a range of rows. */
 static void ssm__linear_dx_task(void *context, size_t index)
 {
-    const ssm__linear_job *j = (const ssm__linear_job *)context;
+    const ssm__linear_grad_job *j = (const ssm__linear_grad_job *)context;
     const size_t first = index * j->grain, last = ssm__min(first + j->grain, j->rows);
     size_t o, r;
     for (r = first; r < last; ++r)
@@ -2751,7 +3055,7 @@ static void ssm__linear_dx_task(void *context, size_t index)
 /* dweight and dbias of a range of outputs. */
 static void ssm__linear_dw_task(void *context, size_t index)
 {
-    const ssm__linear_job *j = (const ssm__linear_job *)context;
+    const ssm__linear_grad_job *j = (const ssm__linear_grad_job *)context;
     const size_t first = index * j->grain, last = ssm__min(first + j->grain, j->l->out);
     size_t o, r;
     for (o = first; o < last; ++o) {
@@ -2767,9 +3071,8 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
                                  const ssm_real *dy, ptrdiff_t dy_row, ssm_real *dx, ptrdiff_t dx_row,
                                  ssm_real *dweight, ssm_real *dbias, size_t rows)
 {
-    static const ssm__linear_job none = SSM__EMPTY;
     const size_t cost = rows * l->in * l->out;
-    ssm__linear_job j = none;
+    ssm__linear_grad_job j;
     j.l = l;
     j.x = x;
     j.x_row = x_row;
@@ -2787,11 +3090,16 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
     if (dweight || dbias) ssm__parallel(parallel, ssm__ceil_div(l->out, j.grain), cost, ssm__linear_dw_task, &j);
 }
 
+static int ssm__format_ok(ssm_format format)
+{
+    return (unsigned)format <= (unsigned)SSM_FORMAT_INT8;
+}
+
 static ssm_status ssm__linear_check(const ssm_linear *l)
 {
     if (!l) return SSM_ERR_NULL;
-    if (l->in == 0 || l->out == 0) return SSM_ERR_CONFIG;
-    if (ssm__packed_count(l->in, l->out) > SSM__SIZE_MAX / sizeof(ssm_real)) return SSM_ERR_OVERFLOW;
+    if (l->in == 0 || l->out == 0 || !ssm__format_ok(l->format)) return SSM_ERR_CONFIG;
+    if (ssm__packed_bytes(SSM_FORMAT_REAL, l->in, l->out) == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
     return SSM_OK;
 }
 
@@ -2800,18 +3108,20 @@ SSM_API ssm_status ssm_linear_pack_size(const ssm_linear *linear, size_t *bytes)
     ssm_status status = ssm__linear_check(linear);
     if (status != SSM_OK) return status;
     if (!bytes) return SSM_ERR_NULL;
-    *bytes = ssm__packed_count(linear->in, linear->out) * sizeof(ssm_real);
+    *bytes = ssm__packed_bytes(linear->format, linear->in, linear->out);
     return SSM_OK;
 }
 
-SSM_API ssm_status ssm_linear_pack(const ssm_linear *linear, ssm_real *packed, size_t packed_bytes)
+SSM_API ssm_status ssm_linear_pack(const ssm_linear *linear, void *packed, size_t packed_bytes)
 {
+    ssm__matrix matrix;
     size_t need = 0;
     ssm_status status = ssm_linear_pack_size(linear, &need);
     if (status != SSM_OK) return status;
     if (!linear->weight || !packed) return SSM_ERR_NULL;
     if (packed_bytes < need) return SSM_ERR_MEMORY;
-    ssm__pack(linear->weight, linear->in, linear->out, packed);
+    matrix = ssm__matrix_of(linear->weight, linear->in);
+    ssm__pack(&matrix, linear->out, linear->format, packed);
     return SSM_OK;
 }
 
@@ -3671,6 +3981,16 @@ typedef struct ssm__lanes {
     ptrdiff_t state;
 } ssm__lanes;
 
+/* What is the same for all channels and steps: strides from state to state, and the rule. */
+typedef struct ssm__scan_rule {
+    size_t d_state;
+    ssm_disc disc;
+    ptrdiff_t A;
+    ptrdiff_t B;
+    ptrdiff_t C;
+    ssm_real near; /* |delta| up to which ssm__scan_block may be used; 0: never */
+} ssm__scan_rule;
+
 /* Inputs of one (step, channel), read once for all states. */
 typedef struct ssm__scan_step {
     ssm_real raw; /* delta + bias, before softplus */
@@ -3709,41 +4029,134 @@ static ssm__scan_step ssm__scan_load(const ssm_selective_scan *s, const ssm__spa
     return e;
 }
 
-/* One step of one channel: h in place; returns sum_n C h + D u, before the gate. keep_a: the a of
- * every state, or NULL. */
-static ssm_real ssm__scan_advance(const ssm_selective_scan *s, const ssm__scan_step *e, size_t c, ssm_real *h,
-                                  ptrdiff_t h_state, ssm_real *keep_a)
+/* One step of SSM__SCAN_LANES neighbouring channels by Euler, h = 2^(d A) h + e B, d = delta log2(e),
+ * e = delta u, sum = sum_n C h: states outside, channels inside, so that all but A and h stays in registers.
+ * Only for |d A| < SSM__EXP2_NEAR. The bits are those of ssm__scan_any. */
+static void ssm__scan_block(const ssm__scan_rule *rule, const ssm_real *SSM__RESTRICT A,
+                            const ssm_real *SSM__RESTRICT B, const ssm_real *SSM__RESTRICT C, const ssm_real *d,
+                            const ssm_real *e, ssm_real *SSM__RESTRICT h, ptrdiff_t h_state, ssm_real *sum)
 {
-    const ptrdiff_t previous = ssm__step(s->d_state, h_state); /* from h to B u of the step before */
+    ssm_real dA[SSM__SCAN_LANES], eB[SSM__SCAN_LANES], y[SSM__SCAN_LANES];
+    size_t n, i;
+    SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
+    {
+        dA[i] = d[i];
+        eB[i] = e[i];
+        y[i] = 0;
+    }
+    for (n = rule->d_state; n > 0; --n) {
+        const ssm_real Bn = *B, Cn = *C;
+        SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
+        {
+            const ssm_real next = ssm__exp2_near(dA[i] * A[i]) * h[i] + eB[i] * Bn;
+            h[i] = next;
+            y[i] += Cn * next;
+        }
+        A += rule->A;
+        B += rule->B;
+        C += rule->C;
+        h += h_state;
+    }
+    SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i) sum[i] = y[i];
+}
+
+/* One step of one channel by any rule: h in place; returns sum_n C h. keep_a: the a of every state, or NULL. */
+static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *e, ssm_real *h, ptrdiff_t h_state,
+                              ssm_real *keep_a)
+{
+    const ptrdiff_t previous = ssm__step(rule->d_state, h_state); /* from h to B u of the step before */
     ssm_real y = 0;
     size_t n;
-    for (n = 0; n < s->d_state; ++n, h += h_state) {
-        const ssm_real A = e->A[ssm__step(n, s->A.state)], a = ssm__discretise_a(s->disc, A, e->da);
-        const ssm__coef k = ssm__discretise_rest(s->disc, A, e->da, e->db, e->lambda, a);
-        const ssm_real w = e->B[ssm__step(n, s->B.state)] * e->u;
-        if (s->disc == SSM_DISC_TRAPEZOID) {
-            *h = k.a * (*h + k.p * h[previous]) + k.b * w;
-            h[previous] = w;
+    for (n = 0; n < rule->d_state; ++n, h += h_state) {
+        const ssm_real A = e->A[ssm__step(n, rule->A)], a = ssm__discretise_a(rule->disc, A, e->da);
+        const ssm__coef k = ssm__discretise_rest(rule->disc, A, e->da, e->db, e->lambda, a);
+        const ssm_real B = e->B[ssm__step(n, rule->B)];
+        if (rule->disc == SSM_DISC_TRAPEZOID) {
+            *h = k.a * (*h + k.p * h[previous]) + (k.b * e->u) * B;
+            h[previous] = B * e->u;
         } else {
-            *h = k.a * *h + k.b * w;
+            *h = k.a * *h + (k.b * e->u) * B;
         }
         if (keep_a) keep_a[n] = a;
-        y += e->C[ssm__step(n, s->C.state)] * *h;
+        y += e->C[ssm__step(n, rule->C)] * *h;
     }
-    return s->D.data ? y + *ssm__at(s->D, 0, 0, c) * e->u : y;
+    return y;
+}
+
+/* 1: block fits these channels, of which e[0] is the first. */
+static int ssm__scan_fits(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count)
+{
+    size_t i;
+    if (count != SSM__SCAN_LANES || e[0].B != e[count - 1].B || e[0].C != e[count - 1].C) return 0;
+    for (i = 0; i < count; ++i)
+        if (!(e[i].da < rule->near && e[i].da > -rule->near)) return 0;
+    return 1;
+}
+
+/* One step of `count` <= SSM__SCAN_LANES neighbouring channels; y[i] = sum_n C h. */
+static void ssm__scan_step_lanes(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count, ssm__lanes h,
+                                 ssm_real *y)
+{
+    ssm_real d[SSM__SCAN_LANES], eB[SSM__SCAN_LANES];
+    size_t i;
+    if (h.chan == 1 && ssm__scan_fits(rule, e, count)) {
+        for (i = 0; i < SSM__SCAN_LANES; ++i) {
+            d[i] = e[i].da * SSM__LOG2E;
+            eB[i] = e[i].db * e[i].u;
+        }
+        ssm__scan_block(rule, e[0].A, e[0].B, e[0].C, d, eB, h.data, h.state, y);
+        return;
+    }
+    for (i = 0; i < count; ++i) y[i] = ssm__scan_any(rule, e + i, h.data + ssm__step(i, h.chan), h.state, NULL);
+}
+
+/* Largest |delta| of ssm__scan_block for A of `count` values: |delta log2(e) A| < SSM__EXP2_NEAR. */
+static ssm_real ssm__scan_near(const ssm_real *A, ptrdiff_t stride, size_t count, ssm_real near)
+{
+    size_t i;
+    for (i = 0; i < count; ++i, A += stride) {
+        const ssm_real limit = SSM__EXP2_NEAR / SSM__LOG2E * SSM__K(0.999) / (*A < 0 ? -*A : *A);
+        near = limit < near ? limit : near; /* a NaN in A makes h NaN in block, too */
+    }
+    return near;
+}
+
+static ssm__scan_rule ssm__scan_rule_of(const ssm_selective_scan *s)
+{
+    ssm__scan_rule rule;
+    rule.d_state = s->d_state;
+    rule.disc = s->disc;
+    rule.A = s->A.state;
+    rule.B = s->B.state;
+    rule.C = s->C.state;
+    rule.near = 0;
+    return rule;
 }
 
 /* Channels c .. c + lanes - 1 of one sequence, h in place. */
 static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, size_t c, size_t lanes, ssm__lanes h)
 {
-    size_t t, lane;
+    ssm__scan_rule rule = ssm__scan_rule_of(s);
+    ssm__scan_step e[SSM__SCAN_LANES];
+    ssm_real y[SSM__SCAN_LANES];
+    size_t t, lane, count, i;
+    if (s->disc == SSM_DISC_EULER && s->A.chan == 1) {
+        rule.near = SSM__EXP2_NEAR;
+        for (i = 0; i < s->d_state; ++i)
+            rule.near = ssm__scan_near(ssm__at(s->A, 0, 0, c) + ssm__step(i, s->A.state), 1, lanes, rule.near);
+    }
     for (t = 0; t < q->len; ++t) {
-        for (lane = 0; lane < lanes; ++lane) {
-            const ssm__scan_step e = ssm__scan_load(s, q, t, c + lane);
-            ssm_real y = ssm__scan_advance(s, &e, c + lane, h.data + ssm__step(lane, h.chan), h.state, NULL);
-            if (!s->y.data) continue; /* only the state is wanted */
-            if (s->z.data) y *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane));
-            *ssm__at_out(s->y, q->batch, q->first + t, c + lane) = y;
+        for (lane = 0; lane < lanes; lane += count) {
+            ssm__lanes at = h;
+            at.data += ssm__step(lane, h.chan);
+            count = ssm__min(SSM__SCAN_LANES, lanes - lane);
+            for (i = 0; i < count; ++i) e[i] = ssm__scan_load(s, q, t, c + lane + i);
+            ssm__scan_step_lanes(&rule, e, count, at, y);
+            for (i = 0; s->y.data && i < count; ++i) { /* else only the state is wanted */
+                if (s->D.data) y[i] += *ssm__at(s->D, 0, 0, c + lane + i) * e[i].u;
+                if (s->z.data) y[i] *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane + i));
+                *ssm__at_out(s->y, q->batch, q->first + t, c + lane + i) = y[i];
+            }
         }
     }
 }
@@ -3820,7 +4233,7 @@ static ssm_real ssm__chunk_product(const ssm__chunk_job *job, size_t k, size_t c
 {
     const ssm_real *decay = ssm__chunk_decay(job, k, c);
     if (job->s->disc == SSM_DISC_BILINEAR) return decay[n * job->s->dim];
-    return ssm__exp(*decay * ssm__at(job->s->A, 0, 0, c)[ssm__step(n, job->s->A.state)]);
+    return ssm__discretise_a(job->s->disc, ssm__at(job->s->A, 0, 0, c)[ssm__step(n, job->s->A.state)], *decay);
 }
 
 static ssm__span ssm__chunk_span(const ssm__chunk_job *job, size_t k)
@@ -4035,12 +4448,14 @@ static void ssm__scan_replay(const ssm_selective_scan *s, const ssm__span *q, si
                              const ssm__scan_work *w)
 {
     const size_t rows = ssm__state_rows(s->disc, s->d_state);
+    const ssm__scan_rule rule = ssm__scan_rule_of(s);
     size_t i;
     for (i = 0; i < steps; ++i) {
         const ssm__scan_step e = ssm__scan_load(s, q, t0 + i, c);
         ssm_real *h = w->h + (i + 1) * rows;
         ssm__copy(h, h - rows, rows);
-        w->y[i] = ssm__scan_advance(s, &e, c, h, 1, w->a + i * s->d_state);
+        w->y[i] = ssm__scan_any(&rule, &e, h, 1, w->a + i * s->d_state);
+        if (s->D.data) w->y[i] += *ssm__at(s->D, 0, 0, c) * e.u;
     }
 }
 
@@ -4105,6 +4520,7 @@ static void ssm__scan_channel_backward(const ssm_selective_scan *s, const ssm_se
     const size_t rows = ssm__state_rows(s->disc, s->d_state), chunks = ssm__ceil_div(q->len, SSM__CHUNK);
     const ssm_real *last = ssm__at(d->dh_last, q->seq, 0, c);
     ssm_real *first = ssm__at_out(d->dh0, q->seq, 0, c);
+    const ssm__scan_rule rule = ssm__scan_rule_of(s);
     ssm__lanes h;
     size_t chunk, i, n;
     for (n = 0; n < rows; ++n) w->dh[n] = last ? last[ssm__step(n, d->dh_last.state)] : 0;
@@ -4116,7 +4532,7 @@ static void ssm__scan_channel_backward(const ssm_selective_scan *s, const ssm_se
         ssm__copy(w->boundary + chunk * rows, h.data, rows);
         for (i = chunk * SSM__CHUNK; chunk + 1 < chunks && i < (chunk + 1) * SSM__CHUNK; ++i) {
             const ssm__scan_step e = ssm__scan_load(s, q, i, c);
-            ssm__scan_advance(s, &e, c, h.data, 1, NULL);
+            ssm__scan_any(&rule, &e, h.data, 1, NULL);
         }
     }
     for (chunk = chunks; chunk-- > 0;) {
@@ -4881,6 +5297,7 @@ typedef struct ssm__call {
     size_t tape_slots;
     size_t tile_rows; /* of the largest tile of this call */
     int no_state;     /* the caller keeps none: what a tile leaves in `state` is forgotten */
+    int has_params;   /* bound, not attached: record and backward can run */
     void *work;
 } ssm__call;
 
@@ -4891,6 +5308,15 @@ typedef struct ssm__verb {
     size_t (*work)(const void *layer, size_t rows, size_t streams);
     size_t (*tape)(const void *layer, size_t rows, size_t slots);
 } ssm__verb;
+
+/* The same functions for `sizes`, apart from the tile functions: a program that asks for sizes need not
+ * contain the layer. */
+typedef struct ssm__memory {
+    size_t (*work)(const void *layer, size_t rows, size_t streams);
+    size_t (*work_step)(const void *layer, size_t rows, size_t streams); /* NULL: no step */
+    size_t (*work_backward)(const void *layer, size_t rows, size_t streams);
+    size_t (*tape)(const void *layer, size_t rows, size_t slots);
+} ssm__memory;
 
 /* What the extents of a call come to. */
 typedef struct ssm__plan {
@@ -5163,10 +5589,17 @@ static ssm__call ssm__call_of(const void *layer, size_t d_model, size_t state_co
     return call;
 }
 
-/* The sizes verb of every layer, from its record and backward verbs and a call that names it. */
-static ssm_status ssm__layer_sizes(const ssm__verb *record, const ssm__verb *backward, ssm__call call, size_t params,
-                                   size_t bound_bytes, const ssm_seqs *seqs, ssm_sizes *need)
+/* Streams that a step works on at a time. */
+static size_t ssm__step_rows(size_t streams)
 {
+    return ssm__min(streams, SSM_TILE_ROWS);
+}
+
+/* The sizes verb of every layer, from its memory and a call that names it. */
+static ssm_status ssm__layer_sizes(const ssm__memory *memory, ssm__call call, size_t params, size_t bound_bytes,
+                                   const ssm_seqs *seqs, ssm_sizes *need)
+{
+    const size_t streams = seqs ? ssm__step_rows(seqs->batch) : 0;
     ssm__scratch scratch;
     ssm__plan plan;
     ssm_sizes n;
@@ -5177,15 +5610,17 @@ static ssm_status ssm__layer_sizes(const ssm__verb *record, const ssm__verb *bac
     n.bound = bound_bytes;
     n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
     n.tape = n.work = n.work_backward = 0;
+    n.work_step = memory->work_step && streams ? memory->work_step(call.layer, streams, streams) : 0;
     if (plan.slots) {
-        n.tape = record->tape(call.layer, plan.rows, plan.slots);
-        n.work = record->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.tape = memory->tape(call.layer, plan.rows, plan.slots);
+        n.work = memory->work(call.layer, plan.tile_rows, plan.tile_streams);
         n.work = ssm__scratch_layout(&plan, call.d_model, n.work, 0, 0, NULL, &scratch);
-        n.work_backward = backward->work(call.layer, plan.tile_rows, plan.tile_streams);
+        n.work_backward = memory->work_backward(call.layer, plan.tile_rows, plan.tile_streams);
         n.work_backward = ssm__scratch_layout(&plan, call.d_model, n.work_backward, 1, 0, NULL, &scratch);
+        if (n.work < n.work_step) n.work = n.work_step;
     }
     if (n.params == SSM__SIZE_MAX || n.bound == SSM__SIZE_MAX || n.state == SSM__SIZE_MAX || n.tape == SSM__SIZE_MAX ||
-        n.work == SSM__SIZE_MAX || n.work_backward == SSM__SIZE_MAX)
+        n.work == SSM__SIZE_MAX || n.work_step == SSM__SIZE_MAX || n.work_backward == SSM__SIZE_MAX)
         return SSM_ERR_OVERFLOW;
     *need = n;
     return SSM_OK;
@@ -5202,15 +5637,39 @@ static ssm_status ssm__layer_forward(const ssm__verb *verb, ssm__call call, ssm_
     return ssm__run_forward(verb, &call, seqs, 0, work, work_bytes);
 }
 
+/* What every step checks, and the start of its scratch. Rows: streams of one block. */
+static ssm_status ssm__step_open(const void *layer, const ssm_real *state, const ssm_real *x, const ssm_real *y,
+                                 size_t streams, size_t d_model, size_t need, const void *work, size_t work_bytes)
+{
+    if (!layer || !state) return SSM_ERR_NULL;
+    if (streams == 0) return SSM_OK;
+    if (ssm__mul(streams, ssm__mul(d_model, sizeof(ssm_real))) == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if (!x || !y) return SSM_ERR_NULL;
+    return ssm__check_block(work, work_bytes, need);
+}
+
+/* A step by the tile function of forward: a tile of one row for each stream. */
 static ssm_status ssm__layer_step(const ssm__verb *verb, ssm__call call, ssm_real *state, const ssm_real *x,
                                   ssm_real *y, size_t streams, void *work, size_t work_bytes)
 {
-    static const ssm_seqs none = SSM__EMPTY;
-    ssm_seqs seqs = none;
-    if (!state) return SSM_ERR_NULL;
-    seqs.batch = streams;
-    seqs.len = 1;
-    return ssm__layer_forward(verb, call, state, x, y, &seqs, work, work_bytes);
+    const size_t cap = ssm__step_rows(streams);
+    const size_t need = call.layer ? verb->work(call.layer, cap, cap) : 0;
+    ssm_status status = ssm__step_open(call.layer, state, x, y, streams, call.d_model, need, work, work_bytes);
+    size_t seq;
+    if (status != SSM_OK) return status;
+    call.work = work;
+    call.tile_rows = cap;
+    call.tile.steps = 1;
+    call.x_row = call.y_row = (ptrdiff_t)call.d_model;
+    for (seq = 0; seq < streams; seq += cap) {
+        call.tile.seq = call.tile.row = seq;
+        call.tile.count = ssm__min(cap, streams - seq);
+        call.state = state + seq * call.state_count;
+        call.x = x + seq * call.d_model;
+        call.y = y + seq * call.d_model;
+        verb->tile(&call);
+    }
+    return SSM_OK;
 }
 
 static ssm_status ssm__layer_record(const ssm__verb *verb, ssm__call call, ssm_real *state, const ssm_real *x,
@@ -5218,6 +5677,7 @@ static ssm_status ssm__layer_record(const ssm__verb *verb, ssm__call call, ssm_r
                                     size_t work_bytes)
 {
     if (!call.layer) return SSM_ERR_NULL;
+    if (!call.has_params) return SSM_ERR_UNSUPPORTED;
     call.state = state;
     call.x = x;
     call.y = y;
@@ -5230,6 +5690,7 @@ static ssm_status ssm__layer_backward(const ssm__verb *verb, ssm__call call, ssm
                                       const void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
     if (!call.layer) return SSM_ERR_NULL;
+    if (!call.has_params) return SSM_ERR_UNSUPPORTED;
     call.state = dstate;
     call.x = x;
     call.dy = dy;
@@ -5237,6 +5698,166 @@ static ssm_status ssm__layer_backward(const ssm__verb *verb, ssm__call call, ssm
     call.dparams = dparams;
     call.tape = (void *)(uintptr_t)tape;
     return ssm__run_backward(verb, &call, seqs, tape_bytes, work, work_bytes);
+}
+
+/*=============================================================================
+ * >>bound
+ *=============================================================================
+ * What bind leaves: a header, then all that forward and step read, offsets in multiples of 64 bytes from
+ * its start. One walk through a layer's weights serves three uses, so that they cannot disagree: counting,
+ * filling (bind), and finding everything in a block filled before (attach).
+ */
+#define SSM__BOUND_ALIGN 64
+#define SSM__BOUND_MAGIC 0x314d5353u /* "SSM1" in little-endian: layout version and byte order */
+
+typedef struct ssm__bound_header {
+    uint32_t magic;
+    uint32_t layout; /* hash of the build's and the layer's sizes */
+    uint32_t words;  /* of 32 bits in the block, modulo 2^32 */
+    uint32_t check;  /* hash of all words after the header's line */
+} ssm__bound_header;
+
+typedef struct ssm__binder {
+    unsigned char *base; /* of the block; NULL while counting */
+    size_t used;         /* bytes */
+    uint32_t layout;
+    const ssm_real *params; /* NULL while counting or attaching */
+} ssm__binder;
+
+/* FNV-1a, a word at a time. */
+static uint32_t ssm__hash(uint32_t hash, uint32_t word)
+{
+    return (hash ^ word) * 16777619u;
+}
+
+static uint32_t ssm__hash_words(const uint32_t *word, size_t words)
+{
+    uint32_t hash = 2166136261u;
+    size_t i;
+    for (i = 0; i < words; ++i) hash = ssm__hash(hash, word[i]);
+    return hash;
+}
+
+static ssm__binder ssm__binder_open(void *base, const ssm_real *params)
+{
+    ssm__binder b;
+    b.base = (unsigned char *)base;
+    b.used = SSM__BOUND_ALIGN;
+    b.layout = ssm__hash(ssm__hash(2166136261u, (uint32_t)sizeof(ssm_real)), SSM_LANES);
+    b.params = params;
+    return b;
+}
+
+/* `bytes` of the block; *fill is where to write them, NULL unless filling. */
+static const void *ssm__bind_take(ssm__binder *b, size_t bytes, void **fill)
+{
+    unsigned char *at = b->base ? b->base + b->used : NULL;
+    b->used = ssm__add(b->used, ssm__mul(ssm__ceil_div(bytes, SSM__BOUND_ALIGN), SSM__BOUND_ALIGN));
+    b->layout = ssm__hash(b->layout, (uint32_t)bytes);
+    *fill = b->params ? at : NULL;
+    return at;
+}
+
+static const ssm_real *ssm__bind_reals(ssm__binder *b, size_t count, ssm_real **fill)
+{
+    void *place;
+    const void *at = ssm__bind_take(b, ssm__mul(count, sizeof(ssm_real)), &place);
+    *fill = (ssm_real *)place;
+    return (const ssm_real *)at;
+}
+
+static const ssm_real *ssm__param_at(const ssm_real *params, size_t offset)
+{
+    return params && offset != SSM__SIZE_MAX ? params + offset : NULL;
+}
+
+static ssm_real *ssm__grad_at(ssm_real *dparams, size_t offset)
+{
+    return dparams && offset != SSM__SIZE_MAX ? dparams + offset : NULL;
+}
+
+/* Bound copy of a parameter; NULL if it is absent, or while counting. */
+static const ssm_real *ssm__bind_copy(ssm__binder *b, size_t offset, size_t count)
+{
+    const ssm_real *at;
+    ssm_real *copy;
+    if (offset == SSM__SIZE_MAX) return NULL;
+    at = ssm__bind_reals(b, count, &copy);
+    if (copy) ssm__copy(copy, b->params + offset, count);
+    return at;
+}
+
+/* A matrix without bias. m->at is called only when filling. */
+static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
+{
+    void *packed;
+    l->in = m->columns;
+    l->out = out;
+    l->format = format;
+    l->weight = l->bias = NULL;
+    l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
+    b->layout = ssm__hash(b->layout, (uint32_t)format);
+    if (packed) ssm__pack(m, out, format, packed);
+}
+
+static void ssm__bind_linear(ssm_linear *l, ssm__binder *b, size_t weight, size_t bias, size_t in, size_t out,
+                             ssm_format format)
+{
+    const ssm__matrix m = ssm__matrix_of(ssm__param_at(b->params, weight), in);
+    ssm__bind_matrix(l, b, &m, out, format);
+    l->weight = (const ssm_real *)m.source;
+    l->bias = ssm__bind_copy(b, bias, out);
+}
+
+/* A layer's walk: shapes, and every pointer into the block. */
+typedef void (*ssm__bind_walk)(void *layer, ssm__binder *b);
+
+/* Bytes to ask the caller for: the block, and room to align its start. */
+static size_t ssm__bound_bytes(ssm__bind_walk walk, void *layer)
+{
+    ssm__binder b = ssm__binder_open(NULL, NULL);
+    walk(layer, &b);
+    return ssm__add(b.used, SSM__BOUND_ALIGN - 1);
+}
+
+static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *params, void *mem, size_t mem_bytes,
+                            ssm_bound *bound)
+{
+    const size_t slack = (size_t)((uintptr_t)mem % SSM__BOUND_ALIGN);
+    const ssm_status status = ssm__check_block(mem, mem_bytes, ssm__bound_bytes(walk, layer));
+    unsigned char *base = (unsigned char *)mem + (slack ? SSM__BOUND_ALIGN - slack : 0);
+    ssm__bound_header *header = (ssm__bound_header *)(void *)base;
+    ssm__binder b = ssm__binder_open(base, params);
+    if (status != SSM_OK) return status;
+    ssm__zero((ssm_real *)(void *)base, (mem_bytes - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
+    walk(layer, &b);
+    header->magic = SSM__BOUND_MAGIC;
+    header->layout = b.layout;
+    header->words = (uint32_t)(b.used / sizeof(uint32_t));
+    header->check = ssm__hash_words((const uint32_t *)(void *)(base + SSM__BOUND_ALIGN),
+                                    (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t));
+    bound->data = base;
+    bound->bytes = b.used;
+    return SSM_OK;
+}
+
+static ssm_status ssm__attach(ssm__bind_walk walk, void *layer, const void *data, size_t bytes, ssm_bound *bound)
+{
+    const ssm__bound_header *header = (const ssm__bound_header *)data;
+    const uint32_t *words = (const uint32_t *)data + SSM__BOUND_ALIGN / sizeof(uint32_t);
+    ssm__binder b = ssm__binder_open((void *)(uintptr_t)data, NULL);
+    if (!data) return SSM_ERR_NULL;
+    if ((uintptr_t)data % sizeof(ssm_real)) return SSM_ERR_MEMORY;
+    walk(layer, &b);
+    if (b.used == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if (bytes < b.used) return SSM_ERR_MEMORY;
+    if (header->magic != SSM__BOUND_MAGIC || header->layout != b.layout ||
+        header->words != (uint32_t)(b.used / sizeof(uint32_t)) ||
+        header->check != ssm__hash_words(words, (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t)))
+        return SSM_ERR_CONFIG;
+    bound->data = data;
+    bound->bytes = b.used;
+    return SSM_OK;
 }
 
 /*=============================================================================
@@ -5290,53 +5911,22 @@ static ssm__core_mem ssm__core_mem_at(const ssm_core *core, ssm__core_mem mem, s
     return mem;
 }
 
-static const ssm_real *ssm__param_at(const ssm_real *params, size_t offset)
+/* The walk through a core's weights. */
+static void ssm__core_bind(void *layer, ssm__binder *b)
 {
-    return params && offset != SSM__SIZE_MAX ? params + offset : NULL;
-}
-
-static ssm_real *ssm__grad_at(ssm_real *dparams, size_t offset)
-{
-    return dparams && offset != SSM__SIZE_MAX ? dparams + offset : NULL;
-}
-
-/* Bound copy of a parameter; NULL if it is absent, or while counting. */
-static const ssm_real *ssm__bind_copy(ssm__arena *arena, const ssm_real *params, size_t offset, size_t count)
-{
-    ssm_real *copy;
-    if (offset == SSM__SIZE_MAX) return NULL;
-    copy = ssm__take(arena, count);
-    if (copy) ssm__copy(copy, params + offset, count);
-    return copy;
-}
-
-static void ssm__bind_linear(ssm_linear *l, ssm__arena *arena, const ssm_real *params, size_t weight, size_t bias,
-                             size_t in, size_t out)
-{
-    ssm_real *packed = ssm__take(arena, ssm__packed_count(in, out));
-    l->in = in;
-    l->out = out;
-    l->weight = ssm__param_at(params, weight);
-    l->packed = packed;
-    l->bias = ssm__bind_copy(arena, params, bias, out);
-    if (packed) ssm__pack(l->weight, in, out, packed);
-}
-
-static void ssm__bind_core(ssm_core *core, ssm__arena *arena, const ssm_real *params)
-{
+    ssm_core *core = (ssm_core *)layer;
     const ssm_core_offsets *o = &core->offsets;
-    const size_t chans = core->shared_A ? 1 : core->dim;
+    const size_t chans = core->shared_A ? 1 : core->dim, absent = SSM__SIZE_MAX;
     ssm_real *A;
     size_t c, n;
-    ssm__bind_linear(&core->x_proj, arena, params, o->x_proj, SSM__SIZE_MAX, core->dim, ssm__core_width(core));
-    if (core->dt_rank)
-        ssm__bind_linear(&core->dt_proj, arena, params, o->dt_proj, SSM__SIZE_MAX, core->dt_rank, core->dim);
-    core->dt_bias = ssm__bind_copy(arena, params, o->dt_bias, core->dt_rank ? core->dim : 1);
-    core->D = ssm__bind_copy(arena, params, o->D, core->dim);
-    A = ssm__take(arena, ssm__core_A_count(core));
-    core->A = A;
+    ssm__bind_linear(&core->x_proj, b, o->x_proj, absent, core->dim, ssm__core_width(core), core->format);
+    if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
+    core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
+    core->D = ssm__bind_copy(b, o->D, core->dim);
+    core->A = ssm__bind_reals(b, ssm__core_A_count(core) + 1, &A);
     for (c = 0; A && c < chans; ++c)
-        for (n = 0; n < core->d_state; ++n) A[n * chans + c] = -ssm__exp(params[o->A_log + c * core->d_state + n]);
+        for (n = 0; n < core->d_state; ++n) A[n * chans + c] = -ssm__exp(b->params[o->A_log + c * core->d_state + n]);
+    if (A) A[ssm__core_A_count(core)] = ssm__scan_near(A, 1, ssm__core_A_count(core), SSM__EXP2_NEAR);
 }
 
 /* A [row][channel] matrix of a tile as [sequence][step][channel]. */
@@ -5536,7 +6126,7 @@ static void ssm__core_params(ssm_core *core, const ssm__dt_config *dt, int no_dt
 /* Fills the zeros of dt and checks it. */
 static ssm_status ssm__dt_resolve(ssm__dt_config *dt)
 {
-    if ((int)dt->init < 0 || (int)dt->init > (int)SSM_DT_CONSTANT) return SSM_ERR_CONFIG;
+    if ((unsigned)dt->init > (unsigned)SSM_DT_CONSTANT) return SSM_ERR_CONFIG;
     if (dt->min == 0) dt->min = SSM__K(0.001);
     if (dt->max == 0) dt->max = SSM__K(0.1);
     if (dt->floor == 0) dt->floor = SSM__K(1e-4);
@@ -5544,15 +6134,15 @@ static ssm_status ssm__dt_resolve(ssm__dt_config *dt)
     return dt->min > 0 && dt->max >= dt->min && dt->floor > 0 && dt->scale > 0 ? SSM_OK : SSM_ERR_CONFIG;
 }
 
-static ssm_status ssm__options_resolve(ssm_disc *disc, ssm_disc own, ssm_scan scan)
+static ssm_status ssm__options_resolve(ssm_disc *disc, ssm_disc own, ssm_scan scan, ssm_format format)
 {
-    if (!ssm__disc_ok(*disc) || !ssm__scan_ok(scan)) return SSM_ERR_CONFIG;
+    if (!ssm__disc_ok(*disc) || !ssm__scan_ok(scan) || !ssm__format_ok(format)) return SSM_ERR_CONFIG;
     if (*disc == SSM_DISC_DEFAULT) *disc = own;
     return SSM_OK;
 }
 
 static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size_t n_groups, ssm_disc disc,
-                                ssm_scan scan)
+                                ssm_scan scan, ssm_format format)
 {
     static const ssm_core none = SSM__EMPTY;
     ssm_core core = none;
@@ -5562,7 +6152,88 @@ static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size
     core.n_groups = n_groups;
     core.disc = disc;
     core.scan = scan;
+    core.format = format;
     return core;
+}
+
+/* --- one step --- */
+/* The arithmetic of a tile of one-step rows, a panel of channels at a time, so that next to nothing is kept
+ * between the projections: [dt | B | C] of each row. */
+typedef struct ssm__core_step {
+    const ssm_core *core;
+    size_t rows;
+    ssm_real *dbc; /* [rows][dt | B | C] */
+    const ssm_real *u;
+    size_t u_row;
+    ssm_real *y; /* may be u */
+    size_t y_row;
+    ssm_real *h;
+    size_t h_row;
+    const ssm_linear *gate; /* z = gate x; NULL: no gate */
+    const ssm_real *x;
+    size_t x_row;
+} ssm__core_step;
+
+/* Channels c .. c + count - 1 of one stream: delta, without bias and softplus, -> y before the gate. */
+SSM__NOINLINE void ssm__core_step_lanes(const ssm_core *core, const ssm_real *dbc, size_t c, size_t count,
+                                        const ssm_real *delta, const ssm_real *u, ssm_real *h, ssm_real *y)
+{
+    const size_t channels = core->dim / core->n_groups; /* of a group */
+    ssm__scan_step e[SSM__SCAN_LANES];
+    ssm_real sum[SSM__SCAN_LANES];
+    ssm__scan_rule rule;
+    ssm__lanes lanes;
+    size_t i;
+    rule.d_state = core->d_state;
+    rule.disc = core->disc;
+    rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
+    rule.B = rule.C = 1;
+    rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
+    lanes.data = h;
+    lanes.chan = 1;
+    lanes.state = (ptrdiff_t)core->dim;
+    for (i = 0; i < count; ++i, ++c) {
+        ssm_real raw = core->dt_rank ? delta[i] : *dbc;
+        if (core->dt_bias) raw += core->dt_bias[core->dt_rank ? c : 0];
+        e[i].u = u[i];
+        e[i].da = e[i].db = ssm__softplus(raw);
+        e[i].lambda = SSM__K(0.5);
+        e[i].A = core->A + (core->shared_A ? 0 : c);
+        e[i].B = dbc + ssm__core_dt_width(core) + c / channels * core->d_state;
+        e[i].C = e[i].B + core->n_groups * core->d_state;
+        y[i] = core->D[c] * u[i];
+    }
+    ssm__scan_step_lanes(&rule, e, count, lanes, sum);
+    for (i = 0; i < count; ++i) y[i] = sum[i] + y[i];
+}
+
+/* SSM_LANES channels of all rows. */
+static void ssm__core_step_panel(void *context, size_t index)
+{
+    const ssm__core_step *j = (const ssm__core_step *)context;
+    const ssm_core *core = j->core;
+    const size_t first = index * SSM_LANES, lanes = ssm__min(SSM_LANES, core->dim - first);
+    ssm_real sums[SSM_LANES];
+    size_t r, i;
+    for (r = 0; r < j->rows; ++r) {
+        const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row + first;
+        ssm_real *y = j->y + r * j->y_row + first, *h = j->h + r * j->h_row + first;
+        if (core->dt_rank) ssm__linear_panel(&core->dt_proj, first, dbc, sums);
+        for (i = 0; i < lanes; i += SSM__SCAN_LANES)
+            ssm__core_step_lanes(core, dbc, first + i, ssm__min(SSM__SCAN_LANES, lanes - i), sums + i, u + i, h + i,
+                                 y + i);
+        if (!j->gate) continue;
+        ssm__linear_panel(j->gate, first, j->x + r * j->x_row, sums);
+        for (i = 0; i < lanes; ++i) y[i] *= ssm__silu(sums[i]);
+    }
+}
+
+SSM__NOINLINE void ssm__core_step_run(ssm__core_step *j)
+{
+    const ssm_core *core = j->core;
+    ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)j->u_row, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
+    ssm__parallel(NULL, ssm__ceil_div(core->dim, SSM_LANES), j->rows * core->dim * core->d_state * 8,
+                  ssm__core_step_panel, j);
 }
 
 /* --- a core as a layer of its own: the verbs of selective and S6 --- */
@@ -5638,33 +6309,49 @@ static void ssm__core_layer_tile_backward(const ssm__call *call)
                        call->state, call->state_count, &scratch);
 }
 
+static size_t ssm__core_step_work(const void *layer, size_t rows, size_t streams)
+{
+    (void)streams;
+    return ssm__block_bytes(ssm__mul(rows, ((const ssm_core *)layer)->x_proj.out));
+}
+
+static const ssm__memory ssm__core_memory = {ssm__core_layer_work, ssm__core_step_work, ssm__core_layer_work_backward,
+                                             ssm__core_layer_tape};
+
+static ssm_status ssm__core_layer_step(const ssm_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                       size_t streams, void *work, size_t work_bytes)
+{
+    const size_t cap = ssm__step_rows(streams), dim = core ? core->dim : 0;
+    const size_t need = core ? ssm__core_step_work(core, cap, cap) : 0;
+    const ssm_status status = ssm__step_open(core, state, x, y, streams, dim, need, work, work_bytes);
+    ssm__core_step j;
+    size_t first;
+    if (status != SSM_OK) return status;
+    j.core = core;
+    j.dbc = ssm__block_start(work);
+    j.u_row = j.y_row = dim;
+    j.h_row = ssm__core_state_count(core);
+    j.gate = NULL;
+    for (first = 0; first < streams; first += cap) {
+        j.rows = ssm__min(cap, streams - first);
+        j.u = x + first * dim;
+        j.y = y + first * dim;
+        j.h = state + first * j.h_row;
+        ssm__core_step_run(&j);
+    }
+    return SSM_OK;
+}
+
 static const ssm__verb ssm__core_verb_forward = {ssm__core_layer_tile, ssm__core_layer_work, NULL};
 static const ssm__verb ssm__core_verb_record = {ssm__core_layer_tile, ssm__core_layer_work, ssm__core_layer_tape};
 static const ssm__verb ssm__core_verb_backward = {ssm__core_layer_tile_backward, ssm__core_layer_work_backward,
                                                   ssm__core_layer_tape};
 
-static size_t ssm__core_bound_bytes(const ssm_core *core)
-{
-    ssm_core counted = *core;
-    ssm__arena arena = ssm__arena_open(NULL);
-    ssm__bind_core(&counted, &arena, NULL);
-    return ssm__arena_bytes(&arena);
-}
-
-static ssm_status ssm__core_layer_bind(ssm_core *core, const ssm_real *params, void *mem, size_t mem_bytes)
-{
-    ssm__arena arena;
-    ssm_status status = ssm__check_block(mem, mem_bytes, ssm__core_bound_bytes(core));
-    if (status != SSM_OK) return status;
-    arena = ssm__arena_open(mem);
-    ssm__bind_core(core, &arena, params);
-    return SSM_OK;
-}
-
 static ssm__call ssm__core_call(const ssm_core *core)
 {
     ssm__call call = ssm__call_of(core, core ? core->dim : 0, core ? ssm__core_state_count(core) : 0);
     call.whole = core && ssm__scan_needs_whole(core->scan);
+    call.has_params = core && core->x_proj.weight;
     return call;
 }
 
@@ -5680,7 +6367,7 @@ SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *conf
     c = *config;
     if (c.d_model == 0) return SSM_ERR_CONFIG;
     if (c.d_state == 0) c.d_state = 16;
-    status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan);
+    status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan, c.format);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -5690,7 +6377,7 @@ static ssm_core ssm__selective_shape(const ssm_selective_config *c, const char *
 {
     const ssm__init init_A = c->integer_A ? SSM__INIT_A_INTEGER : SSM__INIT_A_INVERSE;
     const ssm_real deviation = SSM__K(0.1);
-    ssm_core core = ssm__core_shape(c->d_model, c->d_state, 0, 1, c->disc, c->scan);
+    ssm_core core = ssm__core_shape(c->d_model, c->d_state, 0, 1, c->disc, c->scan, c->format);
     ssm_core_offsets *o = &core.offsets;
     core.shared_A = 1;
     o->x_proj = ssm__param_vector(table, prefix, "w_delta", c->d_model, SSM__INIT_NORMAL, deviation);
@@ -5725,8 +6412,8 @@ SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const
     ssm_status status = ssm_selective_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__selective_shape(&c, NULL, &table);
-    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_call(&core), table.count,
-                            ssm__core_bound_bytes(&core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_memory, ssm__core_call(&core), table.count,
+                            ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
 }
 
 /* --- init --- */
@@ -5748,7 +6435,21 @@ SSM_API ssm_status ssm_selective_bind(ssm_selective *layer, const ssm_selective_
     if (status != SSM_OK) return status;
     if (!layer || !params) return SSM_ERR_NULL;
     bound.core = ssm__selective_shape(&bound.config, NULL, &table);
-    status = ssm__core_layer_bind(&bound.core, params, mem, mem_bytes);
+    status = ssm__bind(ssm__core_bind, &bound.core, params, mem, mem_bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+SSM_API ssm_status ssm_selective_attach(ssm_selective *layer, const ssm_selective_config *config, const void *data,
+                                        size_t bytes)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_selective bound;
+    ssm_status status = ssm_selective_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer) return SSM_ERR_NULL;
+    bound.core = ssm__selective_shape(&bound.config, NULL, &table);
+    status = ssm__attach(ssm__core_bind, &bound.core, data, bytes, &bound.bound);
     if (status == SSM_OK) *layer = bound;
     return status;
 }
@@ -5764,8 +6465,7 @@ SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *s
 SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                       size_t streams, void *work, size_t work_bytes)
 {
-    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams,
-                           work, work_bytes);
+    return ssm__core_layer_step(layer ? &layer->core : NULL, state, x, y, streams, work, work_bytes);
 }
 
 /* --- backward --- */
@@ -5853,7 +6553,7 @@ SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_con
     if (c.d_model % c.n_groups) return SSM_ERR_CONFIG;
     dt = ssm__s6_dt(&c);
     status = ssm__dt_resolve(&dt);
-    if (status == SSM_OK) status = ssm__options_resolve(&c.disc, SSM_DISC_EULER, c.scan);
+    if (status == SSM_OK) status = ssm__options_resolve(&c.disc, SSM_DISC_EULER, c.scan, c.format);
     if (status != SSM_OK) return status;
     c.dt_min = dt.min;
     c.dt_max = dt.max;
@@ -5867,7 +6567,7 @@ SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_con
 static ssm_core ssm__s6_shape(const ssm_s6_config *c, const char *prefix, ssm_params *table)
 {
     const ssm__dt_config dt = ssm__s6_dt(c);
-    ssm_core core = ssm__core_shape(c->d_model, c->d_state, c->dt_rank, c->n_groups, c->disc, c->scan);
+    ssm_core core = ssm__core_shape(c->d_model, c->d_state, c->dt_rank, c->n_groups, c->disc, c->scan, c->format);
     ssm__core_params(&core, &dt, c->no_dt_bias, prefix, table);
     return core;
 }
@@ -5893,8 +6593,8 @@ SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seq
     ssm_status status = ssm_s6_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     core = ssm__s6_shape(&c, NULL, &table);
-    return ssm__layer_sizes(&ssm__core_verb_record, &ssm__core_verb_backward, ssm__core_call(&core), table.count,
-                            ssm__core_bound_bytes(&core), seqs, need);
+    return ssm__layer_sizes(&ssm__core_memory, ssm__core_call(&core), table.count,
+                            ssm__bound_bytes(ssm__core_bind, &core), seqs, need);
 }
 
 /* --- init --- */
@@ -5916,7 +6616,20 @@ SSM_API ssm_status ssm_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const
     if (status != SSM_OK) return status;
     if (!layer || !params) return SSM_ERR_NULL;
     bound.core = ssm__s6_shape(&bound.config, NULL, &table);
-    status = ssm__core_layer_bind(&bound.core, params, mem, mem_bytes);
+    status = ssm__bind(ssm__core_bind, &bound.core, params, mem, mem_bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+SSM_API ssm_status ssm_s6_attach(ssm_s6 *layer, const ssm_s6_config *config, const void *data, size_t bytes)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm_s6 bound;
+    ssm_status status = ssm_s6_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer) return SSM_ERR_NULL;
+    bound.core = ssm__s6_shape(&bound.config, NULL, &table);
+    status = ssm__attach(ssm__core_bind, &bound.core, data, bytes, &bound.bound);
     if (status == SSM_OK) *layer = bound;
     return status;
 }
@@ -5932,8 +6645,7 @@ SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ss
 SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
                                void *work, size_t work_bytes)
 {
-    return ssm__layer_step(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, streams,
-                           work, work_bytes);
+    return ssm__core_layer_step(layer ? &layer->core : NULL, state, x, y, streams, work, work_bytes);
 }
 
 /* --- backward --- */
@@ -5966,6 +6678,7 @@ static ssm_s6_config ssm__mamba_inner(const ssm_mamba_config *c)
     s.n_groups = c->n_groups;
     s.disc = c->disc;
     s.scan = c->scan;
+    s.format = c->format;
     s.no_dt_bias = c->no_dt_bias;
     s.dt_init = c->dt_init;
     s.dt_min = c->dt_min;
@@ -6172,33 +6885,30 @@ static size_t ssm__mamba_tape_bytes(const void *layer, size_t rows, size_t slots
     return ssm__mamba_tape_layout((const ssm_mamba *)layer, rows, slots, NULL, &tape);
 }
 
-/* The block from its resolved config: shapes, and with an arena the bound weights too. */
-static void ssm__mamba_bind(ssm_mamba *m, ssm__arena *arena, const ssm_real *params)
+/* The walk through the block's weights, from its resolved config. */
+static void ssm__mamba_bind(void *layer, ssm__binder *b)
 {
+    ssm_mamba *m = (ssm_mamba *)layer;
     const ssm_mamba_config *c = &m->config;
-    const size_t M = c->d_model, E = c->d_inner, K = c->d_conv;
+    const size_t M = c->d_model, E = c->d_inner, K = c->d_conv, absent = SSM__SIZE_MAX;
     ssm_params table = ssm__own_table(NULL);
     const ssm__mamba_offsets o = ssm__mamba_table(c, &m->core, NULL, &table);
     ssm_real *conv;
     size_t k, e;
     m->norm.dim = M;
     m->norm.eps = c->norm_eps;
-    m->norm.weight = ssm__bind_copy(arena, params, o.norm, M);
-    ssm__bind_linear(&m->in_proj, arena, params, o.in_weight, o.in_bias, M, ssm__mul(2, E));
-    conv = K > 1 ? ssm__take(arena, ssm__mul(K, E)) : NULL;
-    for (k = 0; conv && k < K; ++k)
-        for (e = 0; e < E; ++e) conv[k * E + e] = params[o.conv_weight + e * K + k];
-    m->conv_weight = conv;
-    m->conv_bias = ssm__bind_copy(arena, params, o.conv_bias, E);
-    ssm__bind_core(&m->core, arena, params);
-    ssm__bind_linear(&m->out_proj, arena, params, o.out_weight, o.out_bias, E, M);
-}
-
-static size_t ssm__mamba_bound_bytes(ssm_mamba *m)
-{
-    ssm__arena arena = ssm__arena_open(NULL);
-    ssm__mamba_bind(m, &arena, NULL);
-    return ssm__arena_bytes(&arena);
+    m->norm.weight = ssm__bind_copy(b, o.norm, M);
+    ssm__bind_linear(&m->in_u, b, o.in_weight, o.in_bias, M, E, c->format);
+    ssm__bind_linear(&m->in_z, b, o.in_weight + E * M, o.in_bias == absent ? absent : o.in_bias + E, M, E, c->format);
+    m->conv_weight = NULL;
+    if (K > 1) {
+        m->conv_weight = ssm__bind_reals(b, ssm__mul(K, E), &conv);
+        for (k = 0; conv && k < K; ++k)
+            for (e = 0; e < E; ++e) conv[k * E + e] = b->params[o.conv_weight + e * K + k];
+    }
+    m->conv_bias = ssm__bind_copy(b, o.conv_bias, E);
+    ssm__core_bind(&m->core, b);
+    ssm__bind_linear(&m->out_proj, b, o.out_weight, o.out_bias, E, M, c->format);
 }
 
 static void ssm__mamba_tile(const ssm__call *call);
@@ -6213,8 +6923,22 @@ static ssm__call ssm__mamba_call(const ssm_mamba *layer)
 {
     ssm__call call = ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__mamba_state_count(layer) : 0);
     call.whole = layer && ssm__scan_needs_whole(layer->config.scan);
+    call.has_params = layer && layer->out_proj.weight;
     return call;
 }
+
+/* Scratch of a step: [rows][E] u, which becomes the gated scan output in place, [rows][dt | B | C], and
+ * [rows][M] normalised input if pre_norm. */
+static size_t ssm__mamba_step_work(const void *layer, size_t rows, size_t streams)
+{
+    const ssm_mamba *m = (const ssm_mamba *)layer;
+    const size_t normed = m->config.pre_norm ? m->config.d_model : 0;
+    (void)streams;
+    return ssm__block_bytes(ssm__mul(rows, ssm__add(m->config.d_inner, ssm__add(m->core.x_proj.out, normed))));
+}
+
+static const ssm__memory ssm__mamba_memory = {ssm__mamba_work, ssm__mamba_step_work, ssm__mamba_work_backward,
+                                              ssm__mamba_tape_bytes};
 
 SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
@@ -6223,10 +6947,9 @@ SSM_API ssm_status ssm_mamba_sizes(const ssm_mamba_config *config, const ssm_seq
     size_t bound;
     ssm_status status = ssm_mamba_config_resolve(config, &m.config);
     if (status != SSM_OK) return status;
-    bound = ssm__mamba_bound_bytes(&m);
     ssm__mamba_table(&m.config, &m.core, NULL, &table);
-    return ssm__layer_sizes(&ssm__mamba_verb_record, &ssm__mamba_verb_backward, ssm__mamba_call(&m), table.count, bound,
-                            seqs, need);
+    bound = ssm__bound_bytes(ssm__mamba_bind, &m);
+    return ssm__layer_sizes(&ssm__mamba_memory, ssm__mamba_call(&m), table.count, bound, seqs, need);
 }
 
 /* --- init --- */
@@ -6242,17 +6965,24 @@ SSM_API ssm_status ssm_mamba_init(const ssm_mamba_config *config, ssm_real *para
 SSM_API ssm_status ssm_mamba_bind(ssm_mamba *layer, const ssm_mamba_config *config, const ssm_real *params, void *mem,
                                   size_t mem_bytes)
 {
-    ssm__arena arena;
-    ssm_mamba m;
-    ssm_status status = ssm_mamba_config_resolve(config, &m.config);
+    ssm_mamba bound;
+    ssm_status status = ssm_mamba_config_resolve(config, &bound.config);
     if (status != SSM_OK) return status;
     if (!layer || !params) return SSM_ERR_NULL;
-    status = ssm__check_block(mem, mem_bytes, ssm__mamba_bound_bytes(&m));
+    status = ssm__bind(ssm__mamba_bind, &bound, params, mem, mem_bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+SSM_API ssm_status ssm_mamba_attach(ssm_mamba *layer, const ssm_mamba_config *config, const void *data, size_t bytes)
+{
+    ssm_mamba bound;
+    ssm_status status = ssm_mamba_config_resolve(config, &bound.config);
     if (status != SSM_OK) return status;
-    arena = ssm__arena_open(mem);
-    ssm__mamba_bind(&m, &arena, params);
-    *layer = m;
-    return SSM_OK;
+    if (!layer) return SSM_ERR_NULL;
+    status = ssm__attach(ssm__mamba_bind, &bound, data, bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
 }
 
 /* --- forward, step --- */
@@ -6311,7 +7041,8 @@ static void ssm__mamba_tile(const ssm__call *call)
         x = normed;
         x_row = (ptrdiff_t)m->config.d_model;
     }
-    ssm__linear(call->parallel, &m->in_proj, x, x_row, NULL, 0, mem.xz, xz_row, rows);
+    ssm__linear(call->parallel, &m->in_u, x, x_row, NULL, 0, mem.xz, xz_row, rows);
+    ssm__linear(call->parallel, &m->in_z, x, x_row, NULL, 0, mem.xz + E, xz_row, rows);
     conv = ssm__mamba_conv(m, t, mem.xz, call->state, states);
     conv.state_last = ssm_out_like(call->state, conv.state);
     conv.y = ssm_out_like(mem.u, ssm__tile_view(NULL, t, E_row, 1, 0));
@@ -6335,7 +7066,7 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
     ssm_core core;
     const ssm__mamba_offsets o = ssm__mamba_table(&m->config, &core, NULL, &table);
     const ssm_real *x = call->x, *entering;
-    ssm_real *dx = call->dx, *dw = ssm__grad_at(call->dparams, o.conv_weight);
+    ssm_real *dx = call->dx, *dw = ssm__grad_at(call->dparams, o.conv_weight), *db;
     ptrdiff_t x_row = call->x_row, dx_row = call->dx_row;
     ssm__mamba_tape tape;
     ssm__mamba_scratch w;
@@ -6377,8 +7108,11 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
         dx = w.dx;
         x_row = dx_row = M_row;
     }
-    ssm__linear_backward(call->parallel, &m->in_proj, x, x_row, w.dxz, xz_row, dx, dx_row,
-                         ssm__grad_at(call->dparams, o.in_weight), ssm__grad_at(call->dparams, o.in_bias), rows);
+    dw = ssm__grad_at(call->dparams, o.in_weight);
+    db = ssm__grad_at(call->dparams, o.in_bias);
+    ssm__linear_backward(call->parallel, &m->in_u, x, x_row, w.dxz, xz_row, dx, dx_row, dw, db, rows);
+    ssm__linear_backward(call->parallel, &m->in_z, x, x_row, w.dxz + E, xz_row, dx, dx_row, dw ? dw + E * M : NULL,
+                         db ? db + E : NULL, rows);
     if (m->config.pre_norm)
         ssm__norm_backward(&m->norm, call->x, call->x_row, w.dx, M_row, call->dx, call->dx_row,
                            ssm__grad_at(call->dparams, o.norm), rows);
@@ -6390,10 +7124,63 @@ SSM_API ssm_status ssm_mamba_forward(const ssm_mamba *layer, ssm_real *state, co
     return ssm__layer_forward(&ssm__mamba_verb_forward, ssm__mamba_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
+/* One step of the convolution and its SiLU for one stream, u in place; the state moves up by one. */
+SSM__NOINLINE void ssm__mamba_step_conv(const ssm_mamba *m, ssm_real *state, ssm_real *u)
+{
+    const size_t E = m->config.d_inner, last = (m->config.d_conv - 1) * E;
+    size_t e, k;
+    for (e = 0; e < E; ++e) {
+        const ssm_real *w = m->conv_weight ? m->conv_weight + e : NULL;
+        ssm_real sum = m->conv_bias ? m->conv_bias[e] : 0;
+        for (k = 0; k < last; k += E) {
+            sum += w[k] * state[k + e];
+            state[k + e] = k + E < last ? state[k + E + e] : u[e];
+        }
+        u[e] = ssm__silu(sum + (w ? w[last] : 1) * u[e]);
+    }
+}
+
+/* One step of `rows` streams. */
+static void ssm__mamba_step_run(const ssm_mamba *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t rows,
+                                ssm_real *u)
+{
+    const size_t M = m->config.d_model, E = m->config.d_inner, states = ssm__mamba_state_count(m);
+    const ptrdiff_t M_row = (ptrdiff_t)M, E_row = (ptrdiff_t)E;
+    ssm_real *dbc = u + rows * E, *normed = dbc + rows * m->core.x_proj.out;
+    ssm__core_step j;
+    size_t r;
+    j.core = &m->core;
+    j.rows = rows;
+    j.dbc = dbc;
+    j.u = j.y = u;
+    j.u_row = j.y_row = E;
+    j.h = state + (m->config.d_conv - 1) * E;
+    j.h_row = states;
+    j.gate = &m->in_z;
+    j.x = x;
+    j.x_row = M;
+    if (m->config.pre_norm) {
+        ssm__norm(&m->norm, x, M_row, normed, M_row, rows);
+        j.x = normed;
+    }
+    ssm__linear(NULL, &m->in_u, j.x, M_row, NULL, 0, u, E_row, rows);
+    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * states, u + r * E);
+    ssm__core_step_run(&j);
+    ssm__linear(NULL, &m->out_proj, u, E_row, m->config.residual ? x : NULL, M_row, y, M_row, rows);
+}
+
 SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   size_t streams, void *work, size_t work_bytes)
 {
-    return ssm__layer_step(&ssm__mamba_verb_forward, ssm__mamba_call(layer), state, x, y, streams, work, work_bytes);
+    const size_t cap = ssm__step_rows(streams), M = layer ? layer->config.d_model : 0;
+    const size_t need = layer ? ssm__mamba_step_work(layer, cap, cap) : 0;
+    const ssm_status status = ssm__step_open(layer, state, x, y, streams, M, need, work, work_bytes);
+    size_t first;
+    if (status != SSM_OK) return status;
+    for (first = 0; first < streams; first += cap)
+        ssm__mamba_step_run(layer, state + first * ssm__mamba_state_count(layer), x + first * M, y + first * M,
+                            ssm__min(cap, streams - first), ssm__block_start(work));
+    return SSM_OK;
 }
 
 SSM_API ssm_status ssm_mamba_record(const ssm_mamba *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -7539,11 +8326,11 @@ static const ssm__verb ssm__s4_verb_backward = {ssm__s4_tile_backward, ssm__s4_w
 static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
 {
     if (c->d_model == 0 || !(c->norm_eps >= 0)) return SSM_ERR_CONFIG;
-    if ((int)c->init < 0 || (int)c->init > (int)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
-    if ((int)c->weights < 0 || (int)c->weights > (int)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
-    if ((int)c->form < 0 || (int)c->form > (int)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
-    if ((int)c->activation < 0 || (int)c->activation > (int)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
-    if ((int)c->output < 0 || (int)c->output > (int)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
+    if ((unsigned)c->init > (unsigned)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
+    if ((unsigned)c->weights > (unsigned)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
+    if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
+    if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
+    if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
     if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
@@ -7571,6 +8358,8 @@ static ssm_s4_core ssm__s4_core_of(const ssm_s4d_config *c, int low_rank, size_t
     core.low_rank = low_rank;
     core.disc = c->disc;
     core.form = c->form;
+    core.format = c->format;
+    core.norm.eps = c->norm_eps;
     core.activation = c->activation;
     core.output = c->output;
     core.residual = c->residual != 0;
@@ -7749,51 +8538,51 @@ static void ssm__s4_plain_c(const ssm_s4_core *core, size_t direction, size_t h,
     for (i = 0; i < n; ++i) c[i * core->dim] = v[i];
 }
 
-/* Lays the bound weights out; with an arena over memory also fills them in. */
-static void ssm__s4_bind(ssm_s4_core *core, const ssm_s4d_config *c, ssm__arena *arena, const ssm_real *params)
+/* The walk through a core's weights. */
+static void ssm__s4_bind(void *layer, ssm__binder *b)
 {
+    ssm_s4_core *core = (ssm_s4_core *)layer;
     const ssm_s4_offsets *o = &core->offsets;
-    const ssm__s4_coefs k = ssm__s4_coefs_take(core, arena);
-    ssm_real *scratch = core->l_max ? ssm__take(arena, ssm__s4_plain_count(core)) : NULL;
+    const size_t count = ssm__s4_count(core);
+    ssm__s4_coefs k;
+    ssm_real *scratch = NULL;
     size_t h, d;
-    core->a = k.a;
-    core->b = k.b;
-    core->c = k.c;
-    core->p = k.p;
-    core->l = k.l;
-    core->params = params;
-    core->D = ssm__bind_copy(arena, params, o->D, core->dim);
+    core->a = ssm__bind_reals(b, count, &k.a);
+    core->b = ssm__bind_reals(b, count, &k.b);
+    core->c = ssm__bind_reals(b, ssm__mul(core->directions, count), &k.c);
+    core->p = core->l = k.p = k.l = NULL;
+    if (core->low_rank) {
+        core->p = ssm__bind_reals(b, count, &k.p);
+        core->l = ssm__bind_reals(b, count, &k.l);
+    }
+    if (core->l_max) ssm__bind_reals(b, ssm__s4_plain_count(core), &scratch);
+    core->params = b->params;
+    core->D = ssm__bind_copy(b, o->D, core->dim);
     core->norm.dim = core->dim;
-    core->norm.eps = c->norm_eps;
-    core->norm.weight = ssm__bind_copy(arena, params, o->norm, core->dim);
-    if (core->output) ssm__bind_linear(&core->out, arena, params, o->out_weight, o->out_bias, core->dim, 2 * core->dim);
+    core->norm.weight = ssm__bind_copy(b, o->norm, core->dim);
+    if (core->output)
+        ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
     for (h = 0; k.a && h < core->dim; ++h) {
-        ssm__s4_coefs_make(core, params, &k, h);
+        ssm__s4_coefs_make(core, b->params, &k, h);
         for (d = 0; scratch && d < core->directions; ++d)
             ssm__s4_plain_c(core, d, h, k.c + d * ssm__s4_count(core) + h, scratch);
     }
 }
 
-static size_t ssm__s4_bound_bytes(const ssm_s4_core *core, const ssm_s4d_config *c)
-{
-    ssm_s4_core counted = *core;
-    ssm__arena arena = ssm__arena_open(NULL);
-    ssm__s4_bind(&counted, c, &arena, NULL);
-    return ssm__arena_bytes(&arena);
-}
-
 static ssm_status ssm__s4_layer_bind(ssm_s4_core *core, const ssm_s4d_config *c, const ssm_real *params, void *mem,
-                                     size_t mem_bytes)
+                                     size_t mem_bytes, ssm_bound *bound)
 {
     ssm_params table = ssm__own_table(NULL);
-    ssm__arena arena;
-    ssm_status status;
     ssm__s4_table(core, c, NULL, &table);
-    status = ssm__check_block(mem, mem_bytes, ssm__s4_bound_bytes(core, c));
-    if (status != SSM_OK) return status;
-    arena = ssm__arena_open(mem);
-    ssm__s4_bind(core, c, &arena, params);
-    return SSM_OK;
+    return ssm__bind(ssm__s4_bind, core, params, mem, mem_bytes, bound);
+}
+
+static ssm_status ssm__s4_layer_attach(ssm_s4_core *core, const ssm_s4d_config *c, const void *data, size_t bytes,
+                                       ssm_bound *bound)
+{
+    ssm_params table = ssm__own_table(NULL);
+    ssm__s4_table(core, c, NULL, &table);
+    return ssm__attach(ssm__s4_bind, core, data, bytes, bound);
 }
 
 static ssm_status ssm__s4_params(ssm_s4_core core, const ssm_s4d_config *c, const char *prefix, ssm_params *table)
@@ -7809,6 +8598,7 @@ static ssm__call ssm__s4_call(const ssm_s4_core *core)
 {
     ssm__call call = ssm__call_of(core, core ? core->dim : 0, core ? ssm__s4_count(core) : 0);
     call.whole = core && core->directions == 2;
+    call.has_params = core && core->params;
     return call;
 }
 
@@ -7821,19 +8611,19 @@ static ssm__call ssm__s4_call_convolve(const ssm_s4_core *core)
 
 static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const ssm_seqs *seqs, ssm_sizes *need)
 {
-    static const ssm__verb convolve = {ssm__s4_conv_tile, ssm__s4_conv_work_bytes, ssm__s4_tape_bytes};
+    ssm__memory memory = {ssm__s4_work_bytes, ssm__s4_work_bytes, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
     ssm_params table = ssm__own_table(NULL);
-    ssm_sizes sizes, other;
+    ssm_sizes sizes = SSM__EMPTY, other = SSM__EMPTY;
     ssm_status status;
     size_t bound;
     if (!need) return SSM_ERR_NULL;
     ssm__s4_table(&core, c, NULL, &table);
-    bound = ssm__s4_bound_bytes(&core, c);
-    status = ssm__layer_sizes(&ssm__s4_verb_record, &ssm__s4_verb_backward, ssm__s4_call(&core), table.count, bound,
-                              seqs, &sizes);
+    bound = ssm__bound_bytes(ssm__s4_bind, &core);
+    if (core.directions == 2) memory.work_step = NULL;
+    status = ssm__layer_sizes(&memory, ssm__s4_call(&core), table.count, bound, seqs, &sizes);
     if (status == SSM_OK && core.form == SSM_S4_FORM_CONVOLUTION) {
-        status = ssm__layer_sizes(&convolve, &ssm__s4_verb_backward, ssm__s4_call_convolve(&core), table.count, bound,
-                                  seqs, &other);
+        memory.work = ssm__s4_conv_work_bytes;
+        status = ssm__layer_sizes(&memory, ssm__s4_call_convolve(&core), table.count, bound, seqs, &other);
         if (status == SSM_OK && other.work > sizes.work) sizes.work = other.work;
     }
     if (status == SSM_OK) *need = sizes;
@@ -8172,7 +8962,19 @@ SSM_API ssm_status ssm_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, co
     if (status != SSM_OK) return status;
     if (!layer || !params) return SSM_ERR_NULL;
     bound.core = ssm__s4d_core(&bound.config);
-    status = ssm__s4_layer_bind(&bound.core, &bound.config, params, mem, mem_bytes);
+    status = ssm__s4_layer_bind(&bound.core, &bound.config, params, mem, mem_bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+SSM_API ssm_status ssm_s4d_attach(ssm_s4d *layer, const ssm_s4d_config *config, const void *data, size_t bytes)
+{
+    ssm_s4d bound;
+    ssm_status status = ssm_s4d_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer) return SSM_ERR_NULL;
+    bound.core = ssm__s4d_core(&bound.config);
+    status = ssm__s4_layer_attach(&bound.core, &bound.config, data, bytes, &bound.bound);
     if (status == SSM_OK) *layer = bound;
     return status;
 }
@@ -8240,6 +9042,7 @@ static ssm_s4d_config ssm__s4_options(const ssm_s4_config *c)
     s.dt_min = c->dt_min;
     s.dt_max = c->dt_max;
     s.form = c->form;
+    s.format = c->format;
     s.bidirectional = c->bidirectional;
     s.activation = c->activation;
     s.output = c->output;
@@ -8316,7 +9119,21 @@ SSM_API ssm_status ssm_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const
     if (!layer || !params) return SSM_ERR_NULL;
     options = ssm__s4_options(&bound.config);
     bound.core = ssm__s4_core(&bound.config);
-    status = ssm__s4_layer_bind(&bound.core, &options, params, mem, mem_bytes);
+    status = ssm__s4_layer_bind(&bound.core, &options, params, mem, mem_bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+SSM_API ssm_status ssm_s4_attach(ssm_s4 *layer, const ssm_s4_config *config, const void *data, size_t bytes)
+{
+    ssm_s4d_config options;
+    ssm_s4 bound;
+    ssm_status status = ssm_s4_config_resolve(config, &bound.config);
+    if (status != SSM_OK) return status;
+    if (!layer) return SSM_ERR_NULL;
+    options = ssm__s4_options(&bound.config);
+    bound.core = ssm__s4_core(&bound.config);
+    status = ssm__s4_layer_attach(&bound.core, &options, data, bytes, &bound.bound);
     if (status == SSM_OK) *layer = bound;
     return status;
 }
@@ -8401,7 +9218,7 @@ SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_con
     ssm_status status;
     if (!config || !resolved) return SSM_ERR_NULL;
     c = *config;
-    if (c.d_model == 0 || (int)c.activation < 0 || (int)c.activation > (int)SSM_S5_NONE) return SSM_ERR_CONFIG;
+    if (c.d_model == 0 || (unsigned)c.activation > (unsigned)SSM_S5_NONE) return SSM_ERR_CONFIG;
     if (c.d_state == 0) c.d_state = 64;
     if (c.blocks == 0) c.blocks = 1;
     if (c.real_state) c.no_conj_sym = 1;
@@ -8411,7 +9228,7 @@ SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_con
     if (c.norm_eps == 0) c.norm_eps = SSM__K(1e-5);
     if (!(c.dt_min > 0 && c.dt_max >= c.dt_min && c.step_rescale > 0 && c.norm_eps > 0)) return SSM_ERR_CONFIG;
     if (c.d_state % ssm__mul(c.blocks, c.no_conj_sym ? 1 : 2)) return SSM_ERR_CONFIG;
-    status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan);
+    status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan, c.format);
     if (status != SSM_OK) return status;
     if (c.disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
     *resolved = c;
@@ -8562,27 +9379,58 @@ static ssm_real ssm__s5_factor_C(const ssm_s5_config *c, const ssm__s5_entry *e)
     return (ssm_real)((c->no_conj_sym ? 1 : 2) * (e->part ? -1 : 1));
 }
 
-/* Place of entry (row, column) of a matrix with `in` columns, plain or as ssm__pack has it. */
-static size_t ssm__s5_place(int packed, size_t in, size_t row, size_t column)
+/* B [V][H] and C [H][dirs V] as real matrices, read from the parameters. */
+typedef struct ssm__s5_source {
+    const ssm_s5_config *config;
+    const ssm__s5_offsets *offsets;
+    const ssm_real *params;
+} ssm__s5_source;
+
+static ssm_real ssm__s5_at_B(const ssm__matrix *m, size_t row, size_t column)
 {
-    if (!packed) return row * in + column;
-    return (row / SSM_LANES * in + column) * SSM_LANES + row % SSM_LANES;
+    const ssm__s5_source *s = (const ssm__s5_source *)m->source;
+    const size_t width = ssm__s5_width(s->config);
+    ssm__s5_entry e;
+    e.p = row / width;
+    e.part = row % width;
+    e.h = column;
+    return s->params[s->offsets->B + ssm__s5_entry_B(s->config, &e)];
 }
 
-/* Parameters -> real matrices. */
-static void ssm__s5_expand(const ssm_s5_config *c, const ssm__s5_offsets *o, const ssm_real *params, int packed,
-                           ssm_real *B, ssm_real *C)
+static ssm_real ssm__s5_at_C(const ssm__matrix *m, size_t row, size_t column)
 {
-    const size_t width = ssm__s5_width(c), V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
-    ssm__s5_entry e = {0, 0, 0};
-    size_t dir;
-    do {
-        const size_t row = e.p * width + e.part;
-        B[ssm__s5_place(packed, c->d_model, row, e.h)] = params[o->B + ssm__s5_entry_B(c, &e)];
-        for (dir = 0; dir < dirs; ++dir)
-            C[ssm__s5_place(packed, dirs * V, e.h, dir * V + row)] =
-                ssm__s5_factor_C(c, &e) * params[o->C[dir] + ssm__s5_entry_C(c, &e)];
-    } while (ssm__s5_entry_next(c, &e));
+    const ssm__s5_source *s = (const ssm__s5_source *)m->source;
+    const size_t width = ssm__s5_width(s->config), V = ssm__s5_row(s->config);
+    ssm__s5_entry e;
+    e.p = column % V / width;
+    e.part = column % width;
+    e.h = row;
+    return ssm__s5_factor_C(s->config, &e) * s->params[s->offsets->C[column / V] + ssm__s5_entry_C(s->config, &e)];
+}
+
+static ssm__matrix ssm__s5_matrix_B(const ssm__s5_source *source)
+{
+    ssm__matrix m;
+    m.at = ssm__s5_at_B;
+    m.source = source;
+    m.columns = source->config->d_model;
+    return m;
+}
+
+static ssm__matrix ssm__s5_matrix_C(const ssm__s5_source *source)
+{
+    ssm__matrix m;
+    m.at = ssm__s5_at_C;
+    m.source = source;
+    m.columns = ssm__mul(ssm__s5_dirs(source->config), ssm__s5_row(source->config));
+    return m;
+}
+
+static void ssm__matrix_expand(const ssm__matrix *m, size_t rows, ssm_real *dense)
+{
+    size_t r, c;
+    for (r = 0; r < rows; ++r)
+        for (c = 0; c < m->columns; ++c) dense[r * m->columns + c] = m->at(m, r, c);
 }
 
 /* Gradients of the plain real matrices -> of the parameters, added. */
@@ -8661,64 +9509,62 @@ static void ssm__s5_bind_lambda(const ssm_s5_config *c, const ssm__s5_offsets *o
     }
 }
 
-/* The layer from its resolved config: shapes, and with an arena the bound weights too. */
-static void ssm__s5_bind(ssm_s5 *s, ssm__arena *arena, const ssm_real *params)
+/* The walk through the layer's weights, from its resolved config. */
+static void ssm__s5_bind(void *layer, ssm__binder *b)
 {
-    static const ssm_linear none = SSM__EMPTY;
+    ssm_s5 *s = (ssm_s5 *)layer;
     const ssm_s5_config *c = &s->config;
-    const size_t H = c->d_model, P = ssm__s5_states(c), V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
+    const size_t H = c->d_model, P = ssm__s5_states(c), V = ssm__s5_row(c);
     ssm_params table = ssm__own_table(NULL);
     const ssm__s5_offsets o = ssm__s5_table(c, NULL, &table);
-    ssm_real *B = ssm__take(arena, ssm__packed_count(H, V));
-    ssm_real *C = ssm__take(arena, ssm__packed_count(ssm__mul(dirs, V), H));
-    ssm_real *lambda = ssm__take(arena, ssm__mul(2, P)), *step = ssm__take(arena, P);
-    ssm_real *a = ssm__take(arena, V), *b = ssm__take(arena, V);
-    s->B = s->C = s->out1 = s->out2 = none;
-    s->B.in = s->C.out = H;
-    s->B.out = V;
-    s->C.in = ssm__mul(dirs, V);
-    s->B.packed = B;
-    s->C.packed = C;
-    s->lambda = lambda;
-    s->step = step;
-    s->a = a;
-    s->b = b;
-    s->params = params;
+    static const ssm_linear none = SSM__EMPTY;
+    ssm_real *lambda, *step, *a, *bbar;
+    ssm__s5_source source;
+    ssm__matrix matrix;
+    source.config = c;
+    source.offsets = &o;
+    source.params = s->params = b->params;
+    s->out1 = s->out2 = none;
+    matrix = ssm__s5_matrix_B(&source);
+    ssm__bind_matrix(&s->B, b, &matrix, V, c->format);
+    matrix = ssm__s5_matrix_C(&source);
+    ssm__bind_matrix(&s->C, b, &matrix, H, c->format);
+    s->lambda = ssm__bind_reals(b, ssm__mul(2, P), &lambda);
+    s->step = ssm__bind_reals(b, P, &step);
+    s->a = ssm__bind_reals(b, V, &a);
+    s->b = ssm__bind_reals(b, V, &bbar);
     s->norm.dim = H;
     s->norm.eps = c->norm_eps;
-    s->norm.weight = ssm__bind_copy(arena, params, o.norm, H);
-    s->D = ssm__bind_copy(arena, params, o.D, H);
-    if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, arena, params, o.weight[0], o.bias[0], H, H);
-    if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, arena, params, o.weight[1], o.bias[1], H, H);
-    if (!params) return;
-    ssm__zero(B, ssm__packed_count(H, V));
-    ssm__zero(C, ssm__packed_count(dirs * V, H));
-    ssm__s5_expand(c, &o, params, 1, B, C);
-    ssm__s5_bind_lambda(c, &o, params, lambda, step);
-    ssm__s5_coefs(s, 1, a, b);
-}
-
-static size_t ssm__s5_bound_bytes(ssm_s5 *s)
-{
-    ssm__arena arena = ssm__arena_open(NULL);
-    ssm__s5_bind(s, &arena, NULL);
-    return ssm__arena_bytes(&arena);
+    s->norm.weight = ssm__bind_copy(b, o.norm, H);
+    s->D = ssm__bind_copy(b, o.D, H);
+    if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, b, o.weight[0], o.bias[0], H, H, c->format);
+    if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, b, o.weight[1], o.bias[1], H, H, c->format);
+    if (!b->params) return;
+    ssm__s5_bind_lambda(c, &o, b->params, lambda, step);
+    ssm__s5_coefs(s, 1, a, bbar);
 }
 
 SSM_API ssm_status ssm_s5_bind(ssm_s5 *layer, const ssm_s5_config *config, const ssm_real *params, void *mem,
                                size_t mem_bytes)
 {
-    ssm__arena arena;
-    ssm_s5 s;
-    ssm_status status = ssm_s5_config_resolve(config, &s.config);
+    ssm_s5 bound;
+    ssm_status status = ssm_s5_config_resolve(config, &bound.config);
     if (status != SSM_OK) return status;
     if (!layer || !params) return SSM_ERR_NULL;
-    status = ssm__check_block(mem, mem_bytes, ssm__s5_bound_bytes(&s));
+    status = ssm__bind(ssm__s5_bind, &bound, params, mem, mem_bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
+}
+
+SSM_API ssm_status ssm_s5_attach(ssm_s5 *layer, const ssm_s5_config *config, const void *data, size_t bytes)
+{
+    ssm_s5 bound;
+    ssm_status status = ssm_s5_config_resolve(config, &bound.config);
     if (status != SSM_OK) return status;
-    arena = ssm__arena_open(mem);
-    ssm__s5_bind(&s, &arena, params);
-    *layer = s;
-    return SSM_OK;
+    if (!layer) return SSM_ERR_NULL;
+    status = ssm__attach(ssm__s5_bind, &bound, data, bytes, &bound.bound);
+    if (status == SSM_OK) *layer = bound;
+    return status;
 }
 
 /* --- sizes --- */
@@ -8871,20 +9717,22 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
     ssm__call call =
         ssm__call_of(layer, layer ? layer->config.d_model : 0, layer ? ssm__s5_state_count(&layer->config) : 0);
     call.whole = layer && (layer->config.bidirectional || ssm__scan_needs_whole(layer->config.scan));
+    call.has_params = layer && layer->params;
     return call;
 }
 
 SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
+    ssm__memory memory = {ssm__s5_work, ssm__s5_work, ssm__s5_work_backward, ssm__s5_tape};
     ssm_params table = ssm__own_table(NULL);
     ssm_s5 s;
     size_t bound;
     ssm_status status = ssm_s5_config_resolve(config, &s.config);
     if (status != SSM_OK) return status;
-    bound = ssm__s5_bound_bytes(&s);
+    bound = ssm__bound_bytes(ssm__s5_bind, &s);
     ssm__s5_table(&s.config, NULL, &table);
-    return ssm__layer_sizes(&ssm__s5_verb_record, &ssm__s5_verb_backward, ssm__s5_call(&s), table.count, bound, seqs,
-                            need);
+    if (s.config.bidirectional) memory.work_step = NULL;
+    return ssm__layer_sizes(&memory, ssm__s5_call(&s), table.count, bound, seqs, need);
 }
 
 /* --- init --- */
@@ -9207,8 +10055,16 @@ static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const s
     const ptrdiff_t u_row = w->mem.u ? H_row : call->x_row, du_row = w->du ? H_row : call->dx_row;
     ssm_real *du = w->du ? w->du : call->dx, *dD = ssm__grad_at(call->dparams, o->D);
     ssm_linear B = s->B, C = s->C;
+    ssm__s5_source source;
+    ssm__matrix matrix;
     size_t r, i;
-    ssm__s5_expand(c, o, s->params, 0, w->B, w->C);
+    source.config = c;
+    source.offsets = o;
+    source.params = s->params;
+    matrix = ssm__s5_matrix_B(&source);
+    ssm__matrix_expand(&matrix, V, w->B);
+    matrix = ssm__s5_matrix_C(&source);
+    ssm__matrix_expand(&matrix, H, w->C);
     B.weight = w->B;
     C.weight = w->C;
     ssm__zero(w->dB, V * H);
@@ -9352,6 +10208,16 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__RESTRICT
 #undef SSM__CHUNK
 #undef SSM__SHARE_COST
+#undef SSM__INLINE
+#undef SSM__NOINLINE
+#undef SSM__UNROLL
+#undef SSM__SMALL_CORE
+#undef SSM__BLOCK
+#undef SSM__SCAN_LANES
+#undef SSM__EXP2_NEAR
+#undef SSM__LOG2E
+#undef SSM__BOUND_ALIGN
+#undef SSM__BOUND_MAGIC
 #undef SSM__TREE_GRAIN
 #undef SSM__S4_CHUNK
 #undef SSM__LINE_CHUNKS

@@ -1,6 +1,6 @@
 /* speaker.c - who is speaking? A Mamba classifier trained, tested and streamed in plain C.
  *
- *   speaker [--seeds N] [--data FILE] [--model FILE] [--load FILE]
+ *   speaker [--seeds N] [--data FILE] [--model FILE] [--firmware FOLDER] [--load FILE]
  *
  * The data are real: 640 recordings of nine men saying two Japanese vowels, 12 LPC cepstrum
  * coefficients per frame, 7 to 29 frames each (examples/data/README.md). The model:
@@ -9,8 +9,11 @@
  *
  * The program trains it, tests it on recordings it has never seen, streams test recordings one
  * frame at a time, and in the middle of one of them saves weights and state to a file, loads them
- * into a new model and goes on. --seeds N trains N times from N seeds and prints the accuracies.
- * --load reads the weights from such a file, of this or any other machine, instead of training. */
+ * into a new model and goes on. Then it rounds the weights to bf16 and to int8 and tests again; --firmware
+ * writes each model as a C table, with recordings and the answers expected, into FOLDER/real/model.h,
+ * FOLDER/bf16/model.h and FOLDER/int8/model.h (examples/firmware). --seeds N trains N times from N seeds and
+ * prints the accuracies. --load reads the weights from such a file, of this or any other machine, instead of
+ * training. */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 
@@ -143,6 +146,10 @@ typedef struct model {
     ssm_norm norm;
     void *bound;
     size_t bound_bytes;
+    void *embed_packed;
+    void *head_packed;
+    size_t embed_bytes;
+    size_t head_bytes;
 } model;
 
 static size_t offset_of(const model *m, const char *name)
@@ -152,12 +159,30 @@ static size_t offset_of(const model *m, const char *name)
     return row->offset;
 }
 
-/* Describes the model: one table, one flat array for all layers. */
-static void model_open(model *m)
+static void linear_open(ssm_linear *l, size_t in, size_t out, ssm_format format, void **packed, size_t *bytes)
+{
+    l->in = in;
+    l->out = out;
+    l->format = format;
+    must(ssm_linear_pack_size(l, bytes));
+    *packed = get_memory(*bytes);
+}
+
+static void linear_bind(ssm_linear *l, const ssm_real *weight, const ssm_real *bias, void *packed, size_t bytes)
+{
+    l->weight = weight;
+    l->bias = bias;
+    l->packed = packed;
+    must(ssm_linear_pack(l, packed, bytes));
+}
+
+/* Describes the model: one table, one flat array for all layers. Matrices are stored in `format`. */
+static void model_open(model *m, ssm_format format)
 {
     ssm_seqs one = {0};
     ssm_sizes need;
     memset(m, 0, sizeof *m);
+    m->config.format = format;
     m->config.d_model = D_MODEL;
     m->config.pre_norm = 1;
     m->config.residual = 1;
@@ -178,28 +203,43 @@ static void model_open(model *m)
     must(ssm_mamba_sizes(&m->config, &one, &need));
     m->bound_bytes = need.bound;
     m->bound = get_memory(need.bound);
+    linear_open(&m->embed, CHANNELS, D_MODEL, format, &m->embed_packed, &m->embed_bytes);
+    linear_open(&m->head, D_MODEL, SPEAKERS, format, &m->head_packed, &m->head_bytes);
 }
 
 static void model_close(model *m)
 {
     free(m->params);
     free(m->bound);
+    free(m->embed_packed);
+    free(m->head_packed);
 }
 
 /* After every change of the weights. */
 static void model_bind(model *m)
 {
     must(ssm_mamba_bind(&m->mamba, &m->config, m->params + m->block, m->bound, m->bound_bytes));
-    m->embed.in = CHANNELS;
-    m->embed.out = D_MODEL;
-    m->embed.weight = m->params + m->embed_weight;
-    m->embed.bias = m->params + m->embed_bias;
     m->norm.dim = D_MODEL;
     m->norm.weight = m->params + m->norm_weight;
-    m->head.in = D_MODEL;
-    m->head.out = SPEAKERS;
-    m->head.weight = m->params + m->head_weight;
-    m->head.bias = m->params + m->head_bias;
+    linear_bind(&m->embed, m->params + m->embed_weight, m->params + m->embed_bias, m->embed_packed, m->embed_bytes);
+    linear_bind(&m->head, m->params + m->head_weight, m->params + m->head_bias, m->head_packed, m->head_bytes);
+}
+
+/* The same weights in another format. */
+static void model_round(model *m, const model *from, ssm_format format)
+{
+    model_open(m, format);
+    memcpy(m->params, from->params, m->table.count * sizeof *m->params);
+    memcpy(m->mean, from->mean, sizeof m->mean);
+    memcpy(m->scale, from->scale, sizeof m->scale);
+    model_bind(m);
+}
+
+/* Bytes of what a program that only listens keeps of the model. */
+static size_t model_bytes(const model *m)
+{
+    return m->mamba.bound.bytes + m->embed_bytes + m->head_bytes +
+           (2 * CHANNELS + 2 * D_MODEL + SPEAKERS) * sizeof(ssm_real);
 }
 
 /* Mean and deviation of the training frames. */
@@ -364,8 +404,7 @@ static void batch_forward(batch *b, const model *m, int record)
     must(ssm_linear_forward(&m->embed, b->x, CHANNELS, b->h, D_MODEL, rows));
     if (record)
         must(ssm_mamba_record(&m->mamba, NULL, b->h, b->y, &b->seqs, b->tape, b->need.tape, b->work, b->work_bytes));
-    else
-        must(ssm_mamba_forward(&m->mamba, NULL, b->h, b->y, &b->seqs, b->work, b->work_bytes));
+    else must(ssm_mamba_forward(&m->mamba, NULL, b->h, b->y, &b->seqs, b->work, b->work_bytes));
     must(ssm_norm_forward(&m->norm, b->y, D_MODEL, b->g, D_MODEL, rows));
     for (i = 0; i < b->seqs.batch; ++i) {
         ssm_real sum[D_MODEL] = {0};
@@ -458,7 +497,8 @@ static void shuffle(size_t *index, size_t count, ssm_rng *rng)
 static double learning_rate(size_t step, size_t steps)
 {
     const double peak = 5e-3, warm = 0.1 * (double)steps, at = (double)step;
-    return at < warm ? peak * at / warm : peak * 0.5 * (1 + cos(3.14159265358979 * (at - warm) / ((double)steps - warm)));
+    return at < warm ? peak * at / warm
+                     : peak * 0.5 * (1 + cos(3.14159265358979 * (at - warm) / ((double)steps - warm)));
 }
 
 static void progress(size_t epoch, double loss, double held_out, double seconds)
@@ -619,7 +659,10 @@ static void put_reals(FILE *file, const ssm_real *p, size_t count, uint32_t *sum
     }
 }
 
-enum { FILE_MAGIC = 0x314d5353, FILE_WORDS = 4 }; /* "SSM1", weights, state, frames */
+enum {
+    FILE_MAGIC = 0x314d5353,
+    FILE_WORDS = 4
+}; /* "SSM1", weights, state, frames */
 
 static void save(const char *path, const model *m, const stream *s)
 {
@@ -678,7 +721,7 @@ static int survives_reload(stream *s, const model *m, const recording *r, const 
     stream_reset(s);
     for (t = 0; t < r->frames / 2; ++t) stream_frame(s, m, r->x + t * CHANNELS, logits);
     save(path, m, s);
-    model_open(&other);
+    model_open(&other, SSM_FORMAT_REAL);
     stream_open(&resumed, &other);
     load(path, &other, &resumed);
     for (; t < r->frames; ++t) {
@@ -688,6 +731,142 @@ static int survives_reload(stream *s, const model *m, const recording *r, const 
     stream_close(&resumed);
     model_close(&other);
     return memcmp(logits, again, sizeof logits) == 0;
+}
+
+/* ---- rounded weights, and tables of them for a microcontroller ------------------------------- */
+
+static void write_words(FILE *file, const char *name, const void *data, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)data;
+    size_t at, n = 0;
+    fprintf(file, "static const uint32_t model_%s[] = {", name);
+    for (at = 0; at < bytes; at += 4, ++n) { /* the last word may be cut short */
+        uint32_t word = 0;
+        memcpy(&word, p + at, bytes - at < 4 ? bytes - at : 4);
+        fprintf(file, "%s0x%08lx,", n % 10 ? " " : "\n    ", (unsigned long)word);
+    }
+    fprintf(file, "\n};\n");
+}
+
+/* Nine digits name a float exactly. */
+static void write_reals(FILE *file, const char *name, const ssm_real *p, size_t count)
+{
+    size_t i;
+    fprintf(file, "static const float model_%s[] = {", name);
+    for (i = 0; i < count; ++i) fprintf(file, "%s%.8ef,", i % 8 ? " " : "\n    ", (double)p[i]);
+    fprintf(file, "\n};\n");
+}
+
+static void write_weights(FILE *file, const model *m)
+{
+    fprintf(file, "enum { MODEL_BLOCK_BYTES = %lu };\n", (unsigned long)m->mamba.bound.bytes);
+    write_words(file, "block", m->mamba.bound.data, m->mamba.bound.bytes);
+    write_words(file, "embed", m->embed_packed, m->embed_bytes);
+    write_words(file, "head", m->head_packed, m->head_bytes);
+    write_reals(file, "embed_bias", m->embed.bias, D_MODEL);
+    write_reals(file, "head_bias", m->head.bias, SPEAKERS);
+    write_reals(file, "norm", m->norm.weight, D_MODEL);
+    write_reals(file, "mean", m->mean, CHANNELS);
+    write_reals(file, "scale", m->scale, CHANNELS);
+}
+
+/* FNV-1a over the bits of the logits. */
+static uint32_t hash_logits(uint32_t hash, const ssm_real *logits)
+{
+    size_t k;
+    int i;
+    for (k = 0; k < SPEAKERS; ++k) {
+        const float value = (float)logits[k];
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        for (i = 0; i < 4; ++i, bits >>= 8) hash = (hash ^ (bits & 255u)) * 16777619u;
+    }
+    return hash;
+}
+
+/* The first test recording of every speaker, and what this machine makes of it. */
+static void write_recordings(FILE *file, const model *m, const dataset *d)
+{
+    ssm_real logits[SPEAKERS];
+    size_t i, t;
+    int speaker;
+    stream s;
+    stream_open(&s, m);
+    fprintf(file, "typedef struct recording {\n    int speaker;\n    int answer;\n    size_t frames;\n"
+                  "    uint32_t hash; /* of the bits of all logits */\n    const float *x;\n} recording;\n");
+    for (speaker = 0; speaker < SPEAKERS; ++speaker) {
+        char name[16];
+        for (i = d->train; d->item[i].speaker != speaker; ++i) {
+        }
+        sprintf(name, "frames_%d", speaker);
+        write_reals(file, name, d->item[i].x, d->item[i].frames * CHANNELS);
+    }
+    fprintf(file, "static const recording model_recording[] = {\n");
+    for (speaker = 0; speaker < SPEAKERS; ++speaker) {
+        uint32_t hash = 2166136261u;
+        for (i = d->train; d->item[i].speaker != speaker; ++i) {
+        }
+        stream_reset(&s);
+        for (t = 0; t < d->item[i].frames; ++t) {
+            stream_frame(&s, m, d->item[i].x + t * CHANNELS, logits);
+            hash = hash_logits(hash, logits);
+        }
+        fprintf(file, "    {%d, %d, %lu, 0x%08lx, model_frames_%d},\n", speaker, best_of(logits),
+                (unsigned long)d->item[i].frames, (unsigned long)hash, speaker);
+    }
+    fprintf(file, "};\n");
+    stream_close(&s);
+}
+
+static void write_firmware(const char *folder, const char *name, const char *format, const model *m, const dataset *d)
+{
+    char path[1024];
+    ssm_seqs one = {0};
+    ssm_sizes need;
+    FILE *file;
+    if (strlen(folder) > 1000) die("the name of the folder is too long");
+    sprintf(path, "%s/%s/model.h", folder, name);
+    file = fopen(path, "w");
+    if (!file) die("cannot write the firmware's model: is there a folder for each format?");
+    one.batch = one.len = 1;
+    must(ssm_mamba_sizes(&m->config, &one, &need));
+    fprintf(file, "/* Made by examples/speaker.c, with SSM_ALIGN %d and SSM_LANES %d. */\n", SSM_ALIGN, SSM_LANES);
+    fprintf(file, "#define MODEL_NAME \"%s\"\n#define MODEL_FORMAT %s\n", name, format);
+    fprintf(file, "enum {\n    MODEL_CHANNELS = %d,\n    MODEL_WIDTH = %d,\n    MODEL_SPEAKERS = %d,\n", CHANNELS,
+            D_MODEL, SPEAKERS);
+    fprintf(file, "    MODEL_STATE = %lu, /* reals */\n    MODEL_WORK = %lu, /* bytes */\n    MODEL_BYTES = %lu\n};\n",
+            (unsigned long)(need.state / sizeof(ssm_real)), (unsigned long)need.work_step,
+            (unsigned long)model_bytes(m));
+    write_weights(file, m);
+    write_recordings(file, m, d);
+    if (ferror(file) | fclose(file)) die("cannot write the firmware's model");
+}
+
+/* Accuracy and bytes in each format; 1 if rounding costs more than one recording. */
+static int round_weights(const model *m, const dataset *d, const char *folder)
+{
+    static const struct {
+        ssm_format format;
+        const char *name, *constant;
+    } formats[] = {{SSM_FORMAT_REAL, "real", "SSM_FORMAT_REAL"},
+                   {SSM_FORMAT_BF16, "bf16", "SSM_FORMAT_BF16"},
+                   {SSM_FORMAT_INT8, "int8", "SSM_FORMAT_INT8"}};
+    const double exact = test(m, d, NULL), recordings = (double)d->test;
+    int worse = 0;
+    size_t i;
+    printf("\nmatrices in     recognised      accuracy       bytes\n");
+    for (i = 0; i < sizeof formats / sizeof formats[0]; ++i) {
+        model rounded;
+        double right;
+        model_round(&rounded, m, formats[i].format);
+        right = test(&rounded, d, NULL);
+        printf("  %-4s        %5.0f of %-5.0f    %6.2f %%     %7lu\n", formats[i].name, right * recordings, recordings,
+               100 * right, (unsigned long)model_bytes(&rounded));
+        worse |= (exact - right) * recordings > 1.5;
+        if (folder) write_firmware(folder, formats[i].name, formats[i].constant, &rounded, d);
+        model_close(&rounded);
+    }
+    return worse;
 }
 
 /* ---- the program ---------------------------------------------------------------------------- */
@@ -704,7 +883,7 @@ static void run_seeds(const dataset *d, size_t count)
     size_t i;
     for (i = 0; i < count; ++i) {
         model m;
-        model_open(&m);
+        model_open(&m, SSM_FORMAT_REAL);
         train(&m, d, i + 1, 0);
         result[i] = 100 * test(&m, d, NULL);
         printf("  seed %2lu  test accuracy %.2f %%\n", (unsigned long)(i + 1), result[i]);
@@ -717,15 +896,15 @@ static void run_seeds(const dataset *d, size_t count)
     free(result);
 }
 
-static int run_once(const dataset *d, const char *model_path, const char *load_path)
+static int run_once(const dataset *d, const char *model_path, const char *load_path, const char *firmware)
 {
     static const size_t drawn[] = {7, 100, 222}; /* test recordings */
-    int counts[SPEAKERS][SPEAKERS] = {{0}}, same;
+    int counts[SPEAKERS][SPEAKERS] = {{0}}, same, worse;
     double right;
     size_t different, i;
     stream s;
     model m;
-    model_open(&m);
+    model_open(&m, SSM_FORMAT_REAL);
     printf("Japanese Vowels: %lu recordings to learn from, %lu to be tested on\n", (unsigned long)d->train,
            (unsigned long)d->test);
     printf("model: linear %d -> %d, Mamba block, RMSNorm, mean, linear -> %d: %lu parameters\n\n", CHANNELS, D_MODEL,
@@ -745,14 +924,16 @@ static int run_once(const dataset *d, const char *model_path, const char *load_p
     same = survives_reload(&s, &m, &d->item[d->train], model_path);
     printf("weights and state saved to %s in mid-recording, reloaded: %s\n", model_path,
            same ? "the same bits" : "DIFFERENT");
+    worse = round_weights(&m, d, firmware);
     stream_close(&s);
     model_close(&m);
-    return right > 0.965 && different == 0 && same ? 0 : 1;
+    return right > 0.965 && different == 0 && same && !worse ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
-    const char *data_path = "examples/data/japanese_vowels.bin", *model_path = "build/speaker.model", *load_path = NULL;
+    const char *data_path = "examples/data/japanese_vowels.bin", *model_path = "build/speaker.model", *load_path = NULL,
+               *firmware = NULL;
     size_t seeds = 0;
     dataset d;
     int i, failed = 0;
@@ -760,13 +941,14 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "--seeds")) seeds = (size_t)strtoul(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--data")) data_path = argv[i + 1];
         else if (!strcmp(argv[i], "--model")) model_path = argv[i + 1];
+        else if (!strcmp(argv[i], "--firmware")) firmware = argv[i + 1];
         else if (!strcmp(argv[i], "--load")) load_path = argv[i + 1];
         else break;
     }
-    if (i < argc) die("usage: speaker [--seeds N] [--data FILE] [--model FILE] [--load FILE]");
+    if (i < argc) die("usage: speaker [--seeds N] [--data FILE] [--model FILE] [--firmware FOLDER] [--load FILE]");
     d = load_data(data_path);
     if (seeds) run_seeds(&d, seeds);
-    else failed = run_once(&d, model_path, load_path);
+    else failed = run_once(&d, model_path, load_path, firmware);
     free(d.item);
     free(d.samples);
     return failed;

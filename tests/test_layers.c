@@ -426,6 +426,7 @@ static ssm_status layer_call(const layer_type *t, layer_verb verb, const layer_i
 /* Workspace of a call: without a state it holds one. */
 static size_t layer_work_bytes(const ssm_sizes *need, layer_verb verb, int has_state)
 {
+    if (verb == LAYER_STEP) return need->work_step;
     return (verb == LAYER_BACKWARD ? need->work_backward : need->work) + (has_state ? 0 : need->state);
 }
 

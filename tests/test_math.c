@@ -18,7 +18,6 @@ typedef double wide;
 static wide wide_expm1(wide x) { return WIDE(expm1)(x); }
 static wide wide_exp(wide x) { return WIDE(exp)(x); }
 static wide wide_log(wide x) { return WIDE(log)(x); }
-static wide wide_log1p(wide x) { return WIDE(log1p)(x); }
 static wide wide_sqrt(wide x) { return WIDE(sqrt)(x); }
 static wide wide_softplus(wide x) { return x > 0 ? x + WIDE(log1p)(WIDE(exp)(-x)) : WIDE(log1p)(WIDE(exp)(x)); }
 static wide wide_sigmoid(wide x) { return 1 / (1 + WIDE(exp)(-x)); }
@@ -99,11 +98,8 @@ static void test_expm1_log(void)
     ULP(ssm__expm1, wide_expm1, 1e-30, 0.5, 1, 1.7);
     ULP(ssm__log, wide_log, 0.5, 2, 0, 1.0);
     ULP(ssm__log, wide_log, TOL(1e-44, 1e-320), TOL(3e38, 1e308), 1, 1.0);
-    ULP(ssm__log1p, wide_log1p, 1e-30, 1e30, 1, 1.3);
-    ULP(ssm__log1p, wide_log1p, -0.99, 1, 0, 1.3);
     CHECK((double)ssm__log(0) == -HUGE_VAL);
     CHECK((double)ssm__log((ssm_real)HUGE_VAL) == HUGE_VAL);
-    CHECK((double)ssm__log1p((ssm_real)HUGE_VAL) == HUGE_VAL);
     CHECK(ssm__log(-1) != ssm__log(-1));
     CHECK(ssm__log((ssm_real)NAN) != ssm__log((ssm_real)NAN));
     CHECK(ssm__expm1((ssm_real)NAN) != ssm__expm1((ssm_real)NAN));
@@ -174,7 +170,7 @@ static void test_phi(void)
 
 static const test_case math_cases[] = {
     {"math/exp", test_exp},
-    {"math/expm1_log_log1p", test_expm1_log},
+    {"math/expm1_log", test_expm1_log},
     {"math/softplus_sigmoid", test_softplus_sigmoid},
     {"math/silu_derivative", test_silu_derivative},
     {"math/sqrt", test_sqrt},

@@ -1352,12 +1352,12 @@ static ops_op ops_break_enum(ops_op op, const ops_fault *fault)
 static void ops_expect_error(const ops_kind *kind, const ops_op *op, ssm_status status, int in_sizes)
 {
     char work[8192];
-    ssm_sizes need = {1, 2, 3, 4, 5, 6};
+    ssm_sizes need = {1, 2, 3, 4, 5, 6, 7};
     CHECK_STATUS(kind->forward(op, work, sizeof work), status);
     CHECK_STATUS(kind->step(op), status);
     if (!in_sizes) return;
     CHECK_STATUS(kind->sizes(op, &need), status);
-    CHECK(need.params == 1 && need.work == 4 && need.work_backward == 6);
+    CHECK(need.params == 1 && need.work == 4 && need.work_backward == 7);
 }
 
 static void ops_errors_of(const ops_kind *kind, const ops_spec *spec, const ops_fault *counts, size_t count_faults)
@@ -1456,7 +1456,7 @@ static void ops_overflow(void)
     size_t i, scan;
     for (i = 0; i < OPS_COUNT(extents); ++i) {
         for (scan = SSM_SCAN_AUTO; scan <= SSM_SCAN_CHUNKED; ++scan) {
-            ssm_sizes need = {1, 2, 3, 4, 5, 6};
+            ssm_sizes need = {1, 2, 3, 4, 5, 6, 7};
             ssm_selective_scan s;
             memset(&s, 0, sizeof s);
             s.batch = extents[i][0];
@@ -1467,7 +1467,7 @@ static void ops_overflow(void)
             s.u.data = s.delta.data = s.A.data = s.B.data = s.C.data = &x;
             s.y.data = &x;
             CHECK_STATUS(ssm_selective_scan_sizes(&s, &need), SSM_ERR_OVERFLOW);
-            CHECK(need.params == 1 && need.work == 4 && need.work_backward == 6);
+            CHECK(need.params == 1 && need.work == 4 && need.work_backward == 7);
         }
     }
 }
