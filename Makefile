@@ -5,11 +5,15 @@
 
 CC = cc
 CFLAGS = -O2 -std=c99 -ffp-contract=off
+CXX = c++
+CXXFLAGS = -O2 -std=c++17 -ffp-contract=off
 LDLIBS = -lm
 JOBS = 2
 
 TEST_FILES = tests/ssm_test.c $(wildcard tests/*.h tests/test_*.c tests/golden/*.h)
-EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c)) $(CXX_EXAMPLES)
+# None where there is no C++ compiler.
+CXX_EXAMPLES = $(if $(shell command -v $(CXX)),$(patsubst examples/cpp/%.cpp,build/%,$(wildcard examples/cpp/*.cpp)))
 RUNNER = sh tests/check_runner.sh
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 THREADS = -O1 -g -DSSM_TEST_PTHREADS -fsanitize=thread -pthread
@@ -24,11 +28,19 @@ WASM = clang --target=wasm32 -mbulk-memory -std=c99 -Os -ffp-contract=off -ffree
 WEB_TOOLS = $(shell command -v clang > /dev/null && command -v wasm-ld > /dev/null && echo yes)
 WEB_MODULE = $(if $(WEB_TOOLS),build/web/module.js,examples/web/module.js)
 
+# A shared library is one command: what is not static in ssm.h is its interface, so nothing needs hiding.
+MACHINE = $(shell $(CC) -dumpmachine 2> /dev/null)
+WINDOWS = $(findstring mingw,$(MACHINE))$(findstring windows,$(MACHINE))
+LIBRARY = build/$(if $(WINDOWS),ssm,libssm)
+LIBRARY_TYPE = $(if $(WINDOWS),dll,$(if $(findstring darwin,$(MACHINE)),dylib,so))
+SHARED = $(if $(WINDOWS),,-fPIC) -shared -DSSM_IMPLEMENTATION -x c ssm.h
+
 help:
 	@echo "make run          train and stream the speaker example (about 10 s)"
 	@echo "make test         the tests, the quick start and the header's own map"
 	@echo "make test-double  the tests with SSM_DOUBLE"
-	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker"
+	@echo "make examples     build every example: memory, irregular, forecast (seconds each), speaker, stream (C++)"
+	@echo "make shared       build/libssm.so (.dylib, .dll) for other languages; shared-double: libssm_double.so"
 	@echo "make firmware     the speaker model on microcontrollers, under QEMU (about 3 min)"
 	@echo "make web          the page of examples/web as one file, build/web/index.html (needs clang and lld)"
 	@echo "make check-web    that page's numbers, in node and headless Chromium, against a native build"
@@ -45,7 +57,7 @@ help:
 # Changes whenever compiler or flags do, so that `make test CC=clang` builds anew.
 build/flags: FORCE
 	@mkdir -p build
-	@echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' > $@
+	@echo '$(CC) $(CFLAGS) $(CXX) $(CXXFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(CXX) $(CXXFLAGS)' > $@
 
 build/ssm_test: $(TEST_FILES) ssm.h build/flags
 	$(CC) $(CFLAGS) tests/ssm_test.c -o $@ $(LDLIBS)
@@ -62,6 +74,19 @@ build/scans_openmp: bench/scans.c ssm.h build/flags
 
 build/%: examples/%.c ssm.h build/flags
 	$(CC) $(CFLAGS) $< -o $@ $(LDLIBS)
+
+build/%: examples/cpp/%.cpp ssm.h build/flags
+	$(CXX) $(CXXFLAGS) $< -o $@
+
+shared: $(LIBRARY).$(LIBRARY_TYPE)
+
+shared-double: $(LIBRARY)_double.$(LIBRARY_TYPE)
+
+$(LIBRARY).$(LIBRARY_TYPE): ssm.h build/flags
+	$(CC) $(CFLAGS) $(SHARED) -o $@
+
+$(LIBRARY)_double.$(LIBRARY_TYPE): ssm.h build/flags
+	$(CC) $(CFLAGS) -DSSM_DOUBLE $(SHARED) -o $@
 
 # ---- what is run -------------------------------------------------------------------------
 
@@ -121,6 +146,8 @@ check:
 	    'sh tests/check_compile.sh' \
 	    'sh tests/check_link.sh' \
 	    'sh tests/check_examples.sh' \
+	    'sh tests/check_cpp.sh' \
+	    'sh tests/check_python.sh' \
 	    'sh tests/check_firmware.sh' \
 	    'sh tests/check_web.sh' \
 	    'clang: $(RUNNER) clang "-O2"' \
@@ -143,4 +170,4 @@ clean:
 
 FORCE:
 
-.PHONY: help run test test-double examples firmware bench size firmware-bench web check-web check check-targets check-targets-all clean FORCE
+.PHONY: help run test test-double examples firmware bench size firmware-bench web check-web shared shared-double check check-targets check-targets-all clean FORCE

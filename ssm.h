@@ -47,7 +47,7 @@
  *   >>api-layers     selective, S6, Mamba, S4D, S4, S5
  *   >>api-train      AdamW, random numbers
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
- *   >>math           exp, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
+ *   >>math           exp, exp2, expm1, log, softplus, sigmoid, sincos, sqrt, erf, GELU, complex
  *   >>hippo          HiPPO-LegS in diagonal form, and as a memory
  *   >>random         the generator behind every init
  *   >>params         parameter tables and the initialiser that walks them
@@ -180,10 +180,10 @@
  *   may be state out; nothing else may overlap.
  * NUMERICS. step, forward, forward in pieces, packed and batched: the same bits, always. The exceptions
  *   agree within rounding: the time-parallel scans CHUNKED and BLELLOCH, the linear scan's AUTO where it
- *   is CHUNKED, and the convolution form of S4 (in which a NaN also reaches its channel's past). Tile size,
- *   alignment, position in the batch and the number of threads cannot change a bit. Other compilers,
- *   or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions of
- *   >>math state their error bounds. -ffast-math is not supported.
+ *   is CHUNKED, and the convolution form of S4D and S4 (in which a NaN also reaches its channel's past).
+ *   Tile size, alignment, position in the batch and the number of threads cannot change a bit. Other
+ *   compilers, or FMA contraction (switch it off with -ffp-contract=off), may change last bits. Functions
+ *   of >>math state their error bounds. -ffast-math is not supported.
  *   A state left in silence decays into subnormal numbers, which many processors handle a hundred times
  *   slower: where time is bounded, switch flush-to-zero on (on x86 _MM_SET_FLUSH_ZERO_MODE, on ARM FPCR.FZ).
  * VERSIONS. Before 1.0 a minor version may change the interface or a default.
@@ -782,7 +782,8 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
  *     data: layer->bound.data[0 .. bound.bytes) as bind left it for the same config, aligned as ssm_real and
  *     only read. Needs no parameters, so record, backward and what else reads them (kernels of S4, its
  *     convolution form) are SSM_ERR_UNSUPPORTED. The block belongs to one build: the same ssm_real, SSM_LANES,
- *     byte order and version of the layout. Anything else, and any changed byte, is SSM_ERR_CONFIG.
+ *     byte order and version of the layout. Anything else, any changed byte, and a config by which forward or
+ *     step would compute something else, is SSM_ERR_CONFIG; too few bytes or no alignment SSM_ERR_MEMORY.
  * ssm_X_forward(layer, state, x, y, seqs, work, bytes)
  *     x [batch][len][d_model] in, y the same out (y may be x), state [batch][floats] inout.
  *     state == NULL: start from zero, forget the end. batch or len 0: nothing happens.
@@ -1040,7 +1041,8 @@ typedef enum ssm_s4_weights {
     SSM_S4_WEIGHTS_ONE         /* B, C 1, D 0 */
 } ssm_s4_weights;
 
-/* Which algorithm forward runs. step, record and backward are the recurrence in either form.
+/* Which form forward computes. step, record and backward are the recurrence in either form; `scan` says how
+ * the recurrence runs along time.
  * CONVOLUTION makes the kernel once a call and convolves by FFT: memory in proportion to the longest
  * sequence, the same as the recurrence within rounding. A state that is carried costs passes of the
  * recurrence beside it. The convolution wins with many states and several sequences at once (N = 64, 8
@@ -1091,6 +1093,7 @@ typedef struct ssm_s4_core {
     size_t l_max;
     int low_rank; /* S4 */
     ssm_disc disc;
+    ssm_scan scan;
     ssm_s4_form form;
     ssm_format format;
     ssm_s4_activation activation;
@@ -1123,6 +1126,7 @@ typedef struct ssm_s4_core {
  * Bidirectional: y[t] also has 2 Re sum_l C' Abar^l Bbar x[t+1+l], as s4.py; sequences must be whole:
  *   step is SSM_ERR_UNSUPPORTED and the state is that of the forward direction.
  * TRAPEZOID is not defined here: SSM_ERR_CONFIG.
+ * scan: CHUNKED and BLELLOCH run every direction in chunks of 64 steps; a sequence of one chunk is sequential.
  * Source: Gu, Gupta, Goel & Re 2022, arXiv:2206.11893; s4d.py of state-spaces/s4. Real: traceTorch S4,
  *   zerfoo S4 and irithyll DiagonalSSM, see ssm_s4d_preset. */
 typedef struct ssm_s4d_config {
@@ -1133,6 +1137,7 @@ typedef struct ssm_s4d_config {
     int train_B;
     int no_dt;     /* delta is 1 and log_dt absent */
     ssm_disc disc; /* default ZOH */
+    ssm_scan scan;
     ssm_s4_A_init init;
     ssm_s4_weights weights;
     int normal_dt;     /* log_dt N(0, 1) instead of log-uniform */
@@ -1197,12 +1202,16 @@ SSM_API ssm_status ssm_s4d_kernel_backward(const ssm_s4d *layer, const ssm_real 
  *   ssm_s4_kernel_backward are SSM_ERR_UNSUPPORTED; ssm_s4_plain_C
  *   turns them into plain parameters to train on.
  * State: s [N/2][re, im][H].
+ * scan: CHUNKED and BLELLOCH are SSM_ERR_UNSUPPORTED. A single step of Abar is diagonal plus rank one, but the
+ *   carry of a chunk, a power of it, is a dense N x N matrix for every channel. What takes a whole sequence at
+ *   once here is SSM_S4_FORM_CONVOLUTION.
  * Source: Gu, Goel & Re 2021, arXiv:2111.00396, theorem 3 and algorithm 1. */
 typedef struct ssm_s4_config {
     size_t d_model;    /* H, required */
     size_t d_state;    /* N, default 64, even */
     size_t n_ssm;      /* default d_model, which it must divide */
     size_t l_max;      /* 0: C is plain; else the length that its C~ belongs to */
+    ssm_scan scan;     /* AUTO or SEQUENTIAL */
     ssm_real dt_min;   /* default 0.001 */
     ssm_real dt_max;   /* default 0.1 */
     ssm_format format; /* of output_linear in the bound block */
@@ -1653,7 +1662,7 @@ SSM_API int ssm_version(void)
  * Scalar functions without libm, in the precision of the build, and the definition for any faster
  * path. No tables, no branch on the common path, NaN in gives NaN out, no undefined conversion.
  * Bounds in units in the last place, for float and double alike, held by tests/test_math.c:
- *   exp 1.0   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
+ *   exp 1.0   exp2 1.2   log 1.0   expm1 1.7   softplus 2.0   sigmoid 2.4   sqrt 0.9
  *   sin, cos for |x| <= 8192: absolute 9.5e-8 in float, 1.8e-16 in double
  *   erf 2.9   gelu: relative 6e-7 (1 + x^2/4) in float, 1.2e-15 of the same in double, for |x| < 6
  */
@@ -2118,6 +2127,26 @@ static ssm_real ssm__c_dot(ssm__complex a, ssm__complex b)
     return a.re * b.re + a.im * b.im;
 }
 
+/* conj(a) b: how the gradient b of a product reaches one factor, a being the other. */
+static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
+{
+    return ssm__c_mul(ssm__c_conj(a), b);
+}
+
+/* Factors of a product w v; also their gradients, from g, that of the product: one step of every adjoint. */
+typedef struct ssm__c_factors {
+    ssm__complex w;
+    ssm__complex v;
+} ssm__c_factors;
+
+static ssm__c_factors ssm__c_mul_adjoint(ssm__complex w, ssm__complex v, ssm__complex g)
+{
+    ssm__c_factors d;
+    d.w = ssm__c_mul_conj(v, g);
+    d.v = ssm__c_mul_conj(w, g);
+    return d;
+}
+
 /* 1 / a by Smith's method: no overflow from squaring. */
 static ssm__complex ssm__c_inverse(ssm__complex a)
 {
@@ -2139,28 +2168,27 @@ static ssm__complex ssm__c_exp(ssm__complex a)
     return ssm__c(r * cosine, r * sine);
 }
 
-/* (exp(a) - 1) / a, and its derivative; series for |a| < 1/2, 1 and 1/2 at 0. */
-static ssm__complex ssm__c_phi(ssm__complex a)
+/* (exp(a) - 1) / a, and its derivative, for |a| < 1/2 as series; 1 and 1/2 at 0. */
+static ssm__complex ssm__c_phi_small(ssm__complex a)
 {
-    ssm__complex p;
+    ssm__complex p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
     int k;
-    if (a.re * a.re + a.im * a.im >= SSM__K(0.25))
-        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c(1, 0)), ssm__c_inverse(a));
-    p = ssm__c(ssm__inv_factorial[SSM__PHI_TERMS + 1], 0);
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = ssm__c_add(ssm__c_mul(p, a), ssm__c(ssm__inv_factorial[k + 1], 0));
     return p;
 }
 
-static ssm__complex ssm__c_phi_derivative(ssm__complex a)
+static ssm__complex ssm__c_phi_derivative_small(ssm__complex a)
 {
-    ssm__complex p;
+    ssm__complex p = ssm__c((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2], 0);
     int k;
-    if (a.re * a.re + a.im * a.im >= SSM__K(0.25)) /* (exp(a) - phi(a)) / a */
-        return ssm__c_mul(ssm__c_sub(ssm__c_exp(a), ssm__c_phi(a)), ssm__c_inverse(a));
-    p = ssm__c((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2], 0);
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
         p = ssm__c_add(ssm__c_mul(p, a), ssm__c((ssm_real)(k + 1) * ssm__inv_factorial[k + 2], 0));
     return p;
+}
+
+static int ssm__c_is_small(ssm__complex a)
+{
+    return a.re * a.re + a.im * a.im < SSM__K(0.25);
 }
 
 /* Square root in double in either build, for initialisers: one more Newton step on the root. */
@@ -2643,6 +2671,77 @@ static ssm__coef_grad ssm__discretise_grad(ssm_disc disc, ssm_real A, ssm_real d
         g.b_db = disc == SSM_DISC_TRAPEZOID ? lambda : 1;
     }
     return g;
+}
+
+/* The same for complex A, that of S4D, S4 and S5, which have no TRAPEZOID. */
+typedef struct ssm__c_coef { /* h' = a h + b w; also the gradients of a and b */
+    ssm__complex a;
+    ssm__complex b;
+} ssm__c_coef;
+
+/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
+static ssm__complex ssm__c_bilinear(ssm__complex A, ssm_real delta)
+{
+    return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
+}
+
+static ssm__c_coef ssm__c_discretise(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db)
+{
+    const ssm__complex one = ssm__c(1, 0), x = ssm__c_scale(db, A);
+    ssm__complex s;
+    ssm__c_coef c;
+    c.b = ssm__c(db, 0);
+    if (disc == SSM_DISC_BILINEAR) {
+        s = ssm__c_bilinear(A, da);
+        c.a = ssm__c_add(one, ssm__c_mul(ssm__c_scale(da, A), s));
+        c.b = ssm__c_scale(db, da == db ? s : ssm__c_bilinear(A, db));
+        return c;
+    }
+    c.a = ssm__c_exp(ssm__c_scale(da, A));
+    if (disc == SSM_DISC_ZOH && ssm__c_is_small(x)) {
+        c.b = ssm__c_scale(db, ssm__c_phi_small(x));
+    } else if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
+        s = da == db ? c.a : ssm__c_exp(x);
+        c.b = ssm__c_mul(ssm__c_sub(s, one), ssm__c_inverse(A));
+    } else if (disc == SSM_DISC_DIRAC) {
+        c.b = one;
+    }
+    return c;
+}
+
+/* Gradients of A, da and db. */
+typedef struct ssm__c_coef_grad {
+    ssm__complex A;
+    ssm_real da;
+    ssm_real db;
+} ssm__c_coef_grad;
+
+/* From `g`, those of the coefficients c. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions
+ * here are holomorphic, so a gradient goes back through the conjugate of the derivative. */
+static ssm__c_coef_grad ssm__c_discretise_grad(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db, ssm__c_coef c,
+                                               ssm__c_coef g)
+{
+    const ssm__complex x = ssm__c_scale(db, A);
+    ssm__complex slope = c.a, b_db = ssm__c(0, 0), b_A = ssm__c(0, 0), s;
+    ssm__c_coef_grad d;
+    if (disc == SSM_DISC_BILINEAR) {
+        s = ssm__c_bilinear(A, da);
+        slope = ssm__c_mul(s, s);
+        if (da != db) s = ssm__c_bilinear(A, db);
+        b_db = ssm__c_mul(s, s);
+        b_A = ssm__c_scale(SSM__K(0.5) * db * db, b_db);
+    } else if (disc == SSM_DISC_ZOH) {
+        b_db = da == db ? c.a : ssm__c_exp(x);
+        if (ssm__c_is_small(x)) b_A = ssm__c_scale(db * db, ssm__c_phi_derivative_small(x));
+        else b_A = ssm__c_mul(ssm__c_sub(ssm__c_scale(db, b_db), c.b), ssm__c_inverse(A));
+    } else if (disc == SSM_DISC_EULER) {
+        b_db = ssm__c(1, 0);
+    }
+    d.A = ssm__c_scale(da, ssm__c_mul_conj(slope, g.a));
+    d.A = ssm__c_add(d.A, ssm__c_mul_conj(b_A, g.b));
+    d.da = ssm__c_dot(ssm__c_mul(A, slope), g.a);
+    d.db = ssm__c_dot(b_db, g.b);
+    return d;
 }
 
 /* Rows of state for each of the d_state states. */
@@ -3887,10 +3986,11 @@ static void ssm__line_adjoint_channel(const ssm__line_adjoint *j, size_t seq, si
         ssm_real *da = ssm__at_out(d->da, q.batch, t, channel), *db = ssm__at_out(d->db, q.batch, t, channel);
         const ssm__complex g = ssm__c(dh[0] + c.re, pairs ? dh[1] + c.im : 0);
         if (pairs) {
-            const ssm__complex grad_a = h ? ssm__c_mul(g, ssm__c_conj(ssm__c_load(h))) : ssm__c(0, 0);
-            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), grad_a));
+            const ssm__complex h_ = h ? ssm__c_load(h) : ssm__c(0, 0);
+            const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__c_load(a), h_, g);
+            if (da) ssm__c_store(da, ssm__c_add(ssm__c_load(da), ah.w));
             if (db) ssm__c_store(db, ssm__c_add(ssm__c_load(db), g));
-            c = ssm__c_mul(ssm__c_conj(ssm__c_load(a)), g);
+            c = ah.v;
         } else {
             if (da && h) *da += g.re * *h;
             if (db) *db += g.re;
@@ -3988,7 +4088,8 @@ typedef struct ssm__scan_rule {
     ptrdiff_t A;
     ptrdiff_t B;
     ptrdiff_t C;
-    ssm_real near; /* |delta| up to which ssm__scan_block may be used; 0: never */
+    ptrdiff_t A_chan; /* from channel to channel */
+    ssm_real near;    /* |delta| up to which ssm__scan_block may be used; 0: never */
 } ssm__scan_rule;
 
 /* Inputs of one (step, channel), read once for all states. */
@@ -4002,6 +4103,18 @@ typedef struct ssm__scan_step {
     const ssm_real *B;
     const ssm_real *C;
 } ssm__scan_step;
+
+/* The same for up to SSM__SCAN_LANES neighbouring channels of one group, lane i at A + i A_chan. */
+typedef struct ssm__scan_row {
+    size_t count;
+    const ssm_real *A;
+    const ssm_real *B;
+    const ssm_real *C;
+    ssm_real u[SSM__SCAN_LANES];
+    ssm_real da[SSM__SCAN_LANES];
+    ssm_real db[SSM__SCAN_LANES];
+    ssm_real lambda[SSM__SCAN_LANES];
+} ssm__scan_row;
 
 static size_t ssm__groups(size_t groups)
 {
@@ -4029,26 +4142,26 @@ static ssm__scan_step ssm__scan_load(const ssm_selective_scan *s, const ssm__spa
     return e;
 }
 
-/* One step of SSM__SCAN_LANES neighbouring channels by Euler, h = 2^(d A) h + e B, d = delta log2(e),
- * e = delta u, sum = sum_n C h: states outside, channels inside, so that all but A and h stays in registers.
- * Only for |d A| < SSM__EXP2_NEAR. The bits are those of ssm__scan_any. */
-static void ssm__scan_block(const ssm__scan_rule *rule, const ssm_real *SSM__RESTRICT A,
-                            const ssm_real *SSM__RESTRICT B, const ssm_real *SSM__RESTRICT C, const ssm_real *d,
-                            const ssm_real *e, ssm_real *SSM__RESTRICT h, ptrdiff_t h_state, ssm_real *sum)
+/* One step of SSM__SCAN_LANES channels by Euler, h = 2^(d A) h + e B, d = delta log2(e), e = delta u,
+ * sum = sum_n C h: states outside, channels inside, so that all but A and h stays in registers. Only for
+ * |d A| < SSM__EXP2_NEAR. The bits are those of ssm__scan_any. */
+static void ssm__scan_block(const ssm__scan_rule *rule, const ssm__scan_row *row, ssm_real *SSM__RESTRICT h,
+                            ptrdiff_t h_state, ssm_real *sum)
 {
-    ssm_real dA[SSM__SCAN_LANES], eB[SSM__SCAN_LANES], y[SSM__SCAN_LANES];
+    const ssm_real *SSM__RESTRICT A = row->A, *SSM__RESTRICT B = row->B, *SSM__RESTRICT C = row->C;
+    ssm_real d[SSM__SCAN_LANES], e[SSM__SCAN_LANES], y[SSM__SCAN_LANES];
     size_t n, i;
     SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
     {
-        dA[i] = d[i];
-        eB[i] = e[i];
+        d[i] = row->da[i] * SSM__LOG2E;
+        e[i] = row->db[i] * row->u[i];
         y[i] = 0;
     }
     for (n = rule->d_state; n > 0; --n) {
         const ssm_real Bn = *B, Cn = *C;
         SSM__UNROLL for (i = 0; i < SSM__SCAN_LANES; ++i)
         {
-            const ssm_real next = ssm__exp2_near(dA[i] * A[i]) * h[i] + eB[i] * Bn;
+            const ssm_real next = ssm__exp2_near(d[i] * A[i]) * h[i] + e[i] * Bn;
             h[i] = next;
             y[i] += Cn * next;
         }
@@ -4083,31 +4196,27 @@ static ssm_real ssm__scan_any(const ssm__scan_rule *rule, const ssm__scan_step *
     return y;
 }
 
-/* 1: block fits these channels, of which e[0] is the first. */
-static int ssm__scan_fits(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count)
+/* One step of the channels of a row; y[i] = sum_n C h. */
+static void ssm__scan_advance(const ssm__scan_rule *rule, const ssm__scan_row *row, ssm__lanes h, ssm_real *y)
 {
+    int near = h.chan == 1 && row->count == SSM__SCAN_LANES;
+    ssm__scan_step e;
     size_t i;
-    if (count != SSM__SCAN_LANES || e[0].B != e[count - 1].B || e[0].C != e[count - 1].C) return 0;
-    for (i = 0; i < count; ++i)
-        if (!(e[i].da < rule->near && e[i].da > -rule->near)) return 0;
-    return 1;
-}
-
-/* One step of `count` <= SSM__SCAN_LANES neighbouring channels; y[i] = sum_n C h. */
-static void ssm__scan_step_lanes(const ssm__scan_rule *rule, const ssm__scan_step *e, size_t count, ssm__lanes h,
-                                 ssm_real *y)
-{
-    ssm_real d[SSM__SCAN_LANES], eB[SSM__SCAN_LANES];
-    size_t i;
-    if (h.chan == 1 && ssm__scan_fits(rule, e, count)) {
-        for (i = 0; i < SSM__SCAN_LANES; ++i) {
-            d[i] = e[i].da * SSM__LOG2E;
-            eB[i] = e[i].db * e[i].u;
-        }
-        ssm__scan_block(rule, e[0].A, e[0].B, e[0].C, d, eB, h.data, h.state, y);
+    for (i = 0; i < row->count; ++i) near = near && row->da[i] < rule->near && row->da[i] > -rule->near;
+    if (near) {
+        ssm__scan_block(rule, row, h.data, h.state, y);
         return;
     }
-    for (i = 0; i < count; ++i) y[i] = ssm__scan_any(rule, e + i, h.data + ssm__step(i, h.chan), h.state, NULL);
+    e.B = row->B;
+    e.C = row->C;
+    for (i = 0; i < row->count; ++i, h.data += h.chan) {
+        e.u = row->u[i];
+        e.da = row->da[i];
+        e.db = row->db[i];
+        e.lambda = row->lambda[i];
+        e.A = row->A + ssm__step(i, rule->A_chan);
+        y[i] = ssm__scan_any(rule, &e, h.data, h.state, NULL);
+    }
 }
 
 /* Largest |delta| of ssm__scan_block for A of `count` values: |delta log2(e) A| < SSM__EXP2_NEAR. */
@@ -4129,31 +4238,53 @@ static ssm__scan_rule ssm__scan_rule_of(const ssm_selective_scan *s)
     rule.A = s->A.state;
     rule.B = s->B.state;
     rule.C = s->C.state;
+    rule.A_chan = s->A.chan;
     rule.near = 0;
     return rule;
+}
+
+/* Channels c .. c + count - 1, or as many of them as share B and C with c. */
+static void ssm__scan_load_row(const ssm_selective_scan *s, const ssm__span *q, size_t t, size_t c, size_t count,
+                               ssm__scan_row *row)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        const ssm__scan_step e = ssm__scan_load(s, q, t, c + i);
+        if (i == 0) {
+            row->A = e.A;
+            row->B = e.B;
+            row->C = e.C;
+        } else if (e.B != row->B || e.C != row->C) {
+            break;
+        }
+        row->u[i] = e.u;
+        row->da[i] = e.da;
+        row->db[i] = e.db;
+        row->lambda[i] = e.lambda;
+    }
+    row->count = i;
 }
 
 /* Channels c .. c + lanes - 1 of one sequence, h in place. */
 static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, size_t c, size_t lanes, ssm__lanes h)
 {
     ssm__scan_rule rule = ssm__scan_rule_of(s);
-    ssm__scan_step e[SSM__SCAN_LANES];
     ssm_real y[SSM__SCAN_LANES];
-    size_t t, lane, count, i;
+    ssm__scan_row row;
+    size_t t, lane, i;
     if (s->disc == SSM_DISC_EULER && s->A.chan == 1) {
         rule.near = SSM__EXP2_NEAR;
         for (i = 0; i < s->d_state; ++i)
             rule.near = ssm__scan_near(ssm__at(s->A, 0, 0, c) + ssm__step(i, s->A.state), 1, lanes, rule.near);
     }
     for (t = 0; t < q->len; ++t) {
-        for (lane = 0; lane < lanes; lane += count) {
+        for (lane = 0; lane < lanes; lane += row.count) {
             ssm__lanes at = h;
             at.data += ssm__step(lane, h.chan);
-            count = ssm__min(SSM__SCAN_LANES, lanes - lane);
-            for (i = 0; i < count; ++i) e[i] = ssm__scan_load(s, q, t, c + lane + i);
-            ssm__scan_step_lanes(&rule, e, count, at, y);
-            for (i = 0; s->y.data && i < count; ++i) { /* else only the state is wanted */
-                if (s->D.data) y[i] += *ssm__at(s->D, 0, 0, c + lane + i) * e[i].u;
+            ssm__scan_load_row(s, q, t, c + lane, ssm__min(SSM__SCAN_LANES, lanes - lane), &row);
+            ssm__scan_advance(&rule, &row, at, y);
+            for (i = 0; s->y.data && i < row.count; ++i) { /* else only the state is wanted */
+                if (s->D.data) y[i] += *ssm__at(s->D, 0, 0, c + lane + i) * row.u[i];
                 if (s->z.data) y[i] *= ssm__silu(*ssm__at(s->z, q->batch, q->first + t, c + lane + i));
                 *ssm__at_out(s->y, q->batch, q->first + t, c + lane + i) = y[i];
             }
@@ -4638,69 +4769,6 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  * The S5 scan. All channels meet in one complex state, so a sequence is one recurrence of d_state
  * independent complex numbers between two small matrix products; a step is done state by state.
  */
-typedef struct ssm__s5_coef { /* h' = a h + b v */
-    ssm__complex a;
-    ssm__complex b;
-} ssm__s5_coef;
-
-/* 1 / (1 - delta A / 2); with x = delta A, a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
-static ssm__complex ssm__s5_bilinear(ssm__complex A, ssm_real delta)
-{
-    return ssm__c_inverse(ssm__c_sub(ssm__c(1, 0), ssm__c_scale(SSM__K(0.5) * delta, A)));
-}
-
-/* ssm_disc for complex A: `da` is the step size for a, `db` the one for b. */
-static ssm__s5_coef ssm__s5_discretise(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db)
-{
-    ssm__s5_coef c;
-    c.b = ssm__c(db, 0);
-    if (disc == SSM_DISC_BILINEAR) {
-        c.a = ssm__c_add(ssm__c(1, 0), ssm__c_mul(ssm__c_scale(da, A), ssm__s5_bilinear(A, da)));
-        c.b = ssm__c_scale(db, ssm__s5_bilinear(A, db));
-        return c;
-    }
-    c.a = ssm__c_exp(ssm__c_scale(da, A));
-    if (disc == SSM_DISC_ZOH) c.b = ssm__c_scale(db, ssm__c_phi(ssm__c_scale(db, A)));
-    if (disc == SSM_DISC_DIRAC) c.b = ssm__c(1, 0);
-    return c;
-}
-
-/* Gradients of A, da and db. */
-typedef struct ssm__s5_coef_grad {
-    ssm__complex A;
-    ssm_real da;
-    ssm_real db;
-} ssm__s5_coef_grad;
-
-/* From those of a and b. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here are
- * holomorphic, so a gradient goes back through the conjugate of the derivative. */
-static ssm__s5_coef_grad ssm__s5_discretise_grad(ssm_disc disc, ssm__complex A, ssm_real da, ssm_real db,
-                                                 ssm__s5_coef g)
-{
-    const ssm__complex y = ssm__c_scale(db, A);
-    ssm__complex slope, b_db = ssm__c(0, 0), b_A = ssm__c(0, 0);
-    ssm__s5_coef_grad d;
-    if (disc == SSM_DISC_BILINEAR) {
-        slope = ssm__s5_bilinear(A, da);
-        slope = ssm__c_mul(slope, slope);
-        b_db = ssm__s5_bilinear(A, db);
-        b_db = ssm__c_mul(b_db, b_db);
-        b_A = ssm__c_scale(SSM__K(0.5) * db * db, b_db);
-    } else {
-        slope = ssm__c_exp(ssm__c_scale(da, A));
-    }
-    if (disc == SSM_DISC_ZOH) {
-        b_db = ssm__c_exp(y);
-        b_A = ssm__c_scale(db * db, ssm__c_phi_derivative(y));
-    }
-    if (disc == SSM_DISC_EULER) b_db = ssm__c(1, 0);
-    d.A = ssm__c_scale(da, ssm__c_mul(ssm__c_conj(slope), g.a));
-    d.A = ssm__c_add(d.A, ssm__c_mul(ssm__c_conj(b_A), g.b));
-    d.da = ssm__c_dot(ssm__c_mul(A, slope), g.a);
-    d.db = ssm__c_dot(b_db, g.b);
-    return d;
-}
-
 /* Element (b, t, c, n) of a view; NULL if the view is absent. */
 static const ssm_real *ssm__at_state(ssm_in v, size_t b, size_t t, size_t c, size_t n)
 {
@@ -4761,7 +4829,7 @@ static void ssm__s5_advance(const ssm_s5_scan *s, const ssm__span *q, size_t t, 
     size_t n;
     for (n = 0; n < s->d_state; ++n) {
         const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
-        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->disc, e.A, e.da, e.db);
         const ssm__complex v = ssm__s5_drive(s, q, t, n);
         ssm_real *p = h.data + ssm__step(n, h.state);
         ssm__c_store(p, ssm__c_add(ssm__c_mul(k.a, ssm__c_load(p)), ssm__c_mul(k.b, v)));
@@ -4870,8 +4938,9 @@ static void ssm__s5_retreat_drive(const ssm_s5_scan *s, const ssm_s5_scan_grad *
     for (c = 0; c < s->dim; ++c) {
         const ssm__complex u = ssm__s5_load(ssm__at(s->u, q->batch, row, c), s->complex_input);
         const ssm__complex B = ssm__c_load(ssm__at_state(s->B, 0, 0, c, n));
-        ssm__add_pair(d->dB, 0, 0, c, n, ssm__c_mul(dv, ssm__c_conj(u)));
-        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, ssm__c_mul(ssm__c_conj(B), dv));
+        const ssm__c_factors Bu = ssm__c_mul_adjoint(B, u, dv);
+        ssm__add_pair(d->dB, 0, 0, c, n, Bu.w);
+        ssm__s5_add(ssm__at_out(d->du, q->batch, row, c), s->complex_input, Bu.v);
     }
 }
 
@@ -4884,21 +4953,25 @@ static void ssm__s5_retreat(const ssm_s5_scan *s, const ssm_s5_scan_grad *d, con
     ssm__s5_retreat_skip(s, d, q, t);
     for (n = 0; n < s->d_state; ++n) {
         const ssm__s5_step e = ssm__s5_step_of(s, q, t, n);
-        const ssm__s5_coef k = ssm__s5_discretise(s->disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->disc, e.A, e.da, e.db);
         const ssm__complex now = ssm__c_load(h + 2 * n);
         ssm__complex g = ssm__c_load(dh + 2 * n);
-        ssm__s5_coef gk;
-        ssm__s5_coef_grad ge;
+        ssm__c_factors ah, bv;
+        ssm__c_coef gk;
+        ssm__c_coef_grad ge;
         for (c = 0; c < s->dim; ++c) {
             const ssm__complex dy = ssm__s5_dy(s, d, q, t, c), C = ssm__c_load(ssm__at_state(s->C, 0, 0, c, n));
-            g = ssm__c_add(g, ssm__c_mul(ssm__c_conj(C), dy));
-            ssm__add_pair(d->dC, 0, 0, c, n, ssm__c_mul(dy, ssm__c_conj(now)));
+            const ssm__c_factors Ch = ssm__c_mul_adjoint(C, now, dy);
+            g = ssm__c_add(g, Ch.v);
+            ssm__add_pair(d->dC, 0, 0, c, n, Ch.w);
         }
-        gk.a = ssm__c_mul(g, ssm__c_conj(ssm__c_load(h_ + 2 * n)));
-        gk.b = ssm__c_mul(g, ssm__c_conj(ssm__c_load(v + 2 * n)));
-        ge = ssm__s5_discretise_grad(s->disc, e.A, e.da, e.db, gk);
-        ssm__c_store(dh + 2 * n, ssm__c_mul(ssm__c_conj(k.a), g));
-        ssm__s5_retreat_drive(s, d, q, t, n, ssm__c_mul(ssm__c_conj(k.b), g));
+        ah = ssm__c_mul_adjoint(k.a, ssm__c_load(h_ + 2 * n), g);
+        bv = ssm__c_mul_adjoint(k.b, ssm__c_load(v + 2 * n), g);
+        gk.a = ah.w;
+        gk.b = bv.w;
+        ge = ssm__c_discretise_grad(s->disc, e.A, e.da, e.db, k, gk);
+        ssm__c_store(dh + 2 * n, ah.v);
+        ssm__s5_retreat_drive(s, d, q, t, n, bv.v);
         ssm__add_pair(d->dA, 0, 0, 0, n, ge.A);
         if (s->delta_A.data) ssm__add_state(ssm__at_out(d->ddelta_A, q->batch, row, 0), n, d->ddelta_A.state, ge.da);
         else ge.db += ge.da;
@@ -5714,7 +5787,7 @@ typedef struct ssm__bound_header {
     uint32_t magic;
     uint32_t layout; /* hash of the build's and the layer's sizes */
     uint32_t words;  /* of 32 bits in the block, modulo 2^32 */
-    uint32_t check;  /* hash of all words after the header's line */
+    uint32_t check;  /* hash of all words after these four */
 } ssm__bound_header;
 
 typedef struct ssm__binder {
@@ -5730,11 +5803,13 @@ static uint32_t ssm__hash(uint32_t hash, uint32_t word)
     return (hash ^ word) * 16777619u;
 }
 
-static uint32_t ssm__hash_words(const uint32_t *word, size_t words)
+/* A changed word changes it: each word acts on the hash one to one. */
+static uint32_t ssm__bound_check(const ssm__bound_header *header, size_t bytes)
 {
+    const uint32_t *word = (const uint32_t *)(const void *)header;
     uint32_t hash = 2166136261u;
     size_t i;
-    for (i = 0; i < words; ++i) hash = ssm__hash(hash, word[i]);
+    for (i = sizeof *header / sizeof *word; i < bytes / sizeof *word; ++i) hash = ssm__hash(hash, word[i]);
     return hash;
 }
 
@@ -5787,6 +5862,23 @@ static const ssm_real *ssm__bind_copy(ssm__binder *b, size_t offset, size_t coun
     return at;
 }
 
+/* Something of the config that a block depends on though its sizes do not show it. */
+static void ssm__bind_option(ssm__binder *b, size_t option)
+{
+    b->layout = ssm__hash(b->layout, (uint32_t)option);
+}
+
+/* Norm over `dim`; without weights, at offset (size_t)-1, none. */
+static void ssm__bind_norm(ssm_norm *norm, ssm__binder *b, size_t weight, size_t dim, ssm_real eps)
+{
+    ssm__float bits;
+    bits.f = weight == SSM__SIZE_MAX ? 0 : (float)eps;
+    norm->dim = dim;
+    norm->eps = eps;
+    norm->weight = ssm__bind_copy(b, weight, dim);
+    ssm__bind_option(b, bits.u);
+}
+
 /* A matrix without bias. m->at is called only when filling. */
 static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
 {
@@ -5796,7 +5888,8 @@ static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m
     l->format = format;
     l->weight = l->bias = NULL;
     l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
-    b->layout = ssm__hash(b->layout, (uint32_t)format);
+    ssm__bind_option(b, (size_t)format);
+    ssm__bind_option(b, out); /* `packed` is rounded up to whole panels */
     if (packed) ssm__pack(m, out, format, packed);
 }
 
@@ -5824,18 +5917,18 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
                             ssm_bound *bound)
 {
     const size_t slack = (size_t)((uintptr_t)mem % SSM__BOUND_ALIGN);
-    const ssm_status status = ssm__check_block(mem, mem_bytes, ssm__bound_bytes(walk, layer));
+    const size_t need = ssm__bound_bytes(walk, layer);
+    const ssm_status status = ssm__check_block(mem, mem_bytes, need);
     unsigned char *base = (unsigned char *)mem + (slack ? SSM__BOUND_ALIGN - slack : 0);
     ssm__bound_header *header = (ssm__bound_header *)(void *)base;
     ssm__binder b = ssm__binder_open(base, params);
     if (status != SSM_OK) return status;
-    ssm__zero((ssm_real *)(void *)base, (mem_bytes - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
+    ssm__zero((ssm_real *)(void *)base, (need - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
     walk(layer, &b);
     header->magic = SSM__BOUND_MAGIC;
     header->layout = b.layout;
     header->words = (uint32_t)(b.used / sizeof(uint32_t));
-    header->check = ssm__hash_words((const uint32_t *)(void *)(base + SSM__BOUND_ALIGN),
-                                    (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t));
+    header->check = ssm__bound_check(header, b.used);
     bound->data = base;
     bound->bytes = b.used;
     return SSM_OK;
@@ -5844,16 +5937,14 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
 static ssm_status ssm__attach(ssm__bind_walk walk, void *layer, const void *data, size_t bytes, ssm_bound *bound)
 {
     const ssm__bound_header *header = (const ssm__bound_header *)data;
-    const uint32_t *words = (const uint32_t *)data + SSM__BOUND_ALIGN / sizeof(uint32_t);
+    const size_t need = ssm__bound_bytes(walk, layer);
     ssm__binder b = ssm__binder_open((void *)(uintptr_t)data, NULL);
     if (!data) return SSM_ERR_NULL;
-    if ((uintptr_t)data % sizeof(ssm_real)) return SSM_ERR_MEMORY;
+    if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if ((uintptr_t)data % sizeof(ssm_real) || bytes < need - (SSM__BOUND_ALIGN - 1)) return SSM_ERR_MEMORY;
     walk(layer, &b);
-    if (b.used == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
-    if (bytes < b.used) return SSM_ERR_MEMORY;
     if (header->magic != SSM__BOUND_MAGIC || header->layout != b.layout ||
-        header->words != (uint32_t)(b.used / sizeof(uint32_t)) ||
-        header->check != ssm__hash_words(words, (b.used - SSM__BOUND_ALIGN) / sizeof(uint32_t)))
+        header->words != (uint32_t)(b.used / sizeof(uint32_t)) || header->check != ssm__bound_check(header, b.used))
         return SSM_ERR_CONFIG;
     bound->data = data;
     bound->bytes = b.used;
@@ -5919,6 +6010,8 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     const size_t chans = core->shared_A ? 1 : core->dim, absent = SSM__SIZE_MAX;
     ssm_real *A;
     size_t c, n;
+    ssm__bind_option(b, (size_t)core->disc);
+    ssm__bind_option(b, core->n_groups);
     ssm__bind_linear(&core->x_proj, b, o->x_proj, absent, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
@@ -6161,6 +6254,7 @@ static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size
  * between the projections: [dt | B | C] of each row. */
 typedef struct ssm__core_step {
     const ssm_core *core;
+    ssm__scan_rule rule;
     size_t rows;
     ssm_real *dbc; /* [rows][dt | B | C] */
     const ssm_real *u;
@@ -6174,37 +6268,29 @@ typedef struct ssm__core_step {
     size_t x_row;
 } ssm__core_step;
 
-/* Channels c .. c + count - 1 of one stream: delta, without bias and softplus, -> y before the gate. */
-SSM__NOINLINE void ssm__core_step_lanes(const ssm_core *core, const ssm_real *dbc, size_t c, size_t count,
-                                        const ssm_real *delta, const ssm_real *u, ssm_real *h, ssm_real *y)
+/* Channels c .. c + count - 1 of one stream, or as many as are of one group: delta, without bias and
+ * softplus, -> y before the gate. Returns their number. */
+SSM__NOINLINE size_t ssm__core_step_lanes(const ssm__core_step *j, const ssm_real *dbc, size_t c, size_t count,
+                                          const ssm_real *delta, const ssm_real *u, ssm__lanes h, ssm_real *y)
 {
-    const size_t channels = core->dim / core->n_groups; /* of a group */
-    ssm__scan_step e[SSM__SCAN_LANES];
-    ssm_real sum[SSM__SCAN_LANES];
-    ssm__scan_rule rule;
-    ssm__lanes lanes;
+    const ssm_core *core = j->core;
+    const size_t channels = core->dim / core->n_groups, N = core->d_state; /* channels of a group */
+    ssm__scan_row row;
     size_t i;
-    rule.d_state = core->d_state;
-    rule.disc = core->disc;
-    rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
-    rule.B = rule.C = 1;
-    rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
-    lanes.data = h;
-    lanes.chan = 1;
-    lanes.state = (ptrdiff_t)core->dim;
-    for (i = 0; i < count; ++i, ++c) {
+    row.count = count = ssm__min(count, channels - c % channels);
+    row.A = core->A + ssm__step(c, j->rule.A_chan);
+    row.B = dbc + ssm__core_dt_width(core) + c / channels * N;
+    row.C = row.B + core->n_groups * N;
+    for (i = 0; i < count; ++i) {
         ssm_real raw = core->dt_rank ? delta[i] : *dbc;
-        if (core->dt_bias) raw += core->dt_bias[core->dt_rank ? c : 0];
-        e[i].u = u[i];
-        e[i].da = e[i].db = ssm__softplus(raw);
-        e[i].lambda = SSM__K(0.5);
-        e[i].A = core->A + (core->shared_A ? 0 : c);
-        e[i].B = dbc + ssm__core_dt_width(core) + c / channels * core->d_state;
-        e[i].C = e[i].B + core->n_groups * core->d_state;
-        y[i] = core->D[c] * u[i];
+        if (core->dt_bias) raw += core->dt_bias[core->dt_rank ? c + i : 0];
+        row.u[i] = u[i];
+        row.da[i] = row.db[i] = ssm__softplus(raw);
+        row.lambda[i] = SSM__K(0.5);
     }
-    ssm__scan_step_lanes(&rule, e, count, lanes, sum);
-    for (i = 0; i < count; ++i) y[i] = sum[i] + y[i];
+    ssm__scan_advance(&j->rule, &row, h, y);
+    for (i = 0; i < count; ++i) y[i] += core->D[c + i] * row.u[i];
+    return count;
 }
 
 /* SSM_LANES channels of all rows. */
@@ -6217,11 +6303,16 @@ static void ssm__core_step_panel(void *context, size_t index)
     size_t r, i;
     for (r = 0; r < j->rows; ++r) {
         const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * j->u_row + first;
-        ssm_real *y = j->y + r * j->y_row + first, *h = j->h + r * j->h_row + first;
+        ssm_real *y = j->y + r * j->y_row + first;
+        ssm__lanes h;
+        h.chan = 1;
+        h.state = (ptrdiff_t)core->dim;
         if (core->dt_rank) ssm__linear_panel(&core->dt_proj, first, dbc, sums);
-        for (i = 0; i < lanes; i += SSM__SCAN_LANES)
-            ssm__core_step_lanes(core, dbc, first + i, ssm__min(SSM__SCAN_LANES, lanes - i), sums + i, u + i, h + i,
-                                 y + i);
+        for (i = 0; i < lanes;) {
+            h.data = j->h + r * j->h_row + first + i;
+            i += ssm__core_step_lanes(j, dbc, first + i, ssm__min(SSM__SCAN_LANES, lanes - i), sums + i, u + i, h,
+                                      y + i);
+        }
         if (!j->gate) continue;
         ssm__linear_panel(j->gate, first, j->x + r * j->x_row, sums);
         for (i = 0; i < lanes; ++i) y[i] *= ssm__silu(sums[i]);
@@ -6231,6 +6322,12 @@ static void ssm__core_step_panel(void *context, size_t index)
 SSM__NOINLINE void ssm__core_step_run(ssm__core_step *j)
 {
     const ssm_core *core = j->core;
+    j->rule.d_state = core->d_state;
+    j->rule.disc = core->disc;
+    j->rule.A = core->shared_A ? 1 : (ptrdiff_t)core->dim;
+    j->rule.B = j->rule.C = 1;
+    j->rule.A_chan = core->shared_A ? 0 : 1;
+    j->rule.near = core->disc == SSM_DISC_EULER && !core->shared_A ? core->A[core->d_state * core->dim] : 0;
     ssm__linear(NULL, &core->x_proj, j->u, (ptrdiff_t)j->u_row, NULL, 0, j->dbc, (ptrdiff_t)core->x_proj.out, j->rows);
     ssm__parallel(NULL, ssm__ceil_div(core->dim, SSM_LANES), j->rows * core->dim * core->d_state * 8,
                   ssm__core_step_panel, j);
@@ -6404,6 +6501,11 @@ SSM_API ssm_status ssm_selective_params(const ssm_selective_config *config, cons
 }
 
 /* --- sizes --- */
+static ssm__call ssm__selective_call(const ssm_selective *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -6458,8 +6560,7 @@ SSM_API ssm_status ssm_selective_attach(ssm_selective *layer, const ssm_selectiv
 SSM_API ssm_status ssm_selective_forward(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                          const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__selective_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_step(const ssm_selective *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -6473,16 +6574,16 @@ SSM_API ssm_status ssm_selective_record(const ssm_selective *layer, ssm_real *st
                                         const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work,
                                         size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__selective_call(layer), state, x, y, seqs, tape, tape_bytes,
+                             work, work_bytes);
 }
 
 SSM_API ssm_status ssm_selective_backward(const ssm_selective *layer, ssm_real *dstate, const ssm_real *x,
                                           const ssm_real *dy, ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs,
                                           const void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__selective_call(layer), dstate, x, dy, dx, dparams, seqs,
+                               tape, tape_bytes, work, work_bytes);
 }
 
 /* --- surgery --- */
@@ -6585,6 +6686,11 @@ SSM_API ssm_status ssm_s6_params(const ssm_s6_config *config, const char *prefix
 }
 
 /* --- sizes --- */
+static ssm__call ssm__s6_call(const ssm_s6 *layer)
+{
+    return ssm__core_call(layer ? &layer->core : NULL);
+}
+
 SSM_API ssm_status ssm_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
     ssm_params table = ssm__own_table(NULL);
@@ -6638,8 +6744,7 @@ SSM_API ssm_status ssm_s6_attach(ssm_s6 *layer, const ssm_s6_config *config, con
 SSM_API ssm_status ssm_s6_forward(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
-    return ssm__layer_forward(&ssm__core_verb_forward, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                              work, work_bytes);
+    return ssm__layer_forward(&ssm__core_verb_forward, ssm__s6_call(layer), state, x, y, seqs, work, work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams,
@@ -6652,16 +6757,16 @@ SSM_API ssm_status ssm_s6_step(const ssm_s6 *layer, ssm_real *state, const ssm_r
 SSM_API ssm_status ssm_s6_record(const ssm_s6 *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
                                  const ssm_seqs *seqs, void *tape, size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_record(&ssm__core_verb_record, ssm__core_call(layer ? &layer->core : NULL), state, x, y, seqs,
-                             tape, tape_bytes, work, work_bytes);
+    return ssm__layer_record(&ssm__core_verb_record, ssm__s6_call(layer), state, x, y, seqs, tape, tape_bytes, work,
+                             work_bytes);
 }
 
 SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
                                    ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, const void *tape,
                                    size_t tape_bytes, void *work, size_t work_bytes)
 {
-    return ssm__layer_backward(&ssm__core_verb_backward, ssm__core_call(layer ? &layer->core : NULL), dstate, x, dy, dx,
-                               dparams, seqs, tape, tape_bytes, work, work_bytes);
+    return ssm__layer_backward(&ssm__core_verb_backward, ssm__s6_call(layer), dstate, x, dy, dx, dparams, seqs, tape,
+                               tape_bytes, work, work_bytes);
 }
 
 /*=============================================================================
@@ -6895,9 +7000,8 @@ static void ssm__mamba_bind(void *layer, ssm__binder *b)
     const ssm__mamba_offsets o = ssm__mamba_table(c, &m->core, NULL, &table);
     ssm_real *conv;
     size_t k, e;
-    m->norm.dim = M;
-    m->norm.eps = c->norm_eps;
-    m->norm.weight = ssm__bind_copy(b, o.norm, M);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&m->norm, b, o.norm, M, c->norm_eps);
     ssm__bind_linear(&m->in_u, b, o.in_weight, o.in_bias, M, E, c->format);
     ssm__bind_linear(&m->in_z, b, o.in_weight + E * M, o.in_bias == absent ? absent : o.in_bias + E, M, E, c->format);
     m->conv_weight = NULL;
@@ -7212,53 +7316,6 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
 #define SSM__S4_CHUNK 32 /* steps between the states that the backward keeps */
 
 /* --- coefficients of one channel and state --- */
-typedef struct ssm__s4_pole { /* a and f, Bbar = f B, with their derivatives by A and delta */
-    ssm__complex a;
-    ssm__complex f;
-    ssm__complex a_A;
-    ssm__complex f_A;
-    ssm__complex a_d;
-    ssm__complex f_d;
-} ssm__s4_pole;
-
-static ssm__s4_pole ssm__s4_discretise(ssm_disc disc, ssm__complex A, ssm_real delta)
-{
-    const ssm__complex x = ssm__c_scale(delta, A), one = ssm__c(1, 0);
-    ssm__s4_pole k;
-    if (disc == SSM_DISC_BILINEAR) {
-        const ssm__complex half = ssm__c_scale(SSM__K(0.5), x), s = ssm__c_inverse(ssm__c_sub(one, half));
-        const ssm__complex square = ssm__c_mul(s, s);
-        k.a = ssm__c_mul(ssm__c_add(one, half), s);
-        k.f = ssm__c_scale(delta, s);
-        k.a_A = ssm__c_scale(delta, square);
-        k.f_A = ssm__c_scale(SSM__K(0.5) * delta * delta, square);
-        k.a_d = ssm__c_mul(A, square);
-        k.f_d = square;
-        return k;
-    }
-    k.a = ssm__c_exp(x);
-    k.a_A = ssm__c_scale(delta, k.a);
-    k.a_d = ssm__c_mul(A, k.a);
-    k.f_A = k.f_d = ssm__c(0, 0);
-    if (disc == SSM_DISC_ZOH) {
-        k.f = ssm__c_scale(delta, ssm__c_phi(x));
-        k.f_A = ssm__c_scale(delta * delta, ssm__c_phi_derivative(x));
-        k.f_d = k.a;
-    } else if (disc == SSM_DISC_EULER) {
-        k.f = ssm__c(delta, 0);
-        k.f_d = one;
-    } else { /* DIRAC */
-        k.f = one;
-    }
-    return k;
-}
-
-/* conj(a) b. */
-static ssm__complex ssm__c_mul_conj(ssm__complex a, ssm__complex b)
-{
-    return ssm__c_mul(ssm__c_conj(a), b);
-}
-
 static ssm_real ssm__s4_delta(const ssm_s4_core *core, const ssm_real *params, size_t h)
 {
     return core->offsets.log_dt == SSM__SIZE_MAX ? 1 : ssm__exp(params[core->offsets.log_dt + h]);
@@ -7319,7 +7376,7 @@ static size_t ssm__s4_count(const ssm_s4_core *core)
 
 /* What the low-rank part of a channel comes to: r = 1/(1 + Re sum |P|^2 f), m = r kappa with
  * kappa = 2 Re sum conj(P) f B. Woodbury's identity on (2/delta - Lambda + P P^H)^-1, multiplied out:
- * with f = delta / (1 - delta Lambda / 2), p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
+ * with f = delta / (1 - delta Lambda / 2), the pole's b, p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
 typedef struct ssm__s4_rank {
     ssm_real delta;
     ssm_real r;
@@ -7334,11 +7391,11 @@ static ssm__s4_rank ssm__s4_rank_of(const ssm_s4_core *core, const ssm_real *par
     k.delta = ssm__s4_delta(core, params, h);
     k.kappa = 0;
     for (n = 0; core->low_rank && n < core->states; ++n) {
-        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta);
+        const ssm__c_coef pole = ssm__c_discretise(core->disc, ssm__s4_A(core, params, h, n), k.delta, k.delta);
         const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, h % core->n_ssm, n, 0);
         const ssm__complex B = ssm__s4_weight(core, params, core->offsets.B, h % core->n_ssm, n, 1);
-        q += ssm__c_dot(P, P) * pole.f.re;
-        k.kappa += 2 * ssm__c_dot(P, ssm__c_mul(pole.f, B));
+        q += ssm__c_dot(P, P) * pole.b.re;
+        k.kappa += 2 * ssm__c_dot(P, ssm__c_mul(pole.b, B));
     }
     k.r = 1 / (1 + q);
     return k;
@@ -7381,14 +7438,15 @@ static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, 
     const size_t row = h % core->n_ssm;
     size_t n, d;
     for (n = 0; n < core->states; ++n) {
-        const ssm__s4_pole pole = ssm__s4_discretise(core->disc, ssm__s4_A(core, params, h, n), rank.delta);
+        const ssm__complex A = ssm__s4_A(core, params, h, n);
+        const ssm__c_coef pole = ssm__c_discretise(core->disc, A, rank.delta, rank.delta);
         const ssm__complex P = ssm__s4_weight(core, params, core->offsets.P, row, n, 0);
-        const ssm__complex p = ssm__c_scale(SSM__K(0.5), ssm__c_mul(pole.f, P));
-        ssm__complex b = ssm__c_mul(pole.f, ssm__s4_weight(core, params, core->offsets.B, row, n, 1));
+        const ssm__complex p = ssm__c_scale(SSM__K(0.5), ssm__c_mul(pole.b, P));
+        ssm__complex b = ssm__c_mul(pole.b, ssm__s4_weight(core, params, core->offsets.B, row, n, 1));
         if (core->low_rank) {
             b = ssm__c_sub(b, ssm__c_scale(rank.r * rank.kappa, p));
             ssm__s4_put(core, k->p, n, h, p);
-            ssm__s4_put(core, k->l, n, h, ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.f)));
+            ssm__s4_put(core, k->l, n, h, ssm__c_scale(4 * rank.r / rank.delta, ssm__c_mul_conj(P, pole.b)));
         }
         ssm__s4_put(core, k->a, n, h, pole.a);
         ssm__s4_put(core, k->b, n, h, b);
@@ -7434,29 +7492,33 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
     }
     for (n = 0; n < core->states; ++n) {
         const ssm__complex A = ssm__s4_A(core, params, h, n);
-        const ssm__s4_pole k = ssm__s4_discretise(core->disc, A, rank.delta);
+        const ssm__c_coef k = ssm__c_discretise(core->disc, A, rank.delta, rank.delta);
         const ssm__complex B = ssm__s4_weight(core, params, o->B, row, n, 1);
-        const ssm__complex ga = ssm__s4_get(core, g->a, n, h);
-        ssm__complex gb = ssm__s4_get(core, g->b, n, h), gf = ssm__c(0, 0);
+        ssm__complex gb = ssm__s4_get(core, g->b, n, h);
+        ssm__c_coef gk;
+        ssm__c_coef_grad ge;
+        gk.a = ssm__s4_get(core, g->a, n, h);
+        gk.b = ssm__c(0, 0);
         if (core->low_rank) {
             const ssm__complex P = ssm__s4_weight(core, params, o->P, row, n, 0), gl = ssm__s4_get(core, g->l, n, h);
             const ssm__complex gp =
                 ssm__c_sub(ssm__s4_get(core, g->p, n, h), ssm__c_scale(rank.r * rank.kappa, gb)); /* b = fB - p m */
             const ssm_real s = 4 * rank.r / rank.delta;
-            ssm__complex gP = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(k.f, gp)); /* p = f P / 2 */
-            gP = ssm__c_add(gP, ssm__c_scale(s, ssm__c_mul_conj(gl, k.f)));        /* l = s conj(P) f */
-            gP = ssm__c_add(gP, ssm__c_scale(2 * k.f.re * gq, P));                 /* q = sum |P|^2 Re f */
-            gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.f, B)));     /* kappa */
-            gf = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
-            gf = ssm__c_add(gf, ssm__c_scale(s, ssm__c_mul(P, gl)));
-            gf = ssm__c_add(gf, ssm__c(gq * ssm__c_dot(P, P), 0));
+            ssm__complex gP = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(k.b, gp)); /* p = f P / 2 */
+            gP = ssm__c_add(gP, ssm__c_scale(s, ssm__c_mul_conj(gl, k.b)));        /* l = s conj(P) f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * k.b.re * gq, P));                 /* q = sum |P|^2 Re f */
+            gP = ssm__c_add(gP, ssm__c_scale(2 * gkappa, ssm__c_mul(k.b, B)));     /* kappa */
+            gk.b = ssm__c_scale(SSM__K(0.5), ssm__c_mul_conj(P, gp));
+            gk.b = ssm__c_add(gk.b, ssm__c_scale(s, ssm__c_mul(P, gl)));
+            gk.b = ssm__c_add(gk.b, ssm__c(gq * ssm__c_dot(P, P), 0));
             gb = ssm__c_add(gb, ssm__c_scale(2 * gkappa, P)); /* from here: of f B */
             ssm__s4_weight_add(core, dparams, o->P, row, n, gP);
         }
-        gf = ssm__c_add(gf, ssm__c_mul_conj(B, gb));
-        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.f, gb));
-        ssm__s4_A_adjoint(core, dparams, h, n, A, ssm__c_add(ssm__c_mul_conj(k.a_A, ga), ssm__c_mul_conj(k.f_A, gf)));
-        gdelta += ssm__c_dot(ga, k.a_d) + ssm__c_dot(gf, k.f_d);
+        gk.b = ssm__c_add(gk.b, ssm__c_mul_conj(B, gb));
+        ssm__s4_weight_add(core, dparams, o->B, row, n, ssm__c_mul_conj(k.b, gb));
+        ge = ssm__c_discretise_grad(core->disc, A, rank.delta, rank.delta, k, gk);
+        ssm__s4_A_adjoint(core, dparams, h, n, A, ge.A);
+        gdelta += ge.da + ge.db;
         for (d = 0; d < core->directions; ++d)
             ssm__s4_weight_add(
                 core, dparams, o->C, d * core->dim + h, n,
@@ -7587,6 +7649,18 @@ static void ssm__s4_scan(const ssm__s4_lanes *k, const ssm_real *u, ptrdiff_t u_
             ssm__s4_run_complex(k->a + at, k->b + at, k->c + at, k->dim, sn, s_row, u, u_row, y, y_row, steps,
                                 k->lanes);
     }
+}
+
+/* State n alone; without low rank no other has a part in it. */
+static ssm__s4_lanes ssm__s4_lanes_state(ssm__s4_lanes k, size_t n)
+{
+    const size_t at = n * k.parts * k.dim;
+    SSM_ASSERT(!k.l);
+    k.a += at;
+    k.b += at;
+    k.c += at;
+    k.states = 1;
+    return k;
 }
 
 /* Numbers so small that their products would be subnormal become 0: a state left alone decays to the
@@ -7964,6 +8038,9 @@ typedef struct ssm__s4_work { /* of the forward */
     ssm_real *kernel; /* [block][2n][SSM_LANES], a spectrum */
     ssm_real *data;   /* the same, of the input */
     ssm_real *cauchy; /* [block], S4 */
+    ssm_real *power;  /* time-parallel recurrence: [state][H][part] Abar^SSM__CHUNK */
+    ssm_real *carry;  /* [chunk][state][H][part] entering states */
+    void *scan;       /* workspace of their scan */
 } ssm__s4_work;
 
 typedef struct ssm__s4_scratch { /* of the backward */
@@ -7986,6 +8063,31 @@ static size_t ssm__s4_tape_layout(const ssm_s4_core *core, size_t rows, size_t s
     return ssm__arena_bytes(&arena);
 }
 
+/* The carries from chunk to chunk as a linear scan, all but its tensors: `maps` steps of as many channels
+ * as there are states. */
+static ssm_linear_scan ssm__s4_line(const ssm_s4_core *core, size_t maps)
+{
+    static const ssm_linear_scan none = SSM__EMPTY;
+    ssm_linear_scan line = none;
+    line.batch = 1;
+    line.len = maps;
+    line.dim = ssm__mul(core->states, core->dim);
+    line.complex_values = core->parts == 2;
+    line.scan = core->scan == SSM_SCAN_BLELLOCH ? SSM_SCAN_BLELLOCH : SSM_SCAN_SEQUENTIAL;
+    return line;
+}
+
+/* Memory of the time-parallel recurrence of at most `rows` steps; a shorter one needs no more. */
+static void ssm__s4_chunks_take(const ssm_s4_core *core, ssm__arena *arena, size_t rows, ssm__s4_work *w)
+{
+    const size_t chunks = ssm__ceil_div(rows, SSM__CHUNK), count = ssm__s4_count(core);
+    const ssm_linear_scan line = ssm__s4_line(core, chunks - 1);
+    ssm__line_job job;
+    w->power = ssm__take(arena, count);
+    w->carry = ssm__take(arena, ssm__mul(chunks, count));
+    w->scan = ssm__take(arena, ssm__ceil_div(ssm__line_layout(&line, NULL, &job), sizeof(ssm_real)));
+}
+
 static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int convolution, void *mem, ssm__s4_work *w)
 {
     ssm__arena arena = ssm__arena_open(mem);
@@ -7998,6 +8100,10 @@ static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, int conv
     w->lane = ssm__take(&arena, ssm__mul(blocks, ssm__s4_lane_count(core)));
     w->n = 0;
     w->table = w->kernel = w->data = w->cauchy = NULL;
+    w->power = w->carry = NULL;
+    w->scan = NULL;
+    if (!convolution && ssm__scan_needs_whole(core->scan) && rows > SSM__CHUNK)
+        ssm__s4_chunks_take(core, &arena, rows, w);
     if (convolution) {
         w->n = ssm__fft_size(rows);
         spectrum = ssm__mul(blocks, ssm__mul(ssm__mul(2, w->n), SSM_LANES));
@@ -8092,6 +8198,142 @@ static void ssm__s4_block_recurrent(void *context, size_t block)
             ssm__s4_scan(&reverse, u + ssm__step(steps - 1, task->x_row), -task->x_row, y + (steps - 2) * H,
                          -(ptrdiff_t)H, steps - 1, lane, SSM_LANES);
         }
+    }
+}
+
+/* --- the same in chunks of time, side by side, for diagonal A ---
+ * A chunk maps its entering state s to Abar^SSM__CHUNK s + local, local what it leaves from zero.
+ *
+ *   1. every chunk but the last runs from zero: carry k+1 gets local
+ *   2. carry k+1 becomes Abar^SSM__CHUNK carry k + local: a linear scan over chunks, one by one or in a tree
+ *   3. every chunk runs from carry k and adds to its outputs */
+typedef struct ssm__s4_chunks {
+    const ssm__s4_task *task;
+    size_t direction;
+    const ssm_real *u; /* first step taken, first channel */
+    ptrdiff_t u_row;
+    ssm_real *y; /* NULL: pass 1 */
+    ptrdiff_t y_row;
+    size_t steps;
+    size_t chunks;
+    ssm_real *state; /* [state][part][H] entering -> leaving; NULL: zero, not wanted */
+} ssm__s4_chunks;
+
+/* Entering state n of chunk k, channels from `first` on: pairs if complex. */
+static ssm_real *ssm__s4_chunk_carry(const ssm__s4_chunks *j, size_t k, size_t n, size_t first)
+{
+    const ssm_s4_core *core = j->task->core;
+    return j->task->work->carry + ((k * core->states + n) * core->dim + first) * core->parts;
+}
+
+/* Chunk index / blocks of a block of channels, one state after the other. */
+static void ssm__s4_chunk_run(void *context, size_t index)
+{
+    const ssm__s4_chunks *j = (const ssm__s4_chunks *)context;
+    const ssm_s4_core *core = j->task->core;
+    const size_t k = index / ssm__s4_blocks(core), first = index % ssm__s4_blocks(core) * SSM_LANES;
+    const size_t from = k * SSM__CHUNK, steps = ssm__min(SSM__CHUNK, j->steps - from), W = core->parts;
+    const ssm__s4_lanes lanes = ssm__s4_lanes_at(core, j->direction, first);
+    const ssm_real *u = j->u + ssm__step(from, j->u_row) + first;
+    ssm_real *y = j->y ? j->y + ssm__step(from, j->y_row) + first : NULL, s[2 * SSM_LANES];
+    size_t n, i, r;
+    if (y && j->direction == 0) ssm__s4_skip(core->D + first, u, j->u_row, y, (size_t)j->y_row, steps, lanes.lanes);
+    for (n = 0; n < core->states; ++n) {
+        const ssm__s4_lanes one = ssm__s4_lanes_state(lanes, n);
+        const ssm_real *enter = ssm__s4_chunk_carry(j, k, n, first);
+        ssm_real *leave = y ? NULL : ssm__s4_chunk_carry(j, k + 1, n, first);
+        for (r = 0; r < W; ++r)
+            for (i = 0; i < one.lanes; ++i) s[r * SSM_LANES + i] = y ? enter[i * W + r] : 0;
+        ssm__s4_scan(&one, u, j->u_row, y, j->y_row, steps, s, SSM_LANES);
+        for (r = 0; leave && r < W; ++r)
+            for (i = 0; i < one.lanes; ++i) leave[i * W + r] = s[r * SSM_LANES + i];
+        for (r = 0; y && j->state && k + 1 == j->chunks && r < W; ++r)
+            ssm__copy(j->state + (n * W + r) * core->dim + first, s + r * SSM_LANES, one.lanes);
+    }
+}
+
+/* Pass 2. */
+static void ssm__s4_chunk_carries(const ssm__s4_chunks *j)
+{
+    const ssm_s4_core *core = j->task->core;
+    const size_t count = ssm__s4_count(core), W = core->parts;
+    ssm_real *carry = j->task->work->carry;
+    ssm_linear_scan line = ssm__s4_line(core, j->chunks - 1);
+    size_t n, h;
+    for (n = 0; n < core->states; ++n)
+        for (h = 0; h < core->dim; ++h) {
+            const ssm__complex z = j->state ? ssm__s4_get(core, j->state, n, h) : ssm__c(0, 0);
+            carry[(n * core->dim + h) * W] = z.re;
+            if (W == 2) carry[(n * core->dim + h) * W + 1] = z.im;
+        }
+    if (line.len == 0) return;
+    line.parallel = j->task->call->parallel;
+    line.a = ssm__view(j->task->work->power, 0, 0, W, 0);
+    line.b = ssm__view(carry + count, 0, count, W, 0);
+    line.h = ssm_out_like(carry + count, line.b);
+    line.h0 = ssm__view(carry, 0, 0, W, 0);
+    ssm__linear_scan(&line, j->task->work->scan);
+}
+
+/* Abar^SSM__CHUNK, by squaring. */
+static void ssm__s4_chunk_power(const ssm_s4_core *core, ssm_real *power)
+{
+    size_t n, h, bits;
+    for (n = 0; n < core->states; ++n)
+        for (h = 0; h < core->dim; ++h, power += core->parts) {
+            ssm__complex z = ssm__c(1, 0), square = ssm__s4_get(core, core->a, n, h);
+            for (bits = SSM__CHUNK; bits; bits /= 2) {
+                if (bits % 2) z = ssm__c_mul(square, z);
+                square = ssm__c_mul(square, square);
+            }
+            power[0] = z.re;
+            if (core->parts == 2) power[1] = z.im;
+            ssm__s4_flush(power, core->parts);
+        }
+}
+
+static void ssm__s4_chunks_run(const ssm__s4_task *task, ssm__s4_chunks *j)
+{
+    const ssm_s4_core *core = task->core;
+    const size_t blocks = ssm__s4_blocks(core), cost = j->steps * core->dim * core->d_state * 4;
+    ssm_real *y = j->y;
+    j->task = task;
+    j->chunks = ssm__ceil_div(j->steps, SSM__CHUNK);
+    j->y = NULL;
+    ssm__parallel(task->call->parallel, (j->chunks - 1) * blocks, cost, ssm__s4_chunk_run, j);
+    ssm__s4_chunk_carries(j);
+    j->y = y;
+    ssm__parallel(task->call->parallel, j->chunks * blocks, cost, ssm__s4_chunk_run, j);
+}
+
+/* The sequences of a tile, each longer than a chunk. */
+static void ssm__s4_run_chunks(const ssm__s4_task *task)
+{
+    const ssm_s4_core *core = task->core;
+    const size_t steps = task->call->tile.steps, H = core->dim;
+    size_t b;
+    ssm__s4_chunk_power(core, task->work->power);
+    for (b = 0; b < task->call->tile.count; ++b) {
+        const ssm_real *u = task->x + ssm__step(b * steps, task->x_row);
+        ssm_real *y = task->s + b * steps * H;
+        ssm__s4_chunks j;
+        j.direction = 0;
+        j.u = u;
+        j.u_row = task->x_row;
+        j.y = y;
+        j.y_row = (ptrdiff_t)H;
+        j.steps = steps;
+        j.state = task->call->state + b * task->call->state_count;
+        ssm__s4_chunks_run(task, &j);
+        if (core->directions == 1) continue;
+        j.direction = 1; /* as in ssm__s4_block_recurrent */
+        j.u = u + ssm__step(steps - 1, task->x_row);
+        j.u_row = -task->x_row;
+        j.y = y + (steps - 2) * H;
+        j.y_row = -(ptrdiff_t)H;
+        j.steps = steps - 1;
+        j.state = NULL;
+        ssm__s4_chunks_run(task, &j);
     }
 }
 
@@ -8194,8 +8436,10 @@ static void ssm__s4_run_tile(const ssm__call *call, int convolution)
     task.s = w.mem.s;
     if (w.normed) ssm__norm(&core->norm, call->x, call->x_row, w.normed, H, rows);
     if (convolution && t->slot == 0) ssm__fft_table(w.table, w.n);
-    ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 4,
-                  convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent, &task);
+    if (w.carry && t->steps > SSM__CHUNK) ssm__s4_run_chunks(&task);
+    else
+        ssm__parallel(call->parallel, ssm__s4_blocks(core), rows * core->dim * core->d_state * 4,
+                      convolution ? ssm__s4_block_convolve : ssm__s4_block_recurrent, &task);
     ssm__s4_finish(core, call, &w);
 }
 
@@ -8331,7 +8575,8 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
     if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
-    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
+    if (!ssm__disc_ok(c->disc) || c->disc == SSM_DISC_TRAPEZOID || !ssm__scan_ok(c->scan)) return SSM_ERR_CONFIG;
+    if (!ssm__format_ok(c->format)) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
     if (c->disc == SSM_DISC_DEFAULT) c->disc = SSM_DISC_ZOH;
@@ -8357,6 +8602,7 @@ static ssm_s4_core ssm__s4_core_of(const ssm_s4d_config *c, int low_rank, size_t
     core.l_max = l_max;
     core.low_rank = low_rank;
     core.disc = c->disc;
+    core.scan = c->scan;
     core.form = c->form;
     core.format = c->format;
     core.norm.eps = c->norm_eps;
@@ -8558,8 +8804,10 @@ static void ssm__s4_bind(void *layer, ssm__binder *b)
     if (core->l_max) ssm__bind_reals(b, ssm__s4_plain_count(core), &scratch);
     core->params = b->params;
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    core->norm.dim = core->dim;
-    core->norm.weight = ssm__bind_copy(b, o->norm, core->dim);
+    ssm__bind_option(b, core->parts);
+    ssm__bind_option(b, (size_t)core->activation);
+    ssm__bind_option(b, (size_t)core->residual);
+    ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
     for (h = 0; k.a && h < core->dim; ++h) {
@@ -8597,7 +8845,7 @@ static ssm_status ssm__s4_params(ssm_s4_core core, const ssm_s4d_config *c, cons
 static ssm__call ssm__s4_call(const ssm_s4_core *core)
 {
     ssm__call call = ssm__call_of(core, core ? core->dim : 0, core ? ssm__s4_count(core) : 0);
-    call.whole = core && core->directions == 2;
+    call.whole = core && (core->directions == 2 || ssm__scan_needs_whole(core->scan));
     call.has_params = core && core->params;
     return call;
 }
@@ -8633,6 +8881,7 @@ static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const
 static ssm_status ssm__s4_forward(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
                                   const ssm_seqs *seqs, void *work, size_t work_bytes)
 {
+    if (core && core->form == SSM_S4_FORM_CONVOLUTION && core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     if (core && core->form == SSM_S4_FORM_CONVOLUTION)
         return ssm__layer_forward(&ssm__s4_verb_convolve, ssm__s4_call_convolve(core), state, x, y, seqs, work,
                                   work_bytes);
@@ -8716,6 +8965,7 @@ static ssm_status ssm__s4_kernel(const ssm_s4_core *core, ssm_real *kernel, size
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, kernel, kernel, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
+    if (core->low_rank && !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     for (d = 0; d < core->directions; ++d) {
         for (block = 0; block < ssm__s4_blocks(core); ++block) {
@@ -8872,7 +9122,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
     size_t d, block, i, l;
     ssm_status status = ssm__s4_kernel_check(core, len, dkernel, dparams, work, work_bytes);
     if (status != SSM_OK || len == 0) return status;
-    if (core->l_max) return SSM_ERR_UNSUPPORTED;
+    if (core->l_max || !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work, &w);
     ssm__s4_coefs_zero(core, &w.grad);
     for (d = 0; d < core->directions; ++d) {
@@ -9038,6 +9288,7 @@ static ssm_s4d_config ssm__s4_options(const ssm_s4_config *c)
     s.n_ssm = c->n_ssm;
     s.train_B = 1;
     s.disc = SSM_DISC_BILINEAR;
+    s.scan = c->scan;
     s.init = SSM_S4_INIT_LEGS;
     s.dt_min = c->dt_min;
     s.dt_max = c->dt_max;
@@ -9062,6 +9313,7 @@ SSM_API ssm_status ssm_s4_config_resolve(const ssm_s4_config *config, ssm_s4_con
     options = ssm__s4_options(&c);
     status = ssm__s4_resolve(&options);
     if (status != SSM_OK) return status;
+    if (ssm__scan_needs_whole(c.scan)) return SSM_ERR_UNSUPPORTED;
     c.d_state = options.d_state;
     c.n_ssm = options.n_ssm;
     c.dt_min = options.dt_min;
@@ -9466,7 +9718,7 @@ static void ssm__s5_coefs(const ssm_s5 *s, ssm_real scale, ssm_real *a, ssm_real
     size_t p;
     for (p = 0; p < P; ++p) {
         const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
-        const ssm__s5_coef k = ssm__s5_discretise(s->config.disc, e.A, e.da, e.db);
+        const ssm__c_coef k = ssm__c_discretise(s->config.disc, e.A, e.da, e.db);
         a[p * width] = k.a.re;
         b[p * width] = k.b.re;
         if (width == 1) continue;
@@ -9476,18 +9728,20 @@ static void ssm__s5_coefs(const ssm_s5 *s, ssm_real scale, ssm_real *a, ssm_real
 }
 
 /* Adds to the gradients of lambda [P][2] and step [P] from those of a and b. */
-static void ssm__s5_coefs_backward(const ssm_s5 *s, ssm_real scale, const ssm_real *da, const ssm_real *db,
-                                   ssm_real *dlambda, ssm_real *dstep)
+static void ssm__s5_coefs_backward(const ssm_s5 *s, ssm_real scale, const ssm_real *a, const ssm_real *b,
+                                   const ssm_real *da, const ssm_real *db, ssm_real *dlambda, ssm_real *dstep)
 {
     const size_t width = ssm__s5_width(&s->config), P = ssm__s5_states(&s->config);
     size_t p;
     for (p = 0; p < P; ++p) {
         const ssm__s5_step e = ssm__s5_layer_step(s, p, scale);
-        ssm__s5_coef_grad d;
-        ssm__s5_coef g;
+        ssm__c_coef_grad d;
+        ssm__c_coef k, g;
+        k.a = ssm__s5_load(a + p * width, width == 2);
+        k.b = ssm__s5_load(b + p * width, width == 2);
         g.a = ssm__s5_load(da + p * width, width == 2);
         g.b = ssm__s5_load(db + p * width, width == 2);
-        d = ssm__s5_discretise_grad(s->config.disc, e.A, e.da, e.db, g);
+        d = ssm__c_discretise_grad(s->config.disc, e.A, e.da, e.db, k, g);
         dlambda[2 * p] += d.A.re;
         dlambda[2 * p + 1] += d.A.im;
         dstep[p] += d.da * scale + (s->config.event ? d.db : d.db * scale);
@@ -9533,9 +9787,11 @@ static void ssm__s5_bind(void *layer, ssm__binder *b)
     s->step = ssm__bind_reals(b, P, &step);
     s->a = ssm__bind_reals(b, V, &a);
     s->b = ssm__bind_reals(b, V, &bbar);
-    s->norm.dim = H;
-    s->norm.eps = c->norm_eps;
-    s->norm.weight = ssm__bind_copy(b, o.norm, H);
+    ssm__bind_option(b, (size_t)c->disc);
+    ssm__bind_option(b, (size_t)c->activation);
+    ssm__bind_option(b, c->event != 0);
+    ssm__bind_option(b, c->residual != 0);
+    ssm__bind_norm(&s->norm, b, o.norm, H, c->norm_eps);
     s->D = ssm__bind_copy(b, o.D, H);
     if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, b, o.weight[0], o.bias[0], H, H, c->format);
     if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, b, o.weight[1], o.bias[1], H, H, c->format);
@@ -9951,13 +10207,13 @@ static void ssm__s5_lanes_backward(size_t width, size_t P, const ssm_real *a, co
     size_t p;
     for (p = 0; p < P * width; p += width) {
         const ssm__complex g = ssm__c_add(ssm__s5_load(carry + p, pair), ssm__s5_load(dh + p, pair));
-        const ssm__complex ca = ssm__c_conj(ssm__s5_load(a + p, pair)), cb = ssm__c_conj(ssm__s5_load(b + p, pair));
-        const ssm__complex next = ssm__c_mul(ca, g);
-        ssm__s5_add(dv + p, pair, ssm__c_mul(cb, g));
-        ssm__s5_add(da + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(before + p, pair)), g));
-        ssm__s5_add(db + p, pair, ssm__c_mul(ssm__c_conj(ssm__s5_load(v + p, pair)), g));
-        carry[p] = next.re;
-        if (pair) carry[p + 1] = next.im;
+        const ssm__c_factors ah = ssm__c_mul_adjoint(ssm__s5_load(a + p, pair), ssm__s5_load(before + p, pair), g);
+        const ssm__c_factors bv = ssm__c_mul_adjoint(ssm__s5_load(b + p, pair), ssm__s5_load(v + p, pair), g);
+        ssm__s5_add(da + p, pair, ah.w);
+        ssm__s5_add(db + p, pair, bv.w);
+        ssm__s5_add(dv + p, pair, bv.v);
+        carry[p] = ah.v.re;
+        if (pair) carry[p + 1] = ah.v.im;
     }
 }
 
@@ -9973,7 +10229,7 @@ static void ssm__s5_run_backward(const ssm_s5 *s, const ssm__s5_scratch *w, cons
         if (k->scale) ssm__zero(w->da, 2 * V);
         ssm__s5_lanes_backward(width, P, a, b, m->v + ssm__step(row, m->v_row), ssm__s5_track_before(s, m, k, i),
                                w->dh + row * s->C.in + k->column, w->carry, w->dv + row * V, w->da, w->da + V);
-        if (k->scale) ssm__s5_coefs_backward(s, k->scale[row], w->da, w->da + V, w->dlambda, w->dstep);
+        if (k->scale) ssm__s5_coefs_backward(s, k->scale[row], a, b, w->da, w->da + V, w->dlambda, w->dstep);
     }
 }
 
@@ -10041,7 +10297,7 @@ static void ssm__s5_states_backward(const ssm_s5 *s, const ssm__call *call, cons
             if (dstate) ssm__copy(dstate, w->carry, V);
         }
     }
-    if (!call->step_scale) ssm__s5_coefs_backward(s, 1, w->da, w->da + V, w->dlambda, w->dstep);
+    if (!call->step_scale) ssm__s5_coefs_backward(s, 1, s->a, s->b, w->da, w->da + V, w->dlambda, w->dstep);
 }
 
 /* From ds to du, with the gradients of all that lies between. */

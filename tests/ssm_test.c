@@ -26,11 +26,9 @@
 #include "test_s4.c"
 #include "test_golden_s4.c"
 #endif
+#include "test_bound.c"
 
-#define GROUP(cases)                          \
-    {                                         \
-        cases, sizeof cases / sizeof cases[0] \
-    }
+#define GROUP(cases) {cases, sizeof cases / sizeof cases[0]}
 
 static const struct {
     const test_case *cases;
@@ -41,6 +39,7 @@ static const struct {
 #ifndef TEST_NO_COMPLEX
     GROUP(s5_cases),    GROUP(golden_s5_cases), GROUP(s4_cases),       GROUP(golden_s4_cases),
 #endif
+    GROUP(bound_cases),
 };
 
 static int selected(const char *name, int filters, char **filter)

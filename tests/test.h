@@ -27,6 +27,8 @@ typedef struct test_case {
 #define TOL(in_float, in_double) (in_float)
 #endif
 
+#define TEST_COUNT(array) (sizeof(array) / sizeof(array)[0])
+
 static size_t test_failures;  /* of the running test */
 static uint64_t test_seed = 1; /* --seed */
 
@@ -160,6 +162,14 @@ static ssm_real *test_copy(const ssm_real *from, size_t count)
     return p;
 }
 
+static double *test_doubles(const ssm_real *from, size_t count)
+{
+    double *p = (double *)test_alloc(count * sizeof *p, 0);
+    size_t i;
+    for (i = 0; i < count; ++i) p[i] = (double)from[i];
+    return p;
+}
+
 /* Golden doubles as reals. */
 static ssm_real *test_reals(const double *from, size_t count)
 {
@@ -167,6 +177,34 @@ static ssm_real *test_reals(const double *from, size_t count)
     size_t i;
     for (i = 0; i < count; ++i) p[i] = (ssm_real)from[i];
     return p;
+}
+
+/* Random numbers of one test: by --seed, and apart from those of the others. */
+static ssm_rng test_rng(uint64_t salt)
+{
+    ssm_rng rng;
+    rng.state = test_seed * 1000 + salt;
+    return rng;
+}
+
+/* `batch` dense sequences of `len` steps. */
+static ssm_seqs test_seqs(size_t batch, size_t len)
+{
+    ssm_seqs seqs = {0};
+    seqs.batch = batch;
+    seqs.len = len;
+    return seqs;
+}
+
+/* For oracles. */
+static double test_softplus(double x)
+{
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
+
+static double test_silu(double x)
+{
+    return x / (1 + exp(-x));
 }
 
 /* A host program's parallel loop: `threads` of them, each taking every threads-th task, last threads
@@ -218,6 +256,7 @@ static void test_pool_run(void *pool, size_t tasks, void (*task)(void *context, 
     }
 }
 
+/* A loss to differentiate: a function of doubles that it reads through `context`. */
 typedef double (*test_loss)(void *context);
 
 /* Fourth-order difference quotient of a loss along x + h direction: truncation is O(h^4), and rounding
@@ -235,6 +274,35 @@ static double test_slope(test_loss loss, void *context, double *x, const double 
     memcpy(x, at, count * sizeof *at);
     test_free(at, 0);
     return slope;
+}
+
+static double test_norm(const ssm_real *g, size_t count)
+{
+    double sum = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) sum += (double)g[i] * (double)g[i];
+    return sqrt(sum);
+}
+
+/* Compares `gradient` of x with differences along one dense random direction, which sees every
+ * element, and along a few single elements, which see signs and places. */
+static void test_gradient(const char *what, test_loss loss, void *context, double *x, const ssm_real *gradient,
+                          size_t count, double h, double allowed, ssm_rng *rng)
+{
+    const size_t singles = count < 4 ? count : 4;
+    double *direction = (double *)test_alloc(count * sizeof *direction, 0);
+    size_t i, k;
+    for (k = 0; count && k <= singles; ++k) {
+        double got = 0, want;
+        for (i = 0; i < count; ++i) direction[i] = k < singles ? 0 : (double)ssm_rng_normal(rng) / sqrt((double)count);
+        if (k < singles) direction[ssm_rng_next(rng) % count] = 1;
+        for (i = 0; i < count; ++i) got += (double)gradient[i] * direction[i];
+        want = test_slope(loss, context, x, direction, count, h);
+        if (!(fabs(got - want) <= allowed))
+            test_fail(__FILE__, __LINE__, "d%s: %.9g, differences give %.9g (error %.3g of %.3g allowed)", what, got,
+                      want, fabs(got - want), allowed);
+    }
+    test_free(direction, 0);
 }
 
 #endif

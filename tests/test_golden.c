@@ -817,10 +817,29 @@ static void golden_zeta(golden_config *c)
     ssm_s6_preset(&c->s6, SSM_PRESET_ZETA);
 }
 
-#define GOLDEN_ZETA(P, p)                                                            \
+/* Its pscan, true or false: the long vector has several chunks for the time-parallel scans. */
+static void golden_zeta_sequential(golden_config *c)
+{
+    golden_zeta(c);
+    c->s6.scan = SSM_SCAN_SEQUENTIAL;
+}
+
+static void golden_zeta_chunked(golden_config *c)
+{
+    golden_zeta(c);
+    c->s6.scan = SSM_SCAN_CHUNKED;
+}
+
+static void golden_zeta_blelloch(golden_config *c)
+{
+    golden_zeta(c);
+    c->s6.scan = SSM_SCAN_BLELLOCH;
+}
+
+#define GOLDEN_ZETA(P, p, preset)                                                    \
     .verbs = &golden_s6_verbs,                                                       \
     .config.s6 = {.d_model = P##_DIM, .d_state = P##_STATE, .dt_rank = P##_DT_RANK}, \
-    .configure = golden_zeta,                                                        \
+    .configure = preset,                                                             \
     .len = P##_LEN,                                                                  \
     .width = P##_DIM,                                                                \
     .state = {P##_BATCH, P##_DIM, 0, P##_STATE},                                     \
@@ -835,8 +854,14 @@ static void golden_zeta(golden_config *c)
         GOLDEN_WEIGHT("D", p, d),                                                    \
     }
 
-static const golden_layer golden_zeta_ssm = {GOLDEN_ZETA(GOLD_ZETA_SSM, gold_zeta_ssm)};
-static const golden_layer golden_zeta_ssm_pow2 = {GOLDEN_ZETA(GOLD_ZETA_SSM_POW2, gold_zeta_ssm_pow2)};
+static const golden_layer golden_zeta_ssm = {GOLDEN_ZETA(GOLD_ZETA_SSM, gold_zeta_ssm, golden_zeta)};
+static const golden_layer golden_zeta_ssm_pow2 = {GOLDEN_ZETA(GOLD_ZETA_SSM_POW2, gold_zeta_ssm_pow2, golden_zeta)};
+static const golden_layer golden_zeta_long_sequential = {
+    GOLDEN_ZETA(GOLD_ZETA_SSM_LONG, gold_zeta_ssm_long, golden_zeta_sequential)};
+static const golden_layer golden_zeta_long_chunked = {
+    GOLDEN_ZETA(GOLD_ZETA_SSM_LONG, gold_zeta_ssm_long, golden_zeta_chunked)};
+static const golden_layer golden_zeta_long_blelloch = {
+    GOLDEN_ZETA(GOLD_ZETA_SSM_LONG, gold_zeta_ssm_long, golden_zeta_blelloch)};
 
 /* tracetorch.ssm: the presets. dt_rank, where it is not traceTorch's default, follows them. */
 static void golden_tracetorch_configure_s6(golden_config *c)
@@ -1341,6 +1366,9 @@ GOLDEN_CASE(update, mamba_ssm_heads)
 GOLDEN_CASE(layer, mamba_ssm_block)
 GOLDEN_CASE(layer, zeta_ssm)
 GOLDEN_CASE(layer, zeta_ssm_pow2)
+GOLDEN_CASE(layer, zeta_long_sequential)
+GOLDEN_CASE(layer, zeta_long_chunked)
+GOLDEN_CASE(layer, zeta_long_blelloch)
 GOLDEN_CASE(layer, tracetorch_s6)
 GOLDEN_CASE(layer, tracetorch_mamba)
 GOLDEN_CASE(layer, tracetorch_mamba_k1)
@@ -1372,6 +1400,9 @@ static const test_case golden_cases[] = {
     {"golden/mamba_ssm/block", golden_case_mamba_ssm_block},
     {"golden/zeta/ssm", golden_case_zeta_ssm},
     {"golden/zeta/ssm_pow2", golden_case_zeta_ssm_pow2},
+    {"golden/zeta/long_sequential", golden_case_zeta_long_sequential},
+    {"golden/zeta/long_chunked", golden_case_zeta_long_chunked},
+    {"golden/zeta/long_blelloch", golden_case_zeta_long_blelloch},
     {"golden/tracetorch/s6", golden_case_tracetorch_s6},
     {"golden/tracetorch/mamba", golden_case_tracetorch_mamba},
     {"golden/tracetorch/mamba_k1", golden_case_tracetorch_mamba_k1},

@@ -55,7 +55,7 @@ static void golden_s4_state_close(const golden_s4 *g, const char *what, const ss
 
 static s4_bound golden_s4_bind(const golden_s4 *g)
 {
-    const ssm_seqs one = s4_seqs(1, 1);
+    const ssm_seqs one = test_seqs(1, 1);
     ssm_param rows[SSM_PARAMS_MAX];
     ssm_params table = {rows, SSM_PARAMS_MAX, 0, 0};
     s4_bound b = {0};
@@ -129,7 +129,7 @@ static void golden_s4_kernel(const golden_s4 *g, const s4_bound *b)
 
 static void golden_s4_check(golden_s4 g)
 {
-    ssm_seqs seqs = s4_seqs(g.batch, g.len);
+    ssm_seqs seqs = test_seqs(g.batch, g.len);
     size_t bytes, form;
     seqs.x = seqs.y = golden_s4_strides(&g);
     for (form = 0; form < 2; ++form) {
@@ -249,7 +249,7 @@ static const golden_s4 golden_s4_lrnnx[] = {
 static void golden_s4_lrnnx_head(const golden_s4 *g, golden_array weight, golden_array bias, golden_array want)
 {
     const size_t H = g->any.d.d_model, rows = g->batch * g->len;
-    const ssm_seqs seqs = s4_seqs(g->batch, g->len);
+    const ssm_seqs seqs = test_seqs(g->batch, g->len);
     s4_bound b = golden_s4_bind(g);
     ssm_real *x = golden_reals(g->x), *y = test_zeros(g->x.count), *z = test_zeros(g->x.count);
     ssm_real *w = golden_reals(weight), *add = golden_reals(bias), *state = golden_s4_state(g, g->state0);
@@ -348,7 +348,7 @@ static void golden_s4_legs(size_t d_state, const double *a_imag, const double *P
                            golden_array log_dt, golden_array kernel)
 {
     golden_s4 g = {.any = {"legs", 1, {.d_model = 2}, 0}, .kernel = kernel};
-    const ssm_seqs one = s4_seqs(1, 1);
+    const ssm_seqs one = test_seqs(1, 1);
     ssm_s4_config config = {0};
     s4_bound b = {0};
     size_t i, n = d_state / 2;

@@ -4,44 +4,16 @@
 
 /* ------------------------------------------------------------------ central differences */
 
-/* A loss to differentiate: a function of doubles that it reads through `context`. */
-static double gradients_norm(const ssm_real *g, size_t count)
-{
-    double sum = 0;
-    size_t i;
-    for (i = 0; i < count; ++i) sum += (double)g[i] * (double)g[i];
-    return sqrt(sum);
-}
-
 /* Relative to the norm of the gradient, or to a tenth. Float: rounding of a few hundred steps, forward
  * and back; double: what the differences are worth. Largest error measured over twenty seeds: 3.4e-5
  * (float), 3.5e-9 (double). */
 #define GRADIENTS_TOLERANCE TOL(1e-4, 2e-8)
 
-/* Compares `gradient` of x with differences along one dense random direction, which sees every
- * element, and along a few single elements, which see signs and places. */
 static void gradients_check(const char *what, test_loss loss, void *context, double *x, const ssm_real *gradient,
                             size_t count, ssm_rng *rng)
 {
-    const size_t singles = count < 4 ? count : 4;
-    const double allowed = GRADIENTS_TOLERANCE * (gradients_norm(gradient, count) + 0.1);
-    double *direction = (double *)test_alloc(count * sizeof *direction, 0);
-    size_t i, k;
-    for (k = 0; count && k <= singles; ++k) {
-        double got = 0, want;
-        if (k < singles) {
-            for (i = 0; i < count; ++i) direction[i] = 0;
-            direction[ssm_rng_next(rng) % count] = 1;
-        } else {
-            for (i = 0; i < count; ++i) direction[i] = (double)ssm_rng_normal(rng) / sqrt((double)count);
-        }
-        for (i = 0; i < count; ++i) got += (double)gradient[i] * direction[i];
-        want = test_slope(loss, context, x, direction, count, 2e-4);
-        if (!(fabs(got - want) <= allowed))
-            test_fail(__FILE__, __LINE__, "d%s: %.9g, differences give %.9g (error %.3g of %.3g allowed)", what, got,
-                      want, fabs(got - want), allowed);
-    }
-    test_free(direction, 0);
+    const double allowed = GRADIENTS_TOLERANCE * (test_norm(gradient, count) + 0.1);
+    test_gradient(what, loss, context, x, gradient, count, 2e-4, allowed, rng);
 }
 
 /* ------------------------------------------------------------------ gradients of a problem */
@@ -80,7 +52,7 @@ static void gradients_open(gradients_problem *g, const ops_kind *kind, const ops
         const int output = i >= kind->inputs;
         if (!g->p.t[i].real) continue;
         g->gradient[i] = output ? test_normal(rng, g->p.t[i].count, 1) : test_zeros(g->p.t[i].count);
-        if (output) g->weight[i] = ops_doubles(g->gradient[i], g->p.t[i].count);
+        if (output) g->weight[i] = test_doubles(g->gradient[i], g->p.t[i].count);
         ops_set_view(&g->views, kind->rows[i].grad, ops_view(&g->p, i, g->gradient[i]));
     }
     ops_set_data(kind, &g->p.op, kind->inputs, NULL); /* backward reads no output */
@@ -110,7 +82,7 @@ static ssm_status gradients_call(const ops_kind *kind, const ops_op *op, const g
 
 static size_t gradients_bytes(const ops_kind *kind, const ops_op *op)
 {
-    ssm_sizes need = {0, 0, 0, 0, 0, 0};
+    ssm_sizes need = {0};
     CHECK_OK(kind->sizes(op, &need));
     return need.work_backward;
 }
@@ -143,10 +115,10 @@ static void gradients_of(const ops_kind *kind, const ops_spec *spec, ssm_rng *rn
 /* Each with every discretisation, softplus off and on. */
 static void gradients_each_disc(const ops_spec *specs, size_t count, uint64_t salt)
 {
-    ssm_rng rng = ops_rng(salt);
+    ssm_rng rng = test_rng(salt);
     size_t i, d, softplus;
     for (i = 0; i < count; ++i) {
-        for (d = 0; d < OPS_COUNT(ops_discs); ++d) {
+        for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
             for (softplus = 0; softplus < 2; ++softplus) {
                 ops_spec spec = specs[i];
                 spec.disc = ops_discs[d];
@@ -170,7 +142,7 @@ static void gradients_scan_options(void)
         {OPS_EXTENTS(4, 15, 2, 2), .flags = OPS_EVERYTHING | OPS_PACKED},
         {OPS_EXTENTS(3, 9, 2, 2), .B_groups = 2, .flags = OPS_STATES | OPS_PACKED | OPS_TIME_LAST},
     };
-    gradients_each_disc(specs, OPS_COUNT(specs), 21);
+    gradients_each_disc(specs, TEST_COUNT(specs), 21);
 }
 
 /* Around the steps at which backward keeps states. */
@@ -186,7 +158,7 @@ static void gradients_scan_lengths(void)
         {OPS_EXTENTS(2, 200, 1, 1), .flags = OPS_EVERYTHING},
         {OPS_EXTENTS(3, 300, 1, 1), .flags = OPS_STATES | OPS_PACKED},
     };
-    gradients_each_disc(specs, OPS_COUNT(specs), 22);
+    gradients_each_disc(specs, TEST_COUNT(specs), 22);
 }
 
 /* The gradient of a value that is broadcast is the sum over its uses. */
@@ -195,11 +167,11 @@ static void gradients_scan_broadcast(void)
     ops_spec specs[OPS_H0 + 2];
     const ops_spec base = {OPS_EXTENTS(2, 4, 4, 2), .B_groups = 2, .flags = OPS_EVERYTHING};
     size_t i;
-    for (i = 0; i < OPS_COUNT(specs); ++i) {
+    for (i = 0; i < TEST_COUNT(specs); ++i) {
         specs[i] = base;
         specs[i].flags |= i <= OPS_H0 ? OPS_FLAT(i) : OPS_ALL_FLAT;
     }
-    gradients_each_disc(specs, OPS_COUNT(specs), 23);
+    gradients_each_disc(specs, TEST_COUNT(specs), 23);
 }
 
 /* Where formulas of ZOH change over, and A = 0; the other discretisations must not mind. */
@@ -216,7 +188,7 @@ static void gradients_scan_small_A(void)
         {OPS_EXTENTS(1, 8, 2, 4), .A_from = -0.6, .A_to = 0.6, .delta_from = 0.8, .delta_to = 1.2,
          .flags = OPS_EVERYTHING},
     };
-    gradients_each_disc(specs, OPS_COUNT(specs), 24);
+    gradients_each_disc(specs, TEST_COUNT(specs), 24);
 }
 
 /* ------------------------------------------------------------------ convolution */
@@ -233,11 +205,11 @@ static void gradients_conv(void)
         OPS_CONV_STATES | OPS_HAS(OPS_CONV_BIAS) | OPS_FLAT(OPS_STATE) | OPS_FLAT(OPS_CONV_BIAS),
     };
     static const size_t lens[] = {0, 1, 2, 5, 65};
-    ssm_rng rng = ops_rng(25);
+    ssm_rng rng = test_rng(25);
     size_t width, i, j;
     for (width = 1; width <= 7; ++width) {
-        for (i = 0; i < OPS_COUNT(lens); ++i) {
-            for (j = 0; j < OPS_COUNT(flags); ++j) {
+        for (i = 0; i < TEST_COUNT(lens); ++i) {
+            for (j = 0; j < TEST_COUNT(flags); ++j) {
                 ops_spec spec = {.batch = 3, .dim = 2};
                 spec.width = width;
                 spec.len = lens[i];
@@ -259,11 +231,11 @@ static void gradients_each_law(void (*law)(gradients_problem *g, ssm_rng *rng))
         {.batch = 1, .len = 9, .dim = 3, .width = 4, .flags = OPS_HAS(OPS_CONV_BIAS) | OPS_CONV_STATES | OPS_SILU},
         {.batch = 2, .len = 2, .dim = 3, .width = 7, .flags = OPS_CONV_STATES},
     };
-    ssm_rng rng = ops_rng(26);
+    ssm_rng rng = test_rng(26);
     size_t i, d;
-    for (i = 0; i < OPS_COUNT(specs); ++i) {
+    for (i = 0; i < TEST_COUNT(specs); ++i) {
         const ops_kind *kind = specs[i].width ? &ops_conv_kind : &ops_scan_kind;
-        for (d = 0; d < (specs[i].width ? 1 : OPS_COUNT(ops_discs)); ++d) {
+        for (d = 0; d < (specs[i].width ? 1 : TEST_COUNT(ops_discs)); ++d) {
             ops_spec spec = specs[i];
             const size_t before = test_failures;
             gradients_problem g;
@@ -310,7 +282,7 @@ static void gradients_law_added(gradients_problem *g, ssm_rng *rng)
     for (i = 0; i < g->p.kind->inputs; ++i) {
         double *want;
         if (!fresh[i]) continue;
-        want = ops_doubles(g->gradient[i], g->p.t[i].count);
+        want = test_doubles(g->gradient[i], g->p.t[i].count);
         for (k = 0; k < g->p.t[i].count; ++k) want[k] += 3;
         OPS_CHECK_CLOSE(fresh[i], want, g->p.t[i].count, TOL(2e-5, 4e-14));
         test_free(want, 0);
@@ -333,7 +305,7 @@ static void gradients_law_unwanted(gradients_problem *g, ssm_rng *rng)
             for (i = 0; i < g->p.kind->inputs; ++i) {
                 if (!fresh[i]) continue;
                 if ((i == out) == alone) CHECK_SAME(fresh[i], g->gradient[i], g->p.t[i].count);
-                else CHECK(gradients_norm(fresh[i], g->p.t[i].count) == 0);
+                else CHECK(test_norm(fresh[i], g->p.t[i].count) == 0);
             }
             gradients_free(g, fresh);
         }
@@ -347,12 +319,12 @@ static void gradients_law_memory(gradients_problem *g, ssm_rng *rng)
     const size_t bytes = gradients_bytes(g->p.kind, &g->p.op);
     size_t i, k;
     (void)rng;
-    for (i = 0; g->p.kind == &ops_scan_kind && i < OPS_COUNT(misaligned); ++i) {
+    for (i = 0; g->p.kind == &ops_scan_kind && i < TEST_COUNT(misaligned); ++i) {
         ssm_real *fresh[OPS_TENSORS];
         const gradients_views views = gradients_redirect(g, fresh, 0);
         CHECK_STATUS(gradients_call(g->p.kind, &g->p.op, &views, bytes - 1, misaligned[i]), SSM_ERR_MEMORY);
         for (k = 0; k < g->p.kind->inputs; ++k)
-            if (fresh[k]) CHECK(gradients_norm(fresh[k], g->p.t[k].count) == 0);
+            if (fresh[k]) CHECK(test_norm(fresh[k], g->p.t[k].count) == 0);
         CHECK_OK(gradients_call(g->p.kind, &g->p.op, &views, bytes, misaligned[i]));
         for (k = 0; k < g->p.kind->inputs; ++k)
             if (fresh[k]) CHECK_SAME(fresh[k], g->gradient[k], g->p.t[k].count);
@@ -400,7 +372,7 @@ static void gradients_split_at(gradients_problem *g, size_t k)
     for (i = 0; i < kind->inputs; ++i) {
         double *want;
         if (!fresh[i]) continue;
-        want = ops_doubles(g->gradient[i], g->p.t[i].count);
+        want = test_doubles(g->gradient[i], g->p.t[i].count);
         OPS_CHECK_CLOSE(fresh[i], want, g->p.t[i].count, TOL(4e-6, 1e-14));
         test_free(want, 0);
     }
@@ -438,9 +410,9 @@ static void gradients_split(void)
 static void gradients_absent_state(void)
 {
     ops_spec spec = {OPS_EXTENTS(1, 5, 2, 2), .flags = OPS_STATES};
-    ssm_rng rng = ops_rng(27);
+    ssm_rng rng = test_rng(27);
     size_t d;
-    for (d = 0; d < OPS_COUNT(ops_discs); ++d) {
+    for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
         gradients_problem g;
         ssm_real *fresh[OPS_TENSORS];
         gradients_views views;
@@ -510,11 +482,11 @@ static void gradients_errors(void)
 static void gradients_extremes(void)
 {
     static const double A[] = {0, -1e-30, -1e4}, delta[] = {0, 1e-30, 1, 1e4};
-    ssm_rng rng = ops_rng(28);
+    ssm_rng rng = test_rng(28);
     size_t d, i, j, k, m;
-    for (d = 0; d < OPS_COUNT(ops_discs); ++d) {
-        for (i = 0; i < OPS_COUNT(A); ++i) {
-            for (j = 0; j < OPS_COUNT(delta); ++j) {
+    for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
+        for (i = 0; i < TEST_COUNT(A); ++i) {
+            for (j = 0; j < TEST_COUNT(delta); ++j) {
                 ops_spec spec = {OPS_EXTENTS(1, 3, 1, 1), .flags = OPS_STATES};
                 gradients_problem g;
                 spec.disc = ops_discs[d];
@@ -577,7 +549,7 @@ static void gradients_rows_open(gradients_rows *g, int norm, size_t in, size_t o
     g->count[GRADIENTS_DY] = rows * g->y_row;
     for (i = 0; i < GRADIENTS_PARTS; ++i) {
         g->real[i] = test_normal(rng, g->count[i], 1);
-        g->exact[i] = ops_doubles(g->real[i], g->count[i]);
+        g->exact[i] = test_doubles(g->real[i], g->count[i]);
         g->gradient[i] = test_zeros(g->count[i]);
     }
 }
@@ -597,7 +569,7 @@ static ssm_status gradients_rows_run(const gradients_rows *g, ssm_real *dx, ssm_
 {
     const ssm_real *x = g->real[GRADIENTS_X], *dy = g->real[GRADIENTS_DY];
     const ptrdiff_t x_row = (ptrdiff_t)g->x_row, y_row = (ptrdiff_t)g->y_row;
-    ssm_linear linear = {0, 0, NULL, NULL, NULL};
+    ssm_linear linear = {0, 0, NULL, NULL, NULL, SSM_FORMAT_REAL};
     ssm_norm norm = {0, (ssm_real)GRADIENTS_EPS, NULL};
     linear.in = norm.dim = g->in;
     linear.out = g->out;
@@ -613,7 +585,7 @@ static void gradients_rows_added(gradients_rows *g)
 {
     size_t i, k;
     for (i = 0; i < GRADIENTS_DY; ++i) {
-        double *want = ops_doubles(g->gradient[i], g->count[i]);
+        double *want = test_doubles(g->gradient[i], g->count[i]);
         ssm_real *into[GRADIENTS_DY] = {NULL, NULL, NULL};
         for (k = 0; k < g->count[i]; ++k) want[k] *= 2;
         into[i] = g->gradient[i];
@@ -639,11 +611,11 @@ static void gradients_rows_case(int norm, size_t in, size_t out, size_t rows, ss
 static void gradients_linear_and_norm(void)
 {
     static const size_t sizes[] = {1, 2, 15, 16, 17, 33}, rows[] = {0, 1, 5};
-    ssm_rng rng = ops_rng(29);
+    ssm_rng rng = test_rng(29);
     size_t i, j, k;
-    for (k = 0; k < OPS_COUNT(rows); ++k) {
-        for (i = 0; i < OPS_COUNT(sizes); ++i) {
-            for (j = 0; j < OPS_COUNT(sizes); ++j) gradients_rows_case(0, sizes[i], sizes[j], rows[k], &rng);
+    for (k = 0; k < TEST_COUNT(rows); ++k) {
+        for (i = 0; i < TEST_COUNT(sizes); ++i) {
+            for (j = 0; j < TEST_COUNT(sizes); ++j) gradients_rows_case(0, sizes[i], sizes[j], rows[k], &rng);
             gradients_rows_case(1, sizes[i], sizes[i], rows[k], &rng);
         }
     }
@@ -653,7 +625,7 @@ static void gradients_linear_and_norm(void)
 static void gradients_linear_and_norm_errors(void)
 {
     ssm_real a[4] = {1, 2, 3, 4}, out[4] = {OPS_MARK, OPS_MARK, OPS_MARK, OPS_MARK};
-    ssm_linear linear = {2, 2, NULL, NULL, NULL};
+    ssm_linear linear = {2, 2, NULL, NULL, NULL, SSM_FORMAT_REAL};
     ssm_norm norm = {2, 0, NULL};
     size_t i;
     /* dx needs the weight */

@@ -18,6 +18,8 @@ typedef struct layer_type {
     ssm_status (*sizes)(const void *config, const ssm_seqs *seqs, ssm_sizes *need);
     ssm_status (*init)(const void *config, ssm_real *params, uint64_t seed);
     ssm_status (*bind)(void *layer, const void *config, const ssm_real *params, void *mem, size_t bytes);
+    ssm_status (*attach)(void *layer, const void *config, const void *data, size_t bytes);
+    ssm_bound (*bound)(const void *layer); /* what bind left */
     ssm_status (*forward)(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs,
                           void *work, size_t work_bytes);
     ssm_status (*step)(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams, void *work,
@@ -30,12 +32,14 @@ typedef struct layer_type {
     void (*oracle)(const layer_oracle *o, double *state, const double *x, double *y); /* one step */
 } layer_type;
 
+#define LAYER_SCAN(X)                                    \
+    static ssm_scan layer_##X##_scan(const void *config) \
+    {                                                    \
+        return ((const ssm_##X##_config *)config)->scan; \
+    }
+
 /* The verbs of layer X without their types, and its row. */
-#define LAYER_TYPE(X)                                                                                              \
-    static ssm_scan layer_##X##_scan(const void *config)                                                           \
-    {                                                                                                              \
-        return ((const ssm_##X##_config *)config)->scan;                                                           \
-    }                                                                                                              \
+#define LAYER_TYPE(X, oracle)                                                                                      \
     static ssm_status layer_##X##_resolve(const void *config, void *resolved)                                      \
     {                                                                                                              \
         return ssm_##X##_config_resolve((const ssm_##X##_config *)config, (ssm_##X##_config *)resolved);           \
@@ -56,6 +60,14 @@ typedef struct layer_type {
                                        size_t bytes)                                                               \
     {                                                                                                              \
         return ssm_##X##_bind((ssm_##X *)layer, (const ssm_##X##_config *)config, params, mem, bytes);             \
+    }                                                                                                              \
+    static ssm_status layer_##X##_attach(void *layer, const void *config, const void *data, size_t bytes)          \
+    {                                                                                                              \
+        return ssm_##X##_attach((ssm_##X *)layer, (const ssm_##X##_config *)config, data, bytes);                  \
+    }                                                                                                              \
+    static ssm_bound layer_##X##_bound(const void *layer)                                                          \
+    {                                                                                                              \
+        return ((const ssm_##X *)layer)->bound;                                                                    \
     }                                                                                                              \
     static ssm_status layer_##X##_forward(const void *layer, ssm_real *state, const ssm_real *x, ssm_real *y,      \
                                           const ssm_seqs *seqs, void *work, size_t work_bytes)                     \
@@ -83,8 +95,9 @@ typedef struct layer_type {
     }                                                                                                              \
     static const layer_type layer_##X = {layer_##X##_scan,    layer_##X##_resolve,  layer_##X##_params,            \
                                          layer_##X##_sizes,   layer_##X##_init,     layer_##X##_bind,              \
-                                         layer_##X##_forward, layer_##X##_step,     layer_##X##_record,            \
-                                         layer_##X##_backward, layer_##X##_oracle}
+                                         layer_##X##_attach,  layer_##X##_bound,    layer_##X##_forward,           \
+                                         layer_##X##_step,    layer_##X##_record,   layer_##X##_backward,          \
+                                         oracle}
 
 /*--- the oracle ---*/
 
@@ -104,16 +117,6 @@ static void layer_affine(const double *weight, const double *bias, const double 
         y[i] = bias ? bias[i] : 0;
         for (k = 0; k < in; ++k) y[i] += weight[i * in + k] * x[k];
     }
-}
-
-static double layer_softplus(double x)
-{
-    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
-}
-
-static double layer_silu(double x)
-{
-    return x / (1 + exp(-x));
 }
 
 /* One state through one step, as ssm_disc says. *before: w of the step before, for TRAPEZOID. */
@@ -172,7 +175,7 @@ static void layer_selective_oracle(const layer_oracle *o, double *state, const d
     layer_affine(layer_weight(o, "w_delta"), layer_weight(o, "b_delta"), x, s.dim, &delta, 1);
     layer_affine(layer_weight(o, "w_b"), NULL, x, s.dim, B, s.d_state);
     layer_affine(layer_weight(o, "w_c"), NULL, x, s.dim, C, s.d_state);
-    for (c = 0; c < s.dim; ++c) y[c] = layer_scan_channel(&s, c, x[c], layer_softplus(delta), B, C, state);
+    for (c = 0; c < s.dim; ++c) y[c] = layer_scan_channel(&s, c, x[c], test_softplus(delta), B, C, state);
 }
 
 /* S6 on u; the same inside Mamba. */
@@ -187,7 +190,7 @@ static void layer_core(const layer_oracle *o, layer_scan s, size_t dt_rank, doub
     layer_affine(layer_weight(o, "x_proj.weight"), NULL, u, s.dim, dbc, dt_rank + 2 * width);
     layer_affine(layer_weight(o, "dt_proj.weight"), layer_weight(o, "dt_proj.bias"), dbc, dt_rank, delta, s.dim);
     for (c = 0; c < s.dim; ++c)
-        y[c] = layer_scan_channel(&s, c, u[c], layer_softplus(delta[c]), dbc + dt_rank, dbc + dt_rank + width, state);
+        y[c] = layer_scan_channel(&s, c, u[c], test_softplus(delta[c]), dbc + dt_rank, dbc + dt_rank + width, state);
 }
 
 static void layer_s6_oracle(const layer_oracle *o, double *state, const double *x, double *y)
@@ -209,7 +212,7 @@ static void layer_conv(const layer_oracle *o, size_t E, size_t K, double *state,
             sum += weight[e * K + k] * state[k * E + e];
             state[k * E + e] = k + 2 < K ? state[(k + 1) * E + e] : u[e];
         }
-        u[e] = layer_silu(sum);
+        u[e] = test_silu(sum);
     }
 }
 
@@ -227,25 +230,34 @@ static void layer_mamba_oracle(const layer_oracle *o, double *state, const doubl
     layer_affine(layer_weight(o, "in_proj.weight"), layer_weight(o, "in_proj.bias"), in, M, xz, 2 * E);
     layer_conv(o, E, k->d_conv, state, xz);
     layer_core(o, s, k->dt_rank, state + (k->d_conv - 1) * E, xz, gated);
-    for (i = 0; i < E; ++i) gated[i] *= layer_silu(xz[E + i]);
+    for (i = 0; i < E; ++i) gated[i] *= test_silu(xz[E + i]);
     layer_affine(layer_weight(o, "out_proj.weight"), layer_weight(o, "out_proj.bias"), gated, E, y, M);
     for (i = 0; i < M && k->residual; ++i) y[i] += x[i];
 }
 
-LAYER_TYPE(selective);
-LAYER_TYPE(s6);
-LAYER_TYPE(mamba);
+LAYER_SCAN(selective)
+LAYER_SCAN(s6)
+LAYER_SCAN(mamba)
+LAYER_TYPE(selective, layer_selective_oracle);
+LAYER_TYPE(s6, layer_s6_oracle);
+LAYER_TYPE(mamba, layer_mamba_oracle);
 
 typedef union layer_any {
     ssm_selective selective;
     ssm_s6 s6;
     ssm_mamba mamba;
+    ssm_s4d s4d;
+    ssm_s4 s4;
+    ssm_s5 s5;
 } layer_any;
 
 typedef union layer_any_config {
     ssm_selective_config selective;
     ssm_s6_config s6;
     ssm_mamba_config mamba;
+    ssm_s4d_config s4d;
+    ssm_s4_config s4;
+    ssm_s5_config s5;
 } layer_any_config;
 
 /*--- configurations ---*/
@@ -257,7 +269,6 @@ typedef struct layer_config {
 } layer_config;
 
 #define LAYER(X, ...) {#X ": " #__VA_ARGS__, &layer_##X, &(const ssm_##X##_config){__VA_ARGS__}}
-#define LAYER_COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static const layer_config layer_configs[] = {
     LAYER(selective, .d_model = 1, .d_state = 1),
@@ -332,18 +343,10 @@ typedef struct layer_model {
     layer_any layer;
 } layer_model;
 
-static ssm_seqs layer_seqs(size_t batch, size_t len)
-{
-    ssm_seqs seqs = {0};
-    seqs.batch = batch;
-    seqs.len = len;
-    return seqs;
-}
-
 /* Initialised, then moved away from its ones and zeros; bound in exactly the bytes it asks for. */
 static void layer_open(layer_model *m, const layer_config *config, ssm_rng *rng, size_t misalign)
 {
-    const ssm_seqs one = layer_seqs(1, 1);
+    const ssm_seqs one = test_seqs(1, 1);
     size_t i;
     m->type = config->type;
     m->config = config->config;
@@ -454,7 +457,7 @@ static void layer_forward(const layer_model *m, ssm_real *state, const ssm_real 
 
 static void layer_step(const layer_model *m, ssm_real *state, const ssm_real *x, ssm_real *y, size_t streams)
 {
-    const ssm_seqs seqs = layer_seqs(streams, 1);
+    const ssm_seqs seqs = test_seqs(streams, 1);
     layer_io io = {0};
     io.seqs = &seqs;
     io.state = state;
@@ -485,14 +488,6 @@ static void layer_record(const layer_model *m, ssm_real *state, const ssm_real *
     test_free(io.tape, 1);
 }
 
-static double *layer_doubles(const ssm_real *from, size_t count)
-{
-    double *p = (double *)test_alloc(count * sizeof *p, 0);
-    size_t i;
-    for (i = 0; i < count; ++i) p[i] = (double)from[i];
-    return p;
-}
-
 /*--- data of a law: sequences, and what each gives alone ---*/
 
 typedef struct layer_data {
@@ -509,7 +504,7 @@ typedef struct layer_data {
 
 static layer_data layer_data_make(const layer_model *m, ssm_rng *rng, size_t batch, size_t len)
 {
-    const ssm_seqs alone = layer_seqs(1, len);
+    const ssm_seqs alone = test_seqs(1, len);
     layer_data d;
     size_t b;
     d.batch = batch;
@@ -553,7 +548,7 @@ static layer_result layer_result_make(const layer_data *d)
 /* The same bits, or the same within rounding. */
 static void layer_compare(const ssm_real *got, const ssm_real *want, size_t count, int rounding)
 {
-    double *exact = layer_doubles(want, count);
+    double *exact = test_doubles(want, count);
     if (rounding) CHECK_CLOSE(got, exact, count, TOL(1e-5, 1e-13));
     else CHECK_SAME(got, want, count);
     test_free(exact, 0);
@@ -579,7 +574,7 @@ typedef void (*layer_way)(const layer_model *m, const layer_data *d, layer_resul
 static void layer_each_shape(const layer_model *m, ssm_rng *rng, layer_way way, int rounding)
 {
     size_t i;
-    for (i = 0; i < LAYER_COUNT(layer_shapes); ++i) {
+    for (i = 0; i < TEST_COUNT(layer_shapes); ++i) {
         layer_data d = layer_data_make(m, rng, layer_shapes[i].batch, layer_shapes[i].len);
         const layer_result r = layer_result_make(&d);
         d.rounding = rounding;
@@ -593,7 +588,7 @@ static void layer_each_shape(const layer_model *m, ssm_rng *rng, layer_way way, 
 
 static void layer_way_batch(const layer_model *m, const layer_data *d, layer_result r)
 {
-    const ssm_seqs seqs = layer_seqs(d->batch, d->len);
+    const ssm_seqs seqs = test_seqs(d->batch, d->len);
     layer_forward(m, r.state, d->x, r.y, &seqs);
 }
 
@@ -604,7 +599,7 @@ static void layer_law_batch(layer_model *m, ssm_rng *rng)
 
 static void layer_way_record(const layer_model *m, const layer_data *d, layer_result r)
 {
-    const ssm_seqs seqs = layer_seqs(d->batch, d->len);
+    const ssm_seqs seqs = test_seqs(d->batch, d->len);
     layer_record(m, r.state, d->x, r.y, &seqs, NULL, NULL, NULL, NULL);
 }
 
@@ -636,7 +631,7 @@ static void layer_law_step(layer_model *m, ssm_rng *rng)
 /* Steps first .. first + len - 1 of every sequence. */
 static void layer_piece(const layer_model *m, const layer_data *d, layer_result r, size_t first, size_t len)
 {
-    ssm_seqs seqs = layer_seqs(d->batch, len);
+    ssm_seqs seqs = test_seqs(d->batch, len);
     seqs.x.batch = (ptrdiff_t)(d->len * m->d_model);
     seqs.x.time = (ptrdiff_t)m->d_model;
     seqs.x.chan = 1;
@@ -662,14 +657,14 @@ static void layer_law_split(layer_model *m, ssm_rng *rng)
 static void layer_law_packed(layer_model *m, ssm_rng *rng)
 {
     static const size_t start[] = {3, 3, 4, 67, 67, 131, 196, 326, 328, 528, 528, 529};
-    const size_t batch = LAYER_COUNT(start) - 1, rows = start[batch] + 2, M = m->d_model;
-    ssm_seqs seqs = layer_seqs(batch, rows);
+    const size_t batch = TEST_COUNT(start) - 1, rows = start[batch] + 2, M = m->d_model;
+    ssm_seqs seqs = test_seqs(batch, rows);
     ssm_real *x = test_normal(rng, rows * M, 1), *state = test_normal(rng, batch * m->states, 1);
     ssm_real *y = test_copy(x, rows * M), *want_y = test_copy(x, rows * M);
     ssm_real *want_state = test_copy(state, batch * m->states);
     size_t b;
     for (b = 0; b < batch; ++b) {
-        const ssm_seqs alone = layer_seqs(1, start[b + 1] - start[b]);
+        const ssm_seqs alone = test_seqs(1, start[b + 1] - start[b]);
         layer_forward(m, want_state + b * m->states, x + start[b] * M, want_y + start[b] * M, &alone);
     }
     seqs.start = start;
@@ -733,7 +728,7 @@ static void layer_place(const layer_layout *l, const layer_data *d, const ssm_re
 static void layer_check_layouts(const layer_model *m, const layer_data *d, const layer_layout *x_layout,
                                 const layer_layout *y_layout, int in_place)
 {
-    ssm_seqs seqs = layer_seqs(d->batch, d->len);
+    ssm_seqs seqs = test_seqs(d->batch, d->len);
     ssm_real *state = test_copy(d->state, d->states);
     ssm_real *x = test_zeros(x_layout->count), *y = in_place ? x : test_zeros(y_layout->count);
     ssm_real *want = test_zeros(y_layout->count);
@@ -755,7 +750,7 @@ static const size_t layer_stride_shapes[][2] = {{3, 65}, {20, 7}, {5, 1}, {1, 13
 static void layer_law_strides(layer_model *m, ssm_rng *rng)
 {
     size_t i, x, y;
-    for (i = 0; i < LAYER_COUNT(layer_stride_shapes); ++i) {
+    for (i = 0; i < TEST_COUNT(layer_stride_shapes); ++i) {
         const layer_data d = layer_data_make(m, rng, layer_stride_shapes[i][0], layer_stride_shapes[i][1]);
         for (x = 0; x < LAYER_LAYOUTS; ++x) {
             const layer_layout x_layout = layer_layout_make(x, d.batch, d.len, m->d_model);
@@ -771,7 +766,7 @@ static void layer_law_strides(layer_model *m, ssm_rng *rng)
 static void layer_law_in_place(layer_model *m, ssm_rng *rng)
 {
     size_t i, kind;
-    for (i = 0; i < LAYER_COUNT(layer_stride_shapes); ++i) {
+    for (i = 0; i < TEST_COUNT(layer_stride_shapes); ++i) {
         const layer_data d = layer_data_make(m, rng, layer_stride_shapes[i][0], layer_stride_shapes[i][1]);
         for (kind = 0; kind < LAYER_LAYOUTS; ++kind) {
             const layer_layout layout = layer_layout_make(kind, d.batch, d.len, m->d_model);
@@ -797,9 +792,9 @@ static void layer_law_step_in_place(layer_model *m, ssm_rng *rng)
 static void layer_law_no_state(layer_model *m, ssm_rng *rng)
 {
     size_t i;
-    for (i = 0; i < LAYER_COUNT(layer_stride_shapes); ++i) {
+    for (i = 0; i < TEST_COUNT(layer_stride_shapes); ++i) {
         const layer_data d = layer_data_make(m, rng, layer_stride_shapes[i][0], layer_stride_shapes[i][1]);
-        const ssm_seqs seqs = layer_seqs(d.batch, d.len);
+        const ssm_seqs seqs = test_seqs(d.batch, d.len);
         ssm_real *zero = test_zeros(d.states), *want = test_zeros(d.count), *y = test_zeros(d.count);
         ssm_real *want_dx = test_zeros(d.count), *dx = test_zeros(d.count);
         layer_record(m, zero, d.x, want, &seqs, NULL, d.x, want_dx, NULL);
@@ -851,7 +846,7 @@ static void layer_law_fork(layer_model *m, ssm_rng *rng)
 static void layer_law_nan(layer_model *m, ssm_rng *rng)
 {
     const layer_data d = layer_data_make(m, rng, 3, 20);
-    const ssm_seqs seqs = layer_seqs(d.batch, d.len);
+    const ssm_seqs seqs = test_seqs(d.batch, d.len);
     const size_t one = d.len * m->d_model;
     const layer_result r = layer_result_make(&d);
     size_t i;
@@ -884,8 +879,8 @@ static void layer_law_snapshot(layer_model *m, ssm_rng *rng)
 static void layer_law_oracle(layer_model *m, ssm_rng *rng)
 {
     const layer_data d = layer_data_make(m, rng, 2, m->whole ? 700 : 200);
-    double *x = layer_doubles(d.x, d.count), *state = layer_doubles(d.state, d.states);
-    double *y = layer_doubles(d.x, d.count), *params = layer_doubles(m->params, m->table.count);
+    double *x = test_doubles(d.x, d.count), *state = test_doubles(d.state, d.states);
+    double *y = test_doubles(d.x, d.count), *params = test_doubles(m->params, m->table.count);
     const layer_oracle o = {&m->resolved, &m->table, params};
     size_t r;
     for (r = 0; r < d.batch * d.len; ++r)
@@ -935,7 +930,7 @@ static layer_problem layer_problem_make(const layer_model *m, ssm_rng *rng, size
     const size_t *start = layer_gradient_shapes[shape].start;
     layer_problem p;
     p.m = m;
-    p.seqs = layer_seqs(batch, len);
+    p.seqs = test_seqs(batch, len);
     p.seqs.start = start;
     p.x_layout = layer_layout_make(layer_gradient_shapes[shape].x_layout, start ? 1 : batch, len, m->d_model);
     p.y_layout = layer_layout_make(layer_gradient_shapes[shape].y_layout, start ? 1 : batch, len, m->d_model);
@@ -1055,9 +1050,9 @@ static void layer_check_problem(const layer_problem *p)
     layer_point at;
     double *want_params, *want_x, *want_state;
     layer_gradients(p, dstate, dx, dparams); /* first: the differences bind the layer again and again */
-    at.params = layer_doubles(p->m->params, count);
-    at.x = layer_doubles(p->x, x_count);
-    at.state = layer_doubles(p->state, p->states);
+    at.params = test_doubles(p->m->params, count);
+    at.x = test_doubles(p->x, x_count);
+    at.state = test_doubles(p->state, p->states);
     want_params = layer_differences(p, &at, at.params, count);
     want_x = layer_differences(p, &at, at.x, x_count);
     want_state = layer_differences(p, &at, at.state, p->states);
@@ -1078,7 +1073,7 @@ static void layer_check_problem(const layer_problem *p)
 /* Each configuration with some of the shapes, each shape with each type of layer. */
 static void layer_law_gradients(layer_model *m, ssm_rng *rng)
 {
-    const size_t shapes = LAYER_COUNT(layer_gradient_shapes), turn = m->index % 3;
+    const size_t shapes = TEST_COUNT(layer_gradient_shapes), turn = m->index % 3;
     size_t i;
     for (i = 0; i < shapes; ++i) {
         const size_t failures = test_failures;
@@ -1095,7 +1090,7 @@ static void layer_law_gradients(layer_model *m, ssm_rng *rng)
 /* want = first + gain * add */
 static void layer_check_sum(const ssm_real *got, double gain, const ssm_real *add, const ssm_real *first, size_t count)
 {
-    double *want = layer_doubles(first, count);
+    double *want = test_doubles(first, count);
     size_t i;
     for (i = 0; i < count; ++i) want[i] += gain * (double)add[i];
     CHECK_CLOSE(got, want, count, TOL(1e-4, 1e-12));
@@ -1106,7 +1101,7 @@ static void layer_check_sum(const ssm_real *got, double gain, const ssm_real *ad
 static void layer_law_accumulate(layer_model *m, ssm_rng *rng)
 {
     size_t shape;
-    for (shape = 0; shape < LAYER_COUNT(layer_gradient_shapes); ++shape) {
+    for (shape = 0; shape < TEST_COUNT(layer_gradient_shapes); ++shape) {
         const layer_problem p = layer_problem_make(m, rng, shape);
         const size_t count = m->table.count, x_count = p.x_layout.count;
         ssm_real *dparams = test_zeros(count), *dx = test_zeros(x_count), *dstate = test_copy(p.dstate, p.states);
@@ -1136,7 +1131,7 @@ static void layer_law_accumulate(layer_model *m, ssm_rng *rng)
 static void layer_law_optional(layer_model *m, ssm_rng *rng)
 {
     unsigned wanted, shape;
-    for (shape = 0; shape < LAYER_COUNT(layer_gradient_shapes); ++shape) {
+    for (shape = 0; shape < TEST_COUNT(layer_gradient_shapes); ++shape) {
         layer_problem p = layer_problem_make(m, rng, shape);
         const size_t count = m->table.count, x_count = p.x_layout.count;
         ssm_real *want_params = test_zeros(count), *want_x = test_zeros(x_count), *want_state = test_zeros(p.states);
@@ -1163,7 +1158,7 @@ static void layer_law_optional(layer_model *m, ssm_rng *rng)
 static void layer_law_gradient_sum(layer_model *m, ssm_rng *rng)
 {
     const layer_data d = layer_data_make(m, rng, 9, 8);
-    const ssm_seqs all = layer_seqs(d.batch, d.len), alone = layer_seqs(1, d.len);
+    const ssm_seqs all = test_seqs(d.batch, d.len), alone = test_seqs(1, d.len);
     const size_t count = m->table.count, one = d.len * m->d_model;
     ssm_real *dparams = test_zeros(count), *sum = test_zeros(count), *zero = test_zeros(count);
     ssm_real *dx = test_zeros(d.count), *want_x = test_zeros(d.count);
@@ -1208,7 +1203,7 @@ static void layer_law_parallel(layer_model *m, ssm_rng *rng)
     ssm_real *dstate = test_normal(rng, d.states, 1), *want_dstate = test_copy(dstate, d.states);
     ssm_real *dx = test_zeros(d.count), *want_dx = test_zeros(d.count);
     ssm_real *dparams = test_zeros(m->table.count), *want_dparams = test_zeros(m->table.count);
-    ssm_seqs seqs = layer_seqs(d.batch, d.len);
+    ssm_seqs seqs = test_seqs(d.batch, d.len);
     test_pool pool = {3, 0};
     const ssm_parallel parallel = {test_pool_run, &pool};
     size_t tasks_forward;
@@ -1236,7 +1231,7 @@ static void layer_law_parallel(layer_model *m, ssm_rng *rng)
 
 static void test_layer_parallel(void)
 {
-    layer_each(layer_law_parallel, layer_parallel_configs, LAYER_COUNT(layer_parallel_configs));
+    layer_each(layer_law_parallel, layer_parallel_configs, TEST_COUNT(layer_parallel_configs));
 }
 
 /*--- memory and errors ---*/
@@ -1334,7 +1329,7 @@ static const layer_verb layer_verbs[] = {LAYER_FORWARD, LAYER_STEP, LAYER_RECORD
 /* Sequences of a verb: a step has len 1. The strides make it copy rows. */
 static ssm_seqs layer_verb_seqs(const layer_model *m, layer_verb verb, int copied)
 {
-    ssm_seqs seqs = layer_seqs(3, verb == LAYER_STEP ? 1 : 65);
+    ssm_seqs seqs = test_seqs(3, verb == LAYER_STEP ? 1 : 65);
     if (copied && verb != LAYER_STEP) {
         seqs.x = layer_layout_make(4, seqs.batch, seqs.len, m->d_model).strides;
         seqs.y = layer_layout_make(1, seqs.batch, seqs.len, m->d_model).strides;
@@ -1347,11 +1342,11 @@ static void layer_law_alignment(layer_model *m, ssm_rng *rng)
 {
     static const size_t misalign[] = {0, 1, 3, 4, 63};
     size_t v, i, k;
-    for (v = 0; v < 2 * LAYER_COUNT(layer_verbs); ++v) {
+    for (v = 0; v < 2 * TEST_COUNT(layer_verbs); ++v) {
         const layer_verb verb = layer_verbs[v / 2];
         const ssm_rng seed = *rng;
         layer_fixture aligned = {0};
-        for (i = 0; i < LAYER_COUNT(misalign); ++i) {
+        for (i = 0; i < TEST_COUNT(misalign); ++i) {
             ssm_rng again = seed;
             layer_fixture f = {0};
             layer_fixture_open(&f, m, &again, verb, layer_verb_seqs(m, verb, v % 2), misalign[i]);
@@ -1436,8 +1431,8 @@ static void layer_check_fault(const layer_model *m, ssm_rng *rng, size_t fault, 
 static void layer_law_errors(layer_model *m, ssm_rng *rng)
 {
     size_t fault, v, i;
-    for (fault = 0; fault < LAYER_COUNT(layer_faults); ++fault)
-        for (v = 0; v < LAYER_COUNT(layer_verbs); ++v)
+    for (fault = 0; fault < TEST_COUNT(layer_faults); ++fault)
+        for (v = 0; v < TEST_COUNT(layer_verbs); ++v)
             for (i = 0; i < 3 && (layer_faults[fault].verbs & (int)layer_verbs[v]); ++i)
                 layer_check_fault(m, rng, fault, layer_verbs[v], i == 2 ? 3 : i, i == 1);
 }
@@ -1449,12 +1444,12 @@ static void layer_law_empty(layer_model *m, ssm_rng *rng)
     ssm_seqs seqs[3];
     size_t i, v;
     (void)rng;
-    seqs[0] = layer_seqs(0, 10);
-    seqs[1] = layer_seqs(10, 0);
-    seqs[2] = layer_seqs(2, 6);
+    seqs[0] = test_seqs(0, 10);
+    seqs[1] = test_seqs(10, 0);
+    seqs[2] = test_seqs(2, 6);
     seqs[2].start = no_rows;
     for (i = 0; i < 3; ++i) {
-        for (v = 0; v < LAYER_COUNT(layer_verbs); ++v) {
+        for (v = 0; v < TEST_COUNT(layer_verbs); ++v) {
             layer_io io = {0};
             if (layer_verbs[v] == LAYER_STEP) continue;
             io.layer = &m->layer;
@@ -1467,7 +1462,7 @@ static void layer_law_empty(layer_model *m, ssm_rng *rng)
 /* The tape's size overflows before that of the rows does. */
 static void layer_law_overflow(layer_model *m, ssm_rng *rng)
 {
-    const ssm_seqs seqs = layer_seqs(1, (size_t)-1 / (m->d_model * sizeof(ssm_real)));
+    const ssm_seqs seqs = test_seqs(1, (size_t)-1 / (m->d_model * sizeof(ssm_real)));
     ssm_sizes need, before;
     memset(&need, 0x5a, sizeof need);
     before = need;
@@ -1480,8 +1475,8 @@ static void layer_law_overflow(layer_model *m, ssm_rng *rng)
 static void layer_law_length(layer_model *m, ssm_rng *rng)
 {
     static const size_t starts[] = {0, 50000, 100000};
-    ssm_seqs packed = layer_seqs(2, 100000);
-    const ssm_seqs brief = layer_seqs(1, 100), lengthy = layer_seqs(1, 100000);
+    ssm_seqs packed = test_seqs(2, 100000);
+    const ssm_seqs brief = test_seqs(1, 100), lengthy = test_seqs(1, 100000);
     ssm_sizes a, b, c;
     (void)rng;
     packed.start = starts;
@@ -1527,7 +1522,7 @@ static void layer_law_bind(layer_model *m, ssm_rng *rng)
 #define LAYER_LAW(law)                                                           \
     static void test_##law(void)                                                 \
     {                                                                            \
-        layer_each(law, layer_configs, LAYER_COUNT(layer_configs));              \
+        layer_each(law, layer_configs, TEST_COUNT(layer_configs));              \
     }
 
 LAYER_LAW(layer_law_oracle)
@@ -1555,7 +1550,7 @@ LAYER_LAW(layer_law_bind)
 
 static void test_layer_gradients(void)
 {
-    layer_each(layer_law_gradients, layer_gradient_configs, LAYER_COUNT(layer_gradient_configs));
+    layer_each(layer_law_gradients, layer_gradient_configs, TEST_COUNT(layer_gradient_configs));
 }
 
 /*--- bad configurations ---*/
@@ -1604,7 +1599,7 @@ static const struct {
 /* Every verb that takes a config refuses it and writes nothing. */
 static void layer_check_bad_config(const layer_config *c, ssm_status status)
 {
-    const ssm_seqs seqs = layer_seqs(2, 3);
+    const ssm_seqs seqs = test_seqs(2, 3);
     struct {
         ssm_param rows[SSM_PARAMS_MAX];
         ssm_params table;
@@ -1632,7 +1627,7 @@ static void layer_check_bad_config(const layer_config *c, ssm_status status)
 static void test_layer_configs(void)
 {
     size_t i;
-    for (i = 0; i < LAYER_COUNT(layer_bad_configs); ++i) {
+    for (i = 0; i < TEST_COUNT(layer_bad_configs); ++i) {
         const size_t failures = test_failures;
         layer_check_bad_config(&layer_bad_configs[i].config, layer_bad_configs[i].status);
         if (test_failures > failures && failures <= 5)
@@ -1669,7 +1664,7 @@ typedef struct layer_expected_row {
 /* Rows of `names` in order, of one layer, appended to a table that holds `rows` and `count` already. */
 static void layer_check_table(const layer_config *c, const layer_expected_row *want, size_t rows)
 {
-    const ssm_seqs one = layer_seqs(1, 1);
+    const ssm_seqs one = test_seqs(1, 1);
     ssm_param row[2 * SSM_PARAMS_MAX];
     ssm_params table = {0};
     ssm_sizes need;
@@ -1728,11 +1723,11 @@ static void test_layer_tables(void)
         {"in_proj.weight", 2, {20, 5, 1}, 0}, {"x_proj.weight", 2, {7, 10, 1}, 0}, {"dt_proj.weight", 2, {10, 1, 1}, 0},
         {"A_log", 2, {10, 3, 1}, 1}, {"D", 1, {10, 1, 1}, 1}, {"out_proj.weight", 2, {5, 10, 1}, 0},
     };
-    layer_check_table(&layer_table_selective, selective, LAYER_COUNT(selective));
-    layer_check_table(&layer_table_s6, s6, LAYER_COUNT(s6));
-    layer_check_table(&layer_table_mamba, mamba, LAYER_COUNT(mamba));
-    layer_check_table(&layer_table_mamba_full, mamba_full, LAYER_COUNT(mamba_full));
-    layer_check_table(&layer_table_mamba_bare, mamba_bare, LAYER_COUNT(mamba_bare));
+    layer_check_table(&layer_table_selective, selective, TEST_COUNT(selective));
+    layer_check_table(&layer_table_s6, s6, TEST_COUNT(s6));
+    layer_check_table(&layer_table_mamba, mamba, TEST_COUNT(mamba));
+    layer_check_table(&layer_table_mamba_full, mamba_full, TEST_COUNT(mamba_full));
+    layer_check_table(&layer_table_mamba_bare, mamba_bare, TEST_COUNT(mamba_bare));
 }
 
 /* A capacity too small by any number of rows leaves the table as it was. */
@@ -1848,7 +1843,7 @@ static void layer_check_uniform(const layer_model *m, const char *name, double b
     const ssm_real *p = layer_values(m, name, &count);
     double *v, largest = 0;
     CHECK(count > 100);
-    v = layer_doubles(p, count);
+    v = test_doubles(p, count);
     for (i = 0; i < count; ++i)
         if (fabs(v[i]) > largest) largest = fabs(v[i]);
     CHECK(largest <= bound * (1 + 1e-6) && largest > 0.9 * bound);
@@ -1860,7 +1855,7 @@ static void layer_check_normal(const layer_model *m, const char *name, double de
 {
     size_t count;
     const ssm_real *p = layer_values(m, name, &count);
-    double *v = layer_doubles(p, count);
+    double *v = test_doubles(p, count);
     layer_check_moments(v, count, 0, deviation * deviation);
     test_free(v, 0);
 }
@@ -1889,10 +1884,10 @@ static void layer_check_dt(const layer_model *m, double low, double high)
     const double middle = (log(low) + log(high)) / 2, width = log(high / low);
     size_t count, i;
     const ssm_real *p = layer_values(m, "dt_proj.bias", &count);
-    double *v = layer_doubles(p, count);
+    double *v = test_doubles(p, count);
     CHECK(count > 100);
     for (i = 0; i < count; ++i) {
-        v[i] = log(layer_softplus(v[i]));
+        v[i] = log(test_softplus(v[i]));
         CHECK(v[i] > log(low) - 1e-5 && v[i] < log(high) + 1e-5);
     }
     layer_check_moments(v, count, middle, width * width / 12);
@@ -1937,7 +1932,7 @@ static void test_layer_init_dt(void)
     layer_check_uniform(&m, "dt_proj.weight", 0.5 / sqrt(4));
     layer_check_dt(&m, 0.015625, 2);
     for (i = 0; i < count; ++i) {
-        const double dt = layer_softplus((double)bias[i]);
+        const double dt = test_softplus((double)bias[i]);
         CHECK(dt > 0.00999 && dt < 0.10001);
         at_floor += dt < 0.01001;
     }

@@ -19,6 +19,7 @@ static wide wide_expm1(wide x) { return WIDE(expm1)(x); }
 static wide wide_exp(wide x) { return WIDE(exp)(x); }
 static wide wide_log(wide x) { return WIDE(log)(x); }
 static wide wide_sqrt(wide x) { return WIDE(sqrt)(x); }
+static wide wide_exp2(wide x) { return WIDE(exp2)(x); }
 static wide wide_softplus(wide x) { return x > 0 ? x + WIDE(log1p)(WIDE(exp)(-x)) : WIDE(log1p)(WIDE(exp)(x)); }
 static wide wide_sigmoid(wide x) { return 1 / (1 + WIDE(exp)(-x)); }
 static wide wide_sin(wide x) { return WIDE(sin)(x); }
@@ -89,6 +90,45 @@ static void test_exp(void)
     CHECK((double)ssm__exp((ssm_real)HUGE_VAL) == HUGE_VAL);
     CHECK((double)ssm__exp((ssm_real)TOL(88.8, 709.8)) == HUGE_VAL);
     CHECK(ssm__exp((ssm_real)NAN) != ssm__exp((ssm_real)NAN));
+}
+
+/* The bits of x, `steps` numbers away from zero. */
+static ssm_real exp_neighbour(ssm_real x, ssm__sint steps)
+{
+    ssm__pun q;
+    q.f = x;
+    q.u += (ssm__bits)steps;
+    return q.f;
+}
+
+/* 2^x: the path inside loops, which ends at TOL(124.5, 1020.5), has the bits of the one for any x. */
+static void test_exp2(void)
+{
+    const ssm_real seam = (ssm_real)TOL(124.5, 1020.5);
+    ssm__sint i;
+    ssm_rng rng;
+    int sign;
+    ULP(ssm__exp2, wide_exp2, -1, 1, 0, 1.2);
+    ULP(ssm__exp2, wide_exp2, TOL(-126.0, -1022.0), TOL(127.9, 1023.9), 0, 1.2);
+    ULP(ssm__exp2, wide_exp2, TOL(-149.0, -1074.0), TOL(-126.0, -1022.0), 0, 1.2); /* subnormal results */
+    for (sign = -1; sign <= 1; sign += 2) {
+        for (i = 1; i <= 2000; ++i) {
+            const ssm_real x = (ssm_real)sign * exp_neighbour(seam, -i);
+            const ssm_real near = ssm__exp2_near(x), any = ssm__exp2(x);
+            CHECK_SAME(&near, &any, 1);
+        }
+    }
+    rng.state = test_seed;
+    for (i = 0; i < 200000; ++i) {
+        const ssm_real x = seam * (2 * ssm_rng_uniform(&rng) - 1), near = ssm__exp2_near(x), any = ssm__exp2(x);
+        CHECK_SAME(&near, &any, 1);
+    }
+    CHECK(ssm__exp2(0) == 1 && ssm__exp2((ssm_real)-0.0) == 1 && ssm__exp2(10) == 1024);
+    CHECK(ssm__exp2((ssm_real)TOL(-200, -2000)) == 0);
+    CHECK(ssm__exp2((ssm_real)-HUGE_VAL) == 0);
+    CHECK((double)ssm__exp2((ssm_real)HUGE_VAL) == HUGE_VAL);
+    CHECK((double)ssm__exp2((ssm_real)TOL(128, 1024)) == HUGE_VAL);
+    CHECK(ssm__exp2((ssm_real)NAN) != ssm__exp2((ssm_real)NAN));
 }
 
 static void test_expm1_log(void)
@@ -170,6 +210,7 @@ static void test_phi(void)
 
 static const test_case math_cases[] = {
     {"math/exp", test_exp},
+    {"math/exp2", test_exp2},
     {"math/expm1_log", test_expm1_log},
     {"math/softplus_sigmoid", test_softplus_sigmoid},
     {"math/silu_derivative", test_silu_derivative},

@@ -26,7 +26,6 @@ enum { OPS_X, OPS_WEIGHT, OPS_CONV_BIAS, OPS_STATE, OPS_STATE_LAST, OPS_CONV_Y }
 #define OPS_EVERYTHING (OPS_HAS(OPS_TENSORS) - 1)
 #define OPS_ALL_FLAT (OPS_EVERYTHING << OPS_TENSORS & ~(OPS_FLAT(OPS_H_LAST) | OPS_FLAT(OPS_Y)))
 
-#define OPS_COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define OPS_MARK 7           /* what outputs hold before a call */
 #define OPS_ANY_STRIDE 12345 /* of axes that must be ignored */
 
@@ -96,24 +95,9 @@ static void ops_note(const ops_spec *s, size_t failures_before)
            (int)s->scan, s->flags);
 }
 
-static ssm_rng ops_rng(uint64_t salt)
-{
-    ssm_rng rng;
-    rng.state = test_seed * 1000003u + salt;
-    return rng;
-}
-
 static double ops_between(ssm_rng *rng, double from, double to)
 {
     return from + (to - from) * (double)ssm_rng_uniform(rng);
-}
-
-static double *ops_doubles(const ssm_real *from, size_t count)
-{
-    double *p = (double *)test_alloc(count * sizeof *p, 0);
-    size_t i;
-    for (i = 0; i < count; ++i) p[i] = (double)from[i];
-    return p;
 }
 
 static void ops_set(ssm_real *p, size_t count, double value)
@@ -193,7 +177,7 @@ static void ops_fill(ops_tensor *x, const ops_spec *s, const ops_row *row, ssm_r
     x->real = test_zeros(x->count);
     for (i = 0; i < x->count; ++i)
         x->real[i] = from < to ? (ssm_real)ops_between(rng, from, to) : ssm_rng_normal(rng);
-    x->exact = ops_doubles(x->real, x->count);
+    x->exact = test_doubles(x->real, x->count);
 }
 
 static void ops_refresh(ops_tensor *x) /* exact = real */
@@ -298,7 +282,7 @@ static void ops_close(ops_problem *p)
 /* Runs with exactly the workspace asked for, `misalign` bytes off. */
 static void ops_run(const ops_kind *kind, const ops_op *op, size_t misalign)
 {
-    ssm_sizes need = {0, 0, 0, 0, 0, 0};
+    ssm_sizes need = {0};
     void *work;
     CHECK_OK(kind->sizes(op, &need));
     work = test_alloc(need.work, misalign);
@@ -406,16 +390,6 @@ static void ops_coefficients(ssm_disc disc, double A, double dt_A, double dt, do
     }
 }
 
-static double ops_softplus(double x)
-{
-    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
-}
-
-static double ops_silu(double x)
-{
-    return x / (1 + exp(-x));
-}
-
 #define OPS_MAX_STATE 64
 
 /* One step of channel c; h and v (B u of the step before) in place; returns y. */
@@ -428,7 +402,7 @@ static double ops_scan_oracle_step(const ops_problem *p, size_t b, size_t t, siz
     double dt = ops_at(&x[OPS_DELTA], b, t, c, 0), dt_A, lambda, y = 0;
     size_t n;
     if (x[OPS_BIAS].real) dt += ops_at(&x[OPS_BIAS], 0, 0, c, 0);
-    if (s->flags & OPS_SOFTPLUS) dt = ops_softplus(dt);
+    if (s->flags & OPS_SOFTPLUS) dt = test_softplus(dt);
     dt_A = x[OPS_DELTA_A].real ? ops_at(&x[OPS_DELTA_A], b, t, c, 0) : dt;
     lambda = x[OPS_LAMBDA].real ? ops_at(&x[OPS_LAMBDA], b, t, c, 0) : 0.5;
     for (n = 0; n < s->d_state; ++n) {
@@ -440,7 +414,7 @@ static double ops_scan_oracle_step(const ops_problem *p, size_t b, size_t t, siz
         y += ops_at(&x[OPS_C], b, t, k, n) * h[n];
     }
     if (x[OPS_D].real) y += ops_at(&x[OPS_D], 0, 0, c, 0) * u;
-    if (x[OPS_Z].real) y *= ops_silu(ops_at(&x[OPS_Z], b, t, c, 0));
+    if (x[OPS_Z].real) y *= test_silu(ops_at(&x[OPS_Z], b, t, c, 0));
     return y;
 }
 
@@ -533,7 +507,7 @@ static void ops_conv_oracle_channel(ops_problem *p, size_t seq, size_t c)
         double y = p->t[OPS_CONV_BIAS].real ? ops_at(&p->t[OPS_CONV_BIAS], 0, 0, c, 0) : 0;
         for (j = 0; j < W; ++j)
             y += ops_at(&p->t[OPS_WEIGHT], 0, 0, c, W - 1 - j) * ops_conv_tap(p, seq, from, t, c, j);
-        ops_put(&p->t[OPS_CONV_Y], b, t, c, 0, p->spec.flags & OPS_SILU ? ops_silu(y) : y);
+        ops_put(&p->t[OPS_CONV_Y], b, t, c, 0, p->spec.flags & OPS_SILU ? test_silu(y) : y);
     }
     for (j = 1; p->t[OPS_STATE_LAST].real && j < W; ++j)
         ops_put(&p->t[OPS_STATE_LAST], seq, 0, c, W - 1 - j, ops_conv_tap(p, seq, from, to, c, j));
@@ -621,16 +595,16 @@ static void ops_scan_options_oracle(void)
                                        OPS_HAS(OPS_DELTA_A), OPS_HAS(OPS_LAMBDA), OPS_HAS(OPS_H0), OPS_HAS(OPS_H_LAST),
                                        OPS_FLAT(OPS_B), OPS_FLAT(OPS_C), OPS_PACKED};
     static const size_t groups[][2] = {{0, 0}, {1, 4}, {4, 2}, {2, 2}, {2, 1}, {4, 4}, {1, 1}};
-    ssm_rng rng = ops_rng(1);
+    ssm_rng rng = test_rng(1);
     size_t d, i, turn = 0;
     unsigned mask;
-    for (d = 0; d < OPS_COUNT(ops_discs); ++d) {
-        for (mask = 0; mask < 1u << OPS_COUNT(options); ++mask, ++turn) {
+    for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
+        for (mask = 0; mask < 1u << TEST_COUNT(options); ++mask, ++turn) {
             ops_spec spec = {OPS_EXTENTS(2, 5, 4, 2)};
             spec.disc = ops_discs[d];
-            spec.B_groups = groups[turn % OPS_COUNT(groups)][0];
-            spec.C_groups = groups[turn % OPS_COUNT(groups)][1];
-            for (i = 0; i < OPS_COUNT(options); ++i)
+            spec.B_groups = groups[turn % TEST_COUNT(groups)][0];
+            spec.C_groups = groups[turn % TEST_COUNT(groups)][1];
+            for (i = 0; i < TEST_COUNT(options); ++i)
                 if (mask >> i & 1) spec.flags |= options[i];
             if (turn % 3 == 1) spec.flags |= OPS_TIME_LAST;
             ops_against_oracle(&ops_scan_kind, &spec, OPS_TOLERANCE, &rng);
@@ -642,16 +616,16 @@ static void ops_scan_shapes_oracle(void)
 {
     static const size_t lens[] = {0, 1, 2, 63, 64, 65, 127, 131}, dims[] = {1, 3, 15, 16, 17, 33};
     static const size_t states[] = {1, 3, 15, 16, 17, 64};
-    ssm_rng rng = ops_rng(2);
+    ssm_rng rng = test_rng(2);
     size_t i, j, k, turn = 0;
-    for (i = 0; i < OPS_COUNT(lens); ++i) {
-        for (j = 0; j < OPS_COUNT(dims); ++j) {
-            for (k = 0; k < OPS_COUNT(states); ++k, ++turn) {
+    for (i = 0; i < TEST_COUNT(lens); ++i) {
+        for (j = 0; j < TEST_COUNT(dims); ++j) {
+            for (k = 0; k < TEST_COUNT(states); ++k, ++turn) {
                 ops_spec spec = {.batch = 1, .flags = OPS_STATES | OPS_HAS(OPS_D) | OPS_HAS(OPS_Z) | OPS_SOFTPLUS};
                 spec.len = lens[i];
                 spec.dim = dims[j];
                 spec.d_state = states[k];
-                spec.disc = ops_discs[(turn + (size_t)test_seed) % OPS_COUNT(ops_discs)];
+                spec.disc = ops_discs[(turn + (size_t)test_seed) % TEST_COUNT(ops_discs)];
                 spec.B_groups = turn % 2 ? spec.dim : 1;
                 if (turn % 7 == 3) spec.flags &= ~OPS_STATES;
                 ops_against_oracle(&ops_scan_kind, &spec, OPS_TOLERANCE, &rng);
@@ -674,16 +648,16 @@ static void ops_scan_time_parallel_oracle(void)
         OPS_STATES | OPS_TIME_LAST | OPS_FLAT(OPS_A),
     };
     static const ssm_scan scans[] = {SSM_SCAN_SEQUENTIAL, SSM_SCAN_CHUNKED, SSM_SCAN_BLELLOCH};
-    ssm_rng rng = ops_rng(13);
+    ssm_rng rng = test_rng(13);
     size_t i, d, k, f = 0;
-    for (i = 0; i < OPS_COUNT(lens); ++i) {
-        for (d = 0; d < OPS_COUNT(ops_discs); ++d) {
-            for (k = 0; k < OPS_COUNT(scans); ++k, ++f) {
+    for (i = 0; i < TEST_COUNT(lens); ++i) {
+        for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
+            for (k = 0; k < TEST_COUNT(scans); ++k, ++f) {
                 ops_spec spec = {.batch = 2, .dim = 18, .d_state = 2, .A_from = -0.01, .A_to = 0.001};
                 spec.len = lens[i];
                 spec.disc = ops_discs[d];
                 spec.scan = scans[k];
-                spec.flags = flags[f % OPS_COUNT(flags)];
+                spec.flags = flags[f % TEST_COUNT(flags)];
                 ops_against_oracle(&ops_scan_kind, &spec, TOL(2e-5, 4e-14), &rng);
             }
         }
@@ -694,7 +668,7 @@ static void ops_scan_time_parallel_oracle(void)
 static void ops_scan_default_disc(void)
 {
     ops_spec spec = {OPS_EXTENTS(1, 9, 3, 2), .disc = SSM_DISC_EULER, .flags = OPS_STATES};
-    ssm_rng rng = ops_rng(3);
+    ssm_rng rng = test_rng(3);
     ops_problem p;
     ops_again out;
     ops_op op;
@@ -712,17 +686,17 @@ static void ops_conv_options_oracle(void)
     static const unsigned options[] = {OPS_HAS(OPS_CONV_BIAS), OPS_HAS(OPS_STATE), OPS_HAS(OPS_STATE_LAST), OPS_SILU,
                                        OPS_PACKED, OPS_TIME_LAST};
     static const size_t lens[] = {0, 1, 2, 3, 5, 64, 67};
-    ssm_rng rng = ops_rng(4);
+    ssm_rng rng = test_rng(4);
     size_t width, i, j;
     unsigned mask;
     for (width = 1; width <= 7; ++width) {
-        for (j = 0; j < OPS_COUNT(lens); ++j) {
-            for (mask = 0; mask < 1u << OPS_COUNT(options); ++mask) {
+        for (j = 0; j < TEST_COUNT(lens); ++j) {
+            for (mask = 0; mask < 1u << TEST_COUNT(options); ++mask) {
                 ops_spec spec = {.batch = 3};
                 spec.dim = mask % 5 == 2 ? 33 : 3;
                 spec.width = width;
                 spec.len = lens[j];
-                for (i = 0; i < OPS_COUNT(options); ++i)
+                for (i = 0; i < TEST_COUNT(options); ++i)
                     if (mask >> i & 1) spec.flags |= options[i];
                 ops_against_oracle(&ops_conv_kind, &spec, OPS_TOLERANCE, &rng);
             }
@@ -754,12 +728,12 @@ static const ops_spec ops_conv_laws[] = {
 /* Runs a law on each of them, after the problem itself has been run. */
 static void ops_each_law(void (*law)(ops_problem *p), unsigned more_flags, size_t more_sequences)
 {
-    ssm_rng rng = ops_rng(5);
+    ssm_rng rng = test_rng(5);
     size_t i, d;
-    for (i = 0; i < OPS_COUNT(ops_scan_laws) + OPS_COUNT(ops_conv_laws); ++i) {
-        const int conv = i >= OPS_COUNT(ops_scan_laws);
-        for (d = 0; d < (conv ? 1 : OPS_COUNT(ops_discs)); ++d) {
-            ops_spec spec = conv ? ops_conv_laws[i - OPS_COUNT(ops_scan_laws)] : ops_scan_laws[i];
+    for (i = 0; i < TEST_COUNT(ops_scan_laws) + TEST_COUNT(ops_conv_laws); ++i) {
+        const int conv = i >= TEST_COUNT(ops_scan_laws);
+        for (d = 0; d < (conv ? 1 : TEST_COUNT(ops_discs)); ++d) {
+            ops_spec spec = conv ? ops_conv_laws[i - TEST_COUNT(ops_scan_laws)] : ops_scan_laws[i];
             ops_problem p;
             spec.flags |= more_flags;
             spec.batch += more_sequences;
@@ -935,7 +909,7 @@ static void ops_copy_elements(const ops_tensor *from, const ops_tensor *to)
 static void ops_same_as(ops_problem *p, unsigned flags)
 {
     ops_spec spec = p->spec;
-    ssm_rng rng = ops_rng(6);
+    ssm_rng rng = test_rng(6);
     ops_problem q;
     ops_again out;
     size_t i;
@@ -1025,10 +999,10 @@ static void ops_parallel(void)
         {OPS_EXTENTS(1, 1100, 20, 4), .scan = SSM_SCAN_BLELLOCH, .flags = OPS_EVERYTHING, .A_from = -0.01},
         {.batch = 2, .len = 1000, .dim = 33, .width = 5, .flags = OPS_CONV_STATES},
     };
-    ssm_rng rng = ops_rng(14);
+    ssm_rng rng = test_rng(14);
     size_t i, d;
-    for (i = 0; i < OPS_COUNT(specs); ++i) {
-        for (d = 0; d < (specs[i].width ? 1 : OPS_COUNT(ops_discs)); ++d) {
+    for (i = 0; i < TEST_COUNT(specs); ++i) {
+        for (d = 0; d < (specs[i].width ? 1 : TEST_COUNT(ops_discs)); ++d) {
             ops_spec spec = specs[i];
             test_pool threads = {3, 0};
             const ssm_parallel pool = {test_pool_run, &threads};
@@ -1083,7 +1057,7 @@ static void ops_law_memory(ops_problem *p)
     const size_t slack = (size_t)(with_last ? 4 : 2) * SSM_ALIGN - 1; /* of one block, or of three */
     ops_again out;
     ops_op op;
-    ssm_sizes need = {0, 0, 0, 0, 0, 0};
+    ssm_sizes need = {0};
     size_t i;
     if (p->kind != &ops_scan_kind) return;
     op = ops_redirect(p, &out);
@@ -1094,7 +1068,7 @@ static void ops_law_memory(ops_problem *p)
     CHECK(need.work >= without && need.work <= without + slack);
     CHECK(need.work_backward > 0);
     CHECK(need.params == 0 && need.bound == 0 && need.state == 0 && need.tape == 0);
-    for (i = 0; i < OPS_COUNT(misaligned); ++i) {
+    for (i = 0; i < TEST_COUNT(misaligned); ++i) {
         void *less = test_alloc(need.work - 1, misaligned[i]);
         ops_set(out.y, ops_y(p)->count, OPS_MARK);
         CHECK_STATUS(p->kind->forward(&op, less, need.work - 1), SSM_ERR_MEMORY);
@@ -1118,9 +1092,9 @@ static void ops_memory(void)
 static void ops_padding(void)
 {
     static const ssm_disc discs[] = {SSM_DISC_EULER, SSM_DISC_ZOH, SSM_DISC_BILINEAR};
-    ssm_rng rng = ops_rng(7);
+    ssm_rng rng = test_rng(7);
     size_t i;
-    for (i = 0; i < OPS_COUNT(discs); ++i) {
+    for (i = 0; i < TEST_COUNT(discs); ++i) {
         ops_spec spec = {OPS_EXTENTS(2, 5, 3, 4), .flags = OPS_STATES | OPS_HAS(OPS_D)};
         ops_problem p;
         spec.disc = discs[i];
@@ -1143,9 +1117,9 @@ static ssm_real *ops_response(ops_problem *p, const ssm_real *u)
 /* y(2 u) = 2 y(u) in every bit, y(u + v) = y(u) + y(v) but for rounding (tolerance as for oracles). */
 static void ops_linear_in_u(void)
 {
-    ssm_rng rng = ops_rng(8);
+    ssm_rng rng = test_rng(8);
     size_t d, i;
-    for (d = 0; d < OPS_COUNT(ops_discs); ++d) {
+    for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
         ops_spec spec = {OPS_EXTENTS(1, 70, 3, 5), .flags = OPS_HAS(OPS_D) | OPS_HAS(OPS_Z)};
         ops_problem p;
         ssm_real *u, *v, *sum, *yu, *yv, *ysum;
@@ -1159,7 +1133,7 @@ static void ops_linear_in_u(void)
         yu = ops_response(&p, u);
         yv = ops_response(&p, v);
         ysum = ops_response(&p, sum);
-        want = ops_doubles(yu, p.t[OPS_Y].count);
+        want = test_doubles(yu, p.t[OPS_Y].count);
         for (i = 0; i < p.t[OPS_Y].count; ++i) want[i] += (double)yv[i];
         OPS_CHECK_CLOSE(ysum, want, p.t[OPS_Y].count, OPS_TOLERANCE);
         for (i = 0; i < p.t[OPS_U].count; ++i) u[i] *= 2, yu[i] *= 2;
@@ -1300,7 +1274,7 @@ static void ops_extremes(void)
         {SSM_DISC_EULER, 0, 1, 0, -denormal, -denormal},
     };
     size_t i;
-    for (i = 0; i < OPS_COUNT(cases); ++i) {
+    for (i = 0; i < TEST_COUNT(cases); ++i) {
         const double want = (double)(ssm_real)cases[i].want, tolerance = 4 * TOL(1.2e-7, 2.3e-16);
         const double got = ops_one_step(cases[i].disc, cases[i].A, cases[i].delta, cases[i].u, cases[i].h0);
         if (!(fabs(got - want) <= tolerance * fabs(want)))
@@ -1362,7 +1336,7 @@ static void ops_expect_error(const ops_kind *kind, const ops_op *op, ssm_status 
 
 static void ops_errors_of(const ops_kind *kind, const ops_spec *spec, const ops_fault *counts, size_t count_faults)
 {
-    ssm_rng rng = ops_rng(9);
+    ssm_rng rng = test_rng(9);
     ops_problem p;
     ops_again out;
     ops_op good, bad;
@@ -1380,7 +1354,7 @@ static void ops_errors_of(const ops_kind *kind, const ops_spec *spec, const ops_
         bad = ops_break_count(good, &counts[i]);
         ops_expect_error(kind, &bad, counts[i].status, scan);
     }
-    for (i = 0; scan && i < OPS_COUNT(ops_scan_enums); ++i) {
+    for (i = 0; scan && i < TEST_COUNT(ops_scan_enums); ++i) {
         bad = ops_break_enum(good, &ops_scan_enums[i]);
         ops_expect_error(kind, &bad, ops_scan_enums[i].status, 1);
     }
@@ -1398,7 +1372,7 @@ static void ops_errors_of(const ops_kind *kind, const ops_spec *spec, const ops_
 static void ops_step_errors(const ops_kind *kind, const ops_spec *spec)
 {
     static const size_t start[] = {0, 1, 1};
-    ssm_rng rng = ops_rng(10);
+    ssm_rng rng = test_rng(10);
     ops_problem p;
     ops_again out;
     ops_op op;
@@ -1423,7 +1397,7 @@ static void ops_scan_errors(void)
     const ops_spec spec = {OPS_EXTENTS(2, 5, 6, 2), .flags = OPS_STATES};
     ssm_selective_scan s;
     ssm_sizes need;
-    ops_errors_of(&ops_scan_kind, &spec, ops_scan_counts, OPS_COUNT(ops_scan_counts));
+    ops_errors_of(&ops_scan_kind, &spec, ops_scan_counts, TEST_COUNT(ops_scan_counts));
     ops_step_errors(&ops_scan_kind, &spec);
     memset(&s, 0, sizeof s);
     s.dim = s.d_state = 1; /* no sequences: nothing is missing */
@@ -1437,7 +1411,7 @@ static void ops_scan_errors(void)
 static void ops_conv_errors(void)
 {
     const ops_spec spec = {.batch = 2, .len = 5, .dim = 6, .width = 3, .flags = OPS_CONV_STATES};
-    ops_errors_of(&ops_conv_kind, &spec, ops_conv_counts, OPS_COUNT(ops_conv_counts));
+    ops_errors_of(&ops_conv_kind, &spec, ops_conv_counts, TEST_COUNT(ops_conv_counts));
     ops_step_errors(&ops_conv_kind, &spec);
     CHECK_STATUS(ssm_conv_forward(NULL), SSM_ERR_NULL);
     CHECK_STATUS(ssm_conv_step(NULL), SSM_ERR_NULL);
@@ -1454,7 +1428,7 @@ static void ops_overflow(void)
     };
     ssm_real x = 0;
     size_t i, scan;
-    for (i = 0; i < OPS_COUNT(extents); ++i) {
+    for (i = 0; i < TEST_COUNT(extents); ++i) {
         for (scan = SSM_SCAN_AUTO; scan <= SSM_SCAN_CHUNKED; ++scan) {
             ssm_sizes need = {1, 2, 3, 4, 5, 6, 7};
             ssm_selective_scan s;
@@ -1490,9 +1464,9 @@ static void ops_linear_case(size_t in, size_t out, size_t rows, int with_bias, s
     ssm_real *weight = test_normal(rng, out * in, 1), *bias = test_normal(rng, out, 1);
     ssm_real *x = test_normal(rng, rows * x_row, 1);
     ssm_real *plain = test_zeros(count), *fast = test_zeros(count), *packed;
-    double *w = ops_doubles(weight, out * in), *b = ops_doubles(bias, out), *xd = ops_doubles(x, rows * x_row);
-    double *want = ops_doubles(plain, count);
-    ssm_linear l = {0, 0, NULL, NULL, NULL};
+    double *w = test_doubles(weight, out * in), *b = test_doubles(bias, out), *xd = test_doubles(x, rows * x_row);
+    double *want = test_doubles(plain, count);
+    ssm_linear l = {0, 0, NULL, NULL, NULL, SSM_FORMAT_REAL};
     size_t bytes = 0, r, o;
     l.in = in;
     l.out = out;
@@ -1523,11 +1497,11 @@ static void ops_linear_case(size_t in, size_t out, size_t rows, int with_bias, s
 static void ops_linear(void)
 {
     static const size_t ins[] = {1, 2, 15, 16, 17, 64}, outs[] = {1, 15, 16, 17, 33}, rows[] = {0, 1, 3};
-    ssm_rng rng = ops_rng(11);
+    ssm_rng rng = test_rng(11);
     size_t i, j, k;
-    for (i = 0; i < OPS_COUNT(ins); ++i)
-        for (j = 0; j < OPS_COUNT(outs); ++j)
-            for (k = 0; k < OPS_COUNT(rows); ++k) ops_linear_case(ins[i], outs[j], rows[k], (i + j + k) % 2 == 0, &rng);
+    for (i = 0; i < TEST_COUNT(ins); ++i)
+        for (j = 0; j < TEST_COUNT(outs); ++j)
+            for (k = 0; k < TEST_COUNT(rows); ++k) ops_linear_case(ins[i], outs[j], rows[k], (i + j + k) % 2 == 0, &rng);
     ops_linear_case(200, 100, 21, 1, &rng); /* several tasks */
 }
 
@@ -1537,7 +1511,7 @@ static void ops_linear_not_finite(void)
     ssm_real weight[5 * 2] = {1, 2, 3, 4, (ssm_real)NAN, 6, 7, 8, 9, 10};
     ssm_real x[3 * 2] = {1, 1, (ssm_real)INFINITY, 1, 1, 1};
     ssm_real packed[2 * SSM_LANES * ((5 + SSM_LANES - 1) / SSM_LANES)], y[3 * 5];
-    ssm_linear l = {2, 5, NULL, NULL, NULL};
+    ssm_linear l = {2, 5, NULL, NULL, NULL, SSM_FORMAT_REAL};
     size_t i, pass;
     l.weight = weight;
     CHECK_OK(ssm_linear_pack(&l, packed, sizeof packed));
@@ -1551,7 +1525,7 @@ static void ops_linear_not_finite(void)
 static void ops_linear_errors(void)
 {
     ssm_real w[4] = {1, 2, 3, 4}, x[2] = {1, 1}, y[2] = {OPS_MARK, OPS_MARK}, packed[2 * SSM_LANES];
-    ssm_linear good = {2, 2, NULL, NULL, NULL}, bad;
+    ssm_linear good = {2, 2, NULL, NULL, NULL, SSM_FORMAT_REAL}, bad;
     size_t bytes = 77;
     good.weight = w;
     CHECK_STATUS(ssm_linear_forward(NULL, x, 2, y, 2, 1), SSM_ERR_NULL);
@@ -1596,7 +1570,7 @@ static void ops_norm_case(size_t dim, size_t rows, double eps, double scale, ssm
     const size_t x_row = dim + 1, y_row = dim + 2;
     ssm_real *weight = test_normal(rng, dim, 1), *x = test_normal(rng, rows * x_row, scale);
     ssm_real *y = test_zeros(rows * y_row), *in_place = test_copy(x, rows * x_row);
-    double *w = ops_doubles(weight, dim), *xd = ops_doubles(x, rows * x_row), *want = ops_doubles(y, rows * y_row);
+    double *w = test_doubles(weight, dim), *xd = test_doubles(x, rows * x_row), *want = test_doubles(y, rows * y_row);
     ssm_norm norm = {0, 0, NULL};
     size_t r;
     norm.dim = dim;
@@ -1620,12 +1594,12 @@ static void ops_norm(void)
     static const double eps[] = {0, 1e-5, 0.1};
     /* squares stay finite; below sqrt(eps) only eps counts */
     static const double scales[] = {1, 1e-4, TOL(1e-18, 1e-150), TOL(1e17, 1e150)};
-    ssm_rng rng = ops_rng(12);
+    ssm_rng rng = test_rng(12);
     size_t i, j, k, m;
-    for (i = 0; i < OPS_COUNT(dims); ++i)
-        for (j = 0; j < OPS_COUNT(rows); ++j)
-            for (k = 0; k < OPS_COUNT(eps); ++k)
-                for (m = 0; m < OPS_COUNT(scales); ++m) ops_norm_case(dims[i], rows[j], eps[k], scales[m], &rng);
+    for (i = 0; i < TEST_COUNT(dims); ++i)
+        for (j = 0; j < TEST_COUNT(rows); ++j)
+            for (k = 0; k < TEST_COUNT(eps); ++k)
+                for (m = 0; m < TEST_COUNT(scales); ++m) ops_norm_case(dims[i], rows[j], eps[k], scales[m], &rng);
 }
 
 /* Zeros give zeros, NaN stays in its row. */

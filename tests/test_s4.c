@@ -28,6 +28,7 @@ static ssm_s4_config s4_config_of(const s4_any *a)
     c.d_state = a->d.d_state;
     c.n_ssm = a->d.n_ssm;
     c.l_max = a->l_max;
+    c.scan = a->d.scan;
     c.form = a->d.form;
     c.bidirectional = a->d.bidirectional;
     c.activation = a->d.activation;
@@ -116,18 +117,10 @@ static const ssm_s4_core *s4_core(const s4_bound *b)
     return b->any.low_rank ? &b->s.core : &b->d.core;
 }
 
-static ssm_seqs s4_seqs(size_t batch, size_t len)
-{
-    ssm_seqs seqs = {0};
-    seqs.batch = batch;
-    seqs.len = len;
-    return seqs;
-}
-
 /* Parameters: the paper's start, moved off special values. */
 static s4_bound s4_make(const s4_any *a, ssm_rng *rng)
 {
-    const ssm_seqs one = s4_seqs(1, 1);
+    const ssm_seqs one = test_seqs(1, 1);
     ssm_param rows[SSM_PARAMS_MAX];
     ssm_params table = {rows, SSM_PARAMS_MAX, 0, 0};
     s4_bound b = {0};
@@ -177,6 +170,25 @@ static const s4_any s4_list[] = {
     {"s4 bidirectional", 1, {.d_model = 18, .d_state = 4, .bidirectional = 1, .pre_norm = 1}, 0},
 };
 #define S4_LIST (sizeof s4_list / sizeof s4_list[0])
+
+/* The ways to run a forward: recurrence, convolution, and for S4D the recurrence in chunks of time. */
+enum { S4_RECURRENT, S4_CONVOLUTION, S4_CHUNKED, S4_BLELLOCH, S4_WAYS };
+static const char *const s4_way_name[S4_WAYS] = {"recurrent", "convolution", "chunked", "blelloch"};
+
+static size_t s4_ways(const s4_any *a)
+{
+    return a->low_rank ? S4_CHUNKED : S4_WAYS;
+}
+
+static s4_any s4_by(const s4_any *a, size_t way)
+{
+    s4_any any = *a;
+    any.d.form = way == S4_CONVOLUTION ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_RECURRENT;
+    any.d.scan = SSM_SCAN_SEQUENTIAL;
+    if (way == S4_CHUNKED) any.d.scan = SSM_SCAN_CHUNKED;
+    if (way == S4_BLELLOCH) any.d.scan = SSM_SCAN_BLELLOCH;
+    return any;
+}
 
 /*=============================================================================
  * The oracle: dense matrices in double
@@ -472,19 +484,17 @@ static void *s4_work(const s4_any *a, const ssm_seqs *seqs, int keep_state, size
 
 static void test_s4_oracle(void)
 {
-    static const size_t lens[] = {1, 2, 9, 64, 70};
-    size_t c, i, n, form, bytes;
+    static const size_t lens[] = {1, 2, 9, 63, 64, 65, 66, 128, 129, 200}; /* a chunk is 64 steps */
+    size_t c, i, n, way, bytes;
     ssm_rng rng;
     rng.state = test_seed;
     for (c = 0; c < S4_LIST; ++c) {
-        for (form = 0; form < 2; ++form) {
-            s4_any any = s4_list[c];
-            s4_bound b;
-            any.d.form = form ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_RECURRENT;
-            b = s4_make(&any, &rng);
+        for (way = 0; way < s4_ways(&s4_list[c]); ++way) {
+            const s4_any any = s4_by(&s4_list[c], way);
+            s4_bound b = s4_make(&any, &rng);
             for (i = 0; i < sizeof lens / sizeof lens[0]; ++i) {
                 const size_t H = any.d.d_model, len = lens[i], states = b.need.state / sizeof(ssm_real);
-                const ssm_seqs seqs = s4_seqs(1, len);
+                const ssm_seqs seqs = test_seqs(1, len);
                 ssm_real *x = test_normal(&rng, len * H, 1), *y = test_zeros(len * H), *state = test_normal(&rng,
                         states, 1);
                 double *want = (double *)calloc(len * H, sizeof *want), *last = (double *)calloc(states, sizeof *last);
@@ -494,7 +504,7 @@ static void test_s4_oracle(void)
                 CHECK_OK(s4_forward(&b, state, x, y, &seqs, work, bytes));
                 CHECK_CLOSE(y, want, len * H, TOL(2e-5, 1e-11));
                 CHECK_CLOSE(state, last, states, TOL(2e-5, 1e-11));
-                if (test_failures) printf("    in %s, form %d, len %d\n", any.name, (int)form, (int)len);
+                if (test_failures) printf("    in %s, %s, len %d\n", any.name, s4_way_name[way], (int)len);
                 test_free(work, 1);
                 work = s4_work(&any, &seqs, 0, &bytes);
                 memset(last, 0, states * sizeof *last);
@@ -514,6 +524,17 @@ static void test_s4_oracle(void)
     }
 }
 
+/* The same bits, or in pieces of a time-parallel scan the same within rounding. */
+static void s4_check_pieces(const s4_any *any, const ssm_real *got, const ssm_real *want, size_t count)
+{
+    double *exact = (double *)malloc(count * sizeof *exact);
+    size_t i;
+    for (i = 0; i < count; ++i) exact[i] = (double)want[i];
+    if (any->d.scan == SSM_SCAN_SEQUENTIAL) CHECK_SAME(got, want, count);
+    else CHECK_CLOSE(got, exact, count, TOL(1e-5, 1e-12));
+    free(exact);
+}
+
 /* Steps, pieces, batch, packed, strided and recorded: the same bits. */
 static void s4_check_laws(const s4_any *any, ssm_rng *rng)
 {
@@ -522,8 +543,8 @@ static void s4_check_laws(const s4_any *any, ssm_rng *rng)
     const int whole = any->d.bidirectional;
     const size_t H = any->d.d_model, states = b.need.state / sizeof(ssm_real), row = LEN * H;
     const size_t start[BATCH + 2] = {0, 40, 40, 41, LEN};
-    ssm_seqs one = s4_seqs(1, LEN), head = s4_seqs(1, CUT), tail = s4_seqs(1, LEN - CUT), all = s4_seqs(BATCH, LEN);
-    ssm_seqs packed = s4_seqs(4, LEN), strided = all;
+    ssm_seqs one = test_seqs(1, LEN), head = test_seqs(1, CUT), tail = test_seqs(1, LEN - CUT), all = test_seqs(BATCH, LEN);
+    ssm_seqs packed = test_seqs(4, LEN), strided = all;
     ssm_real *x = test_normal(rng, BATCH * row, 1), *state0 = test_normal(rng, 4 * states, 1);
     ssm_real *y = test_zeros(BATCH * row), *state = test_copy(state0, 4 * states), *z = test_zeros(BATCH * row * 2);
     ssm_real *again = test_zeros(4 * states), *flip = test_zeros(BATCH * row * 2);
@@ -569,7 +590,7 @@ static void s4_check_laws(const s4_any *any, ssm_rng *rng)
     memcpy(again, state0, 4 * states * sizeof *again);
     CHECK_OK(s4_forward(&b, again, x, z, &packed, work, bytes));
     for (i = 0; i < 4; ++i) {
-        const ssm_seqs part = s4_seqs(1, start[i + 1] - start[i]);
+        const ssm_seqs part = test_seqs(1, start[i + 1] - start[i]);
         memcpy(state, state0 + i * states, states * sizeof *state);
         CHECK_OK(s4_forward(&b, state, x + start[i] * H, y, &part, work, bytes));
         CHECK_SAME(z + start[i] * H, y, part.len * H);
@@ -584,12 +605,12 @@ static void s4_check_laws(const s4_any *any, ssm_rng *rng)
         memcpy(again, state0, states * sizeof *again);
         CHECK_OK(s4_forward(&b, again, x, z, &head, work, bytes));
         CHECK_OK(s4_forward(&b, again, x + CUT * H, z + CUT * H, &tail, work, bytes));
-        CHECK_SAME(z, y, row);
-        CHECK_SAME(again, state, states);
+        s4_check_pieces(any, z, y, row);
+        s4_check_pieces(any, again, state, states);
         memcpy(again, state0, states * sizeof *again);
         for (t = 0; t < LEN; ++t) CHECK_OK(s4_step(&b, again, x + t * H, z + t * H, 1, work, bytes));
-        CHECK_SAME(z, y, row);
-        CHECK_SAME(again, state, states);
+        s4_check_pieces(any, z, y, row);
+        s4_check_pieces(any, again, state, states);
         test_free(work, 1);
     } else {
         CHECK_STATUS(s4_step(&b, again, x, z, 1, NULL, 0), SSM_ERR_UNSUPPORTED);
@@ -607,13 +628,73 @@ static void s4_check_laws(const s4_any *any, ssm_rng *rng)
 static void test_s4_laws(void)
 {
     ssm_rng rng;
-    size_t c;
+    size_t c, way;
     rng.state = test_seed;
     for (c = 0; c < S4_LIST; ++c) {
-        s4_check_laws(&s4_list[c], &rng);
-        if (test_failures) {
-            printf("    in %s\n", s4_list[c].name);
-            return;
+        for (way = 0; way < s4_ways(&s4_list[c]); ++way) {
+            const s4_any any = s4_by(&s4_list[c], way);
+            if (way == S4_CONVOLUTION) continue; /* see test_s4_convolution */
+            s4_check_laws(&any, &rng);
+            if (test_failures) {
+                printf("    in %s, %s\n", any.name, s4_way_name[way]);
+                return;
+            }
+        }
+    }
+}
+
+/* One block of channels leaves only chunks of time to share out: 1, 2, 3 and 7 threads, the same bits as one
+ * after another, and as sequential within rounding. */
+static void test_s4_threads(void)
+{
+    static const s4_any list[] = {
+        {"s4d", 0, {.d_model = 5, .d_state = 64}, 0},
+        {"s4d real", 0, {.d_model = 5, .d_state = 64, .real_state = 1}, 0},
+        {"s4d bidirectional", 0, {.d_model = 5, .d_state = 64, .bidirectional = 1}, 0},
+        {"s4d two blocks", 0, {.d_model = SSM_LANES + 3, .d_state = 64}, 0},
+    };
+    static const size_t threads[] = {1, 2, 3, 7}, lens[] = {577, 5000};
+    ssm_rng rng;
+    size_t c, l, way, i, bytes;
+    rng.state = test_seed;
+    for (c = 0; c < sizeof list / sizeof list[0]; ++c) {
+        const size_t H = list[c].d.d_model;
+        for (l = 0; l < 2; ++l) {
+            ssm_seqs seqs = test_seqs(2, lens[l]);
+            const size_t count = 2 * lens[l] * H;
+            ssm_real *x = test_normal(&rng, count, 1), *want = NULL, *plain = test_zeros(count), *y = test_zeros(count);
+            for (way = S4_RECURRENT; way < S4_WAYS; ++way) {
+                const s4_any any = s4_by(&list[c], way);
+                ssm_rng same;
+                s4_bound b;
+                void *work;
+                if (way == S4_CONVOLUTION) continue;
+                same.state = test_seed;
+                b = s4_make(&any, &same);
+                seqs.parallel = NULL;
+                work = s4_work(&any, &seqs, 0, &bytes);
+                CHECK_OK(s4_forward(&b, NULL, x, plain, &seqs, work, bytes));
+                if (!want) want = test_copy(plain, count);
+                s4_check_pieces(&any, plain, want, count);
+                for (i = 0; way != S4_RECURRENT && i < 4; ++i) {
+                    test_pool pool = {0, 0};
+                    ssm_parallel parallel;
+                    pool.threads = threads[i];
+                    parallel.run = test_pool_run;
+                    parallel.pool = &pool;
+                    seqs.parallel = &parallel;
+                    CHECK_OK(s4_forward(&b, NULL, x, y, &seqs, work, bytes));
+                    CHECK_SAME(y, plain, count);
+                    CHECK(pool.tasks >= 2 * (2 * (lens[l] / 64) + 1)); /* two passes over each sequence */
+                }
+                test_free(work, 1);
+                s4_drop(&b);
+            }
+            if (test_failures) printf("    in %s, len %d\n", list[c].name, (int)lens[l]);
+            test_free(x, 0);
+            test_free(y, 0);
+            test_free(plain, 0);
+            test_free(want, 0);
         }
     }
 }
@@ -629,7 +710,7 @@ static void test_s4_convolution(void)
         for (packed = 0; packed < 2; ++packed) {
             s4_any any = s4_list[c];
             const size_t H = any.d.d_model, batch = packed ? 4 : 5;
-            ssm_seqs seqs = s4_seqs(batch, packed ? 130 : 27);
+            ssm_seqs seqs = test_seqs(batch, packed ? 130 : 27);
             const size_t rows = packed ? 130 : batch * 27;
             s4_bound b = s4_make(&any, &rng), conv = b;
             const size_t states = b.need.state / sizeof(ssm_real);
@@ -806,17 +887,22 @@ static void s4_check_gradients(const s4_any *any, ssm_seqs seqs, ssm_rng *rng)
 
 static void test_s4_gradients(void)
 {
-    static const size_t start[4] = {0, 5, 5, 9};
+    static const size_t start[4] = {0, 5, 5, 9}, long_start[4] = {0, 9, 140, 140};
     ssm_rng rng;
     size_t c;
     rng.state = test_seed;
     for (c = 0; c < S4_LIST; ++c) {
-        ssm_seqs packed = s4_seqs(3, 9);
+        const s4_any chunked = s4_by(&s4_list[c], S4_CHUNKED), tree = s4_by(&s4_list[c], S4_BLELLOCH);
+        ssm_seqs packed = test_seqs(3, 9), long_packed = test_seqs(3, 140);
         packed.start = start;
+        long_packed.start = long_start;
         if (s4_list[c].d.d_model > 20) continue; /* the same code, many differences */
-        s4_check_gradients(&s4_list[c], s4_seqs(2, 4), &rng);
+        s4_check_gradients(&s4_list[c], test_seqs(2, 4), &rng);
         s4_check_gradients(&s4_list[c], packed, &rng);
-        s4_check_gradients(&s4_list[c], s4_seqs(1, 75), &rng); /* several chunks, two tiles */
+        s4_check_gradients(&s4_list[c], test_seqs(1, 75), &rng); /* several chunks, two tiles */
+        if (s4_list[c].low_rank) continue;
+        s4_check_gradients(&chunked, test_seqs(1, 75), &rng);
+        s4_check_gradients(&tree, long_packed, &rng);
     }
 }
 
@@ -836,7 +922,7 @@ static void test_s4_kernel_gradients(void)
         b = s4_make(&any, &rng);
         for (i = 0; i < sizeof lens / sizeof lens[0]; ++i) {
             const size_t H = any.d.d_model, len = lens[i], directions = s4_core(&b)->directions;
-            const ssm_seqs seqs = s4_seqs(1, len);
+            const ssm_seqs seqs = test_seqs(1, len);
             ssm_real *x = test_normal(&rng, len * H, 1), *dy = test_normal(&rng, len * H, 1), *y = test_zeros(len * H);
             ssm_real *dkernel = test_zeros(directions * H * len), *got, *want;
             double *expected;
@@ -888,16 +974,17 @@ static void test_s4_kernel_gradients(void)
  *===========================================================================*/
 static void test_s4_errors(void)
 {
-    const ssm_seqs seqs = s4_seqs(1, 4), huge = s4_seqs((size_t)-1 / 2, 8);
-    ssm_s4d_config c = {0}, bad[10];
+    const ssm_seqs seqs = test_seqs(1, 4), huge = test_seqs((size_t)-1 / 2, 8);
+    ssm_s4d_config c = {0}, bad[11];
     ssm_s4_config s = {0};
     ssm_s4d layer;
+    ssm_s4 low_rank;
     ssm_sizes need;
     ssm_real memory[4] = {1, 2, 3, 4}, before[4] = {1, 2, 3, 4};
     size_t i, bytes = 7;
     CHECK_STATUS(ssm_s4d_config_resolve(&c, &c), SSM_ERR_CONFIG);
     c.d_model = 4;
-    for (i = 0; i < 10; ++i) bad[i] = c;
+    for (i = 0; i < 11; ++i) bad[i] = c;
     bad[0].d_state = 3;
     bad[1].n_ssm = 3;
     bad[2].disc = SSM_DISC_TRAPEZOID;
@@ -909,7 +996,8 @@ static void test_s4_errors(void)
     bad[7].output = (ssm_s4_output)2;
     bad[8].norm_eps = -1;
     bad[9].weights = (ssm_s4_weights)4;
-    for (i = 0; i < 10; ++i) {
+    bad[10].scan = (ssm_scan)4;
+    for (i = 0; i < 11; ++i) {
         CHECK_STATUS(ssm_s4d_sizes(&bad[i], &seqs, &need), SSM_ERR_CONFIG);
         CHECK_STATUS(ssm_s4d_bind(&layer, &bad[i], memory, memory, sizeof memory), SSM_ERR_CONFIG);
     }
@@ -923,35 +1011,96 @@ static void test_s4_errors(void)
     CHECK_STATUS(ssm_s4d_kernel_size(NULL, 4, &bytes), SSM_ERR_NULL);
     CHECK_STATUS(ssm_s4_plain_C(NULL, memory), SSM_ERR_NULL);
     CHECK_STATUS(ssm_s4_config_resolve(&s, &s), SSM_ERR_CONFIG);
+    s.d_model = 4;
+    s.scan = (ssm_scan)-1;
+    CHECK_STATUS(ssm_s4_config_resolve(&s, &s), SSM_ERR_CONFIG);
+    for (i = 0; i < 3; ++i) { /* a dense carry */
+        s.scan = i ? SSM_SCAN_CHUNKED : SSM_SCAN_BLELLOCH;
+        s.form = i == 2 ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_AUTO;
+        need.work = 7;
+        CHECK_STATUS(ssm_s4_sizes(&s, &seqs, &need), SSM_ERR_UNSUPPORTED);
+        CHECK(need.work == 7);
+        CHECK_STATUS(ssm_s4_init(&s, memory, 1), SSM_ERR_UNSUPPORTED);
+        CHECK_STATUS(ssm_s4_bind(&low_rank, &s, memory, memory, sizeof memory), SSM_ERR_UNSUPPORTED);
+    }
+    c.scan = SSM_SCAN_CHUNKED;
+    CHECK_STATUS(ssm_s4d_sizes(&c, &huge, &need), SSM_ERR_OVERFLOW);
     c.d_model = (size_t)-1 / 8;
     CHECK_STATUS(ssm_s4d_sizes(&c, &seqs, &need), SSM_ERR_OVERFLOW);
     CHECK_SAME(memory, before, 4);
     CHECK(bytes == 7);
 }
 
-/* NaN in one channel stays there, in both forms; many streams step as each alone. */
-static void s4_check_nan(const s4_any *list, int form, ssm_rng *rng)
+/* Memory of a time-parallel scan: exact, more for more chunks, and refused before anything is written. */
+static void test_s4_memory(void)
 {
-    enum { LEN = 20 };
-    const ssm_seqs seqs = s4_seqs(1, LEN);
-    s4_any any = *list;
+    const ssm_seqs shortest = test_seqs(1, 64), longest = test_seqs(1, 257);
+    s4_any automatic = s4_by(&s4_list[0], S4_RECURRENT);
+    const s4_any sequential = automatic, chunked = s4_by(&automatic, S4_CHUNKED), tree = s4_by(&automatic, S4_BLELLOCH);
+    ssm_sizes need[4];
+    size_t way, before = 0, len;
+    ssm_rng rng;
+    rng.state = test_seed;
+    automatic.d.scan = SSM_SCAN_AUTO; /* in a layer: sequential */
+    CHECK_OK(s4_sizes(&automatic, &longest, &need[0]));
+    CHECK_OK(s4_sizes(&sequential, &longest, &need[1]));
+    CHECK_OK(s4_sizes(&chunked, &longest, &need[2]));
+    CHECK_OK(s4_sizes(&tree, &longest, &need[3]));
+    CHECK(need[0].work == need[1].work && need[1].work < need[2].work && need[2].work < need[3].work);
+    CHECK_OK(s4_sizes(&tree, &shortest, &need[3])); /* one chunk carries nothing */
+    CHECK_OK(s4_sizes(&sequential, &shortest, &need[1]));
+    if (SSM_TILE_ROWS >= 64) CHECK(need[3].work == need[1].work);
+    for (way = S4_CHUNKED; way < S4_WAYS; ++way) {
+        const s4_any any = s4_by(&s4_list[0], way);
+        for (len = 64; len <= 257; len += 64) { /* 64, 128, 192, 256 */
+            const ssm_seqs seqs = test_seqs(1, len);
+            const size_t H = any.d.d_model;
+            ssm_real *x = test_normal(&rng, len * H, 1), *y = test_copy(x, len * H);
+            s4_bound b = s4_make(&any, &rng);
+            const size_t states = b.need.state / sizeof(ssm_real);
+            ssm_real *state = test_normal(&rng, states, 1), *keep = test_copy(state, states);
+            size_t bytes;
+            void *work = s4_work(&any, &seqs, 1, &bytes);
+            if (len > 64) CHECK(bytes > before);
+            before = bytes;
+            CHECK_STATUS(s4_forward(&b, state, x, y, &seqs, work, bytes - 1), SSM_ERR_MEMORY);
+            CHECK_STATUS(s4_forward(&b, state, x, y, &seqs, NULL, bytes), SSM_ERR_NULL);
+            CHECK_SAME(y, x, len * H);
+            CHECK_SAME(state, keep, states);
+            CHECK_OK(s4_forward(&b, state, x, y, &seqs, work, bytes));
+            test_free(x, 0);
+            test_free(y, 0);
+            test_free(state, 0);
+            test_free(keep, 0);
+            test_free(work, 1);
+            s4_drop(&b);
+        }
+    }
+}
+
+/* NaN in one channel stays there, in each way, and but for the convolution does not reach the past; many
+ * streams step as each alone. */
+static void s4_check_nan(const s4_any *list, size_t way, ssm_rng *rng)
+{
+    enum { LEN = 200, NOW = 70 };
+    const ssm_seqs seqs = test_seqs(1, LEN);
+    const s4_any any = s4_by(list, way);
     const size_t H = any.d.d_model;
     ssm_real *x = test_normal(rng, LEN * H, 1), *y = test_zeros(LEN * H), *z = test_zeros(LEN * H), *state;
     s4_bound b;
     size_t bytes, t, h;
     void *work;
-    any.d.form = form ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_RECURRENT;
     b = s4_make(&any, rng);
     state = test_zeros(b.need.state / sizeof(ssm_real));
     work = s4_work(&any, &seqs, 1, &bytes);
     CHECK_OK(s4_forward(&b, state, x, y, &seqs, work, bytes));
-    x[7 * H + 1] = (ssm_real)NAN;
+    x[NOW * H + 1] = (ssm_real)NAN;
     memset(state, 0, b.need.state);
     CHECK_OK(s4_forward(&b, state, x, z, &seqs, work, bytes));
     for (t = 0; t < LEN; ++t)
         for (h = 0; h < H; ++h)
-            if (h != 1) CHECK_SAME(z + t * H + h, y + t * H + h, 1);
-    for (t = 7; t < LEN; ++t) CHECK(z[t * H + 1] != z[t * H + 1]);
+            if (h != 1 || (t < NOW && way != S4_CONVOLUTION)) CHECK_SAME(z + t * H + h, y + t * H + h, 1);
+    for (t = NOW; t < LEN; ++t) CHECK(z[t * H + 1] != z[t * H + 1]);
     test_free(x, 0);
     test_free(y, 0);
     test_free(z, 0);
@@ -966,7 +1115,7 @@ static void s4_check_streams(const s4_any *any, ssm_rng *rng)
     const size_t H = any->d.d_model;
     s4_bound b = s4_make(any, rng);
     const size_t states = b.need.state / sizeof(ssm_real);
-    const ssm_seqs seqs = s4_seqs(STREAMS, 1);
+    const ssm_seqs seqs = test_seqs(STREAMS, 1);
     ssm_real *x = test_normal(rng, STREAMS * H, 1), *y = test_zeros(STREAMS * H), *z = test_zeros(H);
     ssm_real *state = test_normal(rng, STREAMS * states, 1), *alone = test_copy(state, STREAMS * states);
     size_t bytes, i;
@@ -989,11 +1138,10 @@ static void s4_check_streams(const s4_any *any, ssm_rng *rng)
 static void test_s4_nan_streams(void)
 {
     ssm_rng rng;
+    size_t way;
     rng.state = test_seed;
-    s4_check_nan(&s4_list[0], 0, &rng);
-    s4_check_nan(&s4_list[0], 1, &rng);
-    s4_check_nan(&s4_list[10], 0, &rng);
-    s4_check_nan(&s4_list[10], 1, &rng);
+    for (way = 0; way < S4_WAYS; ++way) s4_check_nan(&s4_list[0], way, &rng);
+    for (way = 0; way < s4_ways(&s4_list[10]); ++way) s4_check_nan(&s4_list[10], way, &rng);
     s4_check_streams(&s4_list[0], &rng);
     s4_check_streams(&s4_list[6], &rng);
     s4_check_streams(&s4_list[12], &rng);
@@ -1005,6 +1153,8 @@ static const test_case s4_cases[] = {
     {"s4/gelu", test_s4_gelu},
     {"s4/oracle", test_s4_oracle},
     {"s4/laws", test_s4_laws},
+    {"s4/threads", test_s4_threads},
+    {"s4/memory", test_s4_memory},
     {"s4/convolution", test_s4_convolution},
     {"s4/kernel", test_s4_kernel},
     {"s4/gradients", test_s4_gradients},

@@ -3,28 +3,11 @@
  * errors and initialisation. */
 #include <complex.h>
 
-#define S5_COUNT(array) (sizeof(array) / sizeof(array)[0])
-
 typedef double _Complex s5_complex;
 
 static s5_complex s5_pair(double re, double im)
 {
     return re + im * _Complex_I;
-}
-
-static ssm_rng s5_rng(uint64_t salt)
-{
-    ssm_rng rng;
-    rng.state = test_seed * 1000 + salt;
-    return rng;
-}
-
-static double *s5_doubles(const ssm_real *from, size_t count)
-{
-    double *p = (double *)test_alloc(count * sizeof *p, 0);
-    size_t i;
-    for (i = 0; i < count; ++i) p[i] = (double)from[i];
-    return p;
 }
 
 /* a and b of one step, from ssm_disc's table. */
@@ -50,28 +33,12 @@ static void s5_oracle_coef(ssm_disc disc, s5_complex A, double da, double db, s5
 
 /* ------------------------------------------------------------------ central differences */
 
-/* Compares `gradient` of x with differences along a dense random direction and a few single elements,
- * relative to the norm of the gradient; the differences are worth 1e-16 loss / h. */
+/* Relative to the norm of the gradient; the differences are worth 1e-16 loss / h. */
 static void s5_check_gradient(const char *what, test_loss loss, void *context, double *x, const ssm_real *gradient,
                               size_t count, ssm_rng *rng)
 {
-    const size_t singles = count < 4 ? count : 4;
-    double *direction = (double *)test_alloc(count * sizeof *direction, 0), norm = 0;
-    size_t i, k;
-    for (i = 0; i < count; ++i) norm += (double)gradient[i] * (double)gradient[i];
-    norm = TOL(5e-5, 2e-9) * (sqrt(norm) + 5e-2) + 1e-11 * fabs(loss(context));
-    for (k = 0; count && k <= singles; ++k) {
-        double got = 0, want;
-        for (i = 0; i < count; ++i)
-            direction[i] = k < singles ? 0 : (double)ssm_rng_normal(rng) / sqrt((double)count);
-        if (k < singles) direction[ssm_rng_next(rng) % count] = 1;
-        for (i = 0; i < count; ++i) got += (double)gradient[i] * direction[i];
-        want = test_slope(loss, context, x, direction, count, 1e-4);
-        if (!(fabs(got - want) <= norm))
-            test_fail(__FILE__, __LINE__, "d%s: %.9g, differences give %.9g (error %.3g of %.3g allowed)", what, got,
-                      want, fabs(got - want), norm);
-    }
-    test_free(direction, 0);
+    const double allowed = TOL(5e-5, 2e-9) * (test_norm(gradient, count) + 5e-2) + 1e-11 * fabs(loss(context));
+    test_gradient(what, loss, context, x, gradient, count, 1e-4, allowed, rng);
 }
 
 /* ------------------------------------------------------------------ the scan: problems */
@@ -175,9 +142,9 @@ static void s5_open(s5_problem *p, const s5_spec *spec, ssm_disc disc, ssm_rng *
             if (i == S5_DELTA || i == S5_DELTA_A) t->real[k] = (ssm_real)0.1 + (ssm_real)0.4 * ssm_rng_uniform(rng);
             if (i == S5_A && k % 2 == 0 && t->real[k] > 0) t->real[k] = -t->real[k];
         }
-        t->exact = s5_doubles(t->real, t->count);
+        t->exact = test_doubles(t->real, t->count);
         t->grad = i < S5_INPUTS ? test_zeros(t->count) : test_normal(rng, t->count, 1);
-        t->weight = s5_doubles(t->grad, t->count);
+        t->weight = test_doubles(t->grad, t->count);
         t->view.data = t->real;
         if (i < S5_INPUTS) *in[i] = t->view;
     }
@@ -308,10 +275,10 @@ static void s5_note(size_t before, size_t spec, ssm_disc disc)
 
 static void s5_each(void (*law)(s5_problem *p, ssm_rng *rng), uint64_t salt)
 {
-    ssm_rng rng = s5_rng(salt);
+    ssm_rng rng = test_rng(salt);
     size_t i, d;
-    for (i = 0; i < S5_COUNT(s5_specs); ++i) {
-        for (d = 0; d < S5_COUNT(s5_discs); ++d) {
+    for (i = 0; i < TEST_COUNT(s5_specs); ++i) {
+        for (d = 0; d < TEST_COUNT(s5_discs); ++d) {
             const size_t before = test_failures;
             s5_problem p;
             s5_open(&p, &s5_specs[i], s5_discs[d], &rng);
@@ -428,7 +395,7 @@ static void s5_scan_gradients(void) { s5_each(s5_law_gradients, 3); }
 static void s5_scan_errors(void)
 {
     const s5_spec spec = {1, 3, 2, 2, S5_HAS(S5_D), 0};
-    ssm_rng rng = s5_rng(4);
+    ssm_rng rng = test_rng(4);
     s5_problem p;
     ssm_s5_scan bad;
     ssm_s5_scan_grad none = {0};
@@ -502,14 +469,6 @@ static const s5_layer_spec s5_layers[] = {
     S5(.d_model = 2, .d_state = 3, .bidirectional = 1, .real_state = 1, .activation = SSM_S5_GELU, .residual = 1),
 };
 
-static ssm_seqs s5_seqs(size_t batch, size_t len)
-{
-    ssm_seqs seqs = {0};
-    seqs.batch = batch;
-    seqs.len = len;
-    return seqs;
-}
-
 static void s5_model_bind(s5_model *m, size_t misalign)
 {
     m->bound = test_alloc(m->bound_bytes, misalign);
@@ -521,7 +480,7 @@ static void s5_model_bind(s5_model *m, size_t misalign)
  * clip_eigs has to hold. */
 static void s5_model_open(s5_model *m, const ssm_s5_config *config, ssm_rng *rng)
 {
-    const ssm_seqs one = s5_seqs(1, 1);
+    const ssm_seqs one = test_seqs(1, 1);
     const ssm_param *step, *re;
     ssm_sizes need;
     size_t i;
@@ -542,7 +501,7 @@ static void s5_model_open(s5_model *m, const ssm_s5_config *config, ssm_rng *rng
     re = ssm_params_find(&m->table, "Lambda_re");
     for (i = 0; re && i < re->count; ++i) m->params[re->offset + i] = (ssm_real)-0.3 - (ssm_real)0.4 * ssm_rng_uniform(rng);
     if (m->config.clip_eigs) m->params[re->offset] = (ssm_real)0.1;
-    m->exact = s5_doubles(m->params, m->table.count);
+    m->exact = test_doubles(m->params, m->table.count);
     s5_model_bind(m, 1);
 }
 
@@ -700,9 +659,9 @@ static s5_data s5_data_open(s5_model *m, size_t batch, size_t len, int scaled, s
     for (i = 0; i < batch * len; ++i) d.scale[i] = (ssm_real)0.2 + 2 * ssm_rng_uniform(rng);
     d.dy = test_normal(rng, batch * len * m->config.d_model, 1);
     d.dstate = test_normal(rng, batch * m->states, 1);
-    d.x_exact = s5_doubles(d.x, batch * len * m->config.d_model);
-    d.state_exact = s5_doubles(d.state, batch * m->states);
-    d.scale_exact = s5_doubles(d.scale, batch * len);
+    d.x_exact = test_doubles(d.x, batch * len * m->config.d_model);
+    d.state_exact = test_doubles(d.state, batch * m->states);
+    d.scale_exact = test_doubles(d.scale, batch * len);
     if (!scaled) {
         test_free(d.scale, 0);
         test_free(d.scale_exact, 0);
@@ -745,7 +704,7 @@ static void s5_forward(const s5_model *m, ssm_real *state, const ssm_real *x, ss
 static void s5_record(const s5_data *d, ssm_real *state, ssm_real *y, ssm_real *dstate, ssm_real *dx, ssm_real *dparams)
 {
     const s5_model *m = d->m;
-    ssm_seqs seqs = s5_seqs(d->batch, d->len);
+    ssm_seqs seqs = test_seqs(d->batch, d->len);
     ssm_sizes need;
     void *tape, *work;
     seqs.step_scale = d->scale;
@@ -767,9 +726,9 @@ static void s5_record(const s5_data *d, ssm_real *state, ssm_real *y, ssm_real *
 static void s5_each_layer(void (*law)(s5_model *m, ssm_rng *rng), uint64_t salt)
 {
     size_t i;
-    for (i = 0; i < S5_COUNT(s5_layers); ++i) {
+    for (i = 0; i < TEST_COUNT(s5_layers); ++i) {
         const size_t before = test_failures;
-        ssm_rng rng = s5_rng(salt + i);
+        ssm_rng rng = test_rng(salt + i);
         s5_model m;
         s5_model_open(&m, &s5_layers[i].config, &rng);
         law(&m, &rng);
@@ -794,13 +753,13 @@ static void s5_oracle_batch(const s5_data *d, double *state, double *y)
 static void s5_law_layer_oracle(s5_model *m, ssm_rng *rng)
 {
     size_t i, k;
-    for (i = 0; i < 2 * S5_COUNT(s5_shapes); ++i) {
+    for (i = 0; i < 2 * TEST_COUNT(s5_shapes); ++i) {
         s5_data d = s5_data_open(m, s5_shapes[i / 2][0], s5_shapes[i / 2][1], i % 2, rng);
         const size_t count = d.batch * d.len * m->config.d_model;
-        ssm_seqs seqs = s5_seqs(d.batch, d.len);
+        ssm_seqs seqs = test_seqs(d.batch, d.len);
         ssm_real *y = test_zeros(count), *recorded = test_zeros(count), *state = test_copy(d.state, d.batch * m->states);
         ssm_real *recorded_state = test_copy(d.state, d.batch * m->states);
-        double *want = s5_doubles(y, count);
+        double *want = test_doubles(y, count);
         seqs.step_scale = d.scale;
         s5_forward(m, state, d.x, y, &seqs);
         s5_oracle_batch(&d, d.state_exact, want);
@@ -829,13 +788,13 @@ static void s5_law_layer_batch(s5_model *m, ssm_rng *rng)
     ssm_real *y = test_zeros(rows * H), *want = test_zeros(rows * H), *state = test_normal(rng, 4 * m->states, 1);
     ssm_real *want_state = test_copy(state, 4 * m->states), *turned = test_zeros(rows * H);
     size_t start[5] = {2}, b, t, c, pass; /* two rows before and one after belong to none */
-    ssm_seqs packed = s5_seqs(4, rows), seqs;
+    ssm_seqs packed = test_seqs(4, rows), seqs;
     for (b = 0; b < 4; ++b) start[b + 1] = start[b] + lens[b];
     packed.start = start;
     for (pass = 0; pass < 2; ++pass) {
         packed.step_scale = pass ? d.scale : NULL;
         for (b = 0; b < 4; ++b) {
-            seqs = s5_seqs(1, lens[b]);
+            seqs = test_seqs(1, lens[b]);
             seqs.step_scale = pass ? d.scale + start[b] : NULL;
             s5_forward(m, want_state + b * m->states, d.x + start[b] * H, want + start[b] * H, &seqs);
         }
@@ -844,7 +803,7 @@ static void s5_law_layer_batch(s5_model *m, ssm_rng *rng)
         CHECK_SAME(state, want_state, 4 * m->states);
     }
     /* batch 2 of 60 rows: [chan][len] tensors, against dense */
-    seqs = s5_seqs(2, 60);
+    seqs = test_seqs(2, 60);
     seqs.step_scale = d.scale;
     s5_forward(m, want_state, d.x, want, &seqs);
     for (b = 0; b < 2; ++b)
@@ -860,7 +819,7 @@ static void s5_law_layer_batch(s5_model *m, ssm_rng *rng)
     CHECK_SAME(turned, want, 120 * H);
     CHECK_SAME(state, want_state, 2 * m->states);
     /* all factors 1 */
-    seqs = s5_seqs(1, rows);
+    seqs = test_seqs(1, rows);
     s5_forward(m, want_state, d.x, want, &seqs);
     for (t = 0; t < rows; ++t) d.scale[t] = 1;
     seqs.step_scale = d.scale;
@@ -881,7 +840,7 @@ static void s5_law_layer_split(s5_model *m, ssm_rng *rng)
     const size_t H = m->config.d_model, len = 70, cuts[] = {0, 1, 30, 64, 69, 70};
     s5_data d = s5_data_open(m, 1, len, 1, rng);
     ssm_real *y = test_zeros(len * H), *want = test_zeros(len * H), *state, *want_state = test_copy(d.state, m->states);
-    ssm_seqs seqs = s5_seqs(1, len), one = s5_seqs(1, 1);
+    ssm_seqs seqs = test_seqs(1, len), one = test_seqs(1, 1);
     ssm_sizes need;
     void *work;
     size_t i, t;
@@ -895,19 +854,19 @@ static void s5_law_layer_split(s5_model *m, ssm_rng *rng)
     } else {
         seqs.step_scale = d.scale;
         s5_forward(m, want_state, d.x, want, &seqs);
-        for (i = 0; i < S5_COUNT(cuts); ++i) {
+        for (i = 0; i < TEST_COUNT(cuts); ++i) {
             state = test_copy(d.state, m->states);
-            seqs = s5_seqs(1, cuts[i]);
+            seqs = test_seqs(1, cuts[i]);
             seqs.step_scale = d.scale;
             s5_forward(m, state, d.x, y, &seqs);
-            seqs = s5_seqs(1, len - cuts[i]);
+            seqs = test_seqs(1, len - cuts[i]);
             seqs.step_scale = d.scale + cuts[i];
             s5_forward(m, state, d.x + cuts[i] * H, y + cuts[i] * H, &seqs);
             CHECK_SAME(y, want, len * H);
             CHECK_SAME(state, want_state, m->states);
             test_free(state, 0);
         }
-        seqs = s5_seqs(1, len);
+        seqs = test_seqs(1, len);
         state = test_copy(d.state, m->states);
         for (t = 0; t < m->states; ++t) want_state[t] = d.state[t];
         s5_forward(m, want_state, d.x, want, &seqs);
@@ -944,7 +903,7 @@ static void s5_law_layer_gradients(s5_model *m, ssm_rng *rng)
 {
     static const size_t shapes[][2] = {{1, 1}, {3, 4}, {1, 67}};
     size_t i, r;
-    for (i = 0; i < 2 * S5_COUNT(shapes); ++i) {
+    for (i = 0; i < 2 * TEST_COUNT(shapes); ++i) {
         s5_data d = s5_data_open(m, shapes[i / 2][0], shapes[i / 2][1], i % 2, rng);
         const size_t count = d.batch * d.len * m->config.d_model;
         ssm_real *dx = test_zeros(count), *dparams = test_zeros(m->table.count), *y = test_zeros(count);
@@ -984,11 +943,11 @@ static void s5_law_layer_wanted(s5_model *m, ssm_rng *rng)
     CHECK_SAME(dparams2, dparams, m->table.count);
     for (i = 0; i < 2 * m->states; ++i) dstate[i] = d.dstate[i], state[i] = d.state[i];
     s5_record(&d, state, y, dstate, dx2, dparams2);
-    twice = s5_doubles(dparams, m->table.count);
+    twice = test_doubles(dparams, m->table.count);
     for (i = 0; i < m->table.count; ++i) twice[i] *= 2;
     CHECK_CLOSE(dparams2, twice, m->table.count, TOL(1e-5, 1e-13));
     test_free(twice, 0);
-    twice = s5_doubles(dx, count);
+    twice = test_doubles(dx, count);
     for (i = 0; i < count; ++i) twice[i] *= 2;
     CHECK_CLOSE(dx2, twice, count, TOL(1e-5, 1e-13));
     test_free(twice, 0);
@@ -1008,7 +967,7 @@ static void s5_law_layer_padding(s5_model *m, ssm_rng *rng)
     const size_t H = m->config.d_model, len = 70, cut = 40;
     s5_data d = s5_data_open(m, 1, len, 1, rng);
     ssm_real *y = test_zeros(len * H), *want = test_zeros(len * H), *want_state = test_copy(d.state, m->states);
-    ssm_seqs seqs = s5_seqs(1, cut);
+    ssm_seqs seqs = test_seqs(1, cut);
     size_t t;
     if (!m->config.bidirectional && !m->config.event && m->config.disc != SSM_DISC_DIRAC) {
         seqs.step_scale = d.scale;
@@ -1037,7 +996,7 @@ static void s5_layer_memory(void)
 {
     const ssm_s5_config config = {.d_model = 8, .d_state = 16};
     const size_t tiles = 1000;
-    const ssm_seqs some = s5_seqs(1, SSM_TILE_ROWS), many = s5_seqs(1, tiles * SSM_TILE_ROWS);
+    const ssm_seqs some = test_seqs(1, SSM_TILE_ROWS), many = test_seqs(1, tiles * SSM_TILE_ROWS);
     ssm_sizes a, b;
     CHECK_OK(ssm_s5_sizes(&config, &some, &a));
     CHECK_OK(ssm_s5_sizes(&config, &many, &b));
@@ -1081,7 +1040,7 @@ static void s5_layer_errors(void)
     CHECK_STATUS(ssm_s5_forward(NULL, NULL, params, params, NULL, NULL, 0), SSM_ERR_NULL);
     config.d_model = (size_t)-1 / 64;
     {
-        const ssm_seqs one = s5_seqs(1, 1);
+        const ssm_seqs one = test_seqs(1, 1);
         ssm_sizes need;
         CHECK_STATUS(ssm_s5_sizes(&config, &one, &need), SSM_ERR_OVERFLOW);
     }
@@ -1093,7 +1052,7 @@ static void s5_init_hippo(void)
 {
     const ssm_s5_config config = {.d_model = 200, .d_state = 8, .blocks = 2, .no_conj_sym = 1};
     static const double want[8] = {-4.6033, -0.5565, 0.5565, 4.6033, -4.6033, -0.5565, 0.5565, 4.6033};
-    ssm_rng rng = s5_rng(600);
+    ssm_rng rng = test_rng(600);
     ssm_param rows[SSM_PARAMS_MAX];
     ssm_params table = {0};
     const ssm_param *B, *C, *step;
@@ -1134,7 +1093,7 @@ static void s5_init_eigenvectors(void)
 {
     static const size_t sizes[] = {1, 2, 3, 4, 7, 16, 33};
     size_t i, j, n, k;
-    for (i = 0; i < S5_COUNT(sizes); ++i) {
+    for (i = 0; i < TEST_COUNT(sizes); ++i) {
         const size_t N = sizes[i];
         for (j = 0; j < N; ++j) {
             const ssm__hippo h = ssm__hippo_open(N, j);

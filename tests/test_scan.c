@@ -282,71 +282,368 @@ static void scan_laws(void)
     }
 }
 
-/* loss = sum(dh h) + sum(dlast last), by the double oracle. */
-static double scan_loss(const scan_problem *p, const ssm_real *dh, const ssm_real *dlast, double *buffer)
+/* --- gradients: any layout of any tensor, against difference quotients of a loss in double --- */
+enum { /* how a tensor lies in memory */
+    SCAN_DENSE,
+    SCAN_PADDED,
+    SCAN_TIME_MAJOR, /* [t][b][c] */
+    SCAN_BACKWARDS,  /* negative strides in time and channels */
+    SCAN_ONE_STEP,   /* the rest broadcasts: one value for all steps, */
+    SCAN_ONE_CHANNEL,
+    SCAN_ONE_SEQUENCE,
+    SCAN_ONE, /* for everything */
+    SCAN_ABSENT
+};
+
+typedef struct scan_case {
+    const char *name;
+    size_t batch, len, dim;
+    const size_t *start;
+    int a, b, h0, h, dh, dlast; /* layouts */
+    int in_place;               /* h lies in b (1) or in a (2) */
+    int shared;                 /* channels or sequences meet in one gradient: not to be shared out */
+} scan_case;
+
+static const size_t scan_starts[] = {0, 4, 4, 5, 9};
+
+static const scan_case scan_case_list[] = {
+    {.name = "dense", .batch = 2, .len = 9, .dim = 3},
+    {.name = "no state", .batch = 2, .len = 9, .dim = 3, .h0 = SCAN_ABSENT, .dlast = SCAN_ABSENT},
+    {.name = "no last", .batch = 2, .len = 9, .dim = 3, .dlast = SCAN_ABSENT},
+    {.name = "empty", .batch = 2, .len = 0, .dim = 3},
+    {.name = "one step", .batch = 2, .len = 1, .dim = 3},
+    {.name = "one step, no h0", .batch = 2, .len = 1, .dim = 3, .h0 = SCAN_ABSENT},
+    {.name = "one channel", .batch = 1, .len = 9, .dim = 1},
+    {.name = "wide", .batch = 1, .len = 3, .dim = SSM_LANES + 1},
+    {.name = "padded", .batch = 2, .len = 5, .dim = 3, .a = SCAN_PADDED, .b = SCAN_PADDED, .h0 = SCAN_PADDED,
+            .h = SCAN_PADDED, .dh = SCAN_PADDED, .dlast = SCAN_PADDED},
+    {.name = "mixed", .batch = 2, .len = 5, .dim = 3, .a = SCAN_TIME_MAJOR, .b = SCAN_BACKWARDS, .h0 = SCAN_BACKWARDS,
+            .h = SCAN_PADDED, .dh = SCAN_TIME_MAJOR, .dlast = SCAN_PADDED},
+    {.name = "packed", .batch = 4, .len = 9, .dim = 3, .start = scan_starts},
+    {.name = "packed, strided", .batch = 4, .len = 9, .dim = 3, .start = scan_starts, .a = SCAN_BACKWARDS,
+            .b = SCAN_PADDED, .h0 = SCAN_PADDED, .h = SCAN_BACKWARDS, .dh = SCAN_PADDED, .dlast = SCAN_BACKWARDS},
+    {.name = "packed, no h0", .batch = 4, .len = 9, .dim = 2, .start = scan_starts, .h0 = SCAN_ABSENT},
+    {.name = "packed, constant a", .batch = 4, .len = 9, .dim = 3, .start = scan_starts, .a = SCAN_ONE_STEP,
+            .shared = 1},
+    {.name = "constant a", .batch = 1, .len = 9, .dim = 3, .a = SCAN_ONE_STEP},
+    {.name = "constant a and b", .batch = 2, .len = 9, .dim = 3, .a = SCAN_ONE_STEP, .b = SCAN_ONE_STEP,
+            .dh = SCAN_ONE},
+    {.name = "channels in one", .batch = 2, .len = 5, .dim = 3, .a = SCAN_ONE_CHANNEL, .b = SCAN_ONE_CHANNEL,
+            .h0 = SCAN_ONE_CHANNEL, .dlast = SCAN_ONE_CHANNEL, .shared = 1},
+    {.name = "sequences in one", .batch = 3, .len = 5, .dim = 2, .a = SCAN_ONE_SEQUENCE, .b = SCAN_ONE_SEQUENCE,
+            .h0 = SCAN_ONE_SEQUENCE, .dlast = SCAN_ONE_SEQUENCE, .shared = 1},
+    {.name = "all in one", .batch = 3, .len = 5, .dim = 2, .a = SCAN_ONE, .b = SCAN_ONE, .h0 = SCAN_ONE, .shared = 1},
+    {.name = "packed, h0 in one", .batch = 4, .len = 9, .dim = 2, .start = scan_starts, .h0 = SCAN_ONE_SEQUENCE,
+            .shared = 1},
+    {.name = "in place of b", .batch = 2, .len = 9, .dim = 3, .b = SCAN_PADDED, .in_place = 1},
+    {.name = "in place of a", .batch = 2, .len = 9, .dim = 3, .in_place = 2},
+    {.name = "packed, in place of b", .batch = 4, .len = 9, .dim = 3, .start = scan_starts, .in_place = 1},
+};
+#define SCAN_CASES (sizeof scan_case_list / sizeof scan_case_list[0])
+
+typedef struct scan_tensor {
+    ssm_real *data;
+    size_t count;
+    size_t offset; /* of element (0, 0, 0) */
+    ssm_in view;
+} scan_tensor;
+
+/* [batch][len][dim] values of `width` reals in some layout, normal random numbers. */
+static scan_tensor scan_tensor_make(int layout, size_t batch, size_t len, size_t dim, size_t width, ssm_rng *rng,
+                                    double scale)
 {
-    double sum = 0;
-    size_t i;
-    scan_oracle(p, buffer, buffer + p->count);
-    for (i = 0; i < p->count; ++i) sum += (double)dh[i] * buffer[i];
-    for (i = 0; i < p->states; ++i) sum += (double)dlast[i] * buffer[p->count + i];
-    return sum;
+    const size_t gap = layout == SCAN_PADDED;
+    const size_t chan = layout == SCAN_ONE || layout == SCAN_ONE_CHANNEL ? 0 : width + gap;
+    const size_t row = chan ? dim * chan + 2 * gap : width; /* reals of one step */
+    const size_t steps = layout == SCAN_ONE || layout == SCAN_ONE_STEP ? 1 : len;
+    const size_t seqs = layout == SCAN_ONE || layout == SCAN_ONE_SEQUENCE ? 1 : batch;
+    scan_tensor v = {0};
+    if (layout == SCAN_ABSENT) return v;
+    v.count = seqs * steps * row;
+    v.view.chan = (ptrdiff_t)chan;
+    v.view.time = steps == len ? (ptrdiff_t)row : 0;
+    v.view.batch = seqs == batch ? (ptrdiff_t)(steps * row) : 0;
+    if (layout == SCAN_TIME_MAJOR) {
+        v.view.time = (ptrdiff_t)(batch * row);
+        v.view.batch = (ptrdiff_t)row;
+    }
+    if (layout == SCAN_BACKWARDS) {
+        v.view.chan = -v.view.chan;
+        v.view.time = -v.view.time;
+        v.offset = (len ? len - 1 : 0) * row + (dim - 1) * chan;
+    }
+    v.data = test_normal(rng, v.count, scale);
+    v.view.data = v.data + v.offset;
+    return v;
 }
 
-/* Central differences. Along a single value (no broadcast) the loss is linear: any step is exact. */
-static void scan_differences(scan_problem *p, ssm_real *x, size_t count, const ssm_real *dh, const ssm_real *dlast,
-                             double *buffer, double *want)
+/* A copy of a tensor, in the same layout. */
+static scan_tensor scan_tensor_copy(const scan_tensor *from)
 {
-    const ssm_real step = (ssm_real)0.0625;
+    scan_tensor v = *from;
+    if (!from->data) return v;
+    v.data = test_copy(from->data, from->count);
+    v.view.data = v.data + v.offset;
+    return v;
+}
+
+static void scan_tensor_drop(scan_tensor *v)
+{
+    if (v->data) test_free(v->data, 0);
+}
+
+static double *scan_doubles(const scan_tensor *v)
+{
+    double *x = (double *)malloc(v->count * sizeof *x + 1);
     size_t i;
-    for (i = 0; i < count; ++i) {
-        const ssm_real old = x[i];
-        double up;
-        x[i] = old + step;
-        up = scan_loss(p, dh, dlast, buffer);
-        x[i] = old - step;
-        want[i] = (up - scan_loss(p, dh, dlast, buffer)) / (2 * (double)step);
-        x[i] = old;
+    for (i = 0; i < v->count; ++i) x[i] = (double)v->data[i];
+    return x;
+}
+
+typedef struct scan_gradient {
+    scan_case c;
+    size_t width;
+    ssm_linear_scan s;
+    scan_tensor a, b, h0, h, last, dh, dlast;
+    scan_tensor da, db, dh0; /* what backward adds to */
+    double *xa, *xb, *xh0;   /* a, b and h0 for the loss */
+    double *xdh, *xdlast;
+} scan_gradient;
+
+static void scan_gradient_open(scan_gradient *p, const scan_case *c, int pairs, int reverse)
+{
+    const size_t W = pairs ? 2 : 1, rows = c->start ? 1 : c->batch; /* packed: one tensor of len rows */
+    ssm_rng rng = {test_seed};
+    size_t i;
+    memset(p, 0, sizeof *p);
+    p->c = *c;
+    p->width = W;
+    p->a = scan_tensor_make(c->a, rows, c->len, c->dim, W, &rng, 0.4);
+    for (i = 0; i < p->a.count; ++i)
+        if (p->a.data[i] > (ssm_real)0.7 || p->a.data[i] < (ssm_real)-0.7) p->a.data[i] = (ssm_real)0.625;
+    p->b = scan_tensor_make(c->b, rows, c->len, c->dim, W, &rng, 1);
+    p->h0 = scan_tensor_make(c->h0, c->batch, 1, c->dim, W, &rng, 1);
+    p->h = scan_tensor_make(c->h, rows, c->len, c->dim, W, &rng, 1);
+    p->last = scan_tensor_make(SCAN_DENSE, c->batch, 1, c->dim, W, &rng, 1);
+    p->dh = scan_tensor_make(c->dh, rows, c->len, c->dim, W, &rng, 1);
+    p->dlast = scan_tensor_make(c->dlast, c->batch, 1, c->dim, W, &rng, 1);
+    p->xa = scan_doubles(&p->a);
+    p->xb = scan_doubles(&p->b);
+    p->xh0 = scan_doubles(&p->h0);
+    p->xdh = scan_doubles(&p->dh);
+    p->xdlast = scan_doubles(&p->dlast);
+    p->s.batch = c->batch;
+    p->s.len = c->len;
+    p->s.dim = c->dim;
+    p->s.start = c->start;
+    p->s.complex_values = pairs;
+    p->s.reverse = reverse;
+    p->s.scan = SSM_SCAN_SEQUENTIAL;
+    p->s.a = p->a.view;
+    p->s.b = p->b.view;
+    p->s.h0 = p->h0.view;
+    p->s.h = ssm_out_like(p->h.data + p->h.offset, p->h.view);
+    p->s.h_last = ssm_out_like(p->last.data, p->last.view);
+    p->da = scan_tensor_copy(&p->a);
+    p->db = scan_tensor_copy(&p->b);
+    p->dh0 = scan_tensor_copy(&p->h0);
+}
+
+static void scan_gradient_close(scan_gradient *p)
+{
+    scan_tensor *all[] = {&p->a, &p->b, &p->h0, &p->h, &p->last, &p->dh, &p->dlast, &p->da, &p->db, &p->dh0};
+    size_t i;
+    for (i = 0; i < sizeof all / sizeof all[0]; ++i) scan_tensor_drop(all[i]);
+    free(p->xa);
+    free(p->xb);
+    free(p->xh0);
+    free(p->xdh);
+    free(p->xdlast);
+}
+
+static size_t scan_index(const scan_tensor *v, size_t b, size_t t, size_t c)
+{
+    return (size_t)((ptrdiff_t)v->offset + (ptrdiff_t)b * v->view.batch + (ptrdiff_t)t * v->view.time +
+                    (ptrdiff_t)c * v->view.chan);
+}
+
+/* sum(dh h) + sum(dlast last) over re and im, the recurrence written again over the double copies. */
+static double scan_gradient_loss(void *context)
+{
+    const scan_gradient *p = (const scan_gradient *)context;
+    const size_t *start = p->c.start;
+    double loss = 0;
+    size_t b, c, i;
+    for (b = 0; b < p->c.batch; ++b) {
+        const size_t first = start ? start[b] : 0, len = start ? start[b + 1] - start[b] : p->c.len;
+        const size_t seq = start ? 0 : b;
+        for (c = 0; c < p->c.dim; ++c) {
+            const double *h0 = p->h0.data ? p->xh0 + scan_index(&p->h0, b, 0, c) : NULL;
+            double re = h0 ? h0[0] : 0, im = h0 && p->width == 2 ? h0[1] : 0;
+            for (i = 0; i < len; ++i) {
+                const size_t t = first + (p->s.reverse ? len - 1 - i : i);
+                const double *a = p->xa + scan_index(&p->a, seq, t, c), *x = p->xb + scan_index(&p->b, seq, t, c);
+                const double *dh = p->xdh + scan_index(&p->dh, seq, t, c);
+                const double ai = p->width == 2 ? a[1] : 0, next = a[0] * re - ai * im + x[0];
+                im = a[0] * im + ai * re + (p->width == 2 ? x[1] : 0);
+                re = next;
+                loss += dh[0] * re + (p->width == 2 ? dh[1] * im : 0);
+            }
+            if (p->dlast.data) {
+                const double *d = p->xdlast + scan_index(&p->dlast, b, 0, c);
+                loss += d[0] * re + (p->width == 2 ? d[1] * im : 0);
+            }
+        }
     }
+    return loss;
+}
+
+/* The same loss of what the library computed. */
+static double scan_gradient_got(const scan_gradient *p, ssm_out h)
+{
+    double loss = 0;
+    size_t b, t, c, w;
+    for (b = 0; b < (p->c.start ? 1 : p->c.batch); ++b)
+        for (t = 0; t < p->c.len; ++t)
+            for (c = 0; c < p->c.dim; ++c)
+                for (w = 0; w < p->width; ++w)
+                    loss += p->xdh[scan_index(&p->dh, b, t, c) + w] * (double)ssm__at_out(h, b, t, c)[w];
+    for (b = 0; p->dlast.data && b < p->c.batch; ++b)
+        for (c = 0; c < p->c.dim; ++c)
+            for (w = 0; w < p->width; ++w)
+                loss += p->xdlast[scan_index(&p->dlast, b, 0, c) + w] *
+                        (double)p->last.data[scan_index(&p->last, b, 0, c) + w];
+    return loss;
+}
+
+/* Forward, in place if the case says so, and backward, that with `parallel`. */
+static void scan_gradient_run(scan_gradient *p, const ssm_parallel *parallel)
+{
+    ssm_linear_scan_grad d = {{0}, {0}, {0}, {0}, {0}};
+    ssm_linear_scan s = p->s;
+    scan_tensor a = scan_tensor_copy(&p->a), b = scan_tensor_copy(&p->b);
+    s.a.data = a.view.data;
+    s.b.data = b.view.data;
+    if (p->c.in_place == 1) s.h = ssm_out_like(b.data + b.offset, b.view);
+    if (p->c.in_place == 2) s.h = ssm_out_like(a.data + a.offset, a.view);
+    CHECK_OK(ssm_linear_scan_forward(&s, NULL, 0));
+    if (!parallel) {
+        const double want = scan_gradient_loss(p), got = scan_gradient_got(p, s.h);
+        if (!(fabs(got - want) <= TOL(1e-6, 1e-14) * ((double)(10 + p->h.count) + 100 * fabs(want))))
+            test_fail(__FILE__, __LINE__, "%s: loss %.17g, expected %.17g", p->c.name, got, want);
+    }
+    s.a.data = p->a.view.data; /* b is not read any more */
+    s.parallel = parallel;
+    memcpy(p->da.data, p->a.data, p->a.count * sizeof(ssm_real)); /* some numbers: gradients are added */
+    memcpy(p->db.data, p->b.data, p->b.count * sizeof(ssm_real));
+    if (p->dh0.data) memcpy(p->dh0.data, p->h0.data, p->h0.count * sizeof(ssm_real));
+    d.dh = p->dh.view;
+    d.dh_last = p->dlast.view;
+    d.da = ssm_out_like(p->da.data + p->da.offset, p->da.view);
+    d.db = ssm_out_like(p->db.data + p->db.offset, p->db.view);
+    if (p->dh0.data) d.dh0 = ssm_out_like(p->dh0.data + p->dh0.offset, p->dh0.view);
+    CHECK_OK(ssm_linear_scan_backward(&s, &d));
+    scan_tensor_drop(&a);
+    scan_tensor_drop(&b);
+}
+
+/* `got` = `before` + the slopes of the loss by x, gaps between the elements included. */
+static void scan_slopes(scan_gradient *p, const char *name, const scan_tensor *got, const scan_tensor *before,
+                        double *x)
+{
+    const double unit = 1, h = 1e-3; /* the loss is linear in x but for broadcast a, and there a polynomial */
+    double *want = (double *)malloc(got->count * sizeof *want + 1);
+    const size_t failures = test_failures;
+    size_t i;
+    for (i = 0; i < got->count; ++i)
+        want[i] = (double)before->data[i] + test_slope(scan_gradient_loss, p, x + i, &unit, 1, h);
+    CHECK_CLOSE(got->data, want, got->count, TOL(1e-5, 1e-10));
+    if (test_failures > failures)
+        printf("    d%s of %s, %s %s\n", name, p->c.name, p->width == 2 ? "complex" : "real",
+               p->s.reverse ? "reverse" : "forward");
+    free(want);
 }
 
 static void scan_gradients(void)
 {
+    size_t i;
     int kind;
-    for (kind = 0; kind < 4; ++kind) {
-        scan_problem p;
-        ssm_linear_scan_grad d = {{0}, {0}, {0}, {0}, {0}};
-        ssm_rng rng = {test_seed};
-        ssm_real *dh, *dlast, *da, *db, *dh0;
-        double *buffer, *want;
-        scan_open(&p, 2, 9, 3, kind & 1, kind >> 1, SSM_SCAN_SEQUENTIAL);
-        dh = test_normal(&rng, p.count, 1);
-        dlast = test_normal(&rng, p.states, 1);
-        da = test_zeros(p.count);
-        db = test_zeros(p.count);
-        dh0 = test_zeros(p.states);
-        buffer = (double *)malloc((2 * p.count + p.states) * sizeof *buffer);
-        want = buffer + p.count + p.states;
-        d.dh = scan_view(dh, 9, 3, p.width);
-        d.dh_last = scan_view(dlast, 1, 3, p.width);
-        d.da = ssm_out_like(da, d.dh);
-        d.db = ssm_out_like(db, d.dh);
-        d.dh0 = ssm_out_like(dh0, d.dh_last);
-        CHECK_OK(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes));
-        CHECK_OK(ssm_linear_scan_backward(&p.s, &d));
-        scan_differences(&p, p.a, p.count, dh, dlast, buffer, want);
-        CHECK_CLOSE(da, want, p.count, TOL(1e-5, 1e-12));
-        scan_differences(&p, p.b, p.count, dh, dlast, buffer, want);
-        CHECK_CLOSE(db, want, p.count, TOL(1e-5, 1e-12));
-        scan_differences(&p, p.h0, p.states, dh, dlast, buffer, want);
-        CHECK_CLOSE(dh0, want, p.states, TOL(1e-5, 1e-12));
-        free(buffer);
-        test_free(dh, 0);
-        test_free(dlast, 0);
-        test_free(da, 0);
-        test_free(db, 0);
-        test_free(dh0, 0);
-        scan_close(&p);
+    for (i = 0; i < SCAN_CASES; ++i) {
+        for (kind = 0; kind < 4; ++kind) {
+            scan_gradient p;
+            scan_gradient_open(&p, &scan_case_list[i], kind & 1, kind >> 1);
+            scan_gradient_run(&p, NULL);
+            scan_slopes(&p, "a", &p.da, &p.a, p.xa);
+            scan_slopes(&p, "b", &p.db, &p.b, p.xb);
+            if (p.h0.data) scan_slopes(&p, "h0", &p.dh0, &p.h0, p.xh0);
+            scan_gradient_close(&p);
+        }
+    }
+}
+
+/* Gradients that are not wanted are left out, without a change to the others; dh_last alone gives dh0. */
+static void scan_gradients_wanted(void)
+{
+    scan_gradient p, q;
+    ssm_linear_scan_grad d = {{0}, {0}, {0}, {0}, {0}};
+    size_t which;
+    for (which = 0; which < 3; ++which) {
+        scan_gradient_open(&p, &scan_case_list[0], 1, 0);
+        scan_gradient_open(&q, &scan_case_list[0], 1, 0);
+        scan_gradient_run(&p, NULL);
+        CHECK_OK(ssm_linear_scan_forward(&q.s, NULL, 0));
+        memset(&d, 0, sizeof d);
+        d.dh = q.dh.view;
+        d.dh_last = q.dlast.view;
+        if (which == 0) d.da = ssm_out_like(q.da.data, q.da.view);
+        if (which == 1) d.db = ssm_out_like(q.db.data, q.db.view);
+        if (which == 2) d.dh0 = ssm_out_like(q.dh0.data, q.dh0.view);
+        CHECK_OK(ssm_linear_scan_backward(&q.s, &d));
+        CHECK_SAME(q.da.data, which == 0 ? p.da.data : q.a.data, p.da.count);
+        CHECK_SAME(q.db.data, which == 1 ? p.db.data : q.b.data, p.db.count);
+        CHECK_SAME(q.dh0.data, which == 2 ? p.dh0.data : q.h0.data, p.dh0.count);
+        scan_gradient_close(&p);
+        scan_gradient_close(&q);
+    }
+}
+
+/* Long and wide enough to be shared out: 1, 2, 3 and 7 threads, the same bits as without a hook. */
+static void scan_threads_gradients(void)
+{
+    enum { TIMES = 200, DIM = SSM_LANES < 16 ? 33 : 2 * SSM_LANES + 1 };
+    static const size_t threads[] = {1, 2, 3, 7};
+    size_t i, k, start[5];
+    int kind;
+    for (i = 0; i < SCAN_CASES; ++i) {
+        scan_case c = scan_case_list[i];
+        if (c.len < 5) continue;
+        for (k = 0; c.start && k <= c.batch; ++k) start[k] = c.start[k] * TIMES;
+        c.len *= TIMES;
+        c.dim = DIM;
+        if (c.start) c.start = start;
+        for (kind = 0; kind < 4; ++kind) {
+            scan_gradient p;
+            scan_tensor da, db, dh0;
+            scan_gradient_open(&p, &c, kind & 1, kind >> 1);
+            scan_gradient_run(&p, NULL);
+            da = scan_tensor_copy(&p.da);
+            db = scan_tensor_copy(&p.db);
+            dh0 = scan_tensor_copy(&p.dh0);
+            for (k = 0; k < 4; ++k) {
+                test_pool pool = {threads[k], 0};
+                const ssm_parallel parallel = {test_pool_run, &pool};
+                scan_gradient_run(&p, &parallel);
+                CHECK((pool.tasks > 0) == !c.shared);
+                CHECK_SAME(p.da.data, da.data, da.count);
+                CHECK_SAME(p.db.data, db.data, db.count);
+                CHECK_SAME(p.dh0.data, dh0.data, dh0.count);
+            }
+            if (test_failures) printf("    in %s, kind %d\n", c.name, kind);
+            scan_tensor_drop(&da);
+            scan_tensor_drop(&db);
+            scan_tensor_drop(&dh0);
+            scan_gradient_close(&p);
+        }
     }
 }
 
@@ -562,7 +859,7 @@ static void scan_shared_dx(void)
     ssm_real *dx = test_zeros(IN), *want = test_zeros(IN);
     test_pool pool = {3, 0};
     const ssm_parallel parallel = {test_pool_run, &pool};
-    ssm_linear linear = {IN, OUT, NULL, NULL, NULL};
+    ssm_linear linear = {IN, OUT, NULL, NULL, NULL, SSM_FORMAT_REAL};
     linear.weight = weight;
     ssm__linear_backward(NULL, &linear, NULL, 0, dy, OUT, want, 0, NULL, NULL, ROWS);
     ssm__linear_backward(&parallel, &linear, NULL, 0, dy, OUT, dx, 0, NULL, NULL, ROWS);
@@ -588,5 +885,7 @@ static const test_case scan_cases[] = {
     {"scan/threads", scan_threads},
     {"scan/laws", scan_laws},
     {"scan/gradients", scan_gradients},
+    {"scan/gradients_wanted", scan_gradients_wanted},
+    {"scan/threads_gradients", scan_threads_gradients},
     {"scan/errors", scan_errors},
 };

@@ -1,7 +1,5 @@
 /* test_train.c - AdamW against its formula in double, random numbers, and a layer that learns. */
 
-#define TRAIN_COUNT(array) (sizeof(array) / sizeof(array)[0])
-
 /*--- AdamW ---*/
 
 /* A model of two layers: rows that decay and rows that do not. */
@@ -13,7 +11,7 @@ typedef struct train_model {
 static void train_model_make(train_model *m)
 {
     m->table.row = m->row;
-    m->table.capacity = TRAIN_COUNT(m->row);
+    m->table.capacity = TEST_COUNT(m->row);
     m->table.rows = m->table.count = 0;
     CHECK_OK(ssm_linear_params(3, 5, 1, "a.", &m->table));
     CHECK_OK(ssm_norm_params(4, "b.", &m->table));
@@ -44,14 +42,6 @@ static double train_oracle(const ssm_adamw *a, const ssm_params *table, double *
     return norm;
 }
 
-static double *train_doubles(const ssm_real *from, size_t count)
-{
-    double *p = (double *)test_alloc(count * sizeof *p, 0);
-    size_t i;
-    for (i = 0; i < count; ++i) p[i] = (double)from[i];
-    return p;
-}
-
 /* Twenty steps from `first_step` on, beside the oracle. */
 static void train_check_adamw(ssm_adamw a, size_t first_step)
 {
@@ -68,8 +58,8 @@ static void train_check_adamw(ssm_adamw a, size_t first_step)
     if (full.eps == 0) full.eps = (ssm_real)1e-8;
     params = test_normal(&rng, count, 1);
     moments = test_zeros(2 * count);
-    want = train_doubles(params, count);
-    want_moments = train_doubles(moments, 2 * count);
+    want = test_doubles(params, count);
+    want_moments = test_doubles(moments, 2 * count);
     for (step = first_step; step < first_step + 20; ++step) {
         ssm_real *grads = test_normal(&rng, count, 1), norm = -1;
         double want_norm = train_oracle(&full, &model.table, want, grads, want_moments, step);
@@ -100,7 +90,7 @@ static void test_train_adamw(void)
         {0, 0, 0, 0, TRAIN_REAL(0.5), 1},                              /* only the moments move */
     };
     size_t i;
-    for (i = 0; i < TRAIN_COUNT(configs); ++i) {
+    for (i = 0; i < TEST_COUNT(configs); ++i) {
         train_check_adamw(configs[i], 1);
         train_check_adamw(configs[i], 1000000);
     }
@@ -157,7 +147,7 @@ static void test_train_adamw_errors(void)
     moments = test_normal(&rng, 2 * count, 1);
     params_before = test_copy(params, count);
     moments_before = test_copy(moments, 2 * count);
-    for (i = 0; i < TRAIN_COUNT(bad); ++i)
+    for (i = 0; i < TEST_COUNT(bad); ++i)
         CHECK_STATUS(ssm_adamw_step(&bad[i], &m.table, params, grads, moments, 1, &norm), SSM_ERR_CONFIG);
     CHECK_STATUS(ssm_adamw_step(&good, &m.table, params, grads, moments, 0, &norm), SSM_ERR_CONFIG);
     CHECK_STATUS(ssm_adamw_step(NULL, &m.table, params, grads, moments, 1, &norm), SSM_ERR_NULL);
@@ -183,7 +173,7 @@ static void test_train_splitmix(void)
     static const uint64_t first[] = {0xe220a8397b1dcdafu, 0x6e789e6aa1b965f4u, 0x06c45d188009454fu};
     ssm_rng bits = {0}, uniform = {0}, other = {1};
     size_t i;
-    for (i = 0; i < TRAIN_COUNT(first); ++i) {
+    for (i = 0; i < TEST_COUNT(first); ++i) {
         CHECK(ssm_rng_next(&bits) == first[i]);
         CHECK((double)ssm_rng_uniform(&uniform) == ((double)(first[i] >> 41) + 0.5) / 8388608);
         CHECK(ssm_rng_next(&other) != first[i]);

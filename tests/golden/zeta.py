@@ -20,7 +20,8 @@ x, y and dy are (batch, len, dim) = (B,L,D). deltaBC_layer.weight is (R+2N, D), 
 order [dt | B | C], no bias; delta = softplus(dt_proj_layer(dt)); A = -exp(A_log); Abar =
 exp(delta*A), Bbar = delta*B; y = C.h + D*x. No convolution, gate or residual.
 
-Gradients are of loss = sum(y*dy); the scan's is the package's own backward pass.
+Gradients are of loss = sum(y*dy); the scan's is the package's own backward pass. ssm_long has
+small steps (5 taken off dt_proj_layer.bias), so that its states live through many of them.
 """
 
 
@@ -35,9 +36,13 @@ def main():
     h = Header("zeta", "zetascale 2.8.8 (PyPI wheel), zeta.nn.modules.ssm.SSM, pscan=True", SEED,
                TEXT)
     rng = Rng(SEED)
-    for name, batch, length, dim, n, rank in (("ssm", 2, 7, 5, 3, 2), ("ssm_pow2", 3, 8, 4, 2, 1)):
+    for name, batch, length, dim, n, rank in (("ssm", 2, 7, 5, 3, 2), ("ssm_pow2", 3, 8, 4, 2, 1),
+                                              ("ssm_long", 1, 200, 2, 2, 1)):
         m = ssm.SSM(in_features=dim, dt_rank=rank, dim_inner=dim, d_state=n).double()
         rng.fill(m)
+        if name == "ssm_long":  # small steps: a state outlives several chunks of a parallel scan
+            with torch.no_grad():
+                m.dt_proj_layer.bias -= 5
         h.case(name, f"SSM(in_features={dim}, dt_rank={rank}, dim_inner={dim}, d_state={n})",
                batch=batch, len=length, dim=dim, state=n, dt_rank=rank)
         x, dy = leaf(rng.normal(batch, length, dim)), rng.normal(batch, length, dim)

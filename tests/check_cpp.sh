@@ -1,0 +1,100 @@
+#!/bin/sh
+# check_cpp.sh - ssm.h in C++: the quick start and the README's program, programs of several units, no name
+# or macro that is not announced, and the C++ examples. g++ and clang++, each with several standards.
+set -u
+out=build/check
+passed=0 failed=0 skipped=0
+mkdir -p $out
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I."
+implementation=tests/compile/implementation.c
+
+# expect NAME COMMAND...: the command must succeed
+expect() {
+    expected=cpp/$1
+    shift
+    if "$@"; then
+        echo "ok   $expected"
+        passed=$((passed + 1))
+    else
+        echo "FAIL $expected"
+        failed=$((failed + 1))
+    fi
+}
+
+# runs FLAGS SOURCE...: builds one program of all sources, each a unit of its own, and runs it
+runs() {
+    flags=$1
+    shift
+    # shellcheck disable=SC2086
+    $compiler -std=$standard $flags "$@" -o $out/cpp.program && $out/cpp.program > /dev/null
+}
+
+macros() { # LANGUAGE STANDARD FLAGS: names of the macros defined after ssm.h, without those of its includes
+    printf '#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n' > $out/cpp.headers
+    # shellcheck disable=SC2086
+    $compiler -x "$1" -std="$2" -dM -E $out/cpp.headers | sort > $out/cpp.before
+    # shellcheck disable=SC2086
+    $compiler -x "$1" -std="$2" $3 -dM -E ssm.h | sort | comm -13 $out/cpp.before - |
+        awk '{ sub(/\(.*/, "", $2); print $2 }'
+}
+
+# Announced: the table of >>config, and what the public part defines. SSM_IMPLEMENTED guards the rest.
+{
+    sed -n '/^ \* >>config/,/^ \* >>contracts/p' ssm.h | grep -o 'SSM_[A-Z][A-Z_]*'
+    sed -n '/^#define SSM_H$/,/^#endif .* SSM_H /s/^#define \(SSM_[A-Z][A-Z_]*\).*/\1/p' ssm.h
+    echo SSM_H
+    echo SSM_IMPLEMENTED
+} | sort -u > $out/cpp.announced
+
+announced() { # LANGUAGE STANDARD FLAGS: no macro but those
+    macros "$@" | sort > $out/cpp.macros
+    grep -q '^SSM_VERSION$' $out/cpp.macros || return 1
+    if comm -23 $out/cpp.macros $out/cpp.announced | grep .; then return 1; fi
+    return 0
+}
+
+exports() { # FLAGS PATTERN: the implementation as C++ exports names of this pattern alone, unmangled
+    # shellcheck disable=SC2086
+    $compiler -std=$standard -x c++ $1 -I. -c $implementation -o $out/cpp.o || return 1
+    if nm -g $out/cpp.o | awk '$(NF - 1) != "U" { print $NF }' | grep -v -E "$2"; then return 1; fi
+    return 0
+}
+
+# The quick start is C as well; its {0} is what -Wextra dislikes in C++.
+sed -n '/^ \* QUICK START/,/^ \* CONTENTS/{/^ \*   /s/^ \*   //p;/^ \*$/s/.*//p;}' ssm.h > $out/quickstart.cc
+grep -q 'int main' $out/quickstart.cc || expect quick_start_found false
+awk '/^```cpp$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md > $out/readme.cc
+grep -q 'int main' $out/readme.cc || expect readme_has_cpp false
+
+for compiler in g++ clang++; do
+    if ! command -v $compiler > /dev/null; then
+        echo "skip cpp/$compiler (needs $compiler)"
+        skipped=$((skipped + 1))
+        continue
+    fi
+    for standard in c++11 c++17 c++20; do
+        name=$compiler-$standard
+        expect quick_start-$name runs "$warnings -Wno-missing-field-initializers" $out/quickstart.cc
+        expect readme-$name runs "$warnings" $out/readme.cc
+        expect two_units-$name runs "$warnings -x c++" $implementation tests/compile/use.cc
+        expect static_in_two_units-$name runs "$warnings -x c++" tests/compile/static_a.c tests/compile/static_b.c
+        expect names-$name runs "-Wall -Wextra -Wpedantic -Werror -I." tests/compile/names.cc
+        expect exports-$name exports "" '^_?ssm_[a-z0-9]'
+        expect exports-$name-static exports -DSSM_STATIC '^$'
+        for part in "" -DSSM_IMPLEMENTATION -DSSM_STATIC; do
+            expect macros-$name$part announced c++ $standard "$part"
+        done
+        [ $standard = c++11 ] && continue
+        for source in examples/cpp/*.cpp; do
+            expect "example_$(basename "$source" .cpp)-$name" runs "-O2 -ffp-contract=off $warnings" "$source"
+        done
+    done
+    for part in "" -DSSM_IMPLEMENTATION -DSSM_STATIC; do
+        expect macros-$compiler-c99$part announced c c99 "$part"
+    done
+done
+
+printf '%d passed, %d failed' $passed $failed
+if [ $skipped -gt 0 ]; then printf ', %d skipped' $skipped; fi
+echo
+[ $failed -eq 0 ]
