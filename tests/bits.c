@@ -241,6 +241,8 @@ static void layers(void)
     RUN(mamba, "mamba norm residual", 1, c.pre_norm = 1; c.residual = 1; c.proj_bias = 1);
     RUN(mamba, "mamba tracetorch", 1, ssm_mamba_preset(&c, SSM_PRESET_TRACETORCH));
     RUN(mamba, "mamba zerfoo", 1, ssm_mamba_preset(&c, SSM_PRESET_ZERFOO));
+    RUN(mamba, "mamba bf16", 1, c.format = SSM_FORMAT_BF16);
+    RUN(mamba, "mamba int8", 1, c.format = SSM_FORMAT_INT8);
     RUN(s4d, "s4d", 1, c.d_state = 16);
     RUN(s4d, "s4d gelu glu", 1, c.d_state = 8; c.activation = SSM_S4_ACTIVATION_GELU; c.output = SSM_S4_OUTPUT_GLU;
         c.train_B = 1; c.init = SSM_S4_INIT_LEGS; c.pre_norm = 1; c.residual = 1);
