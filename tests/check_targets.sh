@@ -106,6 +106,7 @@ compile_msvc() {
 
 # Is there a compiler that makes programs, and something that runs them?
 usable() {
+    : > "$out/$name/usable"
     for tool in "${compiler%% *}" ${launch:+"${launch%% *}"}; do command -v "$tool" > /dev/null || return; done
     case $name in
     msvc) [ -x "$(llvm lld-link)" ] && [ -x "$(llvm llvm-dlltool)" ] ;;
@@ -119,9 +120,11 @@ usable() {
 
 # The packages of this row that are not installed; where nobody can say, all of them.
 missing() {
+    lacking=""
     for package in $packages; do
-        dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q ' installed' || echo "$package"
-    done | xargs
+        dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q ' installed' || lacking="$lacking $package"
+    done
+    echo "${lacking# }"
 }
 
 fail() {
