@@ -49,8 +49,9 @@ ppc64       | all   | powerpc64-linux-gnu-gcc -static           |               
 mips        | all   | mips-linux-gnu-gcc -static                |                          | qemu-mips   | all   | qemu-user gcc-mips-linux-gnu libc6-dev-mips-cross
 END
 }
-slow="layers/gradients layers/gradients_optional layers/gradients_added layers/errors layers/split layers/alignment
-    layers/strides layers/parallel scan/shapes scan/threads s5/layer_gradients"
+slow="bound/alignment bound/attach_errors bound/errors bound/split layers/alignment layers/errors layers/gradients
+    layers/gradients_added layers/gradients_optional layers/parallel layers/split layers/strides
+    ops/scan_time_parallel s5/layer_gradients scan/primes scan/s5_layer scan/shapes scan/threads scan/threads_s4"
 
 # column NUMBER < ROW
 column() { cut -d '|' -f "$1" | sed 's/^ *//; s/ *$//'; }
