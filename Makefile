@@ -49,6 +49,8 @@ help:
 	@echo "make size         flash that each verb takes on each core, and RAM of one step"
 	@echo "make firmware-bench  instructions, RAM and stack of one step on each core"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
+	@echo "make check-targets      other processors, systems and compilers, as far as installed (about 5 min)"
+	@echo "make check-targets-all  more of them, and no test left out (about an hour)"
 	@echo "make clean        remove build/"
 
 # ---- what is built -----------------------------------------------------------------------
@@ -159,9 +161,15 @@ check:
 	    'sanitized double: $(RUNNER) clang "$(SANITIZE) -DSSM_DOUBLE"' \
 	    'valgrind: $(RUNNER) gcc "-O1 -g" "$(VALGRIND)" $(VALGRIND_TESTS)'
 
+check-targets:
+	@JOBS=$(JOBS) CC='$(CC)' sh tests/tally.sh 'sh tests/check_targets.sh'
+
+check-targets-all:
+	@JOBS=$(JOBS) CC='$(CC)' sh tests/tally.sh 'sh tests/check_targets.sh all'
+
 clean:
 	rm -rf build
 
 FORCE:
 
-.PHONY: help run test test-double examples firmware bench size firmware-bench web check-web shared shared-double check clean FORCE
+.PHONY: help run test test-double examples firmware bench size firmware-bench web check-web shared shared-double check check-targets check-targets-all clean FORCE

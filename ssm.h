@@ -8205,7 +8205,6 @@ static void ssm__s4_block_recurrent(void *context, size_t block)
     const ssm__tile *t = &task->call->tile;
     const size_t first = block * SSM_LANES, steps = t->steps, H = core->dim;
     const ssm__s4_lanes k = ssm__s4_lanes_at(core, 0, first);
-    ssm_real *lane = task->work->lane + block * ssm__s4_lane_count(core);
     size_t b;
     for (b = 0; b < t->count; ++b) {
         const ssm_real *u = task->x + ssm__step(b * steps, task->x_row) + first;
@@ -8215,6 +8214,7 @@ static void ssm__s4_block_recurrent(void *context, size_t block)
                      task->call->state + b * task->call->state_count + first, H);
         if (core->directions == 2 && steps > 1) {
             const ssm__s4_lanes reverse = ssm__s4_lanes_at(core, 1, first);
+            ssm_real *lane = task->work->lane + block * ssm__s4_lane_count(core);
             ssm__zero(lane, ssm__s4_lane_count(core));
             ssm__s4_scan(&reverse, u + ssm__step(steps - 1, task->x_row), -task->x_row, y + (steps - 2) * H,
                          -(ptrdiff_t)H, steps - 1, lane, SSM_LANES);
@@ -8474,6 +8474,37 @@ static void ssm__s4_conv_tile(const ssm__call *call)
     ssm__s4_run_tile(call, 1);
 }
 
+/* --- one step of each stream: the recurrence alone, on little memory --- */
+/* [rows][H] s, which becomes its activation in place, [rows][2H] output map, [rows][H] normalised input. */
+static size_t ssm__s4_step_work(const void *layer, size_t rows, size_t streams)
+{
+    const ssm_s4_core *core = (const ssm_s4_core *)layer;
+    const size_t arrays = (size_t)(1 + (core->output ? 2 : 0) + (core->pre_norm ? 1 : 0));
+    (void)streams;
+    return ssm__block_bytes(ssm__mul(rows, ssm__mul(arrays, core->dim)));
+}
+
+static void ssm__s4_step_tile(const ssm__call *call)
+{
+    const ssm_s4_core *core = (const ssm_s4_core *)call->layer;
+    const size_t rows = call->tile.count, count = rows * core->dim;
+    const ptrdiff_t H = (ptrdiff_t)core->dim;
+    ssm__s4_task task;
+    ssm__s4_work w;
+    w.mem.s = w.g = ssm__block_start(call->work);
+    w.mem.v = w.mem.s + count;
+    w.normed = core->output ? w.mem.v + 2 * count : w.mem.v;
+    if (core->pre_norm) ssm__norm(&core->norm, call->x, call->x_row, w.normed, H, rows);
+    task.core = core;
+    task.call = call;
+    task.x = core->pre_norm ? w.normed : call->x;
+    task.x_row = core->pre_norm ? H : call->x_row;
+    task.work = &w;
+    task.s = w.mem.s;
+    ssm__parallel(NULL, ssm__s4_blocks(core), count * core->d_state * 4, ssm__s4_block_recurrent, &task);
+    ssm__s4_finish(core, call, &w);
+}
+
 /* --- backward of one tile --- */
 typedef struct ssm__s4_task_backward {
     const ssm_s4_core *core;
@@ -8582,6 +8613,7 @@ static void ssm__s4_tile_backward(const ssm__call *call)
     }
 }
 
+static const ssm__verb ssm__s4_verb_step = {ssm__s4_step_tile, ssm__s4_step_work, NULL};
 static const ssm__verb ssm__s4_verb_forward = {ssm__s4_tile, ssm__s4_work_bytes, NULL};
 static const ssm__verb ssm__s4_verb_convolve = {ssm__s4_conv_tile, ssm__s4_conv_work_bytes, NULL};
 static const ssm__verb ssm__s4_verb_record = {ssm__s4_tile, ssm__s4_work_bytes, ssm__s4_tape_bytes};
@@ -8880,7 +8912,7 @@ static ssm__call ssm__s4_call_convolve(const ssm_s4_core *core)
 
 static ssm_status ssm__s4_sizes(ssm_s4_core core, const ssm_s4d_config *c, const ssm_seqs *seqs, ssm_sizes *need)
 {
-    ssm__memory memory = {ssm__s4_work_bytes, ssm__s4_work_bytes, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
+    ssm__memory memory = {ssm__s4_work_bytes, ssm__s4_step_work, ssm__s4_work_backward_bytes, ssm__s4_tape_bytes};
     ssm_params table = ssm__own_table(NULL);
     ssm_sizes sizes = SSM__EMPTY, other = SSM__EMPTY;
     ssm_status status;
@@ -8913,7 +8945,7 @@ static ssm_status ssm__s4_step(const ssm_s4_core *core, ssm_real *state, const s
                                void *work, size_t work_bytes)
 {
     if (core && core->directions == 2) return SSM_ERR_UNSUPPORTED;
-    return ssm__layer_step(&ssm__s4_verb_forward, ssm__s4_call(core), state, x, y, streams, work, work_bytes);
+    return ssm__layer_step(&ssm__s4_verb_step, ssm__s4_call(core), state, x, y, streams, work, work_bytes);
 }
 
 static ssm_status ssm__s4_record(const ssm_s4_core *core, ssm_real *state, const ssm_real *x, ssm_real *y,
@@ -9887,19 +9919,28 @@ static void *ssm__s5_scan_take(const ssm_s5_config *c, ssm__arena *arena, size_t
     return ssm__take(arena, ssm__ceil_div(ssm__line_layout(&line, NULL, &job), sizeof(ssm_real)));
 }
 
-/* keep_v: v has a place of its own. */
-static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int keep_v, ssm__s5_mem *m)
+/* What a step needs, and the start of every other layout; h is not set. */
+static void ssm__s5_step_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, ssm__s5_mem *m)
 {
     const ssm_s5_config *c = &s->config;
-    const size_t V = ssm__s5_row(c), states = ssm__mul(ssm__s5_dirs(c), V), out = ssm__mul(rows, c->d_model);
+    const size_t V = ssm__s5_row(c), out = ssm__mul(rows, c->d_model);
     m->u = c->pre_norm ? ssm__take(arena, out) : NULL;
-    m->h = ssm__take(arena, ssm__mul(rows, states));
-    m->v = keep_v ? ssm__take(arena, ssm__mul(rows, V)) : m->h;
-    m->v_row = (ptrdiff_t)(keep_v ? V : states);
+    m->v = ssm__take(arena, ssm__mul(rows, V));
+    m->v_row = (ptrdiff_t)V;
     m->s = ssm__take(arena, out);
     m->g = c->activation != SSM_S5_NONE ? ssm__take(arena, out) : NULL;
     m->out1 = c->activation == SSM_S5_FULL_GLU ? ssm__take(arena, out) : NULL;
     m->out2 = ssm__s5_has_glu(c) ? ssm__take(arena, out) : NULL;
+}
+
+/* keep_v: v has a place of its own. */
+static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int keep_v, ssm__s5_mem *m)
+{
+    const ssm_s5_config *c = &s->config;
+    const size_t V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
+    ssm__s5_step_take(s, arena, rows, m);
+    m->h = m->v;
+    if (keep_v || dirs > 1) m->h = ssm__take(arena, ssm__mul(rows, ssm__mul(dirs, V)));
     m->coef = ssm__take(arena, ssm__mul(2, V));
     m->zero = c->bidirectional ? ssm__take(arena, V) : NULL;
     m->a = ssm__scan_needs_whole(c->scan) ? ssm__take(arena, ssm__mul(rows, V)) : NULL;
@@ -9957,6 +9998,15 @@ static size_t ssm__s5_work(const void *layer, size_t rows, size_t streams)
     return ssm__arena_bytes(&arena);
 }
 
+static size_t ssm__s5_step_work(const void *layer, size_t rows, size_t streams)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__s5_mem mem;
+    (void)streams;
+    ssm__s5_step_take((const ssm_s5 *)layer, &arena, rows, &mem);
+    return ssm__arena_bytes(&arena);
+}
+
 static size_t ssm__s5_work_backward(const void *layer, size_t rows, size_t streams)
 {
     ssm__arena arena = ssm__arena_open(NULL);
@@ -9983,8 +10033,10 @@ static size_t ssm__s5_tape(const void *layer, size_t rows, size_t slots)
 }
 
 static void ssm__s5_tile(const ssm__call *call);
+static void ssm__s5_step_tile(const ssm__call *call);
 static void ssm__s5_tile_backward(const ssm__call *call);
 
+static const ssm__verb ssm__s5_verb_step = {ssm__s5_step_tile, ssm__s5_step_work, NULL};
 static const ssm__verb ssm__s5_verb_forward = {ssm__s5_tile, ssm__s5_work, NULL};
 static const ssm__verb ssm__s5_verb_record = {ssm__s5_tile, ssm__s5_work, ssm__s5_tape};
 static const ssm__verb ssm__s5_verb_backward = {ssm__s5_tile_backward, ssm__s5_work_backward, ssm__s5_tape};
@@ -10000,7 +10052,7 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
 
 SSM_API ssm_status ssm_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need)
 {
-    ssm__memory memory = {ssm__s5_work, ssm__s5_work, ssm__s5_work_backward, ssm__s5_tape};
+    ssm__memory memory = {ssm__s5_work, ssm__s5_step_work, ssm__s5_work_backward, ssm__s5_tape};
     ssm_params table = ssm__own_table(NULL);
     ssm_s5 s;
     size_t bound;
@@ -10145,40 +10197,76 @@ static const ssm_real *ssm__s5_activate(const ssm_s5 *s, const ssm_parallel *par
     return m->g;
 }
 
+/* u, and v = B u. */
+static const ssm_real *ssm__s5_input(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m, size_t rows,
+                                     ptrdiff_t *u_row)
+{
+    const ptrdiff_t H_row = (ptrdiff_t)s->config.d_model;
+    const ssm_real *u = m->u ? m->u : call->x;
+    *u_row = m->u ? H_row : call->x_row;
+    if (m->u) ssm__norm(&s->norm, call->x, call->x_row, m->u, H_row, rows);
+    ssm__linear(call->parallel, &s->B, u, *u_row, NULL, 0, m->v, m->v_row, rows);
+    return u;
+}
+
+/* s = k Re(C h) + D u and its activation. Returns as ssm__s5_activate. */
+static const ssm_real *ssm__s5_output(const ssm_s5 *s, const ssm_parallel *parallel, const ssm__s5_mem *m,
+                                      const ssm_real *u, ptrdiff_t u_row, const ssm_real *h, size_t rows)
+{
+    const size_t H = s->config.d_model;
+    const ptrdiff_t H_row = (ptrdiff_t)H;
+    size_t r, c;
+    for (r = 0; r < rows; ++r)
+        for (c = 0; c < H; ++c) m->s[r * H + c] = s->D[c] * u[ssm__step(r, u_row) + (ptrdiff_t)c];
+    ssm__linear(parallel, &s->C, h, (ptrdiff_t)s->C.in, m->s, H_row, m->s, H_row, rows);
+    return ssm__s5_activate(s, parallel, m, rows);
+}
+
+/* Gate and residual: the output. */
+static void ssm__s5_finish(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m, const ssm_real *factor,
+                           size_t rows)
+{
+    const size_t H = s->config.d_model;
+    size_t r, c;
+    for (r = 0; r < rows; ++r) {
+        const ssm_real *x = call->x + ssm__step(r, call->x_row);
+        ssm_real *y = call->y + ssm__step(r, call->y_row);
+        for (c = 0; c < H; ++c) {
+            ssm_real value = factor[r * H + c];
+            if (m->out2) value *= ssm__sigmoid(m->out2[r * H + c]);
+            y[c] = s->config.residual ? x[c] + value : value;
+        }
+    }
+}
+
 /* One tile up to the activation, from the states that enter it. Returns as ssm__s5_activate. */
 static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m,
                                         const ssm_real *states)
 {
     const ssm__tile *t = &call->tile;
-    const size_t H = s->config.d_model, rows = t->count * t->steps;
-    const ptrdiff_t H_row = (ptrdiff_t)H;
-    const ssm_real *u = m->u ? m->u : call->x;
-    const ptrdiff_t u_row = m->u ? H_row : call->x_row;
-    size_t stream, dir, r, c;
-    if (m->u) ssm__norm(&s->norm, call->x, call->x_row, m->u, H_row, rows);
+    const size_t rows = t->count * t->steps;
+    ptrdiff_t u_row;
+    const ssm_real *u = ssm__s5_input(s, call, m, rows, &u_row);
+    size_t stream, dir;
     if (m->zero) ssm__zero(m->zero, s->B.out);
-    ssm__linear(call->parallel, &s->B, u, u_row, NULL, 0, m->v, m->v_row, rows);
     for (stream = 0; stream < t->count; ++stream) {
         for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) { /* forward last: it may write over v */
             const ssm__s5_track k = ssm__s5_track_of(s, call, m, stream, dir, states);
             ssm__s5_run(s, call->parallel, m, &k);
         }
     }
-    for (r = 0; r < rows; ++r)
-        for (c = 0; c < H; ++c) m->s[r * H + c] = s->D[c] * u[ssm__step(r, u_row) + (ptrdiff_t)c];
-    ssm__linear(call->parallel, &s->C, m->h, (ptrdiff_t)s->C.in, m->s, H_row, m->s, H_row, rows);
-    return ssm__s5_activate(s, call->parallel, m, rows);
+    return ssm__s5_output(s, call->parallel, m, u, u_row, m->h, rows);
 }
 
 static void ssm__s5_tile(const ssm__call *call)
 {
     const ssm_s5 *s = (const ssm_s5 *)call->layer;
     const ssm__tile *t = &call->tile;
-    const size_t H = s->config.d_model, rows = t->count * t->steps, states = call->state_count;
+    const size_t rows = t->count * t->steps, states = call->state_count;
     ssm__arena arena = ssm__arena_open(call->work);
     const ssm_real *factor;
     ssm__s5_mem m;
-    size_t r, c, bytes;
+    size_t r, bytes;
     if (call->tape && states)
         ssm__copy(ssm__s5_tape_layout(s, call->tape_slots, call->tape, &bytes) + t->slot * states, call->state,
                   t->count * states);
@@ -10186,15 +10274,27 @@ static void ssm__s5_tile(const ssm__call *call)
     factor = ssm__s5_evaluate(s, call, &m, call->state);
     for (r = 0; states && r < t->count; ++r) /* the states after the last step of each stream */
         ssm__copy(call->state + r * states, m.h + ((r + 1) * t->steps - 1) * states, states);
+    ssm__s5_finish(s, call, &m, factor, rows);
+}
+
+/* One step of each stream. */
+static void ssm__s5_step_tile(const ssm__call *call)
+{
+    const ssm_s5 *s = (const ssm_s5 *)call->layer;
+    const size_t rows = call->tile.count, V = s->B.out;
+    ssm__arena arena = ssm__arena_open(call->work);
+    const ssm_real *u;
+    ptrdiff_t u_row;
+    ssm__s5_mem m;
+    size_t r;
+    ssm__s5_step_take(s, &arena, rows, &m);
+    u = ssm__s5_input(s, call, &m, rows, &u_row);
     for (r = 0; r < rows; ++r) {
-        const ssm_real *x = call->x + ssm__step(r, call->x_row);
-        ssm_real *y = call->y + ssm__step(r, call->y_row);
-        for (c = 0; c < H; ++c) {
-            ssm_real value = factor[r * H + c];
-            if (m.out2) value *= ssm__sigmoid(m.out2[r * H + c]);
-            y[c] = s->config.residual ? x[c] + value : value;
-        }
+        ssm_real *v = m.v + r * V, *h = call->state + r * V; /* the new state takes the place of v first */
+        ssm__s5_advance_row(ssm__s5_width(&s->config), ssm__s5_states(&s->config), s->a, s->b, v, h, v);
+        ssm__copy(h, v, V);
     }
+    ssm__s5_finish(s, call, &m, ssm__s5_output(s, NULL, &m, u, u_row, m.v, rows), rows);
 }
 
 /* A bidirectional layer has no state to take. */
@@ -10214,7 +10314,7 @@ SSM_API ssm_status ssm_s5_step(const ssm_s5 *layer, ssm_real *state, const ssm_r
                                void *work, size_t work_bytes)
 {
     if (layer && layer->config.bidirectional) return SSM_ERR_UNSUPPORTED;
-    return ssm__layer_step(&ssm__s5_verb_forward, ssm__s5_call(layer), state, x, y, streams, work, work_bytes);
+    return ssm__layer_step(&ssm__s5_verb_step, ssm__s5_call(layer), state, x, y, streams, work, work_bytes);
 }
 
 /* --- backward --- */

@@ -1,6 +1,6 @@
 /* speaker.c - who is speaking? A Mamba classifier trained, tested and streamed in plain C.
  *
- *   speaker [--seeds N] [--data FILE] [--model FILE] [--firmware FOLDER]
+ *   speaker [--seeds N] [--data FILE] [--model FILE] [--firmware FOLDER] [--load FILE]
  *
  * The data are real: 640 recordings of nine men saying two Japanese vowels, 12 LPC cepstrum
  * coefficients per frame, 7 to 29 frames each (examples/data/README.md). The model:
@@ -12,7 +12,8 @@
  * into a new model and goes on. Then it rounds the weights to bf16 and to int8 and tests again; --firmware
  * writes each model as a C table, with recordings and the answers expected, into FOLDER/real/model.h,
  * FOLDER/bf16/model.h and FOLDER/int8/model.h (examples/firmware). --seeds N trains N times from N seeds and
- * prints the accuracies. */
+ * prints the accuracies. --load reads the weights from such a file, of this or any other machine, instead of
+ * training. */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 
@@ -895,7 +896,7 @@ static void run_seeds(const dataset *d, size_t count)
     free(result);
 }
 
-static int run_once(const dataset *d, const char *model_path, const char *firmware)
+static int run_once(const dataset *d, const char *model_path, const char *load_path, const char *firmware)
 {
     static const size_t drawn[] = {7, 100, 222}; /* test recordings */
     int counts[SPEAKERS][SPEAKERS] = {{0}}, same, worse;
@@ -908,12 +909,13 @@ static int run_once(const dataset *d, const char *model_path, const char *firmwa
            (unsigned long)d->test);
     printf("model: linear %d -> %d, Mamba block, RMSNorm, mean, linear -> %d: %lu parameters\n\n", CHANNELS, D_MODEL,
            SPEAKERS, (unsigned long)m.table.count);
-    train(&m, d, 1, 1);
+    stream_open(&s, &m);
+    if (load_path) load(load_path, &m, &s);
+    else train(&m, d, 1, 1);
     right = test(&m, d, counts);
     print_confusion(counts);
     printf("\ntest accuracy %.2f %% (published: hidden Markov model 96.2 %%, 1-NN with DTW 94.9 %%)\n", 100 * right);
     printf("\nstreaming, one frame at a time; darker is surer:\n");
-    stream_open(&s, &m);
     for (i = 0; i < sizeof drawn / sizeof drawn[0] && drawn[i] < d->test; ++i)
         draw_stream(&s, &m, &d->item[d->train + drawn[i]]);
     different = count_stream_differences(&s, &m, d);
@@ -930,7 +932,8 @@ static int run_once(const dataset *d, const char *model_path, const char *firmwa
 
 int main(int argc, char **argv)
 {
-    const char *data_path = "examples/data/japanese_vowels.bin", *model_path = "build/speaker.model", *firmware = NULL;
+    const char *data_path = "examples/data/japanese_vowels.bin", *model_path = "build/speaker.model", *load_path = NULL,
+               *firmware = NULL;
     size_t seeds = 0;
     dataset d;
     int i, failed = 0;
@@ -939,12 +942,13 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--data")) data_path = argv[i + 1];
         else if (!strcmp(argv[i], "--model")) model_path = argv[i + 1];
         else if (!strcmp(argv[i], "--firmware")) firmware = argv[i + 1];
+        else if (!strcmp(argv[i], "--load")) load_path = argv[i + 1];
         else break;
     }
-    if (i < argc) die("usage: speaker [--seeds N] [--data FILE] [--model FILE] [--firmware FOLDER]");
+    if (i < argc) die("usage: speaker [--seeds N] [--data FILE] [--model FILE] [--firmware FOLDER] [--load FILE]");
     d = load_data(data_path);
     if (seeds) run_seeds(&d, seeds);
-    else failed = run_once(&d, model_path, firmware);
+    else failed = run_once(&d, model_path, load_path, firmware);
     free(d.item);
     free(d.samples);
     return failed;

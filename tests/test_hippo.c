@@ -87,7 +87,7 @@ static void hippo_recalls(void)
     ssm_real c[N] = {0};
     size_t k;
     for (k = 1; k <= K; ++k) {
-        const double t = ((double)k - 0.5) / K;
+        const double t = ((double)k - 0.5) / (double)K;
         CHECK_OK(ssm_hippo_update(c, N, k, (ssm_real)(1 + t - 3 * t * t)));
     }
     for (k = 0; k <= 10; ++k) {
