@@ -1006,7 +1006,8 @@ typedef struct ssm_mamba {
     const ssm_real *conv_weight; /* [K][E] */
     const ssm_real *conv_bias;
     ssm_core core;
-    size_t states; /* reals in the state of one stream */
+    size_t states;  /* reals in the state of one stream */
+    size_t scratch; /* and in the scratch of its step */
     ssm_bound bound;
 } ssm_mamba;
 
@@ -3061,10 +3062,8 @@ static void ssm__linear_panel(const ssm_linear *l, size_t o, const ssm_real *x, 
         panel += SSM_LANES * sizeof(ssm_real);
     }
     ssm__panel(l->format, panel, x, l->in, lanes, sums);
-    for (lane = 0; lane < lanes; ++lane) {
-        if (scale) sums[lane] *= scale[lane];
-        if (l->bias) sums[lane] += l->bias[o + lane];
-    }
+    for (lane = 0; scale && lane < lanes; ++lane) sums[lane] *= scale[lane];
+    for (lane = 0; l->bias && lane < lanes; ++lane) sums[lane] += l->bias[o + lane];
 }
 
 /* The same product from the plain weights, in the same order. */
@@ -5691,11 +5690,13 @@ static ssm__call ssm__call_of(const void *layer, size_t d_model, size_t state_co
     return call;
 }
 
-/* Streams that a step works on at a time. */
+/* Streams that a step works on at a time, and their number where there is one at least: a constant if the
+ * build says one, so that loops over them are left out. */
 static size_t ssm__step_rows(size_t streams)
 {
     return ssm__min(streams, SSM_TILE_ROWS);
 }
+#define SSM__STEP_ROWS(rows) (SSM_TILE_ROWS > 1 ? (rows) : 1)
 
 /* The sizes verb of every layer, from its memory and a call that names it. */
 static ssm_status ssm__layer_sizes(const ssm__memory *memory, ssm__call call, size_t params, size_t bound_bytes,
@@ -6332,7 +6333,7 @@ static void ssm__core_step_panel(void *context, size_t index)
     const size_t first = index * SSM_LANES, lanes = ssm__min(SSM_LANES, core->dim - first);
     ssm_real sums[SSM_LANES];
     size_t r, i;
-    for (r = 0; r < j->rows; ++r) {
+    for (r = 0; r < SSM__STEP_ROWS(j->rows); ++r) {
         const ssm_real *dbc = j->dbc + r * core->x_proj.out, *u = j->u + r * core->dim + first;
         ssm_real *y = j->y + r * core->dim + first;
         ssm__lanes h;
@@ -7033,16 +7034,14 @@ static void ssm__mamba_bind(void *layer, ssm__binder *b)
     ssm__bind_norm(&m->norm, b, o.norm, M, c->norm_eps);
     ssm__bind_linear(&m->in_u, b, o.in_weight, o.in_bias, M, E, c->format);
     ssm__bind_linear(&m->in_z, b, o.in_weight + E * M, o.in_bias == absent ? absent : o.in_bias + E, M, E, c->format);
-    m->conv_weight = NULL;
-    if (K > 1) {
-        m->conv_weight = ssm__bind_reals(b, ssm__mul(K, E), &conv);
-        for (k = 0; conv && k < K; ++k)
-            for (e = 0; e < E; ++e) conv[k * E + e] = b->params[o.conv_weight + e * K + k];
-    }
+    m->conv_weight = ssm__bind_reals(b, ssm__mul(K, E), &conv); /* no convolution: one tap of weight 1 */
+    for (k = 0; conv && k < K; ++k)
+        for (e = 0; e < E; ++e) conv[k * E + e] = K > 1 ? b->params[o.conv_weight + e * K + k] : 1;
     m->conv_bias = ssm__bind_copy(b, o.conv_bias, E);
     ssm__core_bind(&m->core, b);
     ssm__bind_linear(&m->out_proj, b, o.out_weight, o.out_bias, E, M, c->format);
     m->states = ssm__add(ssm__mamba_conv_count(c), ssm__core_state_count(&m->core));
+    m->scratch = ssm__add(E, ssm__add(m->core.x_proj.out, c->pre_norm ? M : 0));
 }
 
 static void ssm__mamba_tile(const ssm__call *call);
@@ -7065,10 +7064,8 @@ static ssm__call ssm__mamba_call(const ssm_mamba *layer)
  * [rows][M] normalised input if pre_norm. */
 static size_t ssm__mamba_step_work(const void *layer, size_t rows, size_t streams)
 {
-    const ssm_mamba *m = (const ssm_mamba *)layer;
-    const size_t normed = m->config.pre_norm ? m->config.d_model : 0;
     (void)streams;
-    return ssm__block_bytes(ssm__mul(rows, ssm__add(m->config.d_inner, ssm__add(m->core.x_proj.out, normed))));
+    return ssm__block_bytes(ssm__mul(rows, ((const ssm_mamba *)layer)->scratch));
 }
 
 static const ssm__memory ssm__mamba_memory = {ssm__mamba_work, ssm__mamba_step_work, ssm__mamba_work_backward,
@@ -7125,7 +7122,6 @@ SSM_API ssm_status ssm_mamba_attach(ssm_mamba *layer, const ssm_mamba_config *co
 static ssm_conv ssm__mamba_conv(const ssm_mamba *m, const ssm__tile *t, const ssm_real *xz, const ssm_real *state,
                                 size_t state_count)
 {
-    static const ssm_real one = 1;
     static const ssm_conv none = SSM__EMPTY;
     const size_t E = m->config.d_inner;
     ssm_conv s = none;
@@ -7135,7 +7131,7 @@ static ssm_conv ssm__mamba_conv(const ssm_mamba *m, const ssm__tile *t, const ss
     s.width = m->config.d_conv;
     s.silu = 1;
     s.x = ssm__tile_view(xz, t, (ptrdiff_t)(2 * E), 1, 0);
-    s.weight = m->conv_weight ? ssm__view(m->conv_weight, 0, 0, 1, E) : ssm__view(&one, 0, 0, 0, 0);
+    s.weight = ssm__view(m->conv_weight, 0, 0, 1, E);
     s.bias = ssm_in_c(m->conv_bias);
     s.state = ssm__view(state, state_count, 0, 1, E);
     return s;
@@ -7264,13 +7260,13 @@ SSM__NOINLINE void ssm__mamba_step_conv(const ssm_mamba *m, ssm_real *state, ssm
     const size_t E = m->config.d_inner, last = (m->config.d_conv - 1) * E;
     size_t e, k;
     for (e = 0; e < E; ++e) {
-        const ssm_real *w = m->conv_weight ? m->conv_weight + e : NULL;
+        const ssm_real *w = m->conv_weight + e;
         ssm_real sum = m->conv_bias ? m->conv_bias[e] : 0;
         for (k = 0; k < last; k += E) {
             sum += w[k] * state[k + e];
             state[k + e] = k + E < last ? state[k + E + e] : u[e];
         }
-        u[e] = ssm__silu(sum + (w ? w[last] : 1) * u[e]);
+        u[e] = ssm__silu(sum + w[last] * u[e]);
     }
 }
 
@@ -7296,7 +7292,7 @@ SSM__NOINLINE void ssm__mamba_step_run(const ssm_mamba *m, ssm_real *state, cons
         j.x = normed;
     }
     ssm__linear(NULL, &m->in_u, j.x, M_row, NULL, 0, u, E_row, rows);
-    for (r = 0; r < rows; ++r) ssm__mamba_step_conv(m, state + r * m->states, u + r * E);
+    for (r = 0; r < SSM__STEP_ROWS(rows); ++r) ssm__mamba_step_conv(m, state + r * m->states, u + r * E);
     ssm__core_step_run(&j);
     ssm__linear(NULL, &m->out_proj, u, E_row, m->config.residual ? x : NULL, M_row, y, M_row, rows);
 }
@@ -10602,6 +10598,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__UNROLL
 #undef SSM__SMALL_CORE
 #undef SSM__BLOCK
+#undef SSM__STEP_ROWS
 #undef SSM__SCAN_LANES
 #undef SSM__EXP2_NEAR
 #undef SSM__LOG2E
