@@ -136,7 +136,7 @@ firmware:
 
 size:
 	@sh bench/size.sh
-	@echo && echo "With SSM_ONLY_EULER and SSM_ONLY_REAL:" && sh bench/size.sh --small && echo
+	@echo && echo "With SSM_ONLY_EULER, SSM_ONLY_REAL and SSM_TILE_ROWS 1:" && sh bench/size.sh --small && echo
 	@sh bench/firmware.sh --ram
 
 firmware-bench:

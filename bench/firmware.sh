@@ -7,7 +7,7 @@
 #   firmware.sh --raw BOARD LAYER FORMAT WAY     what the program prints (bench/firmware.c)
 #
 # LAYER is s6 or mamba, FORMAT real, bf16 or int8, WAY exact, fast (FMA contraction) or small
-# (SSM_ONLY_EULER, SSM_ONLY_REAL).
+# (SSM_ONLY_EULER, SSM_ONLY_REAL, SSM_TILE_ROWS 1).
 cd "$(dirname "$0")/.." || exit
 . examples/firmware/boards.sh
 

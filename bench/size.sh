@@ -2,7 +2,7 @@
 # size.sh - flash and RAM that each verb of each layer takes on each core.
 #
 #   size.sh [CORE...]           a Markdown table
-#   size.sh --small [CORE...]   of the step of S6 and Mamba with SSM_ONLY_EULER and SSM_ONLY_REAL
+#   size.sh --small [CORE...]   of the step of S6 and Mamba with SSM_ONLY_EULER, SSM_ONLY_REAL and SSM_TILE_ROWS 1
 #   size.sh --raw [CORE...]     one line for each verb: core layer verb flash libgcc ram missing symbols
 #
 # A program that calls one verb, linked with --gc-sections: flash is the .text and .rodata of the library, libgcc

@@ -72,7 +72,7 @@ library() {
     case ${2:-exact} in
     exact) flags=$exact ;;
     fast) flags="-O2 -ffp-contract=fast" ;;
-    small) flags="$exact -DSSM_ONLY_EULER -DSSM_ONLY_REAL" ;;
+    small) flags="$exact -DSSM_ONLY_EULER -DSSM_ONLY_REAL -DSSM_TILE_ROWS=1" ;;
     *) return 1 ;;
     esac
     object=build/firmware/$1/ssm-${2:-exact}.o
