@@ -153,7 +153,8 @@
  *   SSM_DOUBLE          ssm_real is double instead of float                all files
  *   SSM_ASSERT(x)       assertion for internal preconditions; default none implementation
  *   SSM_NO_LIBC         no C library at all: no <string.h>                 implementation
- *                       (clang may still emit memcpy and memset by itself)
+ *                       (GCC and clang may still emit calls of memcpy
+ *                       and memset, as they may in any program)
  *   SSM_MEMCPY(d,s,n)   copy and fill of bytes; default memcpy and memset, implementation
  *   SSM_MEMSET(d,c,n)     own loops with SSM_NO_LIBC (define both or none)
  *   SSM_NO_OPENMP       no OpenMP even when the compiler has it on         implementation
@@ -10620,7 +10621,7 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 
 /* CHANGES
  *   0.1.0  ops: linear, selective and S5 scans, causal convolution, linear, RMSNorm, FFT, HiPPO memory;
- *          layers: selective, S4D, S4, S5, S6, Mamba; AdamW.
+ *          layers: selective, S4D, S4, S5, S6, Mamba; matrices in bf16 and int8, blocks to attach; AdamW.
  *
  * LICENCE (MIT)
  *   Copyright (c) 2026 the ssm.h authors
