@@ -18,6 +18,7 @@ if [ $# -eq 4 ]; then
     static) way="-DSSM_STATIC" ;;
     no_libc) way="-DSSM_NO_LIBC -ffreestanding" ;;
     openmp) way="-fopenmp" ;;
+    only) way="-DSSM_ONLY_EULER -DSSM_ONLY_REAL" ;;
     esac
     object=build/check/compile-$$.o
     # shellcheck disable=SC2086
@@ -42,6 +43,7 @@ for compiler in gcc clang; do
         for level in $levels; do
             for way in plain double static no_libc; do echo "$compiler $standard $level $way"; done
         done
+        echo "$compiler $standard 2 only"
         [ $compiler = gcc ] && echo "$compiler $standard 2 openmp"
     done
 done | xargs -n 4 -P "${JOBS:-2}" sh tests/check_compile.sh
