@@ -21,7 +21,8 @@ warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 
 # GCC for s390x computes float in double unless told otherwise, GCC for i386 in the x87's registers unless
 # told to use SSE. armv7 has NEON there, but float arithmetic is VFP's, which keeps subnormal numbers.
-# Tests: all; or quick, where a run of all takes minutes: without those of `slow` below. tcc has no complex
+# Tests: all; quick, where a run of all takes minutes: without those of `slow` below; brief, where that takes
+# minutes too: those that `brief` names, all golden vectors and oracles among them. tcc has no complex
 # numbers: there the runner leaves the oracles of S4 and S5 out. msvc and wasm-bare are programs without a C
 # library: bits alone.
 table() {
@@ -29,8 +30,8 @@ table() {
 # name      | when  | compiler, with what its linker needs      | more flags for compiling | launcher    | tests | packages
 aarch64     | ci    | aarch64-linux-gnu-gcc -static             |                          | qemu-aarch64 | quick | qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 armv7       | ci    | arm-linux-gnueabihf-gcc -static           | -mfpu=neon               | qemu-arm    | quick | qemu-user gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
-riscv64     | ci    | riscv64-linux-gnu-gcc -static             |                          | qemu-riscv64 | quick | qemu-user gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
-s390x       | ci    | s390x-linux-gnu-gcc -static               | -fexcess-precision=fast  | qemu-s390x  | quick | qemu-user gcc-s390x-linux-gnu libc6-dev-s390x-cross
+riscv64     | ci    | riscv64-linux-gnu-gcc -static             |                          | qemu-riscv64 | brief | qemu-user gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
+s390x       | ci    | s390x-linux-gnu-gcc -static               | -fexcess-precision=fast  | qemu-s390x  | brief | qemu-user gcc-s390x-linux-gnu libc6-dev-s390x-cross
 i386        | ci    | gcc-12 -m32 -static                       | -msse2 -mfpmath=sse      |             | all   | gcc-12 gcc-12-multilib
 musl        | ci    | musl-gcc -static                          |                          |             | all   | musl-tools gcc
 mingw       | ci    | x86_64-w64-mingw32-gcc -static            |                          | WINE        | all   | gcc-mingw-w64-x86-64-win32 wine64
@@ -52,6 +53,8 @@ END
 slow="bound/alignment bound/attach_errors bound/errors bound/split layers/alignment layers/errors layers/gradients
     layers/gradients_added layers/gradients_optional layers/parallel layers/split layers/strides
     ops/scan_time_parallel s5/layer_gradients scan/primes scan/s5_layer scan/shapes scan/threads scan/threads_s4"
+brief="math/ golden hippo/ s4/ s5/ layers/oracle layers/step layers/packed layers/fork layers/snapshot
+    layers/nan bound/linear bound/rounded ops/norm ops/conv_oracle train/moments"
 
 # column NUMBER < ROW
 column() { cut -d '|' -f "$1" | sed 's/^ *//; s/ *$//'; }
@@ -199,8 +202,10 @@ check() {
     compile tests/ssm_test.c "$dir/ssm_test.$suffix" $warnings > "$dir/log" 2>&1 ||
         { cat "$dir/log"; fail "tests/ssm_test.c does not build"; }
     set --
-    if [ "$tests" = quick ] && [ "$all" != all ]; then
+    if [ "$tests" != all ] && [ "$all" != all ]; then
         for test in $slow; do set -- "$@" "!$test"; done
+        # shellcheck disable=SC2086
+        [ "$tests" = quick ] || set -- $brief "$@"
     fi
     # The result is the last line: some launchers exit with 0 whatever happens.
     $launch "$dir/ssm_test.$suffix" "$@" > "$dir/log" 2>&1
