@@ -144,7 +144,7 @@ firmware-bench:
 
 # Not `test` itself: CI runs that first. Each line is one job; "name: job" labels its results.
 check:
-	@JOBS=$(JOBS) sh tests/tally.sh \
+	@JOBS=$(JOBS) TALLY_JOBS=$(JOBS) sh tests/tally.sh \
 	    'sh tests/check_compile.sh' \
 	    'sh tests/check_link.sh' \
 	    'sh tests/check_examples.sh' \

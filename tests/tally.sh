@@ -1,20 +1,44 @@
 #!/bin/sh
-# tally.sh - runs commands one after another and adds up their results.
+# tally.sh - runs commands and adds up their results.
 #
 #   tally.sh COMMAND...      each a shell command, or "label: shell command"
 #
+# One after another, or TALLY_JOBS at a time; what they print comes in their order in any case.
 # A command reports with lines "ok NAME", "FAIL NAME" and "skip NAME (why)"; its own totals are left
 # out. One that reports nothing, or fails without a FAIL line, counts as a failure. Exit status 1 if
 # anything failed; the last line is "N passed, N failed" (and ", N skipped" if any).
 mark="tally-$$"
+
+# run DIRECTORY NUMBER: one job into a file, complete under its name only at the end
+if [ "${1:-}" = --run ]; then
+    sh -c "$(cat "$2/$3.command")" > "$2/$3.output" 2>&1
+    echo $? > "$2/$3.status"
+    mv "$2/$3.output" "$2/$3.done"
+    exit 0
+fi
+
+folder=$(mktemp -d) || exit
+trap 'rm -rf "$folder"' EXIT
+count=0
 for job; do
+    count=$((count + 1))
     case $job in
-    *": "*) label=${job%%: *} command=${job#*: } ;;
-    *) label="" command=$job ;;
+    *": "*) printf '%s' "${job%%: *}" > "$folder/$count.label" ;;
+    *) : > "$folder/$count.label" ;;
     esac
-    echo "$mark begin $label"
-    sh -c "$command" 2>&1
-    echo "$mark end $? $command"
+    printf '%s' "${job#*: }" > "$folder/$count.command"
+done
+
+i=0
+while [ $i -lt $count ]; do i=$((i + 1)) && echo $i; done | xargs -n 1 -P "${TALLY_JOBS:-1}" sh "$0" --run "$folder" &
+
+i=0
+while [ $i -lt $count ]; do
+    i=$((i + 1))
+    echo "$mark begin $(cat "$folder/$i.label")"
+    while [ ! -f "$folder/$i.done" ]; do sleep 0.2; done
+    cat "$folder/$i.done"
+    echo "$mark end $(cat "$folder/$i.status") $(cat "$folder/$i.command")"
 done | awk -v mark="$mark" '
     $1 == mark && $2 == "begin" {
         label = $0
