@@ -5812,14 +5812,16 @@ static ssm_status ssm__layer_backward(const ssm__verb *verb, ssm__call call, ssm
  * filling (bind), and finding everything in a block filled before (attach).
  */
 #define SSM__BOUND_ALIGN 64
-#define SSM__BOUND_MAGIC 0x314d5353u /* "SSM1" in little-endian: layout version and byte order */
+#define SSM__BOUND_MAGIC 0x314d5353u /* "SSM1": version of the layout */
 
-typedef struct ssm__bound_header {
-    uint32_t magic;
-    uint32_t layout; /* hash of the build's and the layer's sizes */
-    uint32_t words;  /* of 32 bits in the block, modulo 2^32 */
-    uint32_t check;  /* hash of all words after these four */
-} ssm__bound_header;
+/* Words of the header, 32 bits each, lowest byte first. */
+enum {
+    SSM__BOUND_MAGIC_AT,
+    SSM__BOUND_LAYOUT_AT,
+    SSM__BOUND_WORDS_AT,
+    SSM__BOUND_CHECK_AT,
+    SSM__BOUND_HEADER
+};
 
 typedef struct ssm__binder {
     unsigned char *base; /* of the block; NULL while counting */
@@ -5836,14 +5838,35 @@ static uint32_t ssm__hash(uint32_t hash, uint32_t word)
     return (hash ^ word) * 16777619u;
 }
 
-/* A changed word changes it: each word acts on the hash one to one. */
-static uint32_t ssm__bound_check(const ssm__bound_header *header, size_t bytes)
+/* Word `at` of a block. By bytes, because what was written are reals, halves and bytes. */
+static uint32_t ssm__word(const unsigned char *block, size_t at)
 {
-    const uint32_t *word = (const uint32_t *)(const void *)header;
+    block += 4 * at;
+    return block[0] | (uint32_t)block[1] << 8 | (uint32_t)block[2] << 16 | (uint32_t)block[3] << 24;
+}
+
+static void ssm__set_word(unsigned char *block, size_t at, uint32_t word)
+{
+    size_t i;
+    for (i = 0; i < 4; ++i) block[4 * at + i] = (unsigned char)(word >> 8 * i);
+}
+
+/* Of all words after the header. A changed word changes it: each acts on the hash one to one. */
+static uint32_t ssm__bound_check(const unsigned char *block, size_t bytes)
+{
     uint32_t hash = 2166136261u;
     size_t i;
-    for (i = sizeof *header / sizeof *word; i < bytes / sizeof *word; ++i) hash = ssm__hash(hash, word[i]);
+    for (i = SSM__BOUND_HEADER; i < bytes / 4; ++i) hash = ssm__hash(hash, ssm__word(block, i));
     return hash;
+}
+
+/* What any block of this build has in common: size and byte order of its numbers, lanes. */
+static uint32_t ssm__bound_build(void)
+{
+    ssm__float one;
+    one.f = 1; /* 0x3f800000 */
+    return ssm__hash(ssm__hash(ssm__hash(2166136261u, (uint32_t)sizeof(ssm_real)), SSM_LANES),
+                     *(const unsigned char *)&one);
 }
 
 /* To count or to find; bind sets the rest. */
@@ -5852,7 +5875,7 @@ static ssm__binder ssm__binder_open(void *base)
     ssm__binder b;
     b.base = (unsigned char *)base;
     b.used = SSM__BOUND_ALIGN;
-    b.layout = ssm__hash(ssm__hash(2166136261u, (uint32_t)sizeof(ssm_real)), SSM_LANES);
+    b.layout = ssm__bound_build();
     b.params = NULL;
     b.pack = NULL;
     return b;
@@ -5954,18 +5977,19 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
     const size_t slack = (size_t)((uintptr_t)mem % SSM__BOUND_ALIGN);
     const size_t need = ssm__bound_bytes(walk, layer);
     const ssm_status status = ssm__check_block(mem, mem_bytes, need);
-    unsigned char *base = (unsigned char *)mem + (slack ? SSM__BOUND_ALIGN - slack : 0);
-    ssm__bound_header *header = (ssm__bound_header *)(void *)base;
-    ssm__binder b = ssm__binder_open(base);
+    unsigned char *base;
+    ssm__binder b;
     if (status != SSM_OK) return status;
+    base = (unsigned char *)mem + (slack ? SSM__BOUND_ALIGN - slack : 0);
+    b = ssm__binder_open(base);
     b.params = params;
     b.pack = ssm__pack;
     ssm__zero((ssm_real *)(void *)base, (need - (SSM__BOUND_ALIGN - 1)) / sizeof(ssm_real));
     walk(layer, &b);
-    header->magic = SSM__BOUND_MAGIC;
-    header->layout = b.layout;
-    header->words = (uint32_t)(b.used / sizeof(uint32_t));
-    header->check = ssm__bound_check(header, b.used);
+    ssm__set_word(base, SSM__BOUND_MAGIC_AT, SSM__BOUND_MAGIC);
+    ssm__set_word(base, SSM__BOUND_LAYOUT_AT, b.layout);
+    ssm__set_word(base, SSM__BOUND_WORDS_AT, (uint32_t)(b.used / 4));
+    ssm__set_word(base, SSM__BOUND_CHECK_AT, ssm__bound_check(base, b.used));
     bound->data = base;
     bound->bytes = b.used;
     return SSM_OK;
@@ -5973,15 +5997,16 @@ static ssm_status ssm__bind(ssm__bind_walk walk, void *layer, const ssm_real *pa
 
 static ssm_status ssm__attach(ssm__bind_walk walk, void *layer, const void *data, size_t bytes, ssm_bound *bound)
 {
-    const ssm__bound_header *header = (const ssm__bound_header *)data;
+    const unsigned char *base = (const unsigned char *)data;
     const size_t need = ssm__bound_bytes(walk, layer);
     ssm__binder b = ssm__binder_open((void *)(uintptr_t)data);
     if (!data) return SSM_ERR_NULL;
     if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
     if ((uintptr_t)data % sizeof(ssm_real) || bytes < need - (SSM__BOUND_ALIGN - 1)) return SSM_ERR_MEMORY;
     walk(layer, &b);
-    if (header->magic != SSM__BOUND_MAGIC || header->layout != b.layout ||
-        header->words != (uint32_t)(b.used / sizeof(uint32_t)) || header->check != ssm__bound_check(header, b.used))
+    if (ssm__word(base, SSM__BOUND_MAGIC_AT) != SSM__BOUND_MAGIC || ssm__word(base, SSM__BOUND_LAYOUT_AT) != b.layout ||
+        ssm__word(base, SSM__BOUND_WORDS_AT) != (uint32_t)(b.used / 4) ||
+        ssm__word(base, SSM__BOUND_CHECK_AT) != ssm__bound_check(base, b.used))
         return SSM_ERR_CONFIG;
     bound->data = data;
     bound->bytes = b.used;
