@@ -1443,19 +1443,19 @@ extern "C" {
 #endif
 
 /* Where a call costs more than the code: the body goes to each caller. */
-#if defined(__GNUC__) || defined(__clang__)
-#define SSM__INLINE static inline __attribute__((always_inline))
-#elif defined(_MSC_VER)
+#if defined(_MSC_VER)
 #define SSM__INLINE static __forceinline
+#elif defined(__GNUC__) || defined(__clang__)
+#define SSM__INLINE static inline __attribute__((always_inline))
 #else
 #define SSM__INLINE static
 #endif
 
 /* Where one frame with everybody's variables would be larger than a call. */
-#if defined(__GNUC__) || defined(__clang__)
-#define SSM__NOINLINE static __attribute__((noinline))
-#elif defined(_MSC_VER)
+#if defined(_MSC_VER)
 #define SSM__NOINLINE static __declspec(noinline)
+#elif defined(__GNUC__) || defined(__clang__)
+#define SSM__NOINLINE static __attribute__((noinline))
 #else
 #define SSM__NOINLINE static
 #endif

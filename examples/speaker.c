@@ -428,7 +428,7 @@ static double batch_loss(batch *b)
         for (k = 0; k < SPEAKERS; ++k) sum += exp((double)logit[k] - largest);
         for (k = 0; k < SPEAKERS; ++k) {
             const double log_p = (double)logit[k] - largest - log(sum);
-            const double target = smooth / SPEAKERS + ((int)k == b->speaker[i] ? 1 - smooth : 0);
+            const double target = smooth / (double)SPEAKERS + ((int)k == b->speaker[i] ? 1 - smooth : 0);
             loss -= target * log_p / n;
             logit[k] = (ssm_real)((exp(log_p) - target) / n);
         }

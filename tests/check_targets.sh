@@ -35,7 +35,7 @@ s390x       | ci    | s390x-linux-gnu-gcc -static               | -fexcess-preci
 i386        | ci    | gcc-12 -m32 -static                       | -msse2 -mfpmath=sse      |             | all   | gcc-12 gcc-12-multilib
 musl        | ci    | musl-gcc -static                          |                          |             | all   | musl-tools gcc
 mingw       | ci    | x86_64-w64-mingw32-gcc -static            |                          | WINE        | all   | gcc-mingw-w64-x86-64-win32 wine64
-wasi        | ci    | clang-19 --target=wasm32-wasi             |                          | NODE        | all   | clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 nodejs
+wasi        | ci    | clang-19 --target=wasm32-wasi             | -D_WASI_EMULATED_PROCESS_CLOCKS | NODE        | all   | clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 nodejs
 msvc        | ci    | clang-19 --driver-mode=cl                 |                          | WINE        | bits  | clang-19 lld-19 llvm-19 wine64
 wasm-bare   | ci    | clang-19 --target=wasm32                  |                          | NODE        | bits  | clang-19 lld-19 nodejs
 tcc         | ci    | tcc                                       |                          |             | quick | tcc
@@ -151,6 +151,7 @@ check() {
     was*) suffix=wasm ;;
     tcc) warnings=-Wall ;;
     esac
+    [ $name != wasi ] || libraries="-lm -lwasi-emulated-process-clocks" # speaker's clock()
     rm -rf "$dir"
     mkdir -p "$dir"
     trap 'rm -rf "$dir"' EXIT
