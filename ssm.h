@@ -435,9 +435,9 @@ SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, ui
  * `complex`: elements are (re, im) pairs, strides still count reals (so a dense pair tensor has
  * chan stride 2).
  *
- * Algorithms: see ssm_scan. BLELLOCH here is the tree over single steps. AUTO is CHUNKED for long
- * sequences of one channel (of two, while they fit the cache), where it keeps several chunks in flight
- * even on one core; with ssm_parallel or OpenMP also for very long sequences of two and of 8 to 16
+ * Algorithms: see ssm_scan. BLELLOCH here is the tree over single steps. AUTO is CHUNKED for
+ * sequences of 1024 steps or more of one or two channels, where it keeps several chunks in flight even on
+ * one core; with ssm_parallel or OpenMP also for very long sequences of 8 to 16
  * channels. Otherwise it is SEQUENTIAL, which shares out sequences and blocks of channels. It goes by the
  * shape and by whether there is a parallel loop, not by the number of threads.
  * Empty sequences copy h0 to h_last.
@@ -3720,37 +3720,77 @@ static void ssm__line_sequential(void *context, size_t index)
     for (l = 0; l < lanes; ++l) ssm__line_last(&j, c + l, state + l * j.width);
 }
 
-/* --- chunked: with few channels a task is SSM_LANES chunks of one channel, side by side; with many,
- * one chunk of SSM_LANES channels. Chunks are equally long but for the last. --- */
+/* --- chunked: with few channels a task is a group of chunks side by side, all channels of it, since their
+ * values share cache lines; with many, one chunk of SSM_LANES channels. Chunks are equally long but for
+ * the last. --- */
+#define SSM__LINE_NARROW 8  /* fewer channels than this are few */
+#define SSM__LINE_PIECE 256 /* steps of a group that one channel after the other goes over */
+
 static int ssm__line_is_narrow(const ssm__line_job *j)
 {
-    return j->s->dim < 8;
+    return j->s->dim < SSM__LINE_NARROW;
+}
+
+/* Chunks of a group. */
+static size_t ssm__line_group(const ssm__line_job *j)
+{
+    return j->s->dim == 1 ? SSM_LANES : (SSM_LANES + 1) / 2;
 }
 
 static size_t ssm__line_units(const ssm__line_job *j, size_t chunks)
 {
-    return ssm__line_is_narrow(j) ? ssm__ceil_div(chunks, SSM_LANES) * j->s->dim : chunks * j->blocks;
+    return ssm__line_is_narrow(j) ? ssm__ceil_div(chunks, ssm__line_group(j)) : chunks * j->blocks;
 }
 
-/* The lanes of task `index` over the first `chunks` chunks, all full; *k, *c: chunk and channel of
- * the first lane. */
-static ssm__lane_run ssm__line_unit(const ssm__line_job *j, size_t index, size_t chunks, size_t *k, size_t *c)
+/* A unit of work: chunks k .. of channels c .. , as `channels` runs of lanes. */
+typedef struct ssm__line_unit {
+    size_t k;
+    size_t c;
+    size_t channels;
+    size_t carry;      /* from one lane's carry to the next one's */
+    ssm__lane_run run; /* of the first channel */
+} ssm__line_unit;
+
+/* Unit `index` of the first `chunks` chunks, all full. */
+static ssm__line_unit ssm__line_unit_of(const ssm__line_job *j, size_t index, size_t chunks)
 {
-    ssm__lane_run r;
+    ssm__line_unit u;
+    u.c = 0;
+    u.channels = 1;
+    u.carry = 2 * j->width;
     if (ssm__line_is_narrow(j)) {
-        *k = index / j->s->dim * SSM_LANES;
-        *c = index % j->s->dim;
-        r = ssm__line_part(j, *k * j->chunk, j->chunk, *c, ssm__min(SSM_LANES, chunks - *k));
-        r.a.lane = ssm__step(j->chunk, r.a.time);
-        r.b.lane = ssm__step(j->chunk, r.b.time);
-        r.h_lane = ssm__step(j->chunk, r.h_time);
-        r.chunks_as_lanes = 1;
+        u.carry *= j->s->dim;
+        u.k = index * ssm__line_group(j);
+        u.channels = j->s->dim;
+        u.run = ssm__line_part(j, u.k * j->chunk, j->chunk, 0, ssm__min(ssm__line_group(j), chunks - u.k));
+        u.run.a.lane = ssm__step(j->chunk, u.run.a.time);
+        u.run.b.lane = ssm__step(j->chunk, u.run.b.time);
+        u.run.h_lane = ssm__step(j->chunk, u.run.h_time);
+        u.run.chunks_as_lanes = 1;
     } else {
-        *k = index / j->blocks;
-        *c = index % j->blocks * SSM_LANES;
-        r = ssm__line_part(j, *k * j->chunk, j->chunk, *c, ssm__min(SSM_LANES, j->s->dim - *c));
+        u.k = index / j->blocks;
+        u.c = index % j->blocks * SSM_LANES;
+        u.run = ssm__line_part(j, u.k * j->chunk, j->chunk, u.c, ssm__min(SSM_LANES, j->s->dim - u.c));
     }
-    return r;
+    return u;
+}
+
+/* Runs all channels of a unit over its steps; state, product: [channels][2 SSM_LANES]. */
+static void ssm__line_unit_run(const ssm__line_job *j, const ssm__line_unit *u, ssm_real *state, ssm_real *product)
+{
+    const size_t piece = u->channels > 1 ? SSM__LINE_PIECE : u->run.steps;
+    size_t t, i;
+    for (t = 0; t < u->run.steps; t += piece) {
+        for (i = 0; i < u->channels; ++i) {
+            ssm__lane_run r = u->run;
+            r.a.data += ssm__step(t, r.a.time) + ssm__step(i, j->all.a.lane);
+            r.b.data += ssm__step(t, r.b.time) + ssm__step(i, j->all.b.lane);
+            r.h += ssm__step(t, r.h_time) + ssm__step(i, j->all.h_lane);
+            r.steps = ssm__min(piece, u->run.steps - t);
+            ssm__lanes_run(&r, j->s->complex_values, state + 2 * SSM_LANES * i,
+                           product ? product + 2 * SSM_LANES * i : NULL);
+        }
+    }
 }
 
 static ssm_real *ssm__line_carry(const ssm__line_job *j, size_t k, size_t c)
@@ -3758,27 +3798,24 @@ static ssm_real *ssm__line_carry(const ssm__line_job *j, size_t k, size_t c)
     return j->carry + (k * j->s->dim + c) * 2 * j->width;
 }
 
-/* From one lane's carry to the next one's, in a unit. */
-static size_t ssm__line_carry_stride(const ssm__line_job *j)
-{
-    return (ssm__line_is_narrow(j) ? j->s->dim : 1) * 2 * j->width;
-}
-
 static void ssm__line_reduce(void *context, size_t index)
 {
     const ssm__line_job *j = (const ssm__line_job *)context;
-    const size_t W = j->width, stride = ssm__line_carry_stride(j);
-    ssm_real state[2 * SSM_LANES], product[2 * SSM_LANES];
-    size_t k, c, l;
-    const ssm__lane_run r = ssm__line_unit(j, index, j->chunks - 1, &k, &c);
-    ssm_real *carry = ssm__line_carry(j, k, c);
-    ssm__zero(state, r.lanes * W);
-    ssm__zero(product, r.lanes * W);
-    for (l = 0; l < r.lanes; ++l) product[l * W] = 1;
-    ssm__lanes_run(&r, j->s->complex_values, state, product);
-    for (l = 0; l < r.lanes; ++l) {
-        ssm__copy(carry + l * stride, product + l * W, W);
-        ssm__copy(carry + l * stride + W, state + l * W, W);
+    const size_t W = j->width;
+    ssm_real state[SSM__LINE_NARROW * 2 * SSM_LANES], product[SSM__LINE_NARROW * 2 * SSM_LANES];
+    const ssm__line_unit u = ssm__line_unit_of(j, index, j->chunks - 1);
+    size_t i, l;
+    ssm__zero(state, u.channels * 2 * SSM_LANES);
+    ssm__zero(product, u.channels * 2 * SSM_LANES);
+    for (i = 0; i < u.channels; ++i)
+        for (l = 0; l < u.run.lanes; ++l) product[i * 2 * SSM_LANES + l * W] = 1;
+    ssm__line_unit_run(j, &u, state, product);
+    for (i = 0; i < u.channels; ++i) {
+        for (l = 0; l < u.run.lanes; ++l) {
+            ssm_real *carry = ssm__line_carry(j, u.k, u.c + i) + l * u.carry;
+            ssm__copy(carry, product + i * 2 * SSM_LANES + l * W, W);
+            ssm__copy(carry + W, state + i * 2 * SSM_LANES + l * W, W);
+        }
     }
 }
 
@@ -3797,31 +3834,36 @@ static void ssm__line_chain(const ssm__line_job *j, size_t c)
     }
 }
 
-static void ssm__line_finish(const ssm__line_job *j, const ssm__lane_run *r, size_t k, size_t c)
+static void ssm__line_finish(const ssm__line_job *j, const ssm__line_unit *u)
 {
-    const size_t stride = ssm__line_carry_stride(j);
-    ssm_real state[2 * SSM_LANES], *carry = ssm__line_carry(j, k, c) + j->width;
-    size_t l;
-    for (l = 0; l < r->lanes; ++l) ssm__copy(state + l * j->width, carry + l * stride, j->width);
-    ssm__lanes_run(r, j->s->complex_values, state, NULL);
-    for (l = 0; k + 1 == j->chunks && l < r->lanes; ++l) ssm__line_last(j, c + l, state + l * j->width);
+    ssm_real state[SSM__LINE_NARROW * 2 * SSM_LANES];
+    size_t i, l;
+    for (i = 0; i < u->channels; ++i)
+        for (l = 0; l < u->run.lanes; ++l)
+            ssm__copy(state + i * 2 * SSM_LANES + l * j->width,
+                      ssm__line_carry(j, u->k, u->c + i) + j->width + l * u->carry, j->width);
+    ssm__line_unit_run(j, u, state, NULL);
+    for (l = 0; u->k + 1 == j->chunks && l < u->run.lanes; ++l) ssm__line_last(j, u->c + l, state + l * j->width);
 }
 
 static void ssm__line_apply(void *context, size_t index)
 {
     const ssm__line_job *j = (const ssm__line_job *)context;
-    size_t k, c;
-    const ssm__lane_run r = ssm__line_unit(j, index, j->chunks - 1, &k, &c);
-    ssm__line_finish(j, &r, k, c);
+    const ssm__line_unit u = ssm__line_unit_of(j, index, j->chunks - 1);
+    ssm__line_finish(j, &u);
 }
 
-/* The last chunk, which may be shorter. */
+/* The last chunk, which may be shorter: lanes are channels. */
 static void ssm__line_apply_last(void *context, size_t index)
 {
     const ssm__line_job *j = (const ssm__line_job *)context;
-    const size_t width = ssm__line_is_narrow(j) ? 1 : SSM_LANES, c = index * width, k = j->chunks - 1;
-    const ssm__lane_run r = ssm__line_part(j, k * j->chunk, j->len - k * j->chunk, c, ssm__min(width, j->s->dim - c));
-    ssm__line_finish(j, &r, k, c);
+    ssm__line_unit u;
+    u.k = j->chunks - 1;
+    u.c = index * SSM_LANES;
+    u.channels = 1;
+    u.carry = 2 * j->width;
+    u.run = ssm__line_part(j, u.k * j->chunk, j->len - u.k * j->chunk, u.c, ssm__min(SSM_LANES, j->s->dim - u.c));
+    ssm__line_finish(j, &u);
 }
 
 static void ssm__line_chunked(ssm__line_job *j)
@@ -3832,7 +3874,7 @@ static void ssm__line_chunked(ssm__line_job *j)
     ssm__parallel(s->parallel, units, cost, ssm__line_reduce, j);
     for (c = 0; c < s->dim; ++c) ssm__line_chain(j, c);
     ssm__parallel(s->parallel, units, cost, ssm__line_apply, j);
-    ssm__parallel(s->parallel, ssm__line_is_narrow(j) ? s->dim : j->blocks, cost / j->chunks, ssm__line_apply_last, j);
+    ssm__parallel(s->parallel, j->blocks, cost / j->chunks, ssm__line_apply_last, j);
 }
 
 /* --- Blelloch's tree over steps, in place on carries [len][dim]. Up-sweep: node i takes in node
@@ -3929,9 +3971,8 @@ static size_t ssm__line_most_chunks(size_t len)
 }
 
 /* From the shape, and from whether there is anything to share work with: never from how many threads
- * there are, which must not change a bit. One channel waits for its own additions, and several chunks in
- * flight hide that; two do so only while they are in the cache, since chunks are read twice; more channels
- * hide it themselves, but up to SSM_LANES of them are one task, which only chunks can share out. Measured
+ * there are, which must not change a bit. One channel or two wait for their own additions, and several
+ * chunks in flight hide that; more channels hide it themselves, but up to SSM_LANES of them are one task, which only chunks can share out. Measured
  * by bench/scans.c. */
 static int ssm__line_is_worth_chunks(const ssm_linear_scan *s)
 {
@@ -3941,7 +3982,7 @@ static int ssm__line_is_worth_chunks(const ssm_linear_scan *s)
     const int shared = s->parallel && s->parallel->run;
 #endif
     if (s->dim == 1) return s->len >= 1024;
-    if (s->dim == 2) return s->len >= 4096 && (s->len <= 65536 || shared);
+    if (s->dim == 2) return s->len >= 1024;
     return s->dim >= 8 && s->dim <= 16 && s->batch == 1 && s->len >= 100000 && shared;
 }
 
@@ -10633,6 +10674,8 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__TREE_GRAIN
 #undef SSM__S4_CHUNK
 #undef SSM__LINE_CHUNKS
+#undef SSM__LINE_NARROW
+#undef SSM__LINE_PIECE
 #undef SSM__LINE_SHORTEST
 #undef SSM__SIZE_MAX
 #undef SSM__K
