@@ -4294,7 +4294,7 @@ static ssm_real ssm__scan_near(const ssm_real *A, ptrdiff_t stride, size_t count
     size_t i;
     for (i = 0; i < count; ++i, A += stride) {
         const ssm_real limit = SSM__EXP2_NEAR / SSM__LOG2E * SSM__K(0.999) / (*A < 0 ? -*A : *A);
-        near = limit < near ? limit : near; /* a NaN in A makes h NaN in block, too */
+        if (!(limit >= near)) near = limit < near ? limit : 0; /* 0 if A is NaN: block could make numbers of its bits */
     }
     return near;
 }

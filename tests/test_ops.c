@@ -1209,10 +1209,36 @@ static void ops_law_infinity(ops_problem *p)
     ops_law_poison(p, -(ssm_real)INFINITY);
 }
 
+/* NaN in A whatever its bits, as of memory filled with 0xff, where a whole block of channels is near enough
+ * to zero for the exponential without checks. */
+static void ops_nan_in_A(void)
+{
+    enum { CHANS = 2 * SSM_LANES };
+    ssm_real A[CHANS], u[CHANS], y[CHANS], h[CHANS], one = 1;
+    ssm_selective_scan s;
+    size_t c;
+    memset(&s, 0, sizeof s);
+    for (c = 0; c < CHANS; ++c) {
+        A[c] = -1;
+        u[c] = h[c] = 1;
+    }
+    memset(A + 1, 0xff, sizeof *A);
+    s.batch = s.len = s.d_state = 1;
+    s.dim = CHANS;
+    s.u = s.delta = ssm_in_btc(u, 1, CHANS);
+    s.A = ssm_in_nc(A, CHANS);
+    s.B = s.C = ssm_in_btcn(&one, 1, 1, 1);
+    s.y = ssm_out_like(y, s.u);
+    s.h_last = ssm_out_like(h, ssm_in_nc(h, CHANS));
+    CHECK_OK(ssm_selective_scan_step(&s));
+    for (c = 0; c < CHANS; ++c) CHECK((y[c] == y[c]) == (c != 1) && (h[c] == h[c]) == (c != 1));
+}
+
 static void ops_not_finite(void)
 {
     ops_each_law(ops_law_nan, 0, 0);
     ops_each_law(ops_law_infinity, 0, 0);
+    ops_nan_in_A();
 }
 
 /* One step of one state with B = C = 1: y = h1. */
