@@ -2003,7 +2003,7 @@ static ssm_real ssm__sqrt(ssm_real x)
     ssm__pun q;
     int i;
     if (!(x > 0) || !(x < infinity)) return x < 0 ? infinity - infinity : x;
-    if (x < smallest_normal) {
+    if (x < 2 * smallest_normal) { /* half of it is subnormal */
         x = x * ssm__pow2(2 * SSM__MANTISSA);
         scale = ssm__pow2(-SSM__MANTISSA);
     }
@@ -2012,7 +2012,7 @@ static ssm_real ssm__sqrt(ssm_real x)
     r = q.f;
     for (i = 0; i < (SSM__MANTISSA > 23 ? 4 : 3); ++i) r = r * (SSM__K(1.5) - SSM__K(0.5) * x * r * r);
     s = x * r;
-    s = s + SSM__K(0.5) * r * (x - s * s);
+    s = s + r * (SSM__K(0.5) * x - SSM__K(0.5) * s * s); /* halves: s * s may be just above the largest number */
     return s * scale;
 }
 

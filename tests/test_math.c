@@ -171,9 +171,11 @@ static void test_silu_derivative(void)
 
 static void test_sqrt(void)
 {
+    const ssm_real large = (ssm_real)TOL(3.4028234e38, 1.7976931348623155e308);
     ULP(ssm__sqrt, wide_sqrt, TOL(1e-37, 1e-300), TOL(1e38, 1e300), 1, 0.9);
     ULP(ssm__sqrt, wide_sqrt, 0.9, 4.1, 0, 0.9);
     ULP(ssm__sqrt, wide_sqrt, TOL(1e-44, 1e-320), TOL(1e-38, 1e-308), 1, 0.9); /* subnormal */
+    CHECK(ssm__sqrt(large) == 2 * ssm__sqrt(large / 4)); /* not rounded up to infinity on the way */
     CHECK(ssm__sqrt(0) == 0);
     CHECK(ssm__sqrt(4) == 2);
     CHECK((double)ssm__sqrt((ssm_real)HUGE_VAL) == HUGE_VAL);
