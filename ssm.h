@@ -2916,7 +2916,8 @@ static ssm_status ssm__check_start(const size_t *start, size_t batch, size_t len
 static size_t ssm__panel_bytes(ssm_format format, size_t in)
 {
     const size_t weights = ssm__mul(in, SSM_LANES);
-    if (SSM__FORMAT(format, SSM_FORMAT_INT8)) return ssm__add(weights, SSM_LANES * sizeof(ssm_real));
+    if (SSM__FORMAT(format, SSM_FORMAT_INT8)) /* whole reals, so that the next panel's scales are aligned */
+        return ssm__mul(ssm__add(ssm__ceil_div(weights, sizeof(ssm_real)), SSM_LANES), sizeof(ssm_real));
     return ssm__mul(weights, SSM__FORMAT(format, SSM_FORMAT_BF16) ? sizeof(uint16_t) : sizeof(ssm_real));
 }
 

@@ -289,7 +289,8 @@ BOUND_LAW(straight, bound_law_straight)
 static size_t bound_matrix_bytes(ssm_format format, size_t in, size_t out)
 {
     const size_t panels = (out + SSM_LANES - 1) / SSM_LANES;
-    if (format == SSM_FORMAT_INT8) return panels * SSM_LANES * (in + sizeof(ssm_real));
+    if (format == SSM_FORMAT_INT8) /* whole reals: the scales of every panel are aligned */
+        return panels * ((SSM_LANES * in + sizeof(ssm_real) - 1) / sizeof(ssm_real) + SSM_LANES) * sizeof(ssm_real);
     return panels * SSM_LANES * in * (format == SSM_FORMAT_BF16 ? 2 : sizeof(ssm_real));
 }
 
