@@ -345,7 +345,7 @@ typedef struct ssm_sizes {
     size_t bound;         /* weights laid out by bind */
     size_t state;         /* states of all `batch` streams */
     size_t work;          /* forward, step and record. With state == NULL: work + state bytes */
-    size_t work_step;     /* step alone, of all `batch` streams: never more than work */
+    size_t work_step;     /* step alone, of all `batch` streams: never more than work if len > 0 */
     size_t tape;          /* what record writes for backward */
     size_t work_backward; /* backward. With dstate == NULL: work_backward + state bytes */
 } ssm_sizes;
@@ -1461,7 +1461,7 @@ extern "C" {
 #endif
 
 /* Before a loop of fixed length over an array that should live in registers. */
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8
 #define SSM__UNROLL _Pragma("GCC unroll 16")
 #elif defined(__clang__)
 #define SSM__UNROLL _Pragma("clang loop unroll(full)")
@@ -5783,7 +5783,7 @@ static ssm_status ssm__layer_forward(const ssm__verb *verb, ssm__call call, ssm_
     return ssm__run_forward(verb, &call, seqs, 0, work, work_bytes);
 }
 
-/* What every step checks, and the start of its scratch. Rows: streams of one block. */
+/* What every step checks. need: bytes of its scratch. */
 static ssm_status ssm__step_open(const void *layer, const ssm_real *state, const ssm_real *x, const ssm_real *y,
                                  size_t streams, size_t d_model, size_t need, const void *work, size_t work_bytes)
 {
