@@ -29,15 +29,23 @@ for job; do
     printf '%s' "${job#*: }" > "$folder/$count.command"
 done
 
+jobs=${TALLY_JOBS:-1}
 i=0
-while [ $i -lt $count ]; do i=$((i + 1)) && echo $i; done | xargs -n 1 -P "${TALLY_JOBS:-1}" sh "$0" --run "$folder" &
+if [ "$jobs" -gt 1 ]; then
+    while [ $i -lt $count ]; do i=$((i + 1)) && echo $i; done | xargs -n 1 -P "$jobs" sh "$0" --run "$folder" &
+fi
 
 i=0
 while [ $i -lt $count ]; do
     i=$((i + 1))
     echo "$mark begin $(cat "$folder/$i.label")"
-    while [ ! -f "$folder/$i.done" ]; do sleep 0.2; done
-    cat "$folder/$i.done"
+    if [ "$jobs" -gt 1 ]; then
+        while [ ! -f "$folder/$i.done" ]; do sleep 0.2; done
+        cat "$folder/$i.done"
+    else
+        sh -c "$(cat "$folder/$i.command")" 2>&1
+        echo $? > "$folder/$i.status"
+    fi
     echo "$mark end $(cat "$folder/$i.status") $(cat "$folder/$i.command")"
 done | awk -v mark="$mark" '
     $1 == mark && $2 == "begin" {
