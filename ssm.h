@@ -3725,6 +3725,9 @@ static void ssm__line_sequential(void *context, size_t index)
  * values share cache lines; with many, one chunk of SSM_LANES channels. Chunks are equally long but for
  * the last. --- */
 #define SSM__LINE_NARROW 8  /* fewer channels than this are few */
+/* Reals between the states of a unit's channels, when there are several, and of all of them. */
+#define SSM__LINE_APART (2 * ((SSM_LANES + 1) / 2))
+#define SSM__LINE_STATES (SSM__LINE_NARROW * SSM__LINE_APART)
 #define SSM__LINE_PIECE 256 /* steps of a group that one channel after the other goes over */
 
 static int ssm__line_is_narrow(const ssm__line_job *j)
@@ -3776,7 +3779,7 @@ static ssm__line_unit ssm__line_unit_of(const ssm__line_job *j, size_t index, si
     return u;
 }
 
-/* Runs all channels of a unit over its steps; state, product: [channels][2 SSM_LANES]. */
+/* Runs all channels of a unit over its steps; state, product: [channels][SSM__LINE_APART]. */
 static void ssm__line_unit_run(const ssm__line_job *j, const ssm__line_unit *u, ssm_real *state, ssm_real *product)
 {
     const size_t piece = u->channels > 1 ? SSM__LINE_PIECE : u->run.steps;
@@ -3788,8 +3791,8 @@ static void ssm__line_unit_run(const ssm__line_job *j, const ssm__line_unit *u, 
             r.b.data += ssm__step(t, r.b.time) + ssm__step(i, j->all.b.lane);
             r.h += ssm__step(t, r.h_time) + ssm__step(i, j->all.h_lane);
             r.steps = ssm__min(piece, u->run.steps - t);
-            ssm__lanes_run(&r, j->s->complex_values, state + 2 * SSM_LANES * i,
-                           product ? product + 2 * SSM_LANES * i : NULL);
+            ssm__lanes_run(&r, j->s->complex_values, state + SSM__LINE_APART * i,
+                           product ? product + SSM__LINE_APART * i : NULL);
         }
     }
 }
@@ -3803,19 +3806,19 @@ static void ssm__line_reduce(void *context, size_t index)
 {
     const ssm__line_job *j = (const ssm__line_job *)context;
     const size_t W = j->width;
-    ssm_real state[SSM__LINE_NARROW * 2 * SSM_LANES], product[SSM__LINE_NARROW * 2 * SSM_LANES];
+    ssm_real state[SSM__LINE_STATES], product[SSM__LINE_STATES];
     const ssm__line_unit u = ssm__line_unit_of(j, index, j->chunks - 1);
     size_t i, l;
-    ssm__zero(state, u.channels * 2 * SSM_LANES);
-    ssm__zero(product, u.channels * 2 * SSM_LANES);
+    ssm__zero(state, SSM__LINE_STATES);
+    ssm__zero(product, SSM__LINE_STATES);
     for (i = 0; i < u.channels; ++i)
-        for (l = 0; l < u.run.lanes; ++l) product[i * 2 * SSM_LANES + l * W] = 1;
+        for (l = 0; l < u.run.lanes; ++l) product[i * SSM__LINE_APART + l * W] = 1;
     ssm__line_unit_run(j, &u, state, product);
     for (i = 0; i < u.channels; ++i) {
         for (l = 0; l < u.run.lanes; ++l) {
             ssm_real *carry = ssm__line_carry(j, u.k, u.c + i) + l * u.carry;
-            ssm__copy(carry, product + i * 2 * SSM_LANES + l * W, W);
-            ssm__copy(carry + W, state + i * 2 * SSM_LANES + l * W, W);
+            ssm__copy(carry, product + i * SSM__LINE_APART + l * W, W);
+            ssm__copy(carry + W, state + i * SSM__LINE_APART + l * W, W);
         }
     }
 }
@@ -3837,11 +3840,11 @@ static void ssm__line_chain(const ssm__line_job *j, size_t c)
 
 static void ssm__line_finish(const ssm__line_job *j, const ssm__line_unit *u)
 {
-    ssm_real state[SSM__LINE_NARROW * 2 * SSM_LANES];
+    ssm_real state[SSM__LINE_STATES];
     size_t i, l;
     for (i = 0; i < u->channels; ++i)
         for (l = 0; l < u->run.lanes; ++l)
-            ssm__copy(state + i * 2 * SSM_LANES + l * j->width,
+            ssm__copy(state + i * SSM__LINE_APART + l * j->width,
                       ssm__line_carry(j, u->k, u->c + i) + j->width + l * u->carry, j->width);
     ssm__line_unit_run(j, u, state, NULL);
     for (l = 0; u->k + 1 == j->chunks && l < u->run.lanes; ++l) ssm__line_last(j, u->c + l, state + l * j->width);
@@ -10677,6 +10680,8 @@ SSM_API ssm_status ssm_adamw_step(const ssm_adamw *adamw, const ssm_params *tabl
 #undef SSM__LINE_CHUNKS
 #undef SSM__LINE_NARROW
 #undef SSM__LINE_PIECE
+#undef SSM__LINE_APART
+#undef SSM__LINE_STATES
 #undef SSM__LINE_SHORTEST
 #undef SSM__SIZE_MAX
 #undef SSM__K
