@@ -5,17 +5,7 @@ out=build/check
 mkdir -p $out
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 
-# expect NAME COMMAND...: the command must succeed; what it printed is shown if it does not
-expect() {
-    expected=$1
-    shift
-    if "$@" > $out/output 2>&1; then
-        echo "ok   $expected"
-    else
-        tail -n 20 $out/output
-        echo "FAIL $expected"
-    fi
-}
+. tests/expect.sh
 
 for source in examples/*.c bench/*.c; do
     name=$(basename $source .c)

@@ -11,18 +11,8 @@ code_limit=5632  # bytes of the Mamba step on an M4F; that of S6 must be less
 small_limit=4096 # the same with SSM_ONLY_EULER, SSM_ONLY_REAL and SSM_TILE_ROWS 1
 stack_limit=704  # bytes that the step of either uses there
 
-# expect NAME COMMAND...: the command must succeed; what it printed is shown if it does not
-expect() {
-    expected=$1
-    shift
-    if "$@" > $out/output 2>&1; then
-        echo "ok   $expected"
-    else
-        cat $out/output
-        echo "FAIL $expected"
-        return 1
-    fi
-}
+expect_lines=+1 # all of it
+. tests/expect.sh
 
 # none NAME AWK: no line of the sizes of this core for which the awk condition holds; shows them
 # fields: 1 core, 2 layer, 3 verb, 4 flash, 5 libgcc, 6 ram, 7 routines missing, 8 symbols

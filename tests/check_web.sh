@@ -6,18 +6,7 @@ out=build/check/web
 mkdir -p $out
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 
-# expect NAME COMMAND...: the command must succeed; what it printed is shown if it does not
-expect() {
-    expected=$1
-    shift
-    if "$@" > $out/output 2>&1; then
-        echo "ok   web/$expected"
-    else
-        tail -n 20 $out/output
-        echo "FAIL web/$expected"
-        return 1
-    fi
-}
+. tests/expect.sh
 
 # needs NAME TOOL PACKAGE: whether the tool is there; says so if it is not
 needs() {
@@ -41,32 +30,32 @@ native() {
 
 compiler=gcc
 command -v gcc > /dev/null || compiler=${CC:-cc}
-expect native native $compiler
+expect web/native native $compiler
 
 page=examples/web/index.html
 if needs module clang clang && needs module wasm-ld lld; then
     # The command as the two texts print it.
     sed -n '/^ \*   clang/,/layer\.c$/s/^ \* *//p' examples/web/layer.c > $out/command
     sed -n '/^    clang --target=wasm32/,/layer\.c$/s/^ *//p' README.md > $out/command.readme
-    expect command_in_readme diff $out/command $out/command.readme
+    expect web/command_in_readme diff $out/command $out/command.readme
     sed "s|-o layer.wasm|$warnings -o $out/layer.wasm|" $out/command > $out/command.run
-    expect builds sh $out/command.run
-    expect small small
-    expect make_builds make -s web
-    expect make_same_module cmp $out/layer.wasm build/web/layer.wasm
-    expect self_contained self_contained build/web/index.html
+    expect web/builds sh $out/command.run
+    expect web/small small
+    expect web/make_builds make -s web
+    expect web/make_same_module cmp $out/layer.wasm build/web/layer.wasm
+    expect web/self_contained self_contained build/web/index.html
     page="$page build/web/index.html"
     if needs built-node_bits node nodejs; then
-        expect built-node_bits same_bits $out/layer.wasm
-        expect built-no_imports no_imports
+        expect web/built-node_bits same_bits $out/layer.wasm
+        expect web/built-no_imports no_imports
     fi
 fi
 
 # The committed module may be of another clang, or older than ssm.h, as long as it computes the same.
 if needs committed-node_bits node nodejs; then
-    expect committed-node_bits same_bits examples/web/module.js ||
+    expect web/committed-node_bits same_bits examples/web/module.js ||
         echo "update it: make web && cp build/web/module.js examples/web/"
-    expect committed-no_imports no_imports
+    expect web/committed-no_imports no_imports
 
     browser=
     for name in "${CHROMIUM:-chromium}" chromium-browser google-chrome; do
