@@ -435,11 +435,11 @@ SSM_API ssm_status ssm_params_init(const ssm_params *table, ssm_real *params, ui
  * `complex`: elements are (re, im) pairs, strides still count reals (so a dense pair tensor has
  * chan stride 2).
  *
- * Algorithms: see ssm_scan. BLELLOCH here is the tree over single steps. AUTO is CHUNKED for
- * sequences of 1024 steps or more of one or two channels, where it keeps several chunks in flight even on
- * one core; with ssm_parallel or OpenMP also for very long sequences of 8 to 16
- * channels. Otherwise it is SEQUENTIAL, which shares out sequences and blocks of channels. It goes by the
- * shape and by whether there is a parallel loop, not by the number of threads.
+ * Algorithms: see ssm_scan. BLELLOCH here is the tree over single steps. AUTO is CHUNKED for sequences of
+ * 1024 steps or more of one or two channels, where it keeps several chunks in flight even on one core; with
+ * ssm_parallel or OpenMP also for very long sequences of 8 to 16 channels. Otherwise it is SEQUENTIAL, which
+ * shares out sequences and blocks of channels. It goes by the shape and by whether there is a parallel loop,
+ * not by the number of threads.
  * Empty sequences copy h0 to h_last.
  * Errors: SSM_ERR_NULL (a, b, h), SSM_ERR_CONFIG (dim, scan), SSM_ERR_SHAPE (start), SSM_ERR_MEMORY,
  *         SSM_ERR_OVERFLOW.
@@ -3724,7 +3724,7 @@ static void ssm__line_sequential(void *context, size_t index)
 /* --- chunked: with few channels a task is a group of chunks side by side, all channels of it, since their
  * values share cache lines; with many, one chunk of SSM_LANES channels. Chunks are equally long but for
  * the last. --- */
-#define SSM__LINE_NARROW 8  /* fewer channels than this are few */
+#define SSM__LINE_NARROW 8 /* fewer channels than this are few */
 /* Reals between the states of a unit's channels, when there are several, and of all of them. */
 #define SSM__LINE_APART (2 * ((SSM_LANES + 1) / 2))
 #define SSM__LINE_STATES (SSM__LINE_NARROW * SSM__LINE_APART)
@@ -3976,8 +3976,8 @@ static size_t ssm__line_most_chunks(size_t len)
 
 /* From the shape, and from whether there is anything to share work with: never from how many threads
  * there are, which must not change a bit. One channel or two wait for their own additions, and several
- * chunks in flight hide that; more channels hide it themselves, but up to SSM_LANES of them are one task, which only chunks can share out. Measured
- * by bench/scans.c. */
+ * chunks in flight hide that; more channels hide it themselves, but up to SSM_LANES of them are one task, which
+ * only chunks can share out. Measured by bench/scans.c. */
 static int ssm__line_is_worth_chunks(const ssm_linear_scan *s)
 {
 #ifdef SSM__OPENMP
@@ -4293,10 +4293,10 @@ static void ssm__scan_advance(const ssm__scan_rule *rule, const ssm__scan_row *r
 }
 
 /* Largest |delta| of ssm__scan_block for A of `count` values: |delta log2(e) A| < SSM__EXP2_NEAR. */
-static ssm_real ssm__scan_near(const ssm_real *A, ptrdiff_t stride, size_t count, ssm_real near)
+static ssm_real ssm__scan_near(const ssm_real *A, size_t count, ssm_real near)
 {
     size_t i;
-    for (i = 0; i < count; ++i, A += stride) {
+    for (i = 0; i < count; ++i, ++A) {
         const ssm_real limit = SSM__EXP2_NEAR / SSM__LOG2E * SSM__K(0.999) / (*A < 0 ? -*A : *A);
         if (!(limit >= near)) near = limit < near ? limit : 0; /* 0 if A is NaN: block could make numbers of its bits */
     }
@@ -4348,7 +4348,7 @@ static void ssm__scan_lanes(const ssm_selective_scan *s, const ssm__span *q, siz
     if (s->disc == SSM_DISC_EULER && s->A.chan == 1) {
         rule.near = SSM__EXP2_NEAR;
         for (i = 0; i < s->d_state; ++i)
-            rule.near = ssm__scan_near(ssm__at(s->A, 0, 0, c) + ssm__step(i, s->A.state), 1, lanes, rule.near);
+            rule.near = ssm__scan_near(ssm__at(s->A, 0, 0, c) + ssm__step(i, s->A.state), lanes, rule.near);
     }
     for (t = 0; t < q->len; ++t) {
         for (lane = 0; lane < lanes; lane += row.count) {
@@ -6125,7 +6125,7 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     core->A = ssm__bind_reals(b, ssm__core_A_count(core) + 1, &A);
     for (c = 0; A && c < chans; ++c)
         for (n = 0; n < core->d_state; ++n) A[n * chans + c] = -ssm__exp(b->params[o->A_log + c * core->d_state + n]);
-    if (A) A[ssm__core_A_count(core)] = ssm__scan_near(A, 1, ssm__core_A_count(core), SSM__EXP2_NEAR);
+    if (A) A[ssm__core_A_count(core)] = ssm__scan_near(A, ssm__core_A_count(core), SSM__EXP2_NEAR);
 }
 
 /* A [row][channel] matrix of a tile as [sequence][step][channel]. */
