@@ -11,7 +11,6 @@
  * "same" if all outputs have the desktop's bits, else "other". bench/firmware.sh runs it. */
 #if __STDC_HOSTED__
 #define SSM_ALIGN 8 /* as examples/firmware/ssm.c has it */
-#define SSM_LANES 8
 #define SSM_IMPLEMENTATION
 #endif
 #include "../ssm.h"
@@ -120,10 +119,10 @@ static ssm_seqs one_step; /* one stream */
         block = get_memory(need.bound);                                                                   \
         work = get_memory(need.work_step);                                                                \
         must(ssm_##layer##_init(config, params, 1));                                                      \
-        must(ssm_##layer##_bind(&bound, config, params, block, need.bound));                              \
+        must(ssm_##layer##_bind(&bound, config, params, ssm_memory_of(block, need.bound)));               \
         for (t = 0; t < STEPS; ++t) {                                                                     \
             fill_input(x, width, &seed);                                                                  \
-            must(ssm_##layer##_step(&bound, state, x, x, 1, work, need.work_step));                       \
+            must(ssm_##layer##_step(&bound, state, x, x, 1, ssm_memory_of(work, need.work_step)));        \
             hash = hash_output(hash, x, width);                                                           \
         }                                                                                                 \
         write_table(open_table(folder, #layer, name), #layer, constant, &need, width, bound.bound, hash); \
@@ -197,8 +196,8 @@ static ssm_real state[STATE];
 static uint32_t work[(WORK + 3) / 4];
 static ssm_real x[WIDTH];
 
-static ssm_status (*volatile step)(const bench_layer *, ssm_real *, const ssm_real *, ssm_real *, size_t, void *,
-                                   size_t) = bench_step;
+static ssm_status (*volatile step)(const bench_layer *, ssm_real *, const ssm_real *, ssm_real *, size_t,
+                                   ssm_memory) = bench_step;
 
 static void print_number(uint32_t number)
 {
@@ -221,14 +220,14 @@ int main(void)
     config.d_model = WIDTH;
     config.dt_rank = 4;
     config.format = FORMAT;
-    if (bench_attach(&layer, &config, block, BLOCK) != SSM_OK) return 2;
+    if (bench_attach(&layer, &config, ssm_bound_of(block, BLOCK)) != SSM_OK) return 2;
     for (t = 0; t < STEPS; ++t) {
         uint32_t count, depth;
         fill_input(x, WIDTH, &seed);
         board_paint();
         sp = board_stack_pointer();
         board_count_start();
-        if (step(&layer, state, x, x, 1, work, sizeof work) != SSM_OK) return 2;
+        if (step(&layer, state, x, x, 1, ssm_memory_of(work, sizeof work)) != SSM_OK) return 2;
         count = board_count_stop();
         depth = board_depth(sp);
         if (count == BOARD_TOO_LONG) return 3;

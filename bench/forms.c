@@ -54,18 +54,18 @@ static void layer_open(any_layer *l, int low_rank, size_t d_state, ssm_s4_form f
     l->work = get(l->need.work + l->need.state);
     if (low_rank) {
         must(ssm_s4_init(&l->s_config, l->params, 1));
-        must(ssm_s4_bind(&l->s, &l->s_config, l->params, l->bound, l->need.bound));
+        must(ssm_s4_bind(&l->s, &l->s_config, l->params, ssm_memory_of(l->bound, l->need.bound)));
     } else {
         must(ssm_s4d_init(&l->d_config, l->params, 1));
-        must(ssm_s4d_bind(&l->d, &l->d_config, l->params, l->bound, l->need.bound));
+        must(ssm_s4d_bind(&l->d, &l->d_config, l->params, ssm_memory_of(l->bound, l->need.bound)));
     }
 }
 
 static void layer_forward(any_layer *l, const ssm_real *x, ssm_real *y, const ssm_seqs *seqs)
 {
     const size_t bytes = l->need.work + l->need.state;
-    must(l->low_rank ? ssm_s4_forward(&l->s, NULL, x, y, seqs, l->work, bytes)
-                     : ssm_s4d_forward(&l->d, NULL, x, y, seqs, l->work, bytes));
+    must(l->low_rank ? ssm_s4_forward(&l->s, NULL, x, y, seqs, ssm_memory_of(l->work, bytes))
+                     : ssm_s4d_forward(&l->d, NULL, x, y, seqs, ssm_memory_of(l->work, bytes)));
 }
 
 static void layer_close(any_layer *l)

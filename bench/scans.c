@@ -79,12 +79,12 @@ static double largest_difference(const ssm_real *a, const ssm_real *b, size_t co
     return worst;
 }
 
-static double run(const problem *p, void *work, size_t bytes, size_t repeats)
+static double run(const problem *p, ssm_memory work, size_t repeats)
 {
     const double begin = now();
     size_t i;
     for (i = 0; i < repeats; ++i)
-        if (ssm_linear_scan_forward(&p->s, work, bytes) != SSM_OK) exit(2);
+        if (ssm_linear_scan_forward(&p->s, work) != SSM_OK) exit(2);
     return (now() - begin) / (double)repeats;
 }
 
@@ -92,15 +92,15 @@ static double run(const problem *p, void *work, size_t bytes, size_t repeats)
 static void measure(problem *p, double best[4])
 {
     static const ssm_scan scans[4] = {SSM_SCAN_AUTO, SSM_SCAN_SEQUENTIAL, SSM_SCAN_CHUNKED, SSM_SCAN_BLELLOCH};
-    void *work[4];
-    ssm_sizes need[4];
+    ssm_memory work[4];
+    ssm_sizes need;
     const size_t repeats = 1 + 400000 / p->count;
     size_t i, round;
     for (i = 0; i < 4; ++i) {
         p->s.scan = scans[i];
-        if (ssm_linear_scan_sizes(&p->s, &need[i]) != SSM_OK) exit(2);
-        work[i] = get(need[i].work);
-        run(p, work[i], need[i].work, 1);
+        if (ssm_linear_scan_sizes(&p->s, &need) != SSM_OK) exit(2);
+        work[i] = ssm_memory_of(get(need.work), need.work);
+        run(p, work[i], 1);
         if (i == 1) memcpy(p->want, p->h, p->count * sizeof *p->h);
         if (i > 1 && largest_difference(p->h, p->want, p->count) > 1e-4) {
             printf("results differ\n");
@@ -114,12 +114,12 @@ static void measure(problem *p, double best[4])
             double seconds;
             i = round % 2 ? (turn + round / 2) % 4 : (3 - turn + round / 2) % 4;
             p->s.scan = scans[i];
-            run(p, work[i], need[i].work, 1); /* the caches as this algorithm leaves them, not the one before */
-            seconds = run(p, work[i], need[i].work, repeats);
+            run(p, work[i], 1); /* the caches as this algorithm leaves them, not the one before */
+            seconds = run(p, work[i], repeats);
             if (seconds < best[i]) best[i] = seconds;
         }
     }
-    for (i = 0; i < 4; ++i) free(work[i]);
+    for (i = 0; i < 4; ++i) free(work[i].data);
 }
 
 int main(int argc, char **argv)

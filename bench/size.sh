@@ -8,11 +8,11 @@
 # A program that calls one verb, linked with --gc-sections: flash is the .text and .rodata of the library, libgcc
 # the bytes that its arithmetic adds, ram .data and .bss, missing the routines that the compiler calls (commas
 # between), symbols all functions that stayed. No start-up code; memcpy and memset, which GCC may call for
-# struct copies in any program, come from there. gcc -O2, SSM_ALIGN 8, SSM_LANES 8.
+# struct copies in any program, come from there. gcc -O2, SSM_ALIGN 8.
 cd "$(dirname "$0")/.." || exit
 . examples/firmware/boards.sh
 cores="m0 m3 m4f m7 m33 m55 rv32imc"
-layers="selective s6 mamba s4d s4 s5"
+layers="selective s6 mamba mamba2 mamba3 s4d s4 s5"
 verbs="bind attach forward step record+backward init"
 out=build/firmware/size
 mkdir -p $out
@@ -44,12 +44,15 @@ measure() { # CORE LAYER VERB
 }
 
 raw() {
+    packages=""
+    for core in "$@"; do # all that is missing in one line, before anything is built
+        board "$core"
+        command -v "${tool}gcc" > /dev/null || case " $packages " in *" $package "*) ;; *) packages="$packages $package" ;; esac
+    done
+    [ -z "$packages" ] || echo "size: some cores are left out, which need the packages$packages" >&2
     for core in "$@"; do
-        missing=$(needs "$core")
-        if [ -n "$missing" ]; then
-            echo "size: $core is left out: it needs the package $missing" >&2
-            continue
-        fi
+        board "$core"
+        command -v "${tool}gcc" > /dev/null || continue
         library "$core" $way || exit
         for layer in $layers; do
             for verb in $verbs; do measure "$core" "$layer" "$verb"; done

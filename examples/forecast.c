@@ -57,6 +57,11 @@ static void *get_memory(size_t bytes)
     return p;
 }
 
+static ssm_memory get_block(size_t bytes)
+{
+    return ssm_memory_of(get_memory(bytes), bytes);
+}
+
 /* ---- data ------------------------------------------------------------------------------ */
 
 static double spots[MONTHS];
@@ -191,31 +196,26 @@ typedef struct model {
     ssm_params table; /* everything */
     ssm_params fast;  /* the same arrays, but only these rows: each group has a learning rate */
     ssm_params slow;
-    size_t block, embed_weight, embed_bias, head_weight, head_bias;
+    size_t block; /* where S4D begins in the flat array */
     ssm_real *params;
-    ssm_s4d s4d; /* bound to params, as embed and head */
+    ssm_s4d s4d; /* bound to params; embed and head read them where they lie */
     ssm_linear embed;
     ssm_linear head;
-    void *bound;
-    size_t bound_bytes;
+    ssm_memory bound;
     ssm_seqs seqs;                   /* one sequence, up to all MONTHS */
     ssm_sizes need;                  /* for it */
     ssm_real u[MONTHS][D_MODEL];     /* embedded */
     ssm_real y[MONTHS][D_MODEL];     /* after S4D */
-    ssm_real out[MONTHS][HORIZONS];  /* after the head; then its gradient */
+    ssm_real out[MONTHS][HORIZONS];  /* after the head */
+    ssm_real dout[MONTHS][HORIZONS];
+    ssm_real target[TRAIN][HORIZONS];
+    ssm_real counts[TRAIN][HORIZONS]; /* 1 where a forecast is judged */
+    ssm_mse loss;
     ssm_real du[MONTHS][D_MODEL];
     ssm_real dy[MONTHS][D_MODEL];
-    void *tape;
-    void *work;
-    size_t work_bytes;
+    ssm_memory tape;
+    ssm_memory work;
 } model;
-
-static const ssm_param *find(const model *m, const char *name)
-{
-    const ssm_param *row = ssm_params_find(&m->table, name);
-    if (!row) die(name);
-    return row;
-}
 
 static int is_one_of(const char *name, const char *a, const char *b, const char *c)
 {
@@ -240,6 +240,25 @@ static void split_table(model *m)
     if (m->slow.rows != 3) die("S4D has other parameters than expected");
 }
 
+/* Smooth L1: quadratic up to an error of 0.5, linear beyond. Forecasts count once the first cycle is over, and as long as
+ * their month is one of the training. */
+static void loss_open(model *m)
+{
+    size_t h, t;
+    for (h = 0; h < HORIZONS; ++h) {
+        for (t = CYCLE; t + horizons[h] < TRAIN; ++t) {
+            m->target[t][h] = signal[t + horizons[h]];
+            m->counts[t][h] = 1;
+        }
+    }
+    m->loss.rows = TRAIN;
+    m->loss.dim = HORIZONS;
+    m->loss.x = ssm_rows_of(m->out[0], HORIZONS);
+    m->loss.target = ssm_rows_of(m->target[0], HORIZONS);
+    m->loss.weight = ssm_rows_of(m->counts[0], HORIZONS);
+    m->loss.beta = (ssm_real)0.5;
+}
+
 static model *model_open(void)
 {
     model *m = (model *)get_memory(sizeof *m);
@@ -248,50 +267,38 @@ static model *model_open(void)
     m->config.dt_min = (ssm_real)0.005;
     m->config.dt_max = (ssm_real)0.1;
     m->config.activation = SSM_S4_ACTIVATION_GELU;
-    m->table.row = m->rows;
-    m->table.capacity = TABLE_ROWS;
+    m->table = ssm_params_of(m->rows, TABLE_ROWS);
     must(ssm_linear_params(1, D_MODEL, 1, "embed.", &m->table));
-    m->block = m->table.count;
     must(ssm_s4d_params(&m->config, "s4d.", &m->table));
     must(ssm_linear_params(D_MODEL, HORIZONS, 1, "head.", &m->table));
-    m->embed_weight = find(m, "embed.weight")->offset;
-    m->embed_bias = find(m, "embed.bias")->offset;
-    m->head_weight = find(m, "head.weight")->offset;
-    m->head_bias = find(m, "head.bias")->offset;
+    must(ssm_params_layer(&m->table, "s4d.", &m->block));
     split_table(m);
     m->params = (ssm_real *)get_memory(m->table.count * sizeof(ssm_real));
+    must(ssm_linear_of(&m->embed, &m->table, "embed.", m->params));
+    must(ssm_linear_of(&m->head, &m->table, "head.", m->params));
+    loss_open(m);
     m->seqs.batch = 1;
     m->seqs.len = MONTHS;
     must(ssm_s4d_sizes(&m->config, &m->seqs, &m->need));
-    m->bound_bytes = m->need.bound;
-    m->bound = get_memory(m->need.bound);
-    m->tape = get_memory(m->need.tape);
-    m->work_bytes = (m->need.work > m->need.work_backward ? m->need.work : m->need.work_backward) + m->need.state;
-    m->work = get_memory(m->work_bytes);
+    m->bound = get_block(m->need.bound);
+    m->tape = get_block(m->need.tape);
+    m->work = get_block((m->need.work > m->need.work_backward ? m->need.work : m->need.work_backward) + m->need.state);
     return m;
 }
 
 static void model_close(model *m)
 {
     free(m->params);
-    free(m->bound);
-    free(m->tape);
-    free(m->work);
+    free(m->bound.data);
+    free(m->tape.data);
+    free(m->work.data);
     free(m);
 }
 
 /* After every change of the weights. */
 static void model_bind(model *m)
 {
-    must(ssm_s4d_bind(&m->s4d, &m->config, m->params + m->block, m->bound, m->bound_bytes));
-    m->embed.in = 1;
-    m->embed.out = D_MODEL;
-    m->embed.weight = m->params + m->embed_weight;
-    m->embed.bias = m->params + m->embed_bias;
-    m->head.in = D_MODEL;
-    m->head.out = HORIZONS;
-    m->head.weight = m->params + m->head_weight;
-    m->head.bias = m->params + m->head_bias;
+    must(ssm_s4d_bind(&m->s4d, &m->config, m->params + m->block, m->bound));
 }
 
 /* The first `len` months as one sequence. */
@@ -299,68 +306,59 @@ static void forward(model *m, size_t len, int record)
 {
     size_t h, t;
     m->seqs.len = len;
-    must(ssm_linear_forward(&m->embed, signal, 1, m->u[0], D_MODEL, len));
-    if (record)
-        must(ssm_s4d_record(&m->s4d, NULL, m->u[0], m->y[0], &m->seqs, m->tape, m->need.tape, m->work, m->work_bytes));
-    else
-        must(ssm_s4d_forward(&m->s4d, NULL, m->u[0], m->y[0], &m->seqs, m->work, m->work_bytes));
-    must(ssm_linear_forward(&m->head, m->y[0], D_MODEL, m->out[0], HORIZONS, len));
+    must(ssm_linear_forward(&m->embed, ssm_rows_of(signal, 1), ssm_rows_out_of(m->u[0], D_MODEL), len));
+    if (record) must(ssm_s4d_record(&m->s4d, NULL, m->u[0], m->y[0], &m->seqs, m->tape, m->work));
+    else must(ssm_s4d_forward(&m->s4d, NULL, m->u[0], m->y[0], &m->seqs, m->work));
+    must(ssm_linear_forward(&m->head, ssm_rows_of(m->y[0], D_MODEL), ssm_rows_out_of(m->out[0], HORIZONS), len));
     for (t = 0; t < len; ++t)
         for (h = 0; h < HORIZONS; ++h) m->out[t][h] += signal[t];
 }
 
-/* Smooth L1: quadratic up to an error of 0.5, linear beyond. Turns forecasts into the gradient of its mean. */
-static void loss(model *m)
+/* The gradients of a linear layer lie in grads as its weights in params. */
+static void linear_backward(const model *m, const ssm_linear *l, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
+                            ssm_real *grads)
 {
-    const double beta = 0.5;
-    double count = 0;
-    size_t h, t;
-    for (h = 0; h < HORIZONS; ++h) count += (double)(TRAIN - CYCLE - horizons[h]);
-    for (t = 0; t < TRAIN; ++t) {
-        for (h = 0; h < HORIZONS; ++h) {
-            const int counts = t >= CYCLE && t + horizons[h] < TRAIN;
-            const double e = counts ? (double)(m->out[t][h] - signal[t + horizons[h]]) : 0;
-            m->out[t][h] = (ssm_real)((fabs(e) < beta ? e / beta : e > 0 ? 1.0 : -1.0) / count);
-        }
-    }
+    must(ssm_linear_backward(l, x, dy, dx, grads + (l->weight - m->params), grads + (l->bias - m->params),
+                             m->seqs.len));
 }
 
 static void backward(model *m, ssm_real *grads)
 {
+    memset(m->dout, 0, sizeof m->dout);
     memset(m->dy, 0, sizeof m->dy);
     memset(m->du, 0, sizeof m->du);
-    must(ssm_linear_backward(&m->head, m->y[0], D_MODEL, m->out[0], HORIZONS, m->dy[0], D_MODEL,
-                             grads + m->head_weight, grads + m->head_bias, m->seqs.len));
-    must(ssm_s4d_backward(&m->s4d, NULL, m->u[0], m->dy[0], m->du[0], grads + m->block, &m->seqs, m->tape,
-                          m->need.tape, m->work, m->work_bytes));
-    must(ssm_linear_backward(&m->embed, signal, 1, m->du[0], D_MODEL, NULL, 0, grads + m->embed_weight,
-                             grads + m->embed_bias, m->seqs.len));
+    must(ssm_mse_backward(&m->loss, 1, ssm_rows_out_of(m->dout[0], HORIZONS)));
+    linear_backward(m, &m->head, ssm_rows_of(m->y[0], D_MODEL), ssm_rows_of(m->dout[0], HORIZONS),
+                    ssm_rows_out_of(m->dy[0], D_MODEL), grads);
+    must(ssm_s4d_backward(&m->s4d, NULL, m->u[0], m->dy[0], m->du[0], grads + m->block, &m->seqs, m->tape, m->work));
+    linear_backward(m, &m->embed, ssm_rows_of(signal, 1), ssm_rows_of(m->du[0], D_MODEL), ssm_rows_out_of(NULL, 0),
+                    grads);
 }
 
 static void train(model *m, uint64_t seed)
 {
     const size_t bytes = m->table.count * sizeof(ssm_real);
     ssm_real *grads = (ssm_real *)get_memory(bytes), *moments = (ssm_real *)get_memory(2 * bytes);
+    const ssm_schedule fast = {SSM_SCHEDULE_COSINE, (ssm_real)1e-2, 0, WARM_UP, STEPS};
+    const ssm_schedule slow = {SSM_SCHEDULE_COSINE, (ssm_real)1e-3, 0, WARM_UP, STEPS};
+    const ssm_param *weight = ssm_params_find(&m->table, "head.weight"), *bias = ssm_params_find(&m->table, "head.bias");
     ssm_adamw adamw = {0};
     size_t i, k;
     adamw.beta2 = (ssm_real)0.99;
     adamw.weight_decay = (ssm_real)0.01;
     adamw.clip_norm = 1;
     must(ssm_params_init(&m->table, m->params, seed));
-    for (i = 0; i < D_MODEL * HORIZONS; ++i) m->params[m->head_weight + i] *= (ssm_real)0.1;
-    for (i = 0; i < HORIZONS; ++i) m->params[m->head_bias + i] = 0; /* starts near "as today" */
+    for (i = 0; i < weight->count; ++i) m->params[weight->offset + i] *= (ssm_real)0.1;
+    for (i = 0; i < bias->count; ++i) m->params[bias->offset + i] = 0; /* starts near "as today" */
     model_bind(m);
-    for (k = 0; k < STEPS; ++k) {
-        const double warm = k < WARM_UP ? (double)(k + 1) / WARM_UP : 1;
-        const double part = warm * 0.5 * (1 + cos(3.14159265358979 * (double)k / STEPS));
+    for (k = 1; k <= STEPS; ++k) {
         forward(m, TRAIN, 1);
-        loss(m);
         memset(grads, 0, bytes);
         backward(m, grads);
-        adamw.lr = (ssm_real)(1e-2 * part);
-        must(ssm_adamw_step(&adamw, &m->fast, m->params, grads, moments, k + 1, NULL));
-        adamw.lr = (ssm_real)(1e-3 * part);
-        must(ssm_adamw_step(&adamw, &m->slow, m->params, grads, moments, k + 1, NULL));
+        adamw.lr = ssm_schedule_rate(&fast, k);
+        must(ssm_adamw_step(&adamw, &m->fast, m->params, grads, moments, k, NULL));
+        adamw.lr = ssm_schedule_rate(&slow, k);
+        must(ssm_adamw_step(&adamw, &m->slow, m->params, grads, moments, k, NULL));
         model_bind(m);
     }
     free(grads);
@@ -375,9 +373,9 @@ static size_t stream(model *m, forecasts f)
     size_t t, h, different = 0;
     forward(m, MONTHS, 0);
     for (t = 0; t < MONTHS; ++t) {
-        must(ssm_linear_forward(&m->embed, &signal[t], 0, u, 0, 1));
-        must(ssm_s4d_step(&m->s4d, state, u, u, 1, m->work, m->work_bytes));
-        must(ssm_linear_forward(&m->head, u, 0, out, 0, 1));
+        must(ssm_linear_forward(&m->embed, ssm_rows_of(&signal[t], 0), ssm_rows_out_of(u, 0), 1));
+        must(ssm_s4d_step(&m->s4d, state, u, u, 1, m->work));
+        must(ssm_linear_forward(&m->head, ssm_rows_of(u, 0), ssm_rows_out_of(out, 0), 1));
         for (h = 0; h < HORIZONS; ++h) {
             out[h] += signal[t];
             f[t][h] = to_spots((double)out[h]);

@@ -57,6 +57,11 @@ static void *get_memory(size_t bytes)
     return p;
 }
 
+static ssm_memory get_block(size_t bytes)
+{
+    return ssm_memory_of(get_memory(bytes), bytes);
+}
+
 /* ---- data ------------------------------------------------------------------------------ */
 
 enum { TRAIN = 270, TEST = 370, FRAMES = 4274 + 5687, FILE_BYTES = 32 + 4 * (TRAIN + TEST) + 4 * CHANNELS * FRAMES };
@@ -144,21 +149,13 @@ typedef struct model {
     ssm_params table; /* everything */
     ssm_params fast;  /* the same arrays, but only these rows: each group has a learning rate */
     ssm_params slow;
-    size_t block, embed_weight, embed_bias, head_weight, head_bias;
+    size_t block; /* where S5 begins in the flat array */
     ssm_real *params;
-    ssm_s5 s5; /* bound to params, as embed and head */
+    ssm_s5 s5; /* bound to params; embed and head read them where they lie */
     ssm_linear embed;
     ssm_linear head;
-    void *bound;
-    size_t bound_bytes;
+    ssm_memory bound;
 } model;
-
-static size_t offset_of(const model *m, const char *name)
-{
-    const ssm_param *row = ssm_params_find(&m->table, name);
-    if (!row) die(name);
-    return row->offset;
-}
 
 /* Lambda and the step sizes learn slowly, as the authors of S5 do it. Both groups keep the count of
  * the whole table: offsets, moments and the norm for clipping are those of the whole model. */
@@ -191,46 +188,30 @@ static void model_open(model *m)
     m->config.activation = SSM_S5_GELU;
     m->config.dt_min = (ssm_real)0.01; /* a frame */
     m->config.dt_max = (ssm_real)0.3;
-    m->table.row = m->rows;
-    m->table.capacity = TABLE_ROWS;
+    m->table = ssm_params_of(m->rows, TABLE_ROWS);
     must(ssm_linear_params(CHANNELS, D_MODEL, 1, "embed.", &m->table));
-    m->block = m->table.count;
     must(ssm_s5_params(&m->config, "s5.", &m->table));
     must(ssm_linear_params(D_MODEL, SPEAKERS, 1, "head.", &m->table));
-    m->embed_weight = offset_of(m, "embed.weight");
-    m->embed_bias = offset_of(m, "embed.bias");
-    m->head_weight = offset_of(m, "head.weight");
-    m->head_bias = offset_of(m, "head.bias");
+    must(ssm_params_layer(&m->table, "s5.", &m->block));
     split_table(m);
     m->params = (ssm_real *)get_memory(m->table.count * sizeof(ssm_real));
+    must(ssm_linear_of(&m->embed, &m->table, "embed.", m->params));
+    must(ssm_linear_of(&m->head, &m->table, "head.", m->params));
     one.batch = one.len = 1;
     must(ssm_s5_sizes(&m->config, &one, &need));
-    m->bound_bytes = need.bound;
-    m->bound = get_memory(need.bound);
+    m->bound = get_block(need.bound);
 }
 
 static void model_close(model *m)
 {
     free(m->params);
-    free(m->bound);
-}
-
-static ssm_linear linear_at(size_t in, size_t out, const ssm_real *weight, const ssm_real *bias)
-{
-    ssm_linear linear = {0};
-    linear.in = in;
-    linear.out = out;
-    linear.weight = weight;
-    linear.bias = bias;
-    return linear;
+    free(m->bound.data);
 }
 
 /* After every change of the weights. */
 static void model_bind(model *m)
 {
-    must(ssm_s5_bind(&m->s5, &m->config, m->params + m->block, m->bound, m->bound_bytes));
-    m->embed = linear_at(CHANNELS, D_MODEL, m->params + m->embed_weight, m->params + m->embed_bias);
-    m->head = linear_at(D_MODEL, SPEAKERS, m->params + m->head_weight, m->params + m->head_bias);
+    must(ssm_s5_bind(&m->s5, &m->config, m->params + m->block, m->bound));
 }
 
 /* ---- whole sequences ---------------------------------------------------------------------- */
@@ -240,6 +221,8 @@ typedef struct batch {
     size_t start[BATCH + 1];
     int speaker[BATCH];
     ssm_seqs seqs;
+    ssm_mean over_time;
+    ssm_cross_entropy loss;
     ssm_real step[BATCH * MAX_FRAMES]; /* frames since the last one heard */
     ssm_real x[BATCH * MAX_FRAMES][CHANNELS];
     ssm_real h[BATCH * MAX_FRAMES][D_MODEL]; /* embedded */
@@ -248,10 +231,10 @@ typedef struct batch {
     ssm_real dy[BATCH * MAX_FRAMES][D_MODEL];
     ssm_real mean[BATCH][D_MODEL];
     ssm_real logits[BATCH][SPEAKERS];
+    ssm_real dlogits[BATCH][SPEAKERS];
     ssm_sizes need; /* for a full batch of the longest recordings */
-    void *tape;
-    void *work;
-    size_t work_bytes;
+    ssm_memory tape;
+    ssm_memory work;
 } batch;
 
 static batch *batch_open(const model *m)
@@ -263,17 +246,21 @@ static batch *batch_open(const model *m)
     b->seqs.len = BATCH * MAX_FRAMES;
     b->seqs.start = b->start;
     b->seqs.step_scale = b->step;
+    b->over_time.dim = D_MODEL;
+    b->over_time.start = b->start;
+    b->loss.dim = SPEAKERS;
+    b->loss.x = ssm_rows_of(b->logits[0], SPEAKERS);
+    b->loss.label = b->speaker;
     must(ssm_s5_sizes(&m->config, &b->seqs, &b->need));
-    b->work_bytes = (b->need.work > b->need.work_backward ? b->need.work : b->need.work_backward) + b->need.state;
-    b->work = get_memory(b->work_bytes);
-    b->tape = get_memory(b->need.tape);
+    b->work = get_block((b->need.work > b->need.work_backward ? b->need.work : b->need.work_backward) + b->need.state);
+    b->tape = get_block(b->need.tape);
     return b;
 }
 
 static void batch_close(batch *b)
 {
-    free(b->work);
-    free(b->tape);
+    free(b->work.data);
+    free(b->tape.data);
     free(b);
 }
 
@@ -291,72 +278,51 @@ static void batch_fill(batch *b, const size_t *index, size_t count, listening wa
         }
     }
     b->start[count] = n;
-    b->seqs.batch = count;
-    b->seqs.len = n;
+    b->seqs.batch = b->over_time.batch = b->loss.rows = count;
+    b->seqs.len = b->over_time.len = n;
     b->seqs.step_scale = told ? b->step : NULL;
 }
 
 static void batch_forward(batch *b, const model *m, int record)
 {
-    size_t i, k, t;
-    must(ssm_linear_forward(&m->embed, b->x[0], CHANNELS, b->h[0], D_MODEL, b->seqs.len));
-    if (record)
-        must(ssm_s5_record(&m->s5, NULL, b->h[0], b->y[0], &b->seqs, b->tape, b->need.tape, b->work, b->work_bytes));
-    else
-        must(ssm_s5_forward(&m->s5, NULL, b->h[0], b->y[0], &b->seqs, b->work, b->work_bytes));
-    for (i = 0; i < b->seqs.batch; ++i) {
-        for (k = 0; k < D_MODEL; ++k) {
-            ssm_real sum = 0;
-            for (t = b->start[i]; t < b->start[i + 1]; ++t) sum += b->y[t][k];
-            b->mean[i][k] = sum / (ssm_real)(b->start[i + 1] - b->start[i]);
-        }
-    }
-    must(ssm_linear_forward(&m->head, b->mean[0], D_MODEL, b->logits[0], SPEAKERS, b->seqs.batch));
+    must(ssm_linear_forward(&m->embed, ssm_rows_of(b->x[0], CHANNELS), ssm_rows_out_of(b->h[0], D_MODEL), b->seqs.len));
+    if (record) must(ssm_s5_record(&m->s5, NULL, b->h[0], b->y[0], &b->seqs, b->tape, b->work));
+    else must(ssm_s5_forward(&m->s5, NULL, b->h[0], b->y[0], &b->seqs, b->work));
+    must(ssm_mean_forward(&b->over_time, ssm_rows_of(b->y[0], D_MODEL), ssm_rows_out_of(b->mean[0], D_MODEL)));
+    must(ssm_linear_forward(&m->head, ssm_rows_of(b->mean[0], D_MODEL), ssm_rows_out_of(b->logits[0], SPEAKERS),
+                            b->seqs.batch));
 }
 
-/* Turns logits into the gradient of the mean cross-entropy. */
-static void batch_loss(batch *b)
+/* The gradients of a linear layer lie in grads as its weights in params. */
+static void linear_backward(const model *m, const ssm_linear *l, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
+                            ssm_real *grads, size_t rows)
 {
-    size_t i, k;
-    for (i = 0; i < b->seqs.batch; ++i) {
-        ssm_real *logit = b->logits[i];
-        double largest = (double)logit[0], sum = 0;
-        for (k = 1; k < SPEAKERS; ++k) largest = (double)logit[k] > largest ? (double)logit[k] : largest;
-        for (k = 0; k < SPEAKERS; ++k) sum += exp((double)logit[k] - largest);
-        for (k = 0; k < SPEAKERS; ++k)
-            logit[k] = (ssm_real)((exp((double)logit[k] - largest) / sum - ((int)k == b->speaker[i])) /
-                                  (double)b->seqs.batch);
-    }
+    must(ssm_linear_backward(l, x, dy, dx, grads + (l->weight - m->params), grads + (l->bias - m->params), rows));
 }
 
+/* After batch_forward with record: adds the gradient of the mean cross-entropy. */
 static void batch_backward(batch *b, const model *m, ssm_real *grads)
 {
     ssm_real dmean[BATCH][D_MODEL] = {{0}};
-    size_t i, k, t;
-    must(ssm_linear_backward(&m->head, b->mean[0], D_MODEL, b->logits[0], SPEAKERS, dmean[0], D_MODEL,
-                             grads + m->head_weight, grads + m->head_bias, b->seqs.batch));
-    for (i = 0; i < b->seqs.batch; ++i)
-        for (t = b->start[i]; t < b->start[i + 1]; ++t)
-            for (k = 0; k < D_MODEL; ++k) b->dy[t][k] = dmean[i][k] / (ssm_real)(b->start[i + 1] - b->start[i]);
+    memset(b->dlogits, 0, sizeof b->dlogits);
+    memset(b->dy, 0, sizeof b->dy);
     memset(b->dh, 0, sizeof b->dh);
-    must(ssm_s5_backward(&m->s5, NULL, b->h[0], b->dy[0], b->dh[0], grads + m->block, &b->seqs, b->tape, b->need.tape,
-                         b->work, b->work_bytes));
-    must(ssm_linear_backward(&m->embed, b->x[0], CHANNELS, b->dh[0], D_MODEL, NULL, 0, grads + m->embed_weight,
-                             grads + m->embed_bias, b->seqs.len));
+    must(ssm_cross_entropy_backward(&b->loss, 1, ssm_rows_out_of(b->dlogits[0], SPEAKERS)));
+    linear_backward(m, &m->head, ssm_rows_of(b->mean[0], D_MODEL), ssm_rows_of(b->dlogits[0], SPEAKERS),
+                    ssm_rows_out_of(dmean[0], D_MODEL), grads, b->seqs.batch);
+    must(ssm_mean_backward(&b->over_time, ssm_rows_of(dmean[0], D_MODEL), ssm_rows_out_of(b->dy[0], D_MODEL)));
+    must(ssm_s5_backward(&m->s5, NULL, b->h[0], b->dy[0], b->dh[0], grads + m->block, &b->seqs, b->tape, b->work));
+    linear_backward(m, &m->embed, ssm_rows_of(b->x[0], CHANNELS), ssm_rows_of(b->dh[0], D_MODEL),
+                    ssm_rows_out_of(NULL, 0), grads, b->seqs.len);
 }
 
 /* ---- training, on every frame ------------------------------------------------------------- */
 
-/* Part of the full learning rate: linear warm-up, then a cosine down to zero. */
-static double schedule(size_t step, size_t steps)
-{
-    if (step <= WARM_UP) return (double)step / WARM_UP;
-    return 0.5 * (1 + cos(3.14159265358979 * (double)(step - WARM_UP) / (double)(steps - WARM_UP)));
-}
-
 static void train(model *m, uint64_t seed)
 {
-    const size_t steps = EPOCHS * ((TRAIN + BATCH - 1) / BATCH), bytes = m->table.count * sizeof(ssm_real);
+    const size_t bytes = m->table.count * sizeof(ssm_real), steps = EPOCHS * ((TRAIN + BATCH - 1) / BATCH);
+    const ssm_schedule fast = {SSM_SCHEDULE_COSINE, (ssm_real)4e-3, 0, WARM_UP, steps};
+    const ssm_schedule slow = {SSM_SCHEDULE_COSINE, (ssm_real)1e-3, 0, WARM_UP, steps};
     ssm_real *grads = (ssm_real *)get_memory(bytes), *moments = (ssm_real *)get_memory(2 * bytes);
     size_t index[TRAIN], i, epoch, step = 0;
     ssm_adamw adamw = {0};
@@ -377,13 +343,12 @@ static void train(model *m, uint64_t seed)
         for (i = 0; i < TRAIN; i += BATCH) {
             batch_fill(b, index + i, TRAIN - i < BATCH ? TRAIN - i : BATCH, ALL_FRAMES, 0, NULL);
             batch_forward(b, m, 1);
-            batch_loss(b);
             memset(grads, 0, bytes);
             batch_backward(b, m, grads);
             ++step;
-            adamw.lr = (ssm_real)(4e-3 * schedule(step, steps));
+            adamw.lr = ssm_schedule_rate(&fast, step);
             must(ssm_adamw_step(&adamw, &m->fast, m->params, grads, moments, step, NULL));
-            adamw.lr = (ssm_real)(1e-3 * schedule(step, steps));
+            adamw.lr = ssm_schedule_rate(&slow, step);
             must(ssm_adamw_step(&adamw, &m->slow, m->params, grads, moments, step, NULL));
             model_bind(m);
         }
@@ -436,12 +401,12 @@ static size_t count_stream_differences(const model *m, batch *b)
         memset(sum, 0, sizeof sum);
         for (t = 0; t < b->seqs.len; ++t) {
             one.step_scale = &b->step[t];
-            must(ssm_linear_forward(&m->embed, b->x[t], 0, h, 0, 1));
-            must(ssm_s5_forward(&m->s5, state, h, h, &one, b->work, b->work_bytes));
+            must(ssm_linear_forward(&m->embed, ssm_rows_of(b->x[t], 0), ssm_rows_out_of(h, 0), 1));
+            must(ssm_s5_forward(&m->s5, state, h, h, &one, b->work));
             for (k = 0; k < D_MODEL; ++k) sum[k] += h[k];
         }
         for (k = 0; k < D_MODEL; ++k) sum[k] /= (ssm_real)b->seqs.len;
-        must(ssm_linear_forward(&m->head, sum, 0, logits, 0, 1));
+        must(ssm_linear_forward(&m->head, ssm_rows_of(sum, 0), ssm_rows_out_of(logits, 0), 1));
         different += memcmp(logits, b->logits[0], sizeof logits) != 0;
     }
     free(state);

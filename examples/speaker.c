@@ -14,9 +14,13 @@
  * FOLDER/bf16/model.h and FOLDER/int8/model.h (examples/firmware). --seeds N trains N times from N seeds and
  * prints the accuracies. --load reads the weights from such a file, of this or any other machine, instead of
  * training. */
+#define _POSIX_C_SOURCE 1 /* for isatty */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +54,11 @@ static void *get_memory(size_t bytes)
     void *p = calloc(bytes ? bytes : 1, 1);
     if (!p) die("out of memory");
     return p;
+}
+
+static ssm_memory get_block(size_t bytes)
+{
+    return ssm_memory_of(get_memory(bytes), bytes);
 }
 
 /* ---- data ------------------------------------------------------------------------------ */
@@ -131,12 +140,12 @@ static int is_held_out(size_t i)
 
 /* ---- model ----------------------------------------------------------------------------- */
 
-/* Offsets of the layers in the flat array, straight from the table. */
+/* One table, one flat array for all layers; each lies where the table says. */
 typedef struct model {
     ssm_mamba_config config;
     ssm_param rows[TABLE_ROWS];
     ssm_params table;
-    size_t embed_weight, embed_bias, block, norm_weight, head_weight, head_bias;
+    size_t block; /* where the Mamba block begins in the flat array */
     ssm_real *params;
     ssm_real mean[CHANNELS]; /* of the training frames */
     ssm_real scale[CHANNELS];
@@ -144,36 +153,25 @@ typedef struct model {
     ssm_linear embed;
     ssm_linear head;
     ssm_norm norm;
-    void *bound;
-    size_t bound_bytes;
-    void *embed_packed;
-    void *head_packed;
-    size_t embed_bytes;
-    size_t head_bytes;
+    ssm_memory bound;
+    ssm_memory embed_packed;
+    ssm_memory head_packed;
 } model;
 
-static size_t offset_of(const model *m, const char *name)
+/* The linear layer of the rows `prefix`..., and room for its packed matrix. */
+static void linear_open(const model *m, ssm_linear *l, const char *prefix, ssm_format format, ssm_memory *packed)
 {
-    const ssm_param *row = ssm_params_find(&m->table, name);
-    if (!row) die(name);
-    return row->offset;
-}
-
-static void linear_open(ssm_linear *l, size_t in, size_t out, ssm_format format, void **packed, size_t *bytes)
-{
-    l->in = in;
-    l->out = out;
+    size_t bytes;
+    must(ssm_linear_of(l, &m->table, prefix, m->params));
     l->format = format;
-    must(ssm_linear_pack_size(l, bytes));
-    *packed = get_memory(*bytes);
+    must(ssm_linear_pack_size(l, &bytes));
+    *packed = get_block(bytes);
 }
 
-static void linear_bind(ssm_linear *l, const ssm_real *weight, const ssm_real *bias, void *packed, size_t bytes)
+static void linear_bind(ssm_linear *l, ssm_memory packed)
 {
-    l->weight = weight;
-    l->bias = bias;
-    l->packed = packed;
-    must(ssm_linear_pack(l, packed, bytes));
+    must(ssm_linear_pack(l, packed));
+    l->packed = packed.data;
 }
 
 /* Describes the model: one table, one flat array for all layers. Matrices are stored in `format`. */
@@ -186,43 +184,35 @@ static void model_open(model *m, ssm_format format)
     m->config.d_model = D_MODEL;
     m->config.pre_norm = 1;
     m->config.residual = 1;
-    m->table.row = m->rows;
-    m->table.capacity = TABLE_ROWS;
+    m->table = ssm_params_of(m->rows, TABLE_ROWS);
     must(ssm_linear_params(CHANNELS, D_MODEL, 1, "embed.", &m->table));
-    m->block = m->table.count;
     must(ssm_mamba_params(&m->config, "mamba.", &m->table));
     must(ssm_norm_params(D_MODEL, "norm.", &m->table));
     must(ssm_linear_params(D_MODEL, SPEAKERS, 1, "head.", &m->table));
-    m->embed_weight = offset_of(m, "embed.weight");
-    m->embed_bias = offset_of(m, "embed.bias");
-    m->norm_weight = offset_of(m, "norm.weight");
-    m->head_weight = offset_of(m, "head.weight");
-    m->head_bias = offset_of(m, "head.bias");
+    must(ssm_params_layer(&m->table, "mamba.", &m->block));
     m->params = (ssm_real *)get_memory(m->table.count * sizeof(ssm_real));
     one.batch = one.len = 1;
     must(ssm_mamba_sizes(&m->config, &one, &need));
-    m->bound_bytes = need.bound;
-    m->bound = get_memory(need.bound);
-    linear_open(&m->embed, CHANNELS, D_MODEL, format, &m->embed_packed, &m->embed_bytes);
-    linear_open(&m->head, D_MODEL, SPEAKERS, format, &m->head_packed, &m->head_bytes);
+    m->bound = get_block(need.bound);
+    must(ssm_norm_of(&m->norm, &m->table, "norm.", m->params));
+    linear_open(m, &m->embed, "embed.", format, &m->embed_packed);
+    linear_open(m, &m->head, "head.", format, &m->head_packed);
 }
 
 static void model_close(model *m)
 {
     free(m->params);
-    free(m->bound);
-    free(m->embed_packed);
-    free(m->head_packed);
+    free(m->bound.data);
+    free(m->embed_packed.data);
+    free(m->head_packed.data);
 }
 
 /* After every change of the weights. */
 static void model_bind(model *m)
 {
-    must(ssm_mamba_bind(&m->mamba, &m->config, m->params + m->block, m->bound, m->bound_bytes));
-    m->norm.dim = D_MODEL;
-    m->norm.weight = m->params + m->norm_weight;
-    linear_bind(&m->embed, m->params + m->embed_weight, m->params + m->embed_bias, m->embed_packed, m->embed_bytes);
-    linear_bind(&m->head, m->params + m->head_weight, m->params + m->head_bias, m->head_packed, m->head_bytes);
+    must(ssm_mamba_bind(&m->mamba, &m->config, m->params + m->block, m->bound));
+    linear_bind(&m->embed, m->embed_packed);
+    linear_bind(&m->head, m->head_packed);
 }
 
 /* The same weights in another format. */
@@ -238,7 +228,7 @@ static void model_round(model *m, const model *from, ssm_format format)
 /* Bytes of what a program that only listens keeps of the model. */
 static size_t model_bytes(const model *m)
 {
-    return m->mamba.bound.bytes + m->embed_bytes + m->head_bytes +
+    return m->mamba.bound.bytes + m->embed_packed.bytes + m->head_packed.bytes +
            (2 * CHANNELS + 2 * D_MODEL + SPEAKERS) * sizeof(ssm_real);
 }
 
@@ -275,8 +265,7 @@ typedef struct stream {
     size_t state_count;
     ssm_real sum[D_MODEL]; /* of the normalised outputs so far */
     size_t frames;
-    void *work;
-    size_t work_bytes;
+    ssm_memory work;
 } stream;
 
 static void stream_open(stream *s, const model *m)
@@ -288,8 +277,7 @@ static void stream_open(stream *s, const model *m)
     must(ssm_mamba_sizes(&m->config, &one, &need));
     s->state_count = need.state / sizeof(ssm_real);
     s->state = (ssm_real *)get_memory(need.state);
-    s->work_bytes = need.work;
-    s->work = get_memory(need.work);
+    s->work = get_block(need.work);
 }
 
 static void stream_reset(stream *s)
@@ -302,7 +290,7 @@ static void stream_reset(stream *s)
 static void stream_close(stream *s)
 {
     free(s->state);
-    free(s->work);
+    free(s->work.data);
 }
 
 static void classify(const model *m, const ssm_real *sum, size_t frames, ssm_real *logits)
@@ -310,7 +298,7 @@ static void classify(const model *m, const ssm_real *sum, size_t frames, ssm_rea
     ssm_real mean[D_MODEL];
     size_t i;
     for (i = 0; i < D_MODEL; ++i) mean[i] = sum[i] / (ssm_real)frames;
-    must(ssm_linear_forward(&m->head, mean, 0, logits, 0, 1));
+    must(ssm_linear_forward(&m->head, ssm_rows_of(mean, 0), ssm_rows_out_of(logits, 0), 1));
 }
 
 static void stream_frame(stream *s, const model *m, const ssm_real *frame, ssm_real *logits)
@@ -318,9 +306,9 @@ static void stream_frame(stream *s, const model *m, const ssm_real *frame, ssm_r
     ssm_real x[CHANNELS], h[D_MODEL];
     size_t i;
     standardise(m, frame, x);
-    must(ssm_linear_forward(&m->embed, x, 0, h, 0, 1));
-    must(ssm_mamba_step(&m->mamba, s->state, h, h, 1, s->work, s->work_bytes));
-    must(ssm_norm_forward(&m->norm, h, 0, h, 0, 1));
+    must(ssm_linear_forward(&m->embed, ssm_rows_of(x, 0), ssm_rows_out_of(h, 0), 1));
+    must(ssm_mamba_step(&m->mamba, s->state, h, h, 1, s->work));
+    must(ssm_norm_forward(&m->norm, ssm_rows_of(h, 0), ssm_rows_out_of(h, 0), 1));
     for (i = 0; i < D_MODEL; ++i) s->sum[i] += h[i];
     s->frames += 1;
     classify(m, s->sum, s->frames, logits);
@@ -333,6 +321,8 @@ typedef struct batch {
     size_t start[BATCH + 1];
     int speaker[BATCH];
     ssm_seqs seqs;
+    ssm_mean over_time;
+    ssm_cross_entropy loss;
     ssm_sizes need; /* for a full batch of the longest recordings */
     ssm_real *x;    /* [rows][CHANNELS] standardised frames */
     ssm_real *h;    /* [rows][D_MODEL] embedded */
@@ -342,9 +332,10 @@ typedef struct batch {
     ssm_real *dy;
     ssm_real mean[BATCH][D_MODEL];
     ssm_real logits[BATCH][SPEAKERS];
-    void *tape;
-    void *work;
-    size_t work_bytes;
+    ssm_real dlogits[BATCH][SPEAKERS];
+    ssm_real losses[BATCH];
+    ssm_memory tape;
+    ssm_memory work;
 } batch;
 
 static void batch_open(batch *b, const model *m)
@@ -356,10 +347,15 @@ static void batch_open(batch *b, const model *m)
     b->seqs.batch = BATCH;
     b->seqs.len = rows;
     b->seqs.start = b->start;
+    b->over_time.dim = D_MODEL;
+    b->over_time.start = b->start;
+    b->loss.dim = SPEAKERS;
+    b->loss.x = ssm_rows_of(b->logits[0], SPEAKERS);
+    b->loss.label = b->speaker;
+    b->loss.smoothing = (ssm_real)0.1;
     must(ssm_mamba_sizes(&m->config, &b->seqs, &b->need));
-    b->work_bytes = (b->need.work > b->need.work_backward ? b->need.work : b->need.work_backward) + b->need.state;
-    b->work = get_memory(b->work_bytes);
-    b->tape = get_memory(b->need.tape);
+    b->work = get_block((b->need.work > b->need.work_backward ? b->need.work : b->need.work_backward) + b->need.state);
+    b->tape = get_block(b->need.tape);
     b->x = (ssm_real *)get_memory(rows * CHANNELS * sizeof(ssm_real));
     b->h = (ssm_real *)get_memory(5 * rows * D_MODEL * sizeof(ssm_real));
     b->y = b->h + rows * D_MODEL;
@@ -370,8 +366,8 @@ static void batch_open(batch *b, const model *m)
 
 static void batch_close(batch *b)
 {
-    free(b->work);
-    free(b->tape);
+    free(b->work.data);
+    free(b->tape.data);
     free(b->x);
     free(b->h);
 }
@@ -393,67 +389,54 @@ static void batch_fill(batch *b, const model *m, const dataset *d, const size_t 
             for (k = 0; rng && k < CHANNELS; ++k) x[k] += shift[k] + amount * ssm_rng_normal(rng);
         }
     }
-    b->seqs.batch = count;
-    b->seqs.len = b->start[count];
+    b->seqs.batch = b->over_time.batch = b->loss.rows = count;
+    b->seqs.len = b->over_time.len = b->start[count];
 }
 
 static void batch_forward(batch *b, const model *m, int record)
 {
     const size_t rows = b->seqs.len;
-    size_t i, k, t;
-    must(ssm_linear_forward(&m->embed, b->x, CHANNELS, b->h, D_MODEL, rows));
-    if (record)
-        must(ssm_mamba_record(&m->mamba, NULL, b->h, b->y, &b->seqs, b->tape, b->need.tape, b->work, b->work_bytes));
-    else must(ssm_mamba_forward(&m->mamba, NULL, b->h, b->y, &b->seqs, b->work, b->work_bytes));
-    must(ssm_norm_forward(&m->norm, b->y, D_MODEL, b->g, D_MODEL, rows));
-    for (i = 0; i < b->seqs.batch; ++i) {
-        ssm_real sum[D_MODEL] = {0};
-        for (t = b->start[i]; t < b->start[i + 1]; ++t)
-            for (k = 0; k < D_MODEL; ++k) sum[k] += b->g[t * D_MODEL + k];
-        for (k = 0; k < D_MODEL; ++k) b->mean[i][k] = sum[k] / (ssm_real)(b->start[i + 1] - b->start[i]);
-    }
-    must(ssm_linear_forward(&m->head, b->mean[0], D_MODEL, b->logits[0], SPEAKERS, b->seqs.batch));
+    must(ssm_linear_forward(&m->embed, ssm_rows_of(b->x, CHANNELS), ssm_rows_out_of(b->h, D_MODEL), rows));
+    if (record) must(ssm_mamba_record(&m->mamba, NULL, b->h, b->y, &b->seqs, b->tape, b->work));
+    else must(ssm_mamba_forward(&m->mamba, NULL, b->h, b->y, &b->seqs, b->work));
+    must(ssm_norm_forward(&m->norm, ssm_rows_of(b->y, D_MODEL), ssm_rows_out_of(b->g, D_MODEL), rows));
+    must(ssm_mean_forward(&b->over_time, ssm_rows_of(b->g, D_MODEL), ssm_rows_out_of(b->mean[0], D_MODEL)));
+    must(ssm_linear_forward(&m->head, ssm_rows_of(b->mean[0], D_MODEL), ssm_rows_out_of(b->logits[0], SPEAKERS),
+                            b->seqs.batch));
 }
 
-/* Cross-entropy with label smoothing; turns logits into their gradient. */
-static double batch_loss(batch *b)
+/* Where the gradient of a weight lies: as the weight in the flat array. */
+static ssm_real *grad_of(const model *m, ssm_real *grads, const ssm_real *weight)
 {
-    const double smooth = 0.1, n = (double)b->seqs.batch;
-    double loss = 0;
-    size_t i, k;
-    for (i = 0; i < b->seqs.batch; ++i) {
-        ssm_real *logit = b->logits[i];
-        double largest = (double)logit[0], sum = 0;
-        for (k = 1; k < SPEAKERS; ++k) largest = (double)logit[k] > largest ? (double)logit[k] : largest;
-        for (k = 0; k < SPEAKERS; ++k) sum += exp((double)logit[k] - largest);
-        for (k = 0; k < SPEAKERS; ++k) {
-            const double log_p = (double)logit[k] - largest - log(sum);
-            const double target = smooth / (double)SPEAKERS + ((int)k == b->speaker[i] ? 1 - smooth : 0);
-            loss -= target * log_p / n;
-            logit[k] = (ssm_real)((exp(log_p) - target) / n);
-        }
-    }
-    return loss;
+    return grads + (weight - m->params);
 }
 
-static void batch_backward(batch *b, const model *m, ssm_real *grads)
+static void linear_backward(const model *m, const ssm_linear *l, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
+                            ssm_real *grads, size_t rows)
+{
+    must(ssm_linear_backward(l, x, dy, dx, grad_of(m, grads, l->weight), grad_of(m, grads, l->bias), rows));
+}
+
+/* After batch_forward with record: adds to the gradients; returns the loss. */
+static double batch_backward(batch *b, const model *m, ssm_real *grads)
 {
     const size_t rows = b->seqs.len;
-    ssm_real dmean[BATCH][D_MODEL];
-    size_t i, k, t;
+    ssm_real dmean[BATCH][D_MODEL], loss;
     memset(dmean, 0, sizeof dmean);
+    memset(b->dlogits, 0, sizeof b->dlogits);
     memset(b->dh, 0, 2 * BATCH * MAX_FRAMES * D_MODEL * sizeof(ssm_real)); /* dh and dy */
-    must(ssm_linear_backward(&m->head, b->mean[0], D_MODEL, b->logits[0], SPEAKERS, dmean[0], D_MODEL,
-                             grads + m->head_weight, grads + m->head_bias, b->seqs.batch));
-    for (i = 0; i < b->seqs.batch; ++i)
-        for (t = b->start[i]; t < b->start[i + 1]; ++t)
-            for (k = 0; k < D_MODEL; ++k)
-                b->g[t * D_MODEL + k] = dmean[i][k] / (ssm_real)(b->start[i + 1] - b->start[i]);
-    must(ssm_norm_backward(&m->norm, b->y, D_MODEL, b->g, D_MODEL, b->dy, D_MODEL, grads + m->norm_weight, rows));
-    must(ssm_mamba_backward(&m->mamba, NULL, b->h, b->dy, b->dh, grads + m->block, &b->seqs, b->tape, b->need.tape,
-                            b->work, b->work_bytes));
-    must(ssm_linear_backward(&m->embed, b->x, CHANNELS, b->dh, D_MODEL, NULL, 0, grads + m->embed_weight,
-                             grads + m->embed_bias, rows));
+    must(ssm_cross_entropy_forward(&b->loss, b->losses, &loss));
+    must(ssm_cross_entropy_backward(&b->loss, 1, ssm_rows_out_of(b->dlogits[0], SPEAKERS)));
+    linear_backward(m, &m->head, ssm_rows_of(b->mean[0], D_MODEL), ssm_rows_of(b->dlogits[0], SPEAKERS),
+                    ssm_rows_out_of(dmean[0], D_MODEL), grads, b->seqs.batch);
+    memset(b->g, 0, rows * D_MODEL * sizeof *b->g);
+    must(ssm_mean_backward(&b->over_time, ssm_rows_of(dmean[0], D_MODEL), ssm_rows_out_of(b->g, D_MODEL)));
+    must(ssm_norm_backward(&m->norm, ssm_rows_of(b->y, D_MODEL), ssm_rows_of(b->g, D_MODEL),
+                           ssm_rows_out_of(b->dy, D_MODEL), grad_of(m, grads, m->norm.weight), rows));
+    must(ssm_mamba_backward(&m->mamba, NULL, b->h, b->dy, b->dh, grads + m->block, &b->seqs, b->tape, b->work));
+    linear_backward(m, &m->embed, ssm_rows_of(b->x, CHANNELS), ssm_rows_of(b->dh, D_MODEL), ssm_rows_out_of(NULL, 0),
+                    grads, rows);
+    return (double)loss;
 }
 
 static int best_of(const ssm_real *logits)
@@ -493,22 +476,26 @@ static void shuffle(size_t *index, size_t count, ssm_rng *rng)
     }
 }
 
-/* Linear warm-up over the first tenth, then a cosine down to zero. */
-static double learning_rate(size_t step, size_t steps)
+/* Whether somebody watches: in a file a bar that is drawn over itself is noise. */
+static int watched(void)
 {
-    const double peak = 5e-3, warm = 0.1 * (double)steps, at = (double)step;
-    return at < warm ? peak * at / warm
-                     : peak * 0.5 * (1 + cos(3.14159265358979 * (at - warm) / ((double)steps - warm)));
+#if defined(__unix__) || defined(__APPLE__)
+    return isatty(1);
+#else
+    return 1;
+#endif
 }
 
+/* The bar of a training; in a file only the lines that stay. */
 static void progress(size_t epoch, double loss, double held_out, double seconds)
 {
     char bar[31];
     size_t i;
+    if (epoch % 9 != 0 && !watched()) return;
     for (i = 0; i < 30; ++i) bar[i] = i < epoch * 30 / EPOCHS ? '#' : '.';
     bar[30] = 0;
-    printf("\r  [%s] epoch %2lu  loss %.3f  held out %5.1f %%  %4.1f s", bar, (unsigned long)epoch, loss,
-           100 * held_out, seconds);
+    printf("%s  [%s] epoch %2lu  loss %.3f  held out %5.1f %%  %4.1f s", watched() ? "\r" : "", bar,
+           (unsigned long)epoch, loss, 100 * held_out, seconds);
     if (epoch % 9 == 0) printf("\n");
     fflush(stdout);
 }
@@ -517,9 +504,10 @@ static void train(model *m, const dataset *d, uint64_t seed, int verbose)
 {
     const clock_t begin = clock();
     size_t *train_set = (size_t *)get_memory(d->train * sizeof(size_t)), *held_out = train_set, i, epoch, step = 0;
-    size_t train_count = 0, held_count = 0, steps;
+    size_t train_count = 0, held_count = 0;
     ssm_real *grads = (ssm_real *)get_memory(m->table.count * sizeof(ssm_real));
     ssm_real *moments = (ssm_real *)get_memory(2 * m->table.count * sizeof(ssm_real));
+    ssm_schedule schedule = {SSM_SCHEDULE_COSINE, 0, 0, 0, 0}; /* after a warm-up over the first tenth */
     ssm_adamw adamw = {0};
     ssm_rng rng;
     batch b;
@@ -535,7 +523,9 @@ static void train(model *m, const dataset *d, uint64_t seed, int verbose)
         if (is_held_out(i)) train_set[d->train - ++held_count] = i;
         else train_set[train_count++] = i;
     held_out = train_set + train_count;
-    steps = EPOCHS * ((train_count + BATCH - 1) / BATCH);
+    schedule.peak = (ssm_real)5e-3;
+    schedule.steps = EPOCHS * ((train_count + BATCH - 1) / BATCH);
+    schedule.warm_up = schedule.steps / 10;
     for (epoch = 1; epoch <= EPOCHS; ++epoch) {
         double loss = 0;
         shuffle(train_set, train_count, &rng);
@@ -544,9 +534,8 @@ static void train(model *m, const dataset *d, uint64_t seed, int verbose)
             memset(grads, 0, m->table.count * sizeof *grads);
             batch_fill(&b, m, d, train_set + i, n, &rng);
             batch_forward(&b, m, 1);
-            loss += batch_loss(&b) * (double)n / (double)train_count;
-            batch_backward(&b, m, grads);
-            adamw.lr = (ssm_real)learning_rate(++step, steps);
+            loss += batch_backward(&b, m, grads) * (double)n / (double)train_count;
+            adamw.lr = ssm_schedule_rate(&schedule, ++step);
             must(ssm_adamw_step(&adamw, &m->table, m->params, grads, moments, step, NULL));
             model_bind(m);
         }
@@ -761,8 +750,8 @@ static void write_weights(FILE *file, const model *m)
 {
     fprintf(file, "enum { MODEL_BLOCK_BYTES = %lu };\n", (unsigned long)m->mamba.bound.bytes);
     write_words(file, "block", m->mamba.bound.data, m->mamba.bound.bytes);
-    write_words(file, "embed", m->embed_packed, m->embed_bytes);
-    write_words(file, "head", m->head_packed, m->head_bytes);
+    write_words(file, "embed", m->embed_packed.data, m->embed_packed.bytes);
+    write_words(file, "head", m->head_packed.data, m->head_packed.bytes);
     write_reals(file, "embed_bias", m->embed.bias, D_MODEL);
     write_reals(file, "head_bias", m->head.bias, SPEAKERS);
     write_reals(file, "norm", m->norm.weight, D_MODEL);
@@ -830,7 +819,7 @@ static void write_firmware(const char *folder, const char *name, const char *for
     if (!file) die("cannot write the firmware's model: is there a folder for each format?");
     one.batch = one.len = 1;
     must(ssm_mamba_sizes(&m->config, &one, &need));
-    fprintf(file, "/* Made by examples/speaker.c, with SSM_ALIGN %d and SSM_LANES %d. */\n", SSM_ALIGN, SSM_LANES);
+    fprintf(file, "/* Made by examples/speaker.c, with SSM_ALIGN %d. */\n", SSM_ALIGN);
     fprintf(file, "#define MODEL_NAME \"%s\"\n#define MODEL_FORMAT %s\n", name, format);
     fprintf(file, "enum {\n    MODEL_CHANNELS = %d,\n    MODEL_WIDTH = %d,\n    MODEL_SPEAKERS = %d,\n", CHANNELS,
             D_MODEL, SPEAKERS);

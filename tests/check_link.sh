@@ -1,21 +1,15 @@
 #!/bin/sh
 # check_link.sh - programs of several units link and run; objects export and import what they should.
 set -u
-out=build/check
+out=build/check/link
 mkdir -p $out
+. tests/expect.sh
 c="-std=c99 -Wall -Wextra -Wpedantic -Werror -I."
 cc="-std=c++11 -Wall -Wextra -Wpedantic -Werror -I."
 implementation=tests/compile/implementation.c
 
 has() {
     command -v "$1" > /dev/null || { echo "skip link/$1 (needs $1)"; return 1; }
-}
-
-# expect NAME COMMAND...: the command must succeed
-expect() {
-    expected=$1
-    shift
-    if "$@"; then echo "ok   $expected"; else echo "FAIL $expected"; fi
 }
 
 # only ALLOWED: no line of standard input but those that match; shows the others
@@ -39,9 +33,12 @@ defines() { symbols defined "$1" | only "$2"; }
 macros() { $1 -std=c99 -I. -dM -E "$2" | awk '{ sub(/\(.*/, "", $2); print $2 }'; }
 NONE='^$'
 
-two_units() { # COMPILER FLAGS SOURCE COMPILER FLAGS SOURCE
-    $1 $2 -c $3 -o $out/one.o && $4 $5 -c $6 -o $out/two.o && $7 $out/one.o $out/two.o -o $out/program &&
-        $out/program
+links() { # OBJECT LINKER COMPILER SOURCE: the object and a unit of its own are a program
+    $3 -c $4 -o $out/two.o && $2 $1 $out/two.o -o $out/program && $out/program
+}
+
+static_in_two() { # COMPILER
+    $1 $c -c tests/compile/static_a.c -o $out/one.o && links $out/one.o $1 "$1 $c" tests/compile/static_b.c
 }
 
 for compiler in gcc clang; do
@@ -51,13 +48,13 @@ for compiler in gcc clang; do
     for how in "c $c" "c++ -x c++ $cc"; do
         language=${how%% *} flags=${how#* }
         if [ "$language" = c ]; then builder=$compiler; else builder=$plus; fi
+        $builder $flags -c $implementation -o $out/one.o
         expect "link/$compiler-implementation_in_$language-use_in_c" \
-            two_units $builder "$flags" $implementation $compiler "$c" tests/compile/use.c $builder
+            links $out/one.o $builder "$compiler $c" tests/compile/use.c
         expect "link/$compiler-implementation_in_$language-use_in_c++" \
-            two_units $builder "$flags" $implementation $plus "$cc" tests/compile/use.cc $plus
+            links $out/one.o $plus "$plus $cc" tests/compile/use.cc
     done
-    expect "link/$compiler-static_in_two_units" \
-        two_units $compiler "$c" tests/compile/static_a.c $compiler "$c" tests/compile/static_b.c $compiler
+    expect "link/$compiler-static_in_two_units" static_in_two $compiler
     for source in order hooks; do
         expect "link/$compiler-$source" \
             sh -c "$compiler $c tests/compile/$source.c -o $out/program && $out/program"
@@ -67,21 +64,28 @@ for compiler in gcc clang; do
     # loops that look like one: it expects any environment to have them. GCC on x86-64 emits none.
     allowed='^(memcpy|memset)$'
     if [ "$compiler-$(uname -m)" = gcc-x86_64 ]; then allowed_freestanding=$NONE; else allowed_freestanding=$allowed; fi
+    # How a program is linked does not depend on the level, but what a compiler calls by itself does.
     for level in 0 2 3; do
         name=symbols/$compiler-O$level
-        $compiler $c -O$level -c $implementation -o $out/plain.o
-        $compiler $c -O$level -DSSM_STATIC -c $implementation -o $out/static.o
         $compiler $c -O$level -DSSM_NO_LIBC -ffreestanding -c $implementation -o $out/no_libc.o
+        expect $name-no_libc-imports imports $out/no_libc.o "$allowed_freestanding"
+        [ $level != 2 ] || continue
+        $compiler $c -O$level -c $implementation -o $out/plain.o
         expect $name-plain-exports exports $out/plain.o '^ssm_[a-z0-9]'
         expect $name-plain-defines defines $out/plain.o '^ssm_'
         expect $name-plain-imports imports $out/plain.o "$allowed"
+        [ $level != 3 ] || continue
+        $compiler $c -O$level -DSSM_STATIC -c $implementation -o $out/static.o
         expect $name-static-exports exports $out/static.o "$NONE"
         expect $name-static-imports imports $out/static.o "$allowed"
-        expect $name-no_libc-imports imports $out/no_libc.o "$allowed_freestanding"
     done
 
     # Macros: every name starts with SSM_, and the private ones are gone at the end.
     printf '#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n' > $out/headers.c
+    case $(uname -m) in
+    x86_64) printf '#include <immintrin.h>\n#include <cpuid.h>\n' >> $out/headers.c ;;
+    aarch64) printf '#include <arm_neon.h>\n' >> $out/headers.c ;;
+    esac
     macros $compiler $out/headers.c | sort > $out/macros.before
     macros $compiler $implementation | sort | comm -13 $out/macros.before - > $out/macros.after
     expect macros/$compiler-prefixed sh -c "! grep -v '^SSM_' $out/macros.after && [ -s $out/macros.after ]"

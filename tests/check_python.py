@@ -5,6 +5,7 @@ the library's laws. check_python.sh runs this; it prints lines "ok NAME" and "FA
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -105,19 +106,19 @@ def same_bits_as_c(library):
     ssm_mamba mamba;
     ssm_real x[5 * 6], y[5 * 6], *params, *state;
     size_t i;
-    void *bound, *work;
+    ssm_memory bound, work;
     config.d_model = 6;
     seqs.batch = 1;
     seqs.len = 5;
     if (ssm_mamba_sizes(&config, &seqs, &need) != SSM_OK) return 1;
     params = (ssm_real *)malloc(need.params);
-    bound = malloc(need.bound);
+    bound = ssm_memory_of(malloc(need.bound), need.bound);
     state = (ssm_real *)calloc(1, need.state);
-    work = malloc(need.work);
+    work = ssm_memory_of(malloc(need.work), need.work);
     for (i = 0; i < 5 * 6; ++i) x[i] = (ssm_real)i / 8 - 2;
     ssm_mamba_init(&config, params, ((uint64_t)1 << 40) + 5);
-    ssm_mamba_bind(&mamba, &config, params, bound, need.bound);
-    ssm_mamba_forward(&mamba, state, x, y, &seqs, work, need.work);
+    ssm_mamba_bind(&mamba, &config, params, bound);
+    ssm_mamba_forward(&mamba, state, x, y, &seqs, work);
     for (i = 0; i < need.params / sizeof *params; ++i) printf("%a\\n", (double)params[i]);
     for (i = 0; i < 5 * 6; ++i) printf("%a\\n", (double)y[i]);
     for (i = 0; i < need.state / sizeof *state; ++i) printf("%a\\n", (double)state[i]);
@@ -174,6 +175,10 @@ def laws(library):
         packed = layer.forward(np.concatenate([x[0], x[1, :5]]), start=[0, 9, 14])
         assert (packed[:9] == y[0]).all() and (packed[9:] == y[1, :5]).all(), kind
         assert (layer.forward(x[0]) == y[0]).all()
+        states, first = layer.state(4), layer.state(2)
+        apart = layer.forward(np.concatenate([x[:, :4], x[:1, :4]]), states, slot=[3, 0, -1])
+        assert (apart[:2] == layer.forward(x[:, :4], first)).all() and not apart[2].any(), kind
+        assert (states[[3, 0]] == first).all() and not states[1:3].any(), kind
         results = [None] * 4
 
         def run(i):
@@ -267,6 +272,8 @@ def configurations(library):
     assert (zoh != euler).any() and (ssm.S6(library, d_model=4).forward(x) == euler).all()
     preset = ssm.S5(library, d_model=4, d_state=6, preset="tracetorch")
     assert preset.config.real_state == 1 and preset.params["A_log"].shape == (6,)
+    lru = ssm.S5(library, d_model=4, d_state=6, lru=1, activation="none")
+    assert lru.params["gamma_log"].shape == (6,) and lru.params["C_im"].shape == (4, 6)
     layer = ssm.S5(library, d_model=4)
     ones, half = layer.forward(x, step_scale=np.ones(4)), layer.forward(x, step_scale=np.full(4, 0.5))
     assert (ones == layer.forward(x)).all() and (half != ones).any()
@@ -281,16 +288,87 @@ def ops(library):
     signal, size = noise(library, 16, 2), ssm.ctypes.c_size_t()
     expected = np.fft.fft(signal[:, 0].astype(np.float64) + 1j * signal[:, 1])
     library.ssm_fft_size(16, ssm.ctypes.byref(size))
-    library.ssm_fft(signal.ctypes.data, 16, 0, np.empty(size.value, np.uint8).ctypes, size.value)
+    work = np.empty(size.value, np.uint8)
+    library.ssm_fft(signal.ctypes.data, 16, 0, library.ssm_memory_of(work.ctypes.data, work.nbytes))
     assert np.abs(signal[:, 0] + 1j * signal[:, 1] - expected).max() < 1e-5
-    raises(ssm.Error, lambda: library.ssm_fft(signal.ctypes.data, 15, 0, None, 0), "SSM_ERR_SHAPE")
+    raises(ssm.Error, lambda: library.ssm_fft(signal.ctypes.data, 15, 0, library.ssm_memory()), "SSM_ERR_SHAPE")
     view = library.ssm_in_btc(signal.ctypes.data, 3, 5)  # structs by value
     assert (view.batch, view.time, view.chan) == (15, 5, 1) and view.data == signal.ctypes.data
 
 
+@both
+def keywords(library):
+    """Fields that Python has no syntax for: `in` of a linear layer, `lambda` of the scan."""
+    linear = library.ssm_linear(in_=3, out=4)
+    assert linear.in_ == 3 and getattr(linear, "in") == 3
+    linear.in_ = 5
+    assert getattr(linear, "in") == 5
+    scan = library.ssm_selective_scan()
+    scan.lambda_ = library.view(noise(library, 1, 2, 3), "btc")
+    assert scan.lambda_.time == 3
+    raises(AttributeError, lambda: library.ssm_linear(inn=3))
+
+
+@both
+def views(library):
+    """Ops on NumPy arrays where they lie: a linear layer by rows, the selective scan through transposed and broadcast
+    arrays, packed offsets, and what is refused."""
+    x, weight, bias = noise(library, 5, 7), noise(library, 4, 7), noise(library, 4)
+    y = np.zeros((5, 6), library.dtype)
+    linear = library.ssm_linear(in_=7, out=4, weight=weight, bias=bias)
+    library.ssm_linear_forward(linear, library.rows(x), library.rows_out(y[:, 1:5]), 5)
+    assert np.allclose(y[:, 1:5], x @ weight.T + bias, atol=1e-5) and not y[:, 0].any() and not y[:, 5].any()
+    batch, length, dim, states = 2, 9, 3, 4
+    u, B = noise(library, batch, dim, length), noise(library, batch, length, states)
+    delta = np.broadcast_to(np.asarray(0.1, library.dtype), (batch, length, dim))
+    A, out, last = -np.abs(noise(library, dim, states)), np.zeros_like(u), np.zeros((batch, dim, states), library.dtype)
+    scan = library.ssm_selective_scan(
+        batch=batch, len=length, dim=dim, d_state=states, u=library.view(u, "bct"), delta=library.view(delta, "btc"),
+        A=library.view(A, "cn"), B=library.view(B, "btn"), C=library.view(B, "btn"), y=library.out(out, "bct"),
+        h_last=library.out(last, "bcn"))
+    library.ssm_selective_scan_forward(scan, library.memory(1 << 16))
+    h, expected = np.zeros((batch, dim, states)), np.zeros_like(u)
+    for t in range(length):
+        h = np.exp(0.1 * A) * h + 0.1 * B[:, t, None, :] * u[:, :, t, None]
+        expected[:, :, t] = (h * B[:, t, None, :]).sum(-1)
+    assert np.allclose(out, expected, atol=1e-5) and np.allclose(last, h, atol=1e-5)
+    packed = library.ssm_mean(batch=2, len=5, dim=7, start=np.array([0, 2, 5], np.uintp))
+    means = np.zeros((2, 7), library.dtype)
+    library.ssm_mean_forward(packed, library.rows(x), library.rows_out(means))
+    assert np.allclose(means, [x[:2].mean(0), x[2:].mean(0)], atol=1e-6)
+    other = np.float32 if library.dtype == np.float64 else np.float64
+    raises(TypeError, lambda: library.ssm_linear(weight=weight.astype(other)))
+    raises(TypeError, lambda: library.ssm_linear(weight=weight.T))
+    raises(TypeError, lambda: library.view(x.astype(other), "tc"))
+    raises(ValueError, lambda: library.view(x, "btc"))
+    raises(TypeError, lambda: library.ssm_selective_scan(u=x))
+    raises(TypeError, lambda: library.out(np.broadcast_to(x, (5, 7)), "tc"))
+    raises(TypeError, lambda: library.rows(x.T))
+    raises(ssm.ctypes.ArgumentError, lambda: library.ssm_fft(x.astype(other), 4, 0, library.memory(64)))
+
+
+@both
+def three_lines(library):
+    """The module, the library and ssm.h in one folder, and no path set."""
+    path = PATHS[list(LIBRARIES.values()).index(library)]
+    with tempfile.TemporaryDirectory() as folder:
+        for file in ("examples/python/ssm.py", "ssm.h"):
+            shutil.copy(file, folder)
+        name = os.path.basename(path).replace("_double", "")
+        shutil.copy(path, os.path.join(folder, name))
+        program = ("import ssm, numpy as np\nlayer = ssm.Mamba(d_model=8)\n"
+                   "print(layer.forward(np.ones((3, 8))).shape, layer.library.dtype, ssm.default_path())")
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        text = subprocess.run([sys.executable, "-c", program], check=True, cwd=folder, env=environment,
+                              stdout=subprocess.PIPE, universal_newlines=True).stdout
+        assert text.split()[:3] == ["(3,", "8)", str(library.dtype)], text
+        assert os.path.realpath(text.split()[3]) == os.path.realpath(os.path.join(folder, name)), text
+
+
 def main():
     failed = False
-    for test in (declarations, functions, same_bits_as_c, names, weights, laws, gradients, errors, configurations, ops):
+    for test in (declarations, functions, same_bits_as_c, names, weights, laws, gradients, errors, configurations, ops,
+                 keywords, views, three_lines):
         for name, library in test.libraries.items():
             try:
                 test(library)

@@ -3,16 +3,19 @@
 #
 #   tally.sh COMMAND...      each a shell command, or "label: shell command"
 #
-# One after another, or TALLY_JOBS at a time; what they print comes in their order in any case.
+# One after another, or TALLY_JOBS at a time with the seconds of each; what they print comes in their order in any case.
 # A command reports with lines "ok NAME", "FAIL NAME" and "skip NAME (why)"; its own totals are left
 # out. One that reports nothing, or fails without a FAIL line, counts as a failure. Exit status 1 if
-# anything failed; the last line is "N passed, N failed" (and ", N skipped" if any).
+# anything failed. At the end what failed is named again; the last line is "N passed, N failed" (and
+# ", N skipped" if any).
 mark="tally-$$"
 
 # run DIRECTORY NUMBER: one job into a file, complete under its name only at the end
 if [ "${1:-}" = --run ]; then
+    began=$(date +%s)
     sh -c "$(cat "$2/$3.command")" > "$2/$3.output" 2>&1
     echo $? > "$2/$3.status"
+    echo "     took $(($(date +%s) - began)) s" >> "$2/$3.output"
     mv "$2/$3.output" "$2/$3.done"
     exit 0
 fi
@@ -47,7 +50,7 @@ while [ $i -lt $count ]; do
         echo $? > "$folder/$i.status"
     fi
     echo "$mark end $(cat "$folder/$i.status") $(cat "$folder/$i.command")"
-done | awk -v mark="$mark" '
+done | awk $(awk -W version 2>&1 | grep -q mawk && echo -W interactive) -v mark="$mark" '
     $1 == mark && $2 == "begin" {
         label = $0
         sub(/^[^ ]* begin ?/, "", label)
@@ -61,21 +64,22 @@ done | awk -v mark="$mark" '
         why = status != 0 && !failures ? "exit status " status : !reported ? "no results" : ""
         if (why != "") {
             print "FAIL " label $0 " (" why ")"
-            failed += 1
+            names[++failed] = label $0
         }
         fflush()
         next
     }
-    /^[0-9]+ passed, [0-9]+ failed/ { next }
+    /^[0-9]+ passed, [0-9]+ failed/ || /^failed: / { next }
     /^(ok|FAIL|skip) / {
         reported += 1
         if ($1 == "ok") passed += 1
         if ($1 == "skip") skipped += 1
-        if ($1 == "FAIL") { failed += 1; failures += 1 }
+        if ($1 == "FAIL") { names[++failed] = label substr($0, 6); failures += 1 }
         if (label != "") sub(/^(ok|FAIL|skip) */, "&" label)
     }
     { print; fflush() }
     END {
+        for (i = 1; i <= failed; i++) print "failed: " names[i]
         printf "%d passed, %d failed", passed, failed
         if (skipped) printf ", %d skipped", skipped
         printf "\n"

@@ -15,9 +15,12 @@
 #include <pthread.h>
 #endif
 
+/* With EVERY_ISA a test goes through all instruction sets by itself: `--isa NAME` leaves it out unless it is asked for. */
+#define EVERY_ISA 1
 typedef struct test_case {
     const char *name;
     void (*run)(void);
+    int every_isa;
 } test_case;
 
 /* Tolerances differ by precision: TOL(1e-5, 1e-12) is the first in a float build. */
@@ -27,7 +30,25 @@ typedef struct test_case {
 #define TOL(in_float, in_double) (in_float)
 #endif
 
+/* The oracles of S4 and S5 compute in complex double, which tcc does not have. */
+#if defined(__STDC_NO_COMPLEX__) || defined(__TINYC__)
+#define TEST_NO_COMPLEX
+#endif
+
 #define TEST_COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* ssm.h undefines its private macros: those that tests need, with its values. */
+#define SSM__STRIP 16
+#define SSM__PANEL 16
+#define SSM__LINE_SHARED 512
+#define SSM__FUSED test_is_fused()
+
+/* Whether the scalar kernels are of the fused family: (1 + eps)^2 - (1 + 2 eps) is eps^2 there, and 0 in the plain. */
+static int test_is_fused(void)
+{
+    const ssm_real eps = TOL(1.1920928955078125e-7f, 2.2204460492503131e-16);
+    return ssm__v_fms(1 + eps, 1 + eps, 1 + 2 * eps) != 0;
+}
 
 static size_t test_failures;  /* of the running test */
 static uint64_t test_seed = 1; /* --seed */

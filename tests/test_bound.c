@@ -1,23 +1,6 @@
 /* test_bound.c - what bind leaves: matrices in every format, blocks that attach reads, and the workspace
  * of a step. All layers, through the verbs and laws of test_layers.c. */
 
-static ssm_scan layer_s4d_scan(const void *config)
-{
-    (void)config;
-    return SSM_SCAN_AUTO;
-}
-
-static ssm_scan layer_s4_scan(const void *config)
-{
-    (void)config;
-    return SSM_SCAN_AUTO;
-}
-
-LAYER_SCAN(s5)
-LAYER_TYPE(s4d, NULL); /* their oracles are in their own files */
-LAYER_TYPE(s4, NULL);
-LAYER_TYPE(s5, NULL);
-
 /*--- every layer in every format ---*/
 
 static const layer_config bound_configs[] = {
@@ -31,6 +14,9 @@ static const layer_config bound_configs[] = {
     LAYER(mamba, .d_model = 4, .d_conv = 1, .disc = SSM_DISC_BILINEAR),
     LAYER(mamba, .d_model = 6, .d_state = 3, .d_conv = 7, .n_groups = 2, .pre_norm = 1, .residual = 1, .proj_bias = 1),
     LAYER(mamba, .d_model = 5, .d_state = 3, .scan = SSM_SCAN_BLELLOCH, .no_conv_bias = 1, .disc = SSM_DISC_DIRAC),
+    LAYER(mamba2, .d_model = 4, .d_state = 5, .headdim = 4, .n_groups = 2),
+    LAYER(mamba3, .d_model = 4, .d_state = 5, .headdim = 4, .n_groups = 2, .pre_norm = 1, .residual = 1),
+    LAYER(mamba3, .d_model = 9, .d_state = 6, .headdim = 3, .mimo_rank = 2, .out_norm = 1),
     LAYER(s4d, .d_model = 17, .d_state = 4, .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU,
           .pre_norm = 1, .residual = 1),
     LAYER(s4d, .d_model = 5, .d_state = 3, .real_state = 1, .train_B = 1, .output = SSM_S4_OUTPUT_GLU),
@@ -41,6 +27,7 @@ static const layer_config bound_configs[] = {
     LAYER(s5, .d_model = 17, .d_state = 34, .activation = SSM_S5_FULL_GLU, .pre_norm = 1, .residual = 1),
     LAYER(s5, .d_model = 4, .d_state = 3, .no_conj_sym = 1, .activation = SSM_S5_HALF_GLU2, .disc = SSM_DISC_BILINEAR),
     LAYER(s5, .d_model = 3, .d_state = 5, .real_state = 1, .activation = SSM_S5_NONE),
+    LAYER(s5, .d_model = 4, .d_state = 5, .lru = 1, .activation = SSM_S5_FULL_GLU),
 };
 
 /* Layers that cannot step, or cannot train, or run in another form. */
@@ -52,6 +39,7 @@ static const layer_config bound_forward_configs[] = {
     LAYER(s4, .d_model = 3, .d_state = 4, .l_max = 5, .output = SSM_S4_OUTPUT_GLU),
     LAYER(s5, .d_model = 3, .d_state = 4, .bidirectional = 1, .activation = SSM_S5_FULL_GLU),
     LAYER(s5, .d_model = 2, .d_state = 3, .bidirectional = 1, .real_state = 1, .activation = SSM_S5_GELU),
+    LAYER(s5, .d_model = 2, .d_state = 3, .bidirectional = 1, .lru = 1),
 };
 
 static const ssm_format bound_formats[] = {SSM_FORMAT_REAL, SSM_FORMAT_BF16, SSM_FORMAT_INT8};
@@ -69,6 +57,8 @@ static layer_any_config bound_config(const layer_config *c, ssm_format format)
     BOUND_COPY(selective)
     BOUND_COPY(s6)
     BOUND_COPY(mamba)
+    BOUND_COPY(mamba2)
+    BOUND_COPY(mamba3)
     BOUND_COPY(s4d)
     BOUND_COPY(s4)
     BOUND_COPY(s5)
@@ -157,7 +147,23 @@ static size_t bound_output(const layer_model *m, const ssm_param *row, size_t i)
     if (m->type != &layer_s5) return BOUND_NONE;
     if (bound_is(row, "B")) return row->rank == 3 ? i / last * 2 + i % 2 : i % last;
     if (bound_is(row, "C")) return row->rank == 3 ? i / last : i % last;
+    if (bound_is(row, "B_re") || bound_is(row, "B_im") || bound_is(row, "C_re") || bound_is(row, "C_im"))
+        return i / row->shape[1];
     return BOUND_NONE;
+}
+
+/* The largest element of each output of a parameter's matrix; one of the LRU's C is in C_re and in C_im. */
+static void bound_scales(const layer_model *m, const ssm_param *row, ssm_real *scale)
+{
+    const ssm_param *const end = row + (bound_is(row, "C_re") ? 2 : 1);
+    size_t i;
+    for (i = 0; i < LAYER_WIDE; ++i) scale[i] = 0;
+    for (row -= bound_is(row, "C_im"); row < end; ++row)
+        for (i = 0; i < row->count; ++i) {
+            const ssm_real w = m->params[row->offset + i];
+            const size_t output = bound_output(m, row, i);
+            if (output != BOUND_NONE && (w > scale[output] || -w > scale[output])) scale[output] = w < 0 ? -w : w;
+        }
 }
 
 /* The parameters with their matrices rounded: what a layer in `format` computes with. */
@@ -167,14 +173,10 @@ static ssm_real *bound_rounded(const layer_model *m, ssm_format format)
     size_t r, i, output;
     for (r = 0; r < m->table.rows; ++r) {
         const ssm_param *row = &m->table.row[r];
-        for (i = 0; i < LAYER_WIDE; ++i) scale[i] = 0;
-        for (i = 0; i < row->count; ++i) {
-            const ssm_real w = m->params[row->offset + i];
-            output = bound_output(m, row, i);
-            if (output == BOUND_NONE) continue;
-            if (w > scale[output] || -w > scale[output]) scale[output] = w < 0 ? -w : w;
-            if (format == SSM_FORMAT_BF16) p[row->offset + i] = (ssm_real)bound_bf16((double)(float)w);
-        }
+        bound_scales(m, row, scale);
+        for (i = 0; format == SSM_FORMAT_BF16 && i < row->count; ++i)
+            if (bound_output(m, row, i) != BOUND_NONE)
+                p[row->offset + i] = (ssm_real)bound_bf16((double)(float)m->params[row->offset + i]);
         for (i = 0; format == SSM_FORMAT_INT8 && i < row->count; ++i) {
             double n;
             output = bound_output(m, row, i);
@@ -190,17 +192,16 @@ static ssm_real *bound_rounded(const layer_model *m, ssm_format format)
 /* The layer of m's configuration in SSM_FORMAT_REAL, with other parameters. */
 static void bound_open_real(layer_model *r, layer_any_config *config, const layer_model *m, const ssm_real *params)
 {
-    layer_config c;
+    layer_config c = {""};
     ssm_rng rng;
     rng.state = test_seed;
-    c.text = "";
     c.type = m->type;
     c.config = m->config;
     *config = bound_config(&c, SSM_FORMAT_REAL);
     c.config = config;
     layer_open(r, &c, &rng, 0);
     memcpy(r->params, params, m->table.count * sizeof *params);
-    CHECK_OK(r->type->bind(&r->layer, r->config, r->params, r->bound, r->need.bound));
+    CHECK_OK(r->type->bind(&r->layer, r->config, r->params, ssm_memory_of(r->bound, r->need.bound)));
 }
 
 /* BF16: the same bits. INT8 multiplies by the scale after the sum, so the same within rounding. */
@@ -285,13 +286,13 @@ BOUND_LAW(straight, bound_law_straight)
 
 /*--- sizes ---*/
 
-/* Bytes of a packed matrix, by its description in the documentation: whole panels of SSM_LANES outputs. */
+/* Bytes of a packed matrix, by its description in the documentation: whole panels of SSM__PANEL outputs. */
 static size_t bound_matrix_bytes(ssm_format format, size_t in, size_t out)
 {
-    const size_t panels = (out + SSM_LANES - 1) / SSM_LANES;
+    const size_t panels = (out + SSM__PANEL - 1) / SSM__PANEL;
     if (format == SSM_FORMAT_INT8) /* whole reals: the scales of every panel are aligned */
-        return panels * ((SSM_LANES * in + sizeof(ssm_real) - 1) / sizeof(ssm_real) + SSM_LANES) * sizeof(ssm_real);
-    return panels * SSM_LANES * in * (format == SSM_FORMAT_BF16 ? 2 : sizeof(ssm_real));
+        return panels * ((SSM__PANEL * in + sizeof(ssm_real) - 1) / sizeof(ssm_real) + SSM__PANEL) * sizeof(ssm_real);
+    return panels * SSM__PANEL * in * (format == SSM_FORMAT_BF16 ? 2 : sizeof(ssm_real));
 }
 
 static const struct {
@@ -304,6 +305,7 @@ static const struct {
     {LAYER(s4d, .d_model = 64, .output = SSM_S4_OUTPUT_GLU), {{64, 128}}},
     {LAYER(s4, .d_model = 64, .output = SSM_S4_OUTPUT_GLU), {{64, 128}}},
     {LAYER(s5, .d_model = 64, .d_state = 64, .activation = SSM_S5_FULL_GLU), {{64, 64}, {64, 64}, {64, 64}, {64, 64}}},
+    {LAYER(s5, .d_model = 64, .d_state = 32, .lru = 1, .activation = SSM_S5_GELU), {{64, 64}, {64, 64}}},
 };
 
 static size_t bound_bytes(const layer_config *c, ssm_format format)
@@ -355,15 +357,15 @@ static void test_bound_unknown_format(void)
             memset(&layer, 0x5a, sizeof layer);
             memset(&untouched, 0x5a, sizeof untouched);
             layer_check_bad_config(&c, SSM_ERR_CONFIG);
-            CHECK_STATUS(c.type->attach(&layer, &config, packed, sizeof packed), SSM_ERR_CONFIG);
+            CHECK_STATUS(c.type->attach(&layer, &config, ssm_bound_of(packed, sizeof packed)), SSM_ERR_CONFIG);
             CHECK(memcmp(&layer, &untouched, sizeof layer) == 0);
         }
         l.format = (ssm_format)unknown[k];
         l.packed = NULL;
         CHECK_STATUS(ssm_linear_pack_size(&l, &bytes), SSM_ERR_CONFIG);
-        CHECK_STATUS(ssm_linear_pack(&l, packed, sizeof packed), SSM_ERR_CONFIG);
+        CHECK_STATUS(ssm_linear_pack(&l, ssm_memory_of(packed, sizeof packed)), SSM_ERR_CONFIG);
         l.packed = packed;
-        CHECK_STATUS(ssm_linear_forward(&l, weight, 3, y, 2, 1), SSM_ERR_CONFIG);
+        CHECK_STATUS(ssm_linear_forward(&l, ssm_rows_of(weight, 3), ssm_rows_out_of(y, 2), 1), SSM_ERR_CONFIG);
     }
     CHECK(bytes == 9 && y[0] == 7 && y[1] == 8 && memcmp(packed, before, sizeof packed) == 0);
 }
@@ -378,8 +380,8 @@ static void *bound_pack(ssm_linear *l)
     CHECK_OK(ssm_linear_pack_size(l, &bytes));
     CHECK(bytes == bound_matrix_bytes(l->format, l->in, l->out));
     packed = test_alloc(bytes, sizeof(ssm_real));
-    CHECK_STATUS(ssm_linear_pack(l, packed, bytes - 1), SSM_ERR_MEMORY);
-    CHECK_OK(ssm_linear_pack(l, packed, bytes));
+    CHECK_STATUS(ssm_linear_pack(l, ssm_memory_of(packed, bytes - 1)), SSM_ERR_BOUND);
+    CHECK_OK(ssm_linear_pack(l, ssm_memory_of(packed, bytes)));
     l->packed = packed;
     return packed;
 }
@@ -431,11 +433,13 @@ static void bound_linear_case(size_t in, size_t out, ssm_format format, ssm_rng 
     for (i = 0; format == SSM_FORMAT_BF16 && i < count; ++i) q[i] = (ssm_real)bound_bf16((double)(float)w[i]);
     plain.weight = q;
     packed = bound_pack(&l);
-    CHECK_OK(ssm_linear_forward(&l, x, (ptrdiff_t)in, y, (ptrdiff_t)out, rows));
-    CHECK_OK(ssm_linear_forward(&plain, x, (ptrdiff_t)in, want, (ptrdiff_t)out, rows)); /* not packed */
+    CHECK_OK(ssm_linear_forward(&l, ssm_rows_of(x, (ptrdiff_t)in), ssm_rows_out_of(y, (ptrdiff_t)out), rows));
+    CHECK_OK(ssm_linear_forward(&plain, ssm_rows_of(x, (ptrdiff_t)in), ssm_rows_out_of(want, (ptrdiff_t)out),
+                                rows)); /* not packed */
     if (format == SSM_FORMAT_INT8) bound_check_int8(&l, x, y, rows);
     else CHECK_SAME(y, want, rows * out);
-    for (i = 0; i < rows; ++i) CHECK_OK(ssm_linear_forward(&l, x + i * in, 0, want + i * out, 0, 1));
+    for (i = 0; i < rows; ++i)
+        CHECK_OK(ssm_linear_forward(&l, ssm_rows_of(x + i * in, 0), ssm_rows_out_of(want + i * out, 0), 1));
     CHECK_SAME(y, want, rows * out); /* a row does not depend on how many there are */
     test_free(packed, sizeof(ssm_real));
     test_free(w, 0);
@@ -524,7 +528,7 @@ static void test_bound_int8(void)
     packed = bound_pack(&l);
     for (i = 0; i < COUNT; ++i) {
         x[i] = 1;
-        CHECK_OK(ssm_linear_forward(&l, x, 0, y, 0, 1));
+        CHECK_OK(ssm_linear_forward(&l, ssm_rows_of(x, 0), ssm_rows_out_of(y, 0), 1));
         x[i] = 0;
         CHECK((double)y[0] == floor((double)y[0]) && fabs((double)y[0] - weight[i]) <= 0.5);
         CHECK((double)y[1] * 8 == (double)y[0]);
@@ -553,7 +557,7 @@ static void test_bound_rows(void)
         l.weight = w;
         l.format = bound_formats[f];
         packed = bound_pack(&l);
-        CHECK_OK(ssm_linear_forward(&l, x, 0, clean, 0, 1));
+        CHECK_OK(ssm_linear_forward(&l, ssm_rows_of(x, 0), ssm_rows_out_of(clean, 0), 1));
         test_free(packed, sizeof(ssm_real));
         for (i = 0; i < IN; ++i) {
             w[3 * IN + i] = i % 2 ? 0 : (ssm_real)-0.0;
@@ -565,7 +569,7 @@ static void test_bound_rows(void)
         w[16 * IN + 1] = (ssm_real)HUGE_VAL;
         w[32 * IN + 4] = (ssm_real)-HUGE_VAL;
         packed = bound_pack(&l);
-        CHECK_OK(ssm_linear_forward(&l, x, 0, y, 0, 1));
+        CHECK_OK(ssm_linear_forward(&l, ssm_rows_of(x, 0), ssm_rows_out_of(y, 0), 1));
         CHECK(y[3] == 0);
         CHECK(fabs((double)(y[4] / large) - 1) <= 1.0 / 256);
         CHECK(fabs((double)(y[5] / small) + 2) <= 2.0 / 256);
@@ -590,7 +594,7 @@ static void bound_forward(const layer_model *m, const layer_data *d, ssm_real *s
     layer_forward(m, m->states ? state : NULL, d->x, y, &seqs);
 }
 
-/* Data without what it gives: layers without a state are not for layer_data_make. */
+/* Data without what it gives. */
 static layer_data bound_data(const layer_model *m, ssm_rng *rng, size_t batch, size_t len)
 {
     layer_data d;
@@ -600,6 +604,7 @@ static layer_data bound_data(const layer_model *m, ssm_rng *rng, size_t batch, s
     d.states = batch * m->states;
     d.rounding = 0;
     d.x = test_normal(rng, d.count, 1);
+    d.scale = layer_scales(m, rng, batch * len);
     d.state = test_normal(rng, d.states, 1);
     d.want_y = test_zeros(d.count);
     d.want_state = test_copy(d.state, d.states);
@@ -622,10 +627,30 @@ static void *bound_attach(layer_model *attached, const layer_model *m)
     memset(&attached->layer, 0x5a, sizeof attached->layer);
     attached->params = NULL;
     attached->bound = NULL;
-    CHECK_OK(m->type->attach(&attached->layer, m->config, block, bound.bytes));
+    CHECK_OK(m->type->attach(&attached->layer, m->config, ssm_bound_of(block, bound.bytes)));
     CHECK(m->type->bound(&attached->layer).data == block);
     CHECK(m->type->bound(&attached->layer).bytes == bound.bytes);
     return block;
+}
+
+/* The checkpoint of an S4 is solved for C in memory beside the block, which is that of plain C: bind wants both, to the
+ * byte. */
+static void bound_check_solved(layer_model *m, size_t bytes)
+{
+    ssm_s4_config plain = m->resolved.s4;
+    const ssm_seqs one = test_seqs(1, 1);
+    unsigned char *less = (unsigned char *)test_alloc(m->need.bound - 1, 0);
+    layer_any was = m->layer;
+    ssm_sizes need;
+    size_t i;
+    plain.l_max = 0;
+    CHECK_OK(ssm_s4_sizes(&plain, &one, &need));
+    CHECK(bytes + 63 == need.bound && need.bound < m->need.bound);
+    CHECK_STATUS(m->type->bind(&was, m->config, m->params, ssm_memory_of(less, m->need.bound - 1)), SSM_ERR_BOUND);
+    CHECK(m->type->bound(&was).data == m->type->bound(&m->layer).data);
+    CHECK(m->type->bound(&was).bytes == bytes && was.s4.core.dim == m->layer.s4.core.dim);
+    for (i = 0; i < m->need.bound - 1; ++i) CHECK(less[i] == 0x5a); /* as test_alloc fills it */
+    test_free(less, 0);
 }
 
 static void bound_law_attach(layer_model *m, ssm_rng *rng)
@@ -637,7 +662,9 @@ static void bound_law_attach(layer_model *m, ssm_rng *rng)
     layer_model a;
     void *block;
     size_t i;
-    CHECK((uintptr_t)bound.data % 64 == 0 && bound.bytes % 64 == 0 && bound.bytes + 63 == m->need.bound);
+    CHECK((uintptr_t)bound.data % 64 == 0 && bound.bytes % 64 == 0);
+    if (m->type == &layer_s4 && m->resolved.s4.l_max) bound_check_solved(m, bound.bytes);
+    else CHECK(bound.bytes + 63 == m->need.bound);
     memcpy(before, bound.data, bound.bytes);
     for (i = 0; i < TEST_COUNT(shapes); ++i) {
         d[i] = bound_data(m, rng, shapes[i][0], shapes[i][1]);
@@ -683,8 +710,8 @@ static void bound_law_attached_training(layer_model *m, ssm_rng *rng)
         layer_fixture_keep(&f);
         f.io.layer = &a.layer;
         if (!m->states) f.io.state = NULL; /* that would be SSM_ERR_UNSUPPORTED, too */
-        f.io.work_bytes = layer_work_bytes(&f.need, verbs[v], 0);
-        f.io.work = work = test_alloc(f.io.work_bytes, 0);
+        f.io.work.bytes = layer_work_bytes(&f.need, verbs[v], 0);
+        f.io.work.data = work = test_alloc(f.io.work.bytes, 0);
         CHECK_STATUS(layer_call(m->type, verbs[v], &f.io), SSM_ERR_UNSUPPORTED);
         CHECK(layer_fixture_untouched(&f));
         test_free(work, 0);
@@ -699,13 +726,12 @@ static void test_bound_attached_training(void)
     bound_each(bound_law_attached_training, bound_forward_configs, TEST_COUNT(bound_forward_configs));
 }
 
-static void bound_check_attach(const layer_model *m, const void *config, const void *data, size_t bytes,
-                               ssm_status status)
+static void bound_check_attach(const layer_model *m, const void *config, ssm_bound block, ssm_status status)
 {
     layer_any layer, before;
     memset(&layer, 0x5a, sizeof layer);
     memset(&before, 0x5a, sizeof before);
-    CHECK_STATUS(m->type->attach(&layer, config, data, bytes), status);
+    CHECK_STATUS(m->type->attach(&layer, config, block), status);
     CHECK(memcmp(&layer, &before, sizeof layer) == 0);
 }
 
@@ -721,25 +747,25 @@ static void bound_law_attach_errors(layer_model *m, ssm_rng *rng)
     (void)rng;
     memcpy(block, bound.data, bound.bytes);
     for (i = 0; i < bound.bytes && test_failures == failures; ++i) {
-        bound_check_attach(m, m->config, block, i, SSM_ERR_MEMORY);
+        bound_check_attach(m, m->config, ssm_bound_of(block, i), SSM_ERR_BOUND);
         for (k = 0; k < TEST_COUNT(flips); ++k) {
             block[i] ^= flips[k];
-            bound_check_attach(m, m->config, block, bound.bytes, SSM_ERR_CONFIG);
+            bound_check_attach(m, m->config, ssm_bound_of(block, bound.bytes), SSM_ERR_CONFIG);
             block[i] ^= flips[k];
         }
         if (test_failures > failures)
             printf("    ... at byte %lu of %lu\n", (unsigned long)i, (unsigned long)bound.bytes);
     }
-    bound_check_attach(m, m->config, NULL, bound.bytes, SSM_ERR_NULL);
-    bound_check_attach(m, NULL, block, bound.bytes, SSM_ERR_NULL);
-    CHECK_STATUS(m->type->attach(NULL, m->config, block, bound.bytes), SSM_ERR_NULL);
+    bound_check_attach(m, m->config, ssm_bound_of(NULL, bound.bytes), SSM_ERR_NULL);
+    bound_check_attach(m, NULL, ssm_bound_of(block, bound.bytes), SSM_ERR_NULL);
+    CHECK_STATUS(m->type->attach(NULL, m->config, ssm_bound_of(block, bound.bytes)), SSM_ERR_NULL);
     for (i = 1; i < sizeof(ssm_real); ++i) {
         off = (unsigned char *)test_alloc(bound.bytes, i);
         memcpy(off, bound.data, bound.bytes);
-        bound_check_attach(m, m->config, off, bound.bytes, SSM_ERR_MEMORY);
+        bound_check_attach(m, m->config, ssm_bound_of(off, bound.bytes), SSM_ERR_BOUND);
         test_free(off, i);
     }
-    CHECK_OK(m->type->attach(&layer, m->config, block, bound.bytes)); /* after all that */
+    CHECK_OK(m->type->attach(&layer, m->config, ssm_bound_of(block, bound.bytes))); /* after all that */
     test_free(block, 0);
 }
 
@@ -772,6 +798,25 @@ static const layer_config bound_others[] = {
     LAYER(mamba, .d_model = 4, .d_state = 2, .expand = 1),
     LAYER(mamba, .d_model = 5, .d_state = 2, .d_inner = 8),
     LAYER(mamba, .d_model = 4, .d_state = 2, .disc = SSM_DISC_ZOH),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 4),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 2),
+    LAYER(mamba2, .d_model = 4, .d_state = 1, .d_inner = 8, .headdim = 4, .n_groups = 2),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 4, .residual = 1),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 4, .no_norm = 1),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 4, .norm_before_gate = 1),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 4, .dt_limit_max = 1),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 4, .dt_limit_min = (ssm_real)0.25),
+    LAYER(mamba2, .d_model = 4, .d_state = 2, .d_inner = 8, .headdim = 4, .D_has_hdim = 1),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 2),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .n_groups = 2),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .residual = 1),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .out_norm = 1),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .mimo_rank = 1),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .mimo_rank = 2),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .rope_fraction = 1),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .A_floor = 1),
+    LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .norm_eps = (ssm_real)0.01),
     LAYER(s4d, .d_model = 4, .d_state = 4),
     LAYER(s4d, .d_model = 4, .d_state = 4, .real_state = 1),
     LAYER(s4d, .d_model = 4, .d_state = 8),
@@ -793,6 +838,8 @@ static const layer_config bound_others[] = {
     LAYER(s5, .d_model = 4, .d_state = 4, .event = 1),
     LAYER(s5, .d_model = 4, .d_state = 4, .disc = SSM_DISC_BILINEAR),
     LAYER(s5, .d_model = 4, .d_state = 4, .real_state = 1),
+    LAYER(s5, .d_model = 4, .d_state = 4, .lru = 1),
+    LAYER(s5, .d_model = 4, .d_state = 4, .no_conj_sym = 1, .disc = SSM_DISC_EULER),
     LAYER(s5, .d_model = 4, .d_state = 4, .bidirectional = 1),
     LAYER(s5, .d_model = 4, .d_state = 4, .pre_norm = 1),
     LAYER(s5, .d_model = 5, .d_state = 4),
@@ -811,7 +858,7 @@ static void bound_law_others(layer_model *m, ssm_rng *rng)
     memcpy(block, bound.data, bound.bytes);
     for (i = 0; i < TEST_COUNT(bound_others); ++i) {
         const layer_config *c = &bound_others[i];
-        const ssm_status got = c->type->attach(&layer, c->config, block, room);
+        const ssm_status got = c->type->attach(&layer, c->config, ssm_bound_of(block, room));
         if (got == (c->config == m->config ? SSM_OK : SSM_ERR_CONFIG)) continue;
         test_fail(__FILE__, __LINE__, "%s: %s", c->text, ssm_status_string(got));
     }
@@ -840,7 +887,8 @@ static void bound_law_other_format(layer_model *m, ssm_rng *rng)
     c.config = m->config;
     for (f = 0; f < TEST_COUNT(bound_formats); ++f) {
         const layer_any_config config = bound_config(&c, bound_formats[f]);
-        CHECK((m->type->attach(&layer, &config, block, room) == SSM_OK) == (bound_formats[f] == bound_format));
+        CHECK((m->type->attach(&layer, &config, ssm_bound_of(block, room)) == SSM_OK) ==
+              (bound_formats[f] == bound_format));
     }
     test_free(block, 0);
 }
@@ -868,7 +916,7 @@ static void bound_law_bytes(layer_model *m, ssm_rng *rng)
         unsigned char *mem = (unsigned char *)test_alloc(room, misalign);
         layer_any layer;
         memset(mem, (int)misalign + 1, room);
-        CHECK_OK(m->type->bind(&layer, m->config, m->params, mem, room));
+        CHECK_OK(m->type->bind(&layer, m->config, m->params, ssm_memory_of(mem, room)));
         CHECK(m->type->bound(&layer).bytes == bound.bytes);
         CHECK(memcmp(m->type->bound(&layer).data, bound.data, bound.bytes) == 0);
         for (i = m->need.bound; i < room; ++i) touched += mem[i] != (unsigned char)(misalign + 1);
@@ -887,7 +935,8 @@ static void test_bound_overflow(void)
     size_t i;
     for (i = 0; i < TEST_COUNT(layer_bad_configs); ++i) {
         const layer_config *c = &layer_bad_configs[i].config;
-        CHECK_STATUS(c->type->attach(&layer, c->config, block, sizeof block), layer_bad_configs[i].status);
+        CHECK_STATUS(c->type->attach(&layer, c->config, ssm_bound_of(block, sizeof block)),
+                     layer_bad_configs[i].status);
     }
 }
 
@@ -932,10 +981,11 @@ static void bound_law_s4d_kernel(layer_model *m, ssm_rng *rng)
     CHECK_OK(ssm_s4d_kernel_size(&a.layer.s4d, LEN, &bytes));
     got = bound_kernel_make(count, bytes);
     want = bound_kernel_make(count, bytes);
-    CHECK_OK(ssm_s4d_kernel(&m->layer.s4d, want.kernel, LEN, want.work, bytes));
-    CHECK_OK(ssm_s4d_kernel(&a.layer.s4d, got.kernel, LEN, got.work, bytes));
+    CHECK_OK(ssm_s4d_kernel(&m->layer.s4d, want.kernel, LEN, ssm_memory_of(want.work, bytes)));
+    CHECK_OK(ssm_s4d_kernel(&a.layer.s4d, got.kernel, LEN, ssm_memory_of(got.work, bytes)));
     CHECK_SAME(got.kernel, want.kernel, count);
-    CHECK_STATUS(ssm_s4d_kernel_backward(&a.layer.s4d, dkernel, dparams, LEN, got.work, bytes), SSM_ERR_UNSUPPORTED);
+    CHECK_STATUS(ssm_s4d_kernel_backward(&a.layer.s4d, dkernel, dparams, LEN, ssm_memory_of(got.work, bytes)),
+                 SSM_ERR_UNSUPPORTED);
     CHECK_SAME(dparams, zero, m->table.count);
     test_free(zero, 0);
     bound_kernel_free(&got);
@@ -963,17 +1013,19 @@ static void bound_law_s4_kernel(layer_model *m, ssm_rng *rng)
     size_t bytes = 0;
     CHECK_OK(ssm_s4_kernel_size(&a.layer.s4, LEN, &bytes));
     got = bound_kernel_make(count, bytes);
-    CHECK_STATUS(ssm_s4_kernel(&a.layer.s4, got.kernel, LEN, got.work, bytes), SSM_ERR_UNSUPPORTED);
+    CHECK_STATUS(ssm_s4_kernel(&a.layer.s4, got.kernel, LEN, ssm_memory_of(got.work, bytes)), SSM_ERR_UNSUPPORTED);
     CHECK_SAME(got.kernel, zero, count);
-    CHECK_STATUS(ssm_s4_kernel_backward(&a.layer.s4, dkernel, dparams, LEN, got.work, bytes), SSM_ERR_UNSUPPORTED);
+    CHECK_STATUS(ssm_s4_kernel_backward(&a.layer.s4, dkernel, dparams, LEN, ssm_memory_of(got.work, bytes)),
+                 SSM_ERR_UNSUPPORTED);
     CHECK_SAME(dparams, zero, m->table.count);
     CHECK_OK(ssm_s4_sizes(&m->resolved.s4, &seqs, &need));
     work = test_alloc(need.work + need.state, 0);
     if (bound_needs_params(m)) {
-        CHECK_STATUS(ssm_s4_forward(&a.layer.s4, NULL, x, y, &seqs, work, need.work + need.state), SSM_ERR_UNSUPPORTED);
+        CHECK_STATUS(ssm_s4_forward(&a.layer.s4, NULL, x, y, &seqs, ssm_memory_of(work, need.work + need.state)),
+                     SSM_ERR_UNSUPPORTED);
         CHECK_SAME(y, x, len);
     } else {
-        CHECK_OK(ssm_s4_forward(&a.layer.s4, NULL, x, y, &seqs, work, need.work + need.state));
+        CHECK_OK(ssm_s4_forward(&a.layer.s4, NULL, x, y, &seqs, ssm_memory_of(work, need.work + need.state)));
     }
     if (m->resolved.s4.l_max) {
         ssm_real *plain = test_copy(m->params, m->table.count), *attached = test_copy(m->params, m->table.count);
@@ -1033,12 +1085,14 @@ static void bound_law_work_step(layer_model *m, ssm_rng *rng)
             const layer_result r = layer_result_make(&d);
             void *work = test_alloc(need.work_step, misalign[k]);
             ssm_real *zero = test_zeros(d.count);
-            CHECK_STATUS(m->type->step(&m->layer, r.state, d.x, r.y, streams[i], work, need.work_step - 1),
-                         SSM_ERR_MEMORY);
-            CHECK_STATUS(m->type->step(&m->layer, r.state, d.x, r.y, streams[i], NULL, need.work_step), SSM_ERR_NULL);
+            CHECK_STATUS(
+                m->type->step(&m->layer, r.state, d.x, r.y, streams[i], ssm_memory_of(work, need.work_step - 1)),
+                SSM_ERR_MEMORY);
+            CHECK_STATUS(m->type->step(&m->layer, r.state, d.x, r.y, streams[i], ssm_memory_of(NULL, need.work_step)),
+                         SSM_ERR_NULL);
             CHECK_SAME(r.state, d.state, d.states);
             CHECK_SAME(r.y, zero, d.count);
-            CHECK_OK(m->type->step(&m->layer, r.state, d.x, r.y, streams[i], work, need.work_step));
+            CHECK_OK(m->type->step(&m->layer, r.state, d.x, r.y, streams[i], ssm_memory_of(work, need.work_step)));
             layer_expect(&d, r);
             test_free(work, misalign[k]);
             test_free(zero, 0);

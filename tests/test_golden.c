@@ -7,8 +7,11 @@
 #include "golden/irithyll.h"
 #include "golden/lrnnx.h"
 #include "golden/mamba_ssm.h"
+#include "golden/mamba_ssm_mamba3.h"
 #include "golden/tracetorch.h"
 #include "golden/transformers_lm.h"
+#include "golden/transformers_dbc.h"
+#include "golden/transformers_mamba2.h"
 #include "golden/zerfoo.h"
 #include "golden/zeta.h"
 
@@ -116,7 +119,7 @@ static void golden_scan_forward(const golden_scan *g, ssm_selective_scan s)
     s.h_last = ssm_out_like(last, ssm_in_bcn(last, g->dim, g->d_state));
     CHECK_OK(ssm_selective_scan_sizes(&s, &need));
     work = test_alloc(need.work, 0);
-    CHECK_OK(ssm_selective_scan_forward(&s, work, need.work));
+    CHECK_OK(ssm_selective_scan_forward(&s, ssm_memory_of(work, need.work)));
     golden_close("out", out, g->out, GOLDEN_TOL);
     golden_close("last", last, g->last, GOLDEN_TOL);
     test_free(work, 0);
@@ -140,7 +143,7 @@ static void golden_scan_backward(const golden_scan *g, const ssm_selective_scan 
         if (grad[i]) *field[i] = ssm_out_like(grad[i], golden_view(g, i, grad[i]));
     CHECK_OK(ssm_selective_scan_sizes(s, &need));
     work = test_alloc(need.work_backward, 0);
-    CHECK_OK(ssm_selective_scan_backward(s, &d, work, need.work_backward));
+    CHECK_OK(ssm_selective_scan_backward(s, &d, ssm_memory_of(work, need.work_backward)));
     for (i = 0; i < GOLDEN_TENSORS; ++i) golden_close(golden_grad_names[i], grad[i], g->grad[i], GOLDEN_TOL);
     test_free(work, 0);
     test_free(dout, 0);
@@ -327,7 +330,7 @@ static void golden_update_steps(ssm_selective_scan s)
 
 static void golden_update_forward(ssm_selective_scan s)
 {
-    CHECK_OK(ssm_selective_scan_forward(&s, NULL, 0)); /* with h_last it needs no workspace */
+    CHECK_OK(ssm_selective_scan_forward(&s, ssm_memory_of(NULL, 0))); /* with h_last it needs no workspace */
 }
 
 static void golden_update_run(const golden_update *g, ssm_real *const in[GOLDEN_TENSORS],
@@ -389,8 +392,8 @@ typedef struct golden_weight {
 static ssm_real *golden_find(const ssm_params *table, ssm_real *flat, const char *name, size_t want)
 {
     const ssm_param *row = ssm_params_find(table, name);
-    if (row && row->count == want) return flat + row->offset;
-    test_fail(__FILE__, __LINE__, "%s: %lu elements, expected %lu", name, (unsigned long)(row ? row->count : 0),
+    if (row->count == want) return flat + row->offset;
+    test_fail(__FILE__, __LINE__, "%s: %lu elements, expected %lu", name, (unsigned long)row->count,
               (unsigned long)want);
     return NULL;
 }
@@ -421,17 +424,19 @@ typedef struct golden_state {
     size_t batch, chans;
     size_t conv_rows; /* d_conv - 1, or 0 */
     size_t h_rows;    /* d_state */
+    size_t more;      /* reals between them: channels that only the convolution has */
 } golden_state;
 
 static size_t golden_state_count(const golden_state *s)
 {
-    return (s->conv_rows + s->h_rows) * s->chans;
+    return (s->conv_rows + s->h_rows) * s->chans + s->more;
 }
 
 /* Row r of channel i % chans of stream i / chans. */
 static size_t golden_state_at(const golden_state *s, size_t i, size_t r)
 {
-    return i / s->chans * golden_state_count(s) + r * s->chans + i % s->chans;
+    const size_t before = r < s->conv_rows ? 0 : s->more;
+    return i / s->chans * golden_state_count(s) + before + r * s->chans + i % s->chans;
 }
 
 /* Our rows first .. first+rows-1 against their last `rows` columns: theirs may keep more. */
@@ -478,17 +483,21 @@ static ssm_real *golden_zero_state(const golden_state *s)
     return golden_new_state(s, none);
 }
 
-/* --- the verbs of the three layers behind one interface --- */
+/* --- the verbs of the layers behind one interface --- */
 typedef union golden_config {
     ssm_selective_config selective;
     ssm_s6_config s6;
     ssm_mamba_config mamba;
+    ssm_mamba2_config mamba2;
+    ssm_mamba3_config mamba3;
 } golden_config;
 
 typedef union golden_bound {
     ssm_selective selective;
     ssm_s6 s6;
     ssm_mamba mamba;
+    ssm_mamba2 mamba2;
+    ssm_mamba3 mamba3;
 } golden_bound;
 
 /* What the running verbs take. */
@@ -500,64 +509,63 @@ typedef struct golden_call {
     ssm_real *dx;
     ssm_real *dparams;
     const ssm_seqs *seqs; /* step: batch is the streams */
-    void *tape, *work;
-    size_t tape_bytes, work_bytes;
+    ssm_memory tape, work;
 } golden_call;
 
 typedef struct golden_verbs {
     ssm_status (*params)(const golden_config *, ssm_params *);
     ssm_status (*sizes)(const golden_config *, const ssm_seqs *, ssm_sizes *);
     ssm_status (*init)(const golden_config *, ssm_real *, uint64_t);
-    ssm_status (*bind)(golden_bound *, const golden_config *, const ssm_real *, void *, size_t);
+    ssm_status (*bind)(golden_bound *, const golden_config *, const ssm_real *, ssm_memory);
     ssm_status (*forward)(const golden_bound *, const golden_call *);
     ssm_status (*step)(const golden_bound *, const golden_call *);
     ssm_status (*record)(const golden_bound *, const golden_call *);
     ssm_status (*backward)(const golden_bound *, const golden_call *);
 } golden_verbs;
 
-#define GOLDEN_VERBS(X)                                                                                             \
-    static ssm_status golden_##X##_params(const golden_config *c, ssm_params *table)                                \
-    {                                                                                                               \
-        return ssm_##X##_params(&c->X, NULL, table);                                                                \
-    }                                                                                                               \
-    static ssm_status golden_##X##_sizes(const golden_config *c, const ssm_seqs *seqs, ssm_sizes *need)             \
-    {                                                                                                               \
-        return ssm_##X##_sizes(&c->X, seqs, need);                                                                  \
-    }                                                                                                               \
-    static ssm_status golden_##X##_init(const golden_config *c, ssm_real *params, uint64_t seed)                    \
-    {                                                                                                               \
-        return ssm_##X##_init(&c->X, params, seed);                                                                 \
-    }                                                                                                               \
-    static ssm_status golden_##X##_bind(golden_bound *l, const golden_config *c, const ssm_real *params, void *mem, \
-                                        size_t bytes)                                                               \
-    {                                                                                                               \
-        return ssm_##X##_bind(&l->X, &c->X, params, mem, bytes);                                                    \
-    }                                                                                                               \
-    static ssm_status golden_##X##_forward(const golden_bound *l, const golden_call *k)                             \
-    {                                                                                                               \
-        return ssm_##X##_forward(&l->X, k->state, k->x, k->y, k->seqs, k->work, k->work_bytes);                     \
-    }                                                                                                               \
-    static ssm_status golden_##X##_step(const golden_bound *l, const golden_call *k)                                \
-    {                                                                                                               \
-        return ssm_##X##_step(&l->X, k->state, k->x, k->y, k->seqs->batch, k->work, k->work_bytes);                 \
-    }                                                                                                               \
-    static ssm_status golden_##X##_record(const golden_bound *l, const golden_call *k)                              \
-    {                                                                                                               \
-        return ssm_##X##_record(&l->X, k->state, k->x, k->y, k->seqs, k->tape, k->tape_bytes, k->work,              \
-                                k->work_bytes);                                                                     \
-    }                                                                                                               \
-    static ssm_status golden_##X##_backward(const golden_bound *l, const golden_call *k)                            \
-    {                                                                                                               \
-        return ssm_##X##_backward(&l->X, k->state, k->x, k->dy, k->dx, k->dparams, k->seqs, k->tape, k->tape_bytes, \
-                                  k->work, k->work_bytes);                                                          \
-    }                                                                                                               \
-    static const golden_verbs golden_##X##_verbs = {golden_##X##_params, golden_##X##_sizes,   golden_##X##_init,   \
-                                                    golden_##X##_bind,   golden_##X##_forward, golden_##X##_step,   \
+#define GOLDEN_VERBS(X)                                                                                           \
+    static ssm_status golden_##X##_params(const golden_config *c, ssm_params *table)                              \
+    {                                                                                                             \
+        return ssm_##X##_params(&c->X, NULL, table);                                                              \
+    }                                                                                                             \
+    static ssm_status golden_##X##_sizes(const golden_config *c, const ssm_seqs *seqs, ssm_sizes *need)           \
+    {                                                                                                             \
+        return ssm_##X##_sizes(&c->X, seqs, need);                                                                \
+    }                                                                                                             \
+    static ssm_status golden_##X##_init(const golden_config *c, ssm_real *params, uint64_t seed)                  \
+    {                                                                                                             \
+        return ssm_##X##_init(&c->X, params, seed);                                                               \
+    }                                                                                                             \
+    static ssm_status golden_##X##_bind(golden_bound *l, const golden_config *c, const ssm_real *params,          \
+                                        ssm_memory mem)                                                           \
+    {                                                                                                             \
+        return ssm_##X##_bind(&l->X, &c->X, params, mem);                                                         \
+    }                                                                                                             \
+    static ssm_status golden_##X##_forward(const golden_bound *l, const golden_call *k)                           \
+    {                                                                                                             \
+        return ssm_##X##_forward(&l->X, k->state, k->x, k->y, k->seqs, k->work);                                  \
+    }                                                                                                             \
+    static ssm_status golden_##X##_step(const golden_bound *l, const golden_call *k)                              \
+    {                                                                                                             \
+        return ssm_##X##_step(&l->X, k->state, k->x, k->y, k->seqs->batch, k->work);                              \
+    }                                                                                                             \
+    static ssm_status golden_##X##_record(const golden_bound *l, const golden_call *k)                            \
+    {                                                                                                             \
+        return ssm_##X##_record(&l->X, k->state, k->x, k->y, k->seqs, k->tape, k->work);                          \
+    }                                                                                                             \
+    static ssm_status golden_##X##_backward(const golden_bound *l, const golden_call *k)                          \
+    {                                                                                                             \
+        return ssm_##X##_backward(&l->X, k->state, k->x, k->dy, k->dx, k->dparams, k->seqs, k->tape, k->work);    \
+    }                                                                                                             \
+    static const golden_verbs golden_##X##_verbs = {golden_##X##_params, golden_##X##_sizes,   golden_##X##_init, \
+                                                    golden_##X##_bind,   golden_##X##_forward, golden_##X##_step, \
                                                     golden_##X##_record, golden_##X##_backward}
 
 GOLDEN_VERBS(selective);
 GOLDEN_VERBS(s6);
 GOLDEN_VERBS(mamba);
+GOLDEN_VERBS(mamba2);
+GOLDEN_VERBS(mamba3);
 
 /* --- a case --- */
 typedef struct golden_layer {
@@ -608,7 +616,7 @@ static void golden_open_weights(golden_run *r)
     loaded = golden_load_all(&r->table, r->params, r->g->weights);
     CHECK(loaded == r->table.rows || r->g->from_init);
     r->bound = test_alloc(need.bound, 0);
-    CHECK_OK(r->g->verbs->bind(&r->layer, &r->config, r->params, r->bound, need.bound));
+    CHECK_OK(r->g->verbs->bind(&r->layer, &r->config, r->params, ssm_memory_of(r->bound, need.bound)));
 }
 
 static void golden_open(golden_run *r, const golden_layer *g)
@@ -658,10 +666,9 @@ static golden_call golden_call_of(const golden_run *r, ssm_real *state)
 static void golden_call_verb(const golden_run *r, ssm_status (*verb)(const golden_bound *, const golden_call *),
                              golden_call k, size_t bytes)
 {
-    k.work = test_alloc(bytes, 0);
-    k.work_bytes = bytes;
+    k.work = ssm_memory_of(test_alloc(bytes, 0), bytes);
     CHECK_OK(verb(&r->layer, &k));
-    test_free(k.work, 0);
+    test_free(k.work.data, 0);
 }
 
 static void golden_layer_forward(const golden_run *r)
@@ -713,8 +720,7 @@ static void golden_layer_gradients(const golden_run *r)
     ssm_real *state = golden_zero_state(&g->state), *dstate = golden_new_state(&g->state, g->dlast);
     ssm_real *dy = golden_reals(g->dy), *dx = test_zeros(g->dx.count), *dparams = test_zeros(r->table.count);
     golden_call k = golden_call_of(r, state);
-    k.tape = test_alloc(need.tape, 0);
-    k.tape_bytes = need.tape;
+    k.tape = ssm_memory_of(test_alloc(need.tape, 0), need.tape);
     golden_call_verb(r, g->verbs->record, k, need.work);
     golden_check_run(r, "y of record", state);
     k.state = dstate;
@@ -723,7 +729,7 @@ static void golden_layer_gradients(const golden_run *r)
     k.dparams = dparams;
     golden_call_verb(r, g->verbs->backward, k, need.work_backward);
     golden_check_grads(r, dx, dparams);
-    test_free(k.tape, 0);
+    test_free(k.tape.data, 0);
     test_free(state, 0);
     test_free(dstate, 0);
     test_free(dy, 0);
@@ -770,6 +776,94 @@ static const golden_layer golden_mamba_ssm_block = {
         GOLDEN_WEIGHT("out_proj.weight", gold_mamba_ssm_block, out_proj_weight),
     },
 };
+
+/* transformers' FalconMambaMixer and JambaMambaMixer. `P` is `p` in capitals. */
+#define GOLDEN_DBC(p, P, norm, eps)                                                                              \
+    .verbs = &golden_mamba_verbs,                                                                                \
+    .config.mamba = {.d_model = P##_D_MODEL, .d_inner = P##_D_INNER, .d_state = P##_D_STATE, .d_conv = P##_D_CONV, \
+                     .dt_rank = P##_DT_RANK, .dbc_norm = norm, .dbc_norm_eps = (ssm_real)eps},                   \
+    .len = P##_LEN, .width = P##_D_MODEL,                                                                        \
+    .state = {P##_BATCH, P##_D_INNER, P##_D_CONV - 1, P##_D_STATE, 0}, .tolerance = GOLDEN_TOL, GOLDEN_IO(p),    \
+    .last = GOLDEN(p##_state)
+#define GOLDEN_DBC_WEIGHTS(p)                                                                                    \
+    GOLDEN_WEIGHT("in_proj.weight", p, in_proj_weight), GOLDEN_WEIGHT("conv1d.weight", p, conv1d_weight),        \
+        GOLDEN_WEIGHT("conv1d.bias", p, conv1d_bias), GOLDEN_WEIGHT("x_proj.weight", p, x_proj_weight),          \
+        GOLDEN_WEIGHT("dt_proj.weight", p, dt_proj_weight), GOLDEN_WEIGHT("dt_proj.bias", p, dt_proj_bias),      \
+        GOLDEN_WEIGHT("A_log", p, a_log), GOLDEN_WEIGHT("D", p, d), GOLDEN_WEIGHT("out_proj.weight", p, out_proj_weight)
+
+static const golden_layer golden_falcon = {
+    GOLDEN_DBC(gold_transformers_dbc_falcon, GOLD_TRANSFORMERS_DBC_FALCON, SSM_DBC_NORM, 1.0 / 1024),
+    .weights = {GOLDEN_DBC_WEIGHTS(gold_transformers_dbc_falcon)}};
+static const golden_layer golden_jamba = {
+    GOLDEN_DBC(gold_transformers_dbc_jamba, GOLD_TRANSFORMERS_DBC_JAMBA, SSM_DBC_NORM_WEIGHTED, 1.0 / 256),
+    .weights = {GOLDEN_DBC_WEIGHTS(gold_transformers_dbc_jamba),
+                GOLDEN_WEIGHT("dt_layernorm.weight", gold_transformers_dbc_jamba, dt_layernorm_weight),
+                GOLDEN_WEIGHT("b_layernorm.weight", gold_transformers_dbc_jamba, b_layernorm_weight),
+                GOLDEN_WEIGHT("c_layernorm.weight", gold_transformers_dbc_jamba, c_layernorm_weight)}};
+
+/* transformers' Mamba2Mixer; its cached step was found equal to its forward when the vectors were made. `P` is `p` in
+ * capitals. */
+#define GOLDEN_MAMBA2(p, P, ...)                                                                            \
+    .verbs = &golden_mamba2_verbs,                                                                          \
+    .config.mamba2 = {.d_model = P##_D_MODEL, .d_inner = P##_D_INNER, .d_state = P##_D_STATE,               \
+                      .headdim = P##_HEADDIM, .n_groups = P##_GROUPS, __VA_ARGS__},                         \
+    .len = P##_LEN,                                                                                         \
+    .width = P##_D_MODEL,                                                                                   \
+    .state = {P##_BATCH, P##_D_INNER, P##_D_CONV - 1, P##_D_STATE,                                          \
+              (P##_D_CONV - 1) * 2 * P##_GROUPS * P##_D_STATE},                                             \
+    .tolerance = GOLDEN_TOL,                                                                                \
+    GOLDEN_IO(p),                                                                                           \
+    .last = GOLDEN(p##_state),                                                                              \
+    .weights = {                                                                                            \
+        GOLDEN_WEIGHT("in_proj.weight", p, in_proj_weight), GOLDEN_WEIGHT("conv1d.weight", p, conv1d_weight), \
+        GOLDEN_WEIGHT("conv1d.bias", p, conv1d_bias),       GOLDEN_WEIGHT("dt_bias", p, dt_bias),           \
+        GOLDEN_WEIGHT("A_log", p, a_log),                   GOLDEN_WEIGHT("D", p, d),                       \
+        GOLDEN_WEIGHT("norm.weight", p, norm_weight),       GOLDEN_WEIGHT("out_proj.weight", p, out_proj_weight), \
+    }
+
+static const golden_layer golden_mamba2_block = {
+    GOLDEN_MAMBA2(gold_transformers_mamba2_block, GOLD_TRANSFORMERS_MAMBA2_BLOCK, .no_norm = 0)};
+static const golden_layer golden_mamba2_groups = {
+    GOLDEN_MAMBA2(gold_transformers_mamba2_groups, GOLD_TRANSFORMERS_MAMBA2_GROUPS, .no_norm = 0)};
+static const golden_layer golden_mamba2_limited = {
+    GOLDEN_MAMBA2(gold_transformers_mamba2_limited, GOLD_TRANSFORMERS_MAMBA2_LIMITED, .dt_limit_min = (ssm_real)0.2,
+                  .dt_limit_max = (ssm_real)0.6)};
+
+/* mamba_ssm's Mamba3. Its states are in our order already: one row of `states` channels. */
+#define GOLDEN_MAMBA3(p, P, ...)                                                                            \
+    .verbs = &golden_mamba3_verbs,                                                                          \
+    .config.mamba3 = {.d_model = P##_D_MODEL, .d_inner = P##_D_INNER, .d_state = P##_D_STATE,               \
+                      .headdim = P##_HEADDIM, .n_groups = P##_GROUPS, .mimo_rank = P##_RANK, __VA_ARGS__},  \
+    .len = P##_LEN,                                                                                         \
+    .width = P##_D_MODEL,                                                                                   \
+    .state = {P##_BATCH, P##_STATES, 0, 1},                                                                 \
+    .tolerance = GOLDEN_TOL,                                                                                \
+    GOLDEN_IO(p),                                                                                           \
+    .last = GOLDEN(p##_state),                                                                              \
+    .dlast = GOLDEN(p##_dlast)
+#define GOLDEN_MAMBA3_WEIGHTS(p)                                                                             \
+    GOLDEN_WEIGHT("in_proj.weight", p, in_proj_weight), GOLDEN_WEIGHT("dt_bias", p, dt_bias),               \
+        GOLDEN_WEIGHT("B_bias", p, b_bias), GOLDEN_WEIGHT("C_bias", p, c_bias),                             \
+        GOLDEN_WEIGHT("B_norm.weight", p, b_norm_weight), GOLDEN_WEIGHT("C_norm.weight", p, c_norm_weight), \
+        GOLDEN_WEIGHT("D", p, d), GOLDEN_WEIGHT("out_proj.weight", p, out_proj_weight)
+#define GOLDEN_MAMBA3_RANKS(p) \
+    GOLDEN_WEIGHT("mimo_x", p, mimo_x), GOLDEN_WEIGHT("mimo_z", p, mimo_z), GOLDEN_WEIGHT("mimo_o", p, mimo_o)
+
+static const golden_layer golden_mamba3_siso = {
+    GOLDEN_MAMBA3(gold_mamba_ssm_mamba3_siso, GOLD_MAMBA_SSM_MAMBA3_SISO, .out_norm = 0),
+    .weights = {GOLDEN_MAMBA3_WEIGHTS(gold_mamba_ssm_mamba3_siso)}};
+static const golden_layer golden_mamba3_groups = {
+    GOLDEN_MAMBA3(gold_mamba_ssm_mamba3_groups, GOLD_MAMBA_SSM_MAMBA3_GROUPS, .out_norm = 1, .rope_fraction = 1),
+    .weights = {GOLDEN_MAMBA3_WEIGHTS(gold_mamba_ssm_mamba3_groups),
+                GOLDEN_WEIGHT("norm.weight", gold_mamba_ssm_mamba3_groups, norm_weight)}};
+static const golden_layer golden_mamba3_mimo = {
+    GOLDEN_MAMBA3(gold_mamba_ssm_mamba3_mimo, GOLD_MAMBA_SSM_MAMBA3_MIMO, .out_norm = 0),
+    .weights = {GOLDEN_MAMBA3_WEIGHTS(gold_mamba_ssm_mamba3_mimo), GOLDEN_MAMBA3_RANKS(gold_mamba_ssm_mamba3_mimo)}};
+static const golden_layer golden_mamba3_mimo_norm = {
+    GOLDEN_MAMBA3(gold_mamba_ssm_mamba3_mimo_norm, GOLD_MAMBA_SSM_MAMBA3_MIMO_NORM, .out_norm = 1, .rope_fraction = 1),
+    .weights = {GOLDEN_MAMBA3_WEIGHTS(gold_mamba_ssm_mamba3_mimo_norm),
+                GOLDEN_MAMBA3_RANKS(gold_mamba_ssm_mamba3_mimo_norm),
+                GOLDEN_WEIGHT("norm.weight", gold_mamba_ssm_mamba3_mimo_norm, norm_weight)}};
 
 /* zerfoo MambaBlock: E is given, not a multiple of d_model; no bias of the step, said by the config
  * or by the preset. */
@@ -1015,10 +1109,10 @@ static void golden_irithyll_discretize(void)
     for (i = 0; i < GOLD_IRITHYLL_DISCRETIZE_COUNT; ++i) {
         const ssm_real a = (ssm_real)gold_irithyll_discretize_a[i];
         const ssm_real delta = (ssm_real)gold_irithyll_discretize_delta[i];
-        const ssm_real zoh = ssm__discretise_a(SSM_DISC_ZOH, a, delta);
-        const ssm_real bilinear = ssm__discretise_a(SSM_DISC_BILINEAR, a, delta);
-        const ssm_real zoh_b = ssm__discretise_rest(SSM_DISC_ZOH, a, delta, delta, 0, zoh).b;
-        const ssm_real bilinear_b = ssm__discretise_rest(SSM_DISC_BILINEAR, a, delta, delta, 0, bilinear).b;
+        const ssm_real zoh = ssm__decay(SSM_DISC_ZOH, a, delta);
+        const ssm_real bilinear = ssm__decay(SSM_DISC_BILINEAR, a, delta);
+        const ssm_real zoh_b = ssm__discretise(SSM_DISC_ZOH, a, delta, delta, 0, 1).b;
+        const ssm_real bilinear_b = ssm__discretise(SSM_DISC_BILINEAR, a, delta, delta, 0, 1).b;
         CHECK_CLOSE(&zoh, gold_irithyll_discretize_zoh_a + i, 1, GOLDEN_TOL);
         CHECK_CLOSE(&zoh_b, gold_irithyll_discretize_zoh_b + i, 1, GOLDEN_TOL);
         CHECK_CLOSE(&zoh_b, gold_irithyll_discretize_zoh_b_published + i, 1, GOLDEN_TOL);
@@ -1051,7 +1145,7 @@ static void golden_irithyll_diagonal(void)
     s.D = ssm_in_c(&d);
     s.h_last = ssm_out_like(last, ssm_in_bcn(last, 1, s.d_state));
     s.y = ssm_out_like(x, s.u);
-    CHECK_OK(ssm_selective_scan_forward(&s, NULL, 0));
+    CHECK_OK(ssm_selective_scan_forward(&s, ssm_memory_of(NULL, 0)));
     CHECK_CLOSE(x, gold_irithyll_diagonal_y, GOLD_IRITHYLL_DIAGONAL_LEN, GOLDEN_TOL);
     CHECK_CLOSE(last, gold_irithyll_diagonal_state, GOLD_IRITHYLL_DIAGONAL_STATE, GOLDEN_TOL);
     test_free(x, 0);
@@ -1099,8 +1193,8 @@ static void golden_check_renewed(const ssm_params *table, const ssm_real *now, c
     CHECK(table->rows == sizeof golden_renewed / sizeof golden_renewed[0]);
     for (i = 0; i < sizeof golden_renewed / sizeof golden_renewed[0]; ++i) {
         const ssm_param *row = ssm_params_find(table, golden_renewed[i].name);
-        CHECK(row != NULL);
-        if (row)
+        CHECK(row->count > 0);
+        if (row->count)
             golden_check_column(row->name, now + row->offset, before + row->offset, row->count,
                                 golden_renewed[i].channel, golden_renewed[i].value);
     }
@@ -1149,8 +1243,10 @@ static const golden_state golden_lm_state = {GOLD_TRANSFORMERS_LM_LM_BATCH, GOLD
                                              GOLD_TRANSFORMERS_LM_LM_D_CONV - 1, GOLD_TRANSFORMERS_LM_LM_D_STATE};
 
 /* Their mixers have `mixer.` between the layer's name and the parameter's; ours have no such step. */
+#define GOLDEN_LM_ROW(name, theirs) \
+    {name, GOLDEN(gold_transformers_lm_lm_##theirs), GOLDEN(gold_transformers_lm_lm_grad_##theirs)}
 #define GOLDEN_LM_WEIGHT(i, name, theirs) \
-    GOLDEN_VALUE("backbone.layers." #i "." name, gold_transformers_lm_lm_backbone_layers_##i##_##theirs)
+    GOLDEN_LM_ROW("backbone.layers." #i "." name, backbone_layers_##i##_##theirs)
 #define GOLDEN_LM_LAYER(i)                                       \
     GOLDEN_LM_WEIGHT(i, "norm.weight", norm_weight),             \
     GOLDEN_LM_WEIGHT(i, "in_proj.weight", mixer_in_proj_weight), \
@@ -1164,10 +1260,10 @@ static const golden_state golden_lm_state = {GOLD_TRANSFORMERS_LM_LM_BATCH, GOLD
     GOLDEN_LM_WEIGHT(i, "out_proj.weight", mixer_out_proj_weight)
 
 static const golden_weight golden_lm_weights[] = {
-    GOLDEN_VALUE("backbone.embeddings.weight", gold_transformers_lm_lm_backbone_embeddings_weight),
+    GOLDEN_LM_ROW("backbone.embeddings.weight", backbone_embeddings_weight),
     GOLDEN_LM_LAYER(0),
     GOLDEN_LM_LAYER(1),
-    GOLDEN_VALUE("backbone.norm_f.weight", gold_transformers_lm_lm_backbone_norm_f_weight),
+    GOLDEN_LM_ROW("backbone.norm_f.weight", backbone_norm_f_weight),
     {NULL, GOLDEN_NONE, GOLDEN_NONE},
 };
 
@@ -1183,6 +1279,7 @@ typedef struct golden_lm {
     ssm_params table;
     ssm_real *params;
     ssm_mamba layer[GOLDEN_LM_LAYERS];
+    size_t start[GOLDEN_LM_LAYERS]; /* of a layer's parameters */
     void *bound[GOLDEN_LM_LAYERS];
     ssm_norm norm;
     ssm_linear head; /* its weight is the embedding */
@@ -1204,7 +1301,7 @@ static ssm_sizes golden_lm_sizes(size_t len)
 }
 
 /* One table and one flat array for the whole model; start[i] is where layer i begins. */
-static void golden_lm_open_params(golden_lm *m, size_t *start)
+static void golden_lm_open_params(golden_lm *m)
 {
     static const char *const prefix[GOLDEN_LM_LAYERS] = {"backbone.layers.0.", "backbone.layers.1."};
     size_t i;
@@ -1212,7 +1309,7 @@ static void golden_lm_open_params(golden_lm *m, size_t *start)
     m->table.capacity = sizeof m->rows / sizeof m->rows[0];
     CHECK_OK(ssm_linear_params(GOLDEN_LM_WIDTH, GOLDEN_LM_VOCAB, 0, "backbone.embeddings.", &m->table));
     for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
-        start[i] = m->table.count;
+        m->start[i] = m->table.count;
         CHECK_OK(ssm_mamba_params(&golden_lm_config, prefix[i], &m->table));
     }
     CHECK_OK(ssm_norm_params(GOLDEN_LM_WIDTH, "backbone.norm_f.", &m->table));
@@ -1223,12 +1320,13 @@ static void golden_lm_open_params(golden_lm *m, size_t *start)
 static void golden_lm_open(golden_lm *m)
 {
     const size_t bound = golden_lm_sizes(1).bound;
-    size_t start[GOLDEN_LM_LAYERS], bytes = 0, i;
+    size_t bytes = 0, i;
     memset(m, 0, sizeof *m);
-    golden_lm_open_params(m, start);
+    golden_lm_open_params(m);
     for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
         m->bound[i] = test_alloc(bound, 0);
-        CHECK_OK(ssm_mamba_bind(&m->layer[i], &golden_lm_config, m->params + start[i], m->bound[i], bound));
+        CHECK_OK(ssm_mamba_bind(&m->layer[i], &golden_lm_config, m->params + m->start[i],
+                                ssm_memory_of(m->bound[i], bound)));
     }
     m->norm.dim = GOLDEN_LM_WIDTH;
     m->norm.weight = golden_find(&m->table, m->params, "backbone.norm_f.weight", GOLDEN_LM_WIDTH);
@@ -1238,7 +1336,7 @@ static void golden_lm_open(golden_lm *m)
         golden_find(&m->table, m->params, "backbone.embeddings.weight", GOLDEN_LM_VOCAB * GOLDEN_LM_WIDTH);
     CHECK_OK(ssm_linear_pack_size(&m->head, &bytes));
     m->packed = (ssm_real *)test_alloc(bytes, 0);
-    CHECK_OK(ssm_linear_pack(&m->head, m->packed, bytes));
+    CHECK_OK(ssm_linear_pack(&m->head, ssm_memory_of(m->packed, bytes)));
     m->head.packed = m->packed;
 }
 
@@ -1259,25 +1357,33 @@ static void golden_lm_layer(const golden_lm *m, size_t i, ssm_real *const *state
     ssm_seqs seqs = {0};
     seqs.batch = GOLDEN_LM_BATCH;
     seqs.len = len;
-    if (state && len == 1) CHECK_OK(ssm_mamba_step(&m->layer[i], state[i], x, x, seqs.batch, work, bytes));
-    else CHECK_OK(ssm_mamba_forward(&m->layer[i], state ? state[i] : NULL, x, x, &seqs, work, bytes));
+    if (state && len == 1)
+        CHECK_OK(ssm_mamba_step(&m->layer[i], state[i], x, x, seqs.batch, ssm_memory_of(work, bytes)));
+    else CHECK_OK(ssm_mamba_forward(&m->layer[i], state ? state[i] : NULL, x, x, &seqs, ssm_memory_of(work, bytes)));
     test_free(work, 0);
 }
 
 /* ids [batch][len] -> block0, hidden, logits. */
+static void golden_lm_embed(const golden_lm *m, const int *ids, ssm_real *x, size_t rows)
+{
+    size_t i;
+    for (i = 0; i < rows; ++i)
+        memcpy(x + i * GOLDEN_LM_WIDTH, m->head.weight + ids[i] * GOLDEN_LM_WIDTH, GOLDEN_LM_WIDTH * sizeof *x);
+}
+
 static void golden_lm_run(golden_lm *m, ssm_real *const *state, const int *ids, size_t len)
 {
     const size_t rows = GOLDEN_LM_BATCH * len;
     const ptrdiff_t width = GOLDEN_LM_WIDTH;
     size_t i;
-    for (i = 0; i < rows; ++i) /* the embedding */
-        memcpy(m->hidden + i * GOLDEN_LM_WIDTH, m->head.weight + ids[i] * width, GOLDEN_LM_WIDTH * sizeof(ssm_real));
+    golden_lm_embed(m, ids, m->hidden, rows);
     for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
         golden_lm_layer(m, i, state, m->hidden, len);
         if (i == 0) memcpy(m->block0, m->hidden, sizeof m->block0);
     }
-    CHECK_OK(ssm_norm_forward(&m->norm, m->hidden, width, m->hidden, width, rows));
-    CHECK_OK(ssm_linear_forward(&m->head, m->hidden, width, m->logits, GOLDEN_LM_VOCAB, rows));
+    CHECK_OK(ssm_norm_forward(&m->norm, ssm_rows_of(m->hidden, width), ssm_rows_out_of(m->hidden, width), rows));
+    CHECK_OK(
+        ssm_linear_forward(&m->head, ssm_rows_of(m->hidden, width), ssm_rows_out_of(m->logits, GOLDEN_LM_VOCAB), rows));
 }
 
 static void golden_lm_check_prompt(const golden_lm *m)
@@ -1385,9 +1491,66 @@ GOLDEN_CASE(scan, lrnnx_dirac_da)
 GOLDEN_CASE(scan, lrnnx_const)
 GOLDEN_CASE(scan, lrnnx_groups)
 GOLDEN_CASE(layer, irithyll_mamba)
+GOLDEN_CASE(layer, falcon)
+GOLDEN_CASE(layer, jamba)
+GOLDEN_CASE(layer, mamba2_block)
+GOLDEN_CASE(layer, mamba2_groups)
+GOLDEN_CASE(layer, mamba2_limited)
+GOLDEN_CASE(layer, mamba3_siso)
+GOLDEN_CASE(layer, mamba3_groups)
+GOLDEN_CASE(layer, mamba3_mimo)
+GOLDEN_CASE(layer, mamba3_mimo_norm)
 GOLDEN_CASE(layer, irithyll_s4d_inv)
 GOLDEN_CASE(layer, irithyll_new_mamba)
 GOLDEN_CASE(layer, irithyll_new_s4d_inv)
+
+/* Every gradient of sum(logits dlogits): head, last norm, layers, embedding. */
+static void golden_transformers_gradients(void)
+{
+    enum { ROWS = GOLDEN_LM_BATCH * GOLDEN_LM_LEN, COUNT = ROWS * GOLDEN_LM_WIDTH };
+    static const golden_array logits = GOLDEN(gold_transformers_lm_lm_dlogits);
+    static const golden_array embedded = GOLDEN(gold_transformers_lm_lm_grad_embedded);
+    const int *ids = gold_transformers_lm_lm_ids;
+    const ptrdiff_t width = GOLDEN_LM_WIDTH;
+    const ssm_seqs seqs = test_seqs(GOLDEN_LM_BATCH, GOLDEN_LM_LEN);
+    const ssm_sizes need = golden_lm_sizes(GOLDEN_LM_LEN);
+    const size_t bytes = need.state + (need.work > need.work_backward ? need.work : need.work_backward);
+    ssm_real x[GOLDEN_LM_LAYERS + 1][COUNT], normed[COUNT], d[GOLDEN_LM_LAYERS + 2][COUNT] = {{0}};
+    ssm_real *dlogits = golden_reals(logits), *grads, *dembedding;
+    void *tape[GOLDEN_LM_LAYERS], *work = test_alloc(bytes, 0);
+    const golden_weight *w;
+    golden_lm m;
+    size_t i, k;
+    golden_lm_open(&m);
+    grads = test_zeros(m.table.count);
+    golden_lm_embed(&m, ids, x[0], ROWS);
+    for (i = 0; i < GOLDEN_LM_LAYERS; ++i) {
+        tape[i] = test_alloc(need.tape, 0);
+        CHECK_OK(ssm_mamba_record(&m.layer[i], NULL, x[i], x[i + 1], &seqs, ssm_memory_of(tape[i], need.tape),
+                                  ssm_memory_of(work, bytes)));
+    }
+    CHECK_OK(ssm_norm_forward(&m.norm, ssm_rows_of(x[i], width), ssm_rows_out_of(normed, width), ROWS));
+    dembedding = golden_find(&m.table, grads, "backbone.embeddings.weight", GOLDEN_LM_VOCAB * GOLDEN_LM_WIDTH);
+    CHECK_OK(ssm_linear_backward(&m.head, ssm_rows_of(normed, width), ssm_rows_of(dlogits, GOLDEN_LM_VOCAB),
+                                 ssm_rows_out_of(d[i + 1], width), dembedding, NULL, ROWS));
+    CHECK_OK(ssm_norm_backward(&m.norm, ssm_rows_of(x[i], width), ssm_rows_of(d[i + 1], width),
+                               ssm_rows_out_of(d[i], width),
+                               golden_find(&m.table, grads, "backbone.norm_f.weight", GOLDEN_LM_WIDTH), ROWS));
+    while (i-- > 0) {
+        CHECK_OK(ssm_mamba_backward(&m.layer[i], NULL, x[i], d[i + 1], d[i], grads + m.start[i], &seqs,
+                                    ssm_memory_of(tape[i], need.tape), ssm_memory_of(work, bytes)));
+        test_free(tape[i], 0);
+    }
+    golden_close("embedded", d[0], embedded, GOLDEN_TOL);
+    for (i = 0; i < ROWS; ++i)
+        for (k = 0; k < GOLDEN_LM_WIDTH; ++k) dembedding[ids[i] * width + (ptrdiff_t)k] += d[0][i * GOLDEN_LM_WIDTH + k];
+    for (w = golden_lm_weights; w->name; ++w)
+        golden_close(w->name, golden_find(&m.table, grads, w->name, w->grad.count), w->grad, GOLDEN_TOL);
+    test_free(work, 0);
+    test_free(dlogits, 0);
+    test_free(grads, 0);
+    golden_lm_shut(&m);
+}
 
 static const test_case golden_cases[] = {
     {"golden/mamba_ssm/scan_full", golden_case_mamba_ssm_full},
@@ -1426,6 +1589,16 @@ static const test_case golden_cases[] = {
     {"golden/irithyll/discretize", golden_irithyll_discretize},
     {"golden/irithyll/diagonal", golden_irithyll_diagonal},
     {"golden/irithyll/reinitialize_channel", golden_irithyll_reinitialize_channel},
+    {"golden/transformers/falcon_mamba", golden_case_falcon},
+    {"golden/transformers/jamba", golden_case_jamba},
+    {"golden/transformers/mamba2", golden_case_mamba2_block},
+    {"golden/transformers/mamba2_groups", golden_case_mamba2_groups},
+    {"golden/transformers/mamba2_limited", golden_case_mamba2_limited},
+    {"golden/mamba_ssm/mamba3_siso", golden_case_mamba3_siso},
+    {"golden/mamba_ssm/mamba3_groups", golden_case_mamba3_groups},
+    {"golden/mamba_ssm/mamba3_mimo", golden_case_mamba3_mimo},
+    {"golden/mamba_ssm/mamba3_mimo_norm", golden_case_mamba3_mimo_norm},
     {"golden/transformers/lm_forward", golden_transformers_forward},
     {"golden/transformers/lm_generate", golden_transformers_generate},
+    {"golden/transformers/lm_gradients", golden_transformers_gradients},
 };

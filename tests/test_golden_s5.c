@@ -1,5 +1,6 @@
 /* test_golden_s5.c - the S5 scan and layer against vectors computed with other libraries: lrnnx,
  * s5-pytorch, lindermanlab/S5 and traceTorch (tests/golden/NAME.h; each names its source and script). */
+#include "golden/lrnnx_lru.h"
 #include "golden/lrnnx_s5.h"
 #include "golden/s5_linderman.h"
 #include "golden/s5_pytorch.h"
@@ -120,10 +121,10 @@ static void golden_s5_check_scan(const golden_s5_scan *g)
     }
     CHECK_OK(ssm_s5_scan_sizes(&s, &need));
     work = test_alloc(need.work_backward, 0);
-    CHECK_OK(ssm_s5_scan_forward(&s, work, need.work));
+    CHECK_OK(ssm_s5_scan_forward(&s, ssm_memory_of(work, need.work)));
     golden_s5_close("out", y, g->out);
     golden_s5_close("last", last, g->last);
-    CHECK_OK(ssm_s5_scan_backward(&s, &d, work, need.work_backward));
+    CHECK_OK(ssm_s5_scan_backward(&s, &d, ssm_memory_of(work, need.work_backward)));
     for (i = 0; i < G5_TENSORS; ++i) golden_s5_close(golden_s5_tensors[i], grad[i], g->grad[i]);
     golden_s5_note(before, g->name);
     for (i = 0; i < G5_TENSORS; ++i) {
@@ -193,6 +194,16 @@ typedef struct golden_s5_layer {
 #define G5_CONJ .d_model = 3, .d_state = 8, .activation = SSM_S5_NONE
 #define G5_PLAIN .d_model = 3, .d_state = 4, .activation = SSM_S5_NONE, .no_conj_sym = 1
 
+#define G5_LRU(case_)                                                                                             \
+    .batch = 2, .len = 7, .u = G5(gold_lrnnx_lru_in_x), .y = G5(gold_lrnnx_lru_##case_##_y),                      \
+    .dy = G5(gold_lrnnx_lru_in_dy), .grad_u = G5(gold_lrnnx_lru_##case_##_grad_x),                                \
+    .last = G5(gold_lrnnx_lru_##case_##_last),                                                                    \
+    .config = {.d_model = 3, .d_state = 4, .lru = 1, .activation = SSM_S5_NONE},                                  \
+    .weight = {G5_W("nu_log", lrnnx_lru, nu_log, case_), G5_W("theta_log", lrnnx_lru, theta_log, case_),          \
+               G5_W("gamma_log", lrnnx_lru, gamma_log, case_), G5_W("B_re", lrnnx_lru, b_re, case_),              \
+               G5_W("B_im", lrnnx_lru, b_im, case_), G5_W("C_re", lrnnx_lru, c_re, case_),                        \
+               G5_W("C_im", lrnnx_lru, c_im, case_), G5_W("D", lrnnx_lru, d, case_)}
+
 #define G5_TRACE(name, array) {name, G5(gold_tracetorch_s4_s5_s5_##array), G5(gold_tracetorch_s4_s5_s5_grad_##array), 0, 0, 0}
 
 static const golden_s5_layer golden_s5_layers[] = {
@@ -219,6 +230,9 @@ static const golden_s5_layer golden_s5_layers[] = {
     {G5_PYTORCH(bidir), .config = {G5_PLAIN, .bidirectional = 1},
      .weight = {G5_PYTORCH_LTI(bidir), G5_HALF("C1", s5_pytorch, gold_s5_pytorch_in_c_bidir, gold_s5_pytorch_bidir_grad_c, 0),
                 G5_HALF("C2", s5_pytorch, gold_s5_pytorch_in_c_bidir, gold_s5_pytorch_bidir_grad_c, 1)}},
+    {"lrnnx LRU", G5_LRU(forward)},
+    {"lrnnx LRU, steps", G5_LRU(steps), .dlast = G5(gold_lrnnx_lru_in_dlast), .state0 = G5(gold_lrnnx_lru_in_state0),
+     .grad_state0 = G5(gold_lrnnx_lru_steps_grad_state0)},
     {"traceTorch S5", .config = {.d_model = 3, .d_state = 4, .real_state = 1, .activation = SSM_S5_NONE}, .batch = 2,
      .len = 9, .time_first = 1, .u = G5(gold_tracetorch_s4_s5_s5_x), .y = G5(gold_tracetorch_s4_s5_s5_y),
      .dy = G5(gold_tracetorch_s4_s5_s5_dy), .grad_u = G5(gold_tracetorch_s4_s5_s5_grad_x),
@@ -239,8 +253,8 @@ static void golden_s5_check_weights(const golden_s5_layer *g, const ssm_params *
         const golden_s5_weight *w = &g->weight[i];
         const ssm_param *row = ssm_params_find(table, w->name);
         double want[64];
-        for (k = 0; row && k < row->count; ++k) want[k] = w->grad.data[golden_s5_index(w, k)];
-        if (row) test_close(__FILE__, __LINE__, w->name, dparams + row->offset, want, row->count, GOLDEN_S5_TOL);
+        for (k = 0; k < row->count; ++k) want[k] = w->grad.data[golden_s5_index(w, k)];
+        test_close(__FILE__, __LINE__, w->name, dparams + row->offset, want, row->count, GOLDEN_S5_TOL);
     }
 }
 
@@ -250,9 +264,9 @@ static void golden_s5_load(const golden_s5_layer *g, const ssm_params *table, ss
     for (i = 0; i < G5_WEIGHTS && g->weight[i].name; ++i) {
         const golden_s5_weight *w = &g->weight[i];
         const ssm_param *row = ssm_params_find(table, w->name);
-        CHECK(row != NULL);
-        for (k = 0; row && k < row->count; ++k) params[row->offset + k] = (ssm_real)w->value.data[golden_s5_index(w, k)];
-        count += row ? row->count : 0;
+        CHECK(row->count > 0);
+        for (k = 0; k < row->count; ++k) params[row->offset + k] = (ssm_real)w->value.data[golden_s5_index(w, k)];
+        count += row->count;
     }
     CHECK(count == table->count); /* no parameter without a value */
 }
@@ -296,14 +310,14 @@ static void golden_s5_open(golden_s5_run *r, const golden_s5_layer *g)
     r->bound = test_alloc(r->need.bound, 0);
     r->tape = test_alloc(r->need.tape, 0);
     r->work = test_alloc(r->need.work + r->need.work_backward, 0);
-    CHECK_OK(ssm_s5_bind(&r->layer, &g->config, r->params, r->bound, r->need.bound));
+    CHECK_OK(ssm_s5_bind(&r->layer, &g->config, r->params, ssm_memory_of(r->bound, r->need.bound)));
     r->u = test_reals(g->u.data, g->u.count);
     r->y = test_zeros(g->y.count);
     r->dy = test_reals(g->dy.data, g->dy.count);
     r->du = test_zeros(g->u.count);
     if (g->last.data) {
         r->state = g->state0.data ? test_reals(g->state0.data, g->state0.count) : test_zeros(g->last.count);
-        r->dstate = test_reals(g->dlast.data, g->dlast.count);
+        r->dstate = g->dlast.data ? test_reals(g->dlast.data, g->dlast.count) : test_zeros(g->last.count);
         CHECK(r->need.state == g->last.count * sizeof(ssm_real));
     }
 }
@@ -321,11 +335,12 @@ static void golden_s5_check_layer(const golden_s5_layer *g)
     const size_t before = test_failures;
     golden_s5_run r;
     golden_s5_open(&r, g);
-    CHECK_OK(ssm_s5_record(&r.layer, r.state, r.u, r.y, &r.seqs, r.tape, r.need.tape, r.work, r.need.work));
+    CHECK_OK(ssm_s5_record(&r.layer, r.state, r.u, r.y, &r.seqs, ssm_memory_of(r.tape, r.need.tape),
+                           ssm_memory_of(r.work, r.need.work)));
     golden_s5_close("y", r.y, g->y);
     golden_s5_close("last", r.state, g->last);
-    CHECK_OK(ssm_s5_backward(&r.layer, r.dstate, r.u, r.dy, r.du, r.dparams, &r.seqs, r.tape, r.need.tape, r.work,
-                             r.need.work_backward));
+    CHECK_OK(ssm_s5_backward(&r.layer, r.dstate, r.u, r.dy, r.du, r.dparams, &r.seqs,
+                             ssm_memory_of(r.tape, r.need.tape), ssm_memory_of(r.work, r.need.work_backward)));
     golden_s5_close("du", r.du, g->grad_u);
     golden_s5_close("dstate", r.dstate, g->grad_state0);
     golden_s5_check_weights(g, &r.table, r.dparams);
@@ -389,9 +404,11 @@ static void golden_s5_activation_cases(void)
         bound = test_alloc(need.bound, 0);
         tape = test_alloc(need.tape, 0);
         work = test_alloc(need.work + need.work_backward, 0);
-        CHECK_OK(ssm_s5_bind(&layer, &g->config, params, bound, need.bound));
-        CHECK_OK(ssm_s5_record(&layer, NULL, u, y, &seqs, tape, need.tape, work, need.work + need.work_backward));
-        CHECK_OK(ssm_s5_backward(&layer, NULL, u, dy, du, dparams, &seqs, tape, need.tape, work, need.work + need.work_backward));
+        CHECK_OK(ssm_s5_bind(&layer, &g->config, params, ssm_memory_of(bound, need.bound)));
+        CHECK_OK(ssm_s5_record(&layer, NULL, u, y, &seqs, ssm_memory_of(tape, need.tape),
+                               ssm_memory_of(work, need.work + need.work_backward)));
+        CHECK_OK(ssm_s5_backward(&layer, NULL, u, dy, du, dparams, &seqs, ssm_memory_of(tape, need.tape),
+                                 ssm_memory_of(work, need.work + need.work_backward)));
         golden_s5_close("y", y, g->y);
         golden_s5_close("du", du, g->grad_u);
         golden_s5_check_weights(g, &table, dparams);
@@ -440,16 +457,17 @@ static void golden_s5_init(void)
     const double *V = gold_s5_linderman_init_v; /* (8, 4, 2) */
     ssm_param rows[SSM_PARAMS_MAX];
     ssm_params table = {0};
-    ssm_real out[24], lambda[8];
+    ssm_real out[24], lambda[8], imag[4] = {0};
     double B[24] = {0}, C[24] = {0};
     size_t p, n, h;
     ssm_rng rng = {0};
     table.row = rows;
     table.capacity = SSM_PARAMS_MAX;
     CHECK_OK(ssm_s5_params(&config, NULL, &table));
+    ssm__init_hippo_im(ssm_params_find(&table, "Lambda_im"), imag);
     for (p = 0; p < 4; ++p) {
         lambda[2 * p] = ssm__init_value(ssm_params_find(&table, "Lambda_re"), p, &rng);
-        lambda[2 * p + 1] = ssm__init_value(ssm_params_find(&table, "Lambda_im"), p, &rng);
+        lambda[2 * p + 1] = imag[p];
     }
     CHECK_CLOSE(lambda, gold_s5_linderman_init_lambda, 8, TOL(2e-7, 1e-15));
     for (p = 0; p < 4; ++p)
@@ -469,10 +487,21 @@ static void golden_s5_init(void)
     CHECK_CLOSE(out, C, 24, TOL(1e-6, 4e-15));
 }
 
+/* gamma_log from the source's nu_log. */
+static void golden_s5_init_lru(void)
+{
+    enum { N = GOLD_LRNNX_LRU_INIT_N };
+    ssm_real *nu = test_reals(gold_lrnnx_lru_init_nu_log, N), gamma[N];
+    ssm__init_gamma(N, nu, gamma);
+    CHECK_CLOSE(gamma, gold_lrnnx_lru_init_gamma_log, N, TOL(1e-6, 1e-14));
+    test_free(nu, 0);
+}
+
 static const test_case golden_s5_cases[] = {
     {"golden/s5_lrnnx", golden_s5_lrnnx},
     {"golden/s5_layers", golden_s5_layer_cases},
     {"golden/s5_activations", golden_s5_activation_cases},
     {"golden/s5_hippo", golden_s5_hippo},
     {"golden/s5_init", golden_s5_init},
+    {"golden/s5_init_lru", golden_s5_init_lru},
 };

@@ -1,4 +1,4 @@
-/* test_math.c - the scalar functions of >>math against the C library, one precision wider. */
+/* test_math.c - the functions of >>kernels-math and >>math against the C library, one precision wider. */
 
 /* Where long double is no wider than double (MSVC, some ARM), a double build can only be compared
  * with its equal: allow the reference its own last bit. */
@@ -22,6 +22,8 @@ static wide wide_sqrt(wide x) { return WIDE(sqrt)(x); }
 static wide wide_exp2(wide x) { return WIDE(exp2)(x); }
 static wide wide_softplus(wide x) { return x > 0 ? x + WIDE(log1p)(WIDE(exp)(-x)) : WIDE(log1p)(WIDE(exp)(x)); }
 static wide wide_sigmoid(wide x) { return 1 / (1 + WIDE(exp)(-x)); }
+static wide wide_tanh(wide x) { return WIDE(tanh)(x); }
+static wide wide_cos_turn(wide x) { return WIDE(cos)(2 * WIDE(acos)(-1) * x); }
 static wide wide_sin(wide x) { return WIDE(sin)(x); }
 static wide wide_cos(wide x) { return WIDE(cos)(x); }
 
@@ -37,6 +39,36 @@ static ssm_real our_cos(ssm_real x)
     ssm_real s, c;
     ssm__sincos(x, &s, &c);
     return c;
+}
+
+/* From the factors that kernels compute with. */
+static ssm_real our_erf(ssm_real x)
+{
+    const ssm_real size = (ssm_real)fabs((double)x), half = (ssm_real)0.5;
+    ssm_real rest, power = ssm__erfc_factors(size < half ? half : size, &rest);
+    return ssm__erf_of(x, power, rest);
+}
+
+static ssm_real our_gelu(ssm_real x)
+{
+    ssm_real cdf, factor = ssm__gelu_factors(x, &cdf);
+    return factor * cdf;
+}
+
+static ssm_real our_gelu_tanh(ssm_real x)
+{
+    ssm_real gate, factor = ssm__gelu_tanh_factors(x, &gate);
+    return factor * gate;
+}
+
+static ssm_real exp_init(ssm_real x)
+{
+    return ssm__exp_plus(x, 0);
+}
+
+static ssm_real exp_less_one(ssm_real x)
+{
+    return ssm__exp_plus(x, -1);
 }
 
 /* Distance of got from want in units in the last place of want (of the smallest normal, below it). */
@@ -101,6 +133,12 @@ static ssm_real exp_neighbour(ssm_real x, ssm__sint steps)
     return q.f;
 }
 
+/* 2^x as the scans compute a decay. */
+static ssm_real test_exp2_of(ssm_real x)
+{
+    return ssm__exp2_any(x, 1);
+}
+
 /* 2^x: the path inside loops, which ends at TOL(124.5, 1020.5), has the bits of the one for any x. */
 static void test_exp2(void)
 {
@@ -108,40 +146,46 @@ static void test_exp2(void)
     ssm__sint i;
     ssm_rng rng;
     int sign;
-    ULP(ssm__exp2, wide_exp2, -1, 1, 0, 1.2);
-    ULP(ssm__exp2, wide_exp2, TOL(-124.5, -1020.5), TOL(124.5, 1020.5), 0, 1.2);
+    ULP(test_exp2_of, wide_exp2, -1, 1, 0, 1.2);
+    ULP(test_exp2_of, wide_exp2, TOL(-124.5, -1020.5), TOL(124.5, 1020.5), 0, 1.2);
     for (sign = -1; sign <= 1; sign += 2) {
         for (i = 1; i <= 2000; ++i) {
             const ssm_real x = (ssm_real)sign * exp_neighbour(seam, -i);
-            const ssm_real near = ssm__exp2_near(x), any = ssm__exp2(x);
+            const ssm_real near = ssm__exp2_product(x, 1), any = ssm__exp2_any(x, 1);
             CHECK_SAME(&near, &any, 1);
         }
     }
     rng.state = test_seed;
     for (i = 0; i < 200000; ++i) {
-        const ssm_real x = seam * (2 * ssm_rng_uniform(&rng) - 1), near = ssm__exp2_near(x), any = ssm__exp2(x);
+        const ssm_real x = seam * (2 * ssm_rng_uniform(&rng) - 1), near = ssm__exp2_product(x, 1), any = ssm__exp2_any(x, 1);
         CHECK_SAME(&near, &any, 1);
     }
-    CHECK(ssm__exp2(0) == 1 && ssm__exp2((ssm_real)-0.0) == 1 && ssm__exp2(10) == 1024);
-    CHECK(ssm__exp2(-seam) == 0 && ssm__exp2((ssm_real)TOL(-200, -2000)) == 0);
-    CHECK(ssm__exp2((ssm_real)-HUGE_VAL) == 0);
-    CHECK((double)ssm__exp2((ssm_real)HUGE_VAL) == HUGE_VAL);
-    CHECK((double)ssm__exp2(seam) == HUGE_VAL);
-    CHECK(ssm__exp2((ssm_real)NAN) != ssm__exp2((ssm_real)NAN));
+    CHECK(ssm__exp2_any(0, 1) == 1 && ssm__exp2_any((ssm_real)-0.0, 1) == 1 && ssm__exp2_any(10, 1) == 1024);
+    CHECK(ssm__exp2_any(-seam - 1, 1) == 0 && ssm__exp2_any((ssm_real)TOL(-200, -2000), 1) == 0);
+    CHECK(ssm__exp2_any((ssm_real)-HUGE_VAL, 1) == 0);
+    CHECK((double)ssm__exp2_any((ssm_real)HUGE_VAL, 1) == HUGE_VAL);
+    CHECK((double)ssm__exp2_any(seam + 1, 1) == HUGE_VAL);
+    CHECK(ssm__exp2_any((ssm_real)NAN, 1) != ssm__exp2_any((ssm_real)NAN, 1));
 }
 
-static void test_expm1_log(void)
+/* What init computes with. */
+static void test_init_functions(void)
 {
-    ULP(ssm__expm1, wide_expm1, -0.5, 0.5, 0, 1.7);
-    ULP(ssm__expm1, wide_expm1, -30, 30, 0, 1.7);
-    ULP(ssm__expm1, wide_expm1, 1e-30, 0.5, 1, 1.7);
+    ULP(exp_less_one, wide_expm1, -0.5, 0.5, 0, 2.6);
+    ULP(exp_less_one, wide_expm1, -30, 30, 0, 2.6);
+    ULP(exp_less_one, wide_expm1, 1e-30, 0.5, 1, 2.6);
+    ULP(exp_init, wide_exp, -60, 60, 0, 1.7);
+    ULP(ssm__root, wide_sqrt, TOL(1e-37, 1e-307), TOL(3e38, 1e308), 1, 1.0);
+    check_bound("cos_turn", worst_ulp(ssm__cos_turn, wide_cos_turn, 0, 1, 0, 1), TOL(1.2e-7, 2.4e-16));
+    CHECK(ssm__root(0) == 0 && ssm__root(-1) == -1 && ssm__cos_turn(0) == 1 && ssm__cos_turn(1) == 1);
+    CHECK(exp_less_one(-1000) == -1 && exp_less_one(0) == 0);
     ULP(ssm__log, wide_log, 0.5, 2, 0, 1.0);
     ULP(ssm__log, wide_log, TOL(1e-44, 1e-320), TOL(3e38, 1e308), 1, 1.0);
     CHECK((double)ssm__log(0) == -HUGE_VAL);
     CHECK((double)ssm__log((ssm_real)HUGE_VAL) == HUGE_VAL);
     CHECK(ssm__log(-1) != ssm__log(-1));
     CHECK(ssm__log((ssm_real)NAN) != ssm__log((ssm_real)NAN));
-    CHECK(ssm__expm1((ssm_real)NAN) != ssm__expm1((ssm_real)NAN));
+    CHECK(exp_less_one((ssm_real)NAN) != exp_less_one((ssm_real)NAN));
 }
 
 static void test_softplus_sigmoid(void)
@@ -157,6 +201,55 @@ static void test_softplus_sigmoid(void)
     CHECK(ssm__silu(0) == 0);
     CHECK(ssm__softplus((ssm_real)NAN) != ssm__softplus((ssm_real)NAN));
     CHECK(ssm__sigmoid((ssm_real)NAN) != ssm__sigmoid((ssm_real)NAN));
+}
+
+static void test_tanh(void)
+{
+    ULP(ssm__tanh, wide_tanh, -0.25, 0.25, 0, 2.7);
+    ULP(ssm__tanh, wide_tanh, -20, 20, 0, 2.7);
+    ULP(ssm__tanh, wide_tanh, 1e-30, 1, 1, 2.7);
+    CHECK(ssm__tanh(0) == 0 && ssm__tanh(1000) == 1 && ssm__tanh(-1000) == -1);
+    CHECK(ssm__tanh((ssm_real)HUGE_VAL) == 1 && ssm__tanh((ssm_real)-HUGE_VAL) == -1);
+    CHECK(ssm__tanh((ssm_real)NAN) != ssm__tanh((ssm_real)NAN));
+}
+
+/* The angles of Mamba-3 after 200000 steps, tens of thousands of turns: between 0 and 2 pi, and as exact as a sum of
+ * numbers of that size is. An angle that is not reduced, or by a 2 pi of this precision, is ten times as far off. */
+static void test_angle_sum(void)
+{
+    enum { ANGLES = 20, ROWS = 1000, PIECES = 200 };
+    static ssm_real rate[ROWS * ANGLES], turn[2 * ROWS * ANGLES], delta[ROWS];
+    const wide pi = WIDE(acos)(-1);
+    ssm_real theta[ANGLES] = {0};
+    wide want[ANGLES] = {0};
+    double worst = 0;
+    ssm__angle_block b = {0};
+    ssm_rng rng;
+    size_t piece, r, i;
+    rng.state = test_seed;
+    b.rows = ROWS;
+    b.angles = ANGLES;
+    b.rate = rate;
+    b.delta = delta;
+    b.delta_row = 1;
+    b.theta = theta;
+    b.turn = turn;
+    for (piece = 0; piece < PIECES; ++piece) {
+        for (r = 0; r < ROWS; ++r) delta[r] = (ssm_real)0.5 * ssm_rng_uniform(&rng);
+        for (i = 0; i < ROWS * ANGLES; ++i)
+            rate[i] = (ssm_real)pi * (ssm_rng_uniform(&rng) - (ssm_real)(i % 2));
+        ssm__angle_rows(&b);
+        for (r = 0; r < ROWS; ++r)
+            for (i = 0; i < ANGLES; ++i)
+                want[i] = WIDE(remainder)(want[i] + (wide)rate[r * ANGLES + i] * (wide)delta[r], 2 * pi);
+    }
+    for (i = 0; i < ANGLES; ++i) {
+        const double error = (double)WIDE(fabs)(WIDE(remainder)((wide)theta[i] - want[i], 2 * pi));
+        CHECK(theta[i] > (ssm_real)-1e-5 && theta[i] < (ssm_real)(2 * pi + 1e-5));
+        CHECK(fabs((double)turn[2 * (ROWS - 1) * ANGLES + i] - (double)WIDE(cos)(want[i])) <= error + 1e-6);
+        if (error > worst) worst = error;
+    }
+    check_bound("angles", worst, TOL(4e-4, 1e-11));
 }
 
 static void test_silu_derivative(void)
@@ -190,7 +283,10 @@ static void test_sincos(void)
     check_bound("cos", worst_ulp(our_cos, wide_cos, -8192, 8192, 0, 1), bound);
     check_bound("sin near 0", worst_ulp(our_sin, wide_sin, -4, 4, 0, 1), bound);
     check_bound("cos near 0", worst_ulp(our_cos, wide_cos, -4, 4, 0, 1), bound);
+    check_bound("sin far", worst_ulp(our_sin, wide_sin, 8192, TOL(6.4e6, 9.9e8), 1, 1), TOL(1.7e-7, 2.2e-16));
+    check_bound("cos far", worst_ulp(our_cos, wide_cos, 8192, TOL(6.4e6, 9.9e8), 1, 1), TOL(1.7e-7, 2.2e-16));
     CHECK(our_sin(0) == 0 && our_cos(0) == 1);
+    CHECK(our_sin((ssm_real)1e30) == 0 && our_cos((ssm_real)1e30) == 1);
     CHECK(our_sin((ssm_real)NAN) != our_sin((ssm_real)NAN));
 }
 
@@ -212,9 +308,11 @@ static void test_phi(void)
 static const test_case math_cases[] = {
     {"math/exp", test_exp},
     {"math/exp2", test_exp2},
-    {"math/expm1_log", test_expm1_log},
+    {"math/init", test_init_functions},
     {"math/softplus_sigmoid", test_softplus_sigmoid},
     {"math/silu_derivative", test_silu_derivative},
+    {"math/tanh", test_tanh},
+    {"math/angle_sum", test_angle_sum},
     {"math/sqrt", test_sqrt},
     {"math/sincos", test_sincos},
     {"math/phi", test_phi},

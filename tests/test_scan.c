@@ -8,8 +8,7 @@ typedef struct scan_problem {
     size_t count; /* reals of a, b, h */
     size_t states;
     ssm_real *a, *b, *h, *h0, *last;
-    void *work;
-    size_t work_bytes;
+    ssm_memory work;
 } scan_problem;
 
 static ssm_in scan_view(const ssm_real *data, size_t len, size_t dim, size_t width)
@@ -51,8 +50,7 @@ static void scan_open(scan_problem *p, size_t batch, size_t len, size_t dim, int
     p->s.h = ssm_out_like(p->h, p->s.a);
     p->s.h_last = ssm_out_like(p->last, p->s.h0);
     CHECK_OK(ssm_linear_scan_sizes(&p->s, &need));
-    p->work_bytes = need.work;
-    p->work = test_alloc(need.work, 3);
+    p->work = ssm_memory_of(test_alloc(need.work, 3), need.work);
 }
 
 static void scan_close(scan_problem *p)
@@ -62,7 +60,7 @@ static void scan_close(scan_problem *p)
     test_free(p->h, 0);
     test_free(p->h0, 0);
     test_free(p->last, 0);
-    test_free(p->work, 3);
+    test_free(p->work.data, 3);
 }
 
 /* The recurrence in double, on the problem's own data; want: [count], want_last: [states]. */
@@ -97,7 +95,7 @@ static void scan_check(size_t batch, size_t len, size_t dim, int pairs, int reve
     want = (double *)malloc((p.count + p.states) * sizeof *want + 1);
     want_last = want + p.count;
     scan_oracle(&p, want, want_last);
-    CHECK_OK(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes));
+    CHECK_OK(ssm_linear_scan_forward(&p.s, p.work));
     CHECK_CLOSE(p.h, want, p.count, TOL(1e-5, 1e-13));
     CHECK_CLOSE(p.last, want_last, p.states, TOL(1e-5, 1e-13));
     free(want);
@@ -172,7 +170,7 @@ static void scan_split_by_carries(void)
     ssm_real carry[PARTS][4], prefix[4];
     size_t part, t;
     scan_open(&p, 1, LEN, 1, 1, 0, SSM_SCAN_SEQUENTIAL);
-    CHECK_OK(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes));
+    CHECK_OK(ssm_linear_scan_forward(&p.s, p.work));
     for (part = 0; part < PARTS; ++part) {
         ssm_carry_identity(carry[part], 1);
         for (t = part * EACH; t < (part + 1) * EACH; ++t) {
@@ -207,14 +205,14 @@ static void scan_threads(void)
             ssm_real *want;
             size_t calls = 0;
             scan_open(&p, 3, 120000 / dims[d], dims[d], (int)(d & 1), 0, scan_algorithms[i]);
-            CHECK_OK(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes));
+            CHECK_OK(ssm_linear_scan_forward(&p.s, p.work));
             want = test_copy(p.h, p.count);
             for (k = 0; k < 4; ++k) {
                 test_pool pool = {strides[k], 0};
                 const ssm_parallel parallel = {test_pool_run, &pool};
                 p.s.parallel = &parallel;
                 memset(p.h, 0, p.count * sizeof *p.h);
-                CHECK_OK(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes));
+                CHECK_OK(ssm_linear_scan_forward(&p.s, p.work));
                 CHECK_SAME(p.h, want, p.count);
                 calls += pool.tasks;
             }
@@ -237,20 +235,20 @@ static void scan_laws(void)
         ssm_linear_scan part;
         ssm_real *want, *want_last, *state;
         scan_open(&p, 1, LEN, DIM, pairs, 0, SSM_SCAN_SEQUENTIAL);
-        CHECK_OK(ssm_linear_scan_forward(&p.s, NULL, 0));
+        CHECK_OK(ssm_linear_scan_forward(&p.s, ssm_memory_of(NULL, 0)));
         want = test_copy(p.h, p.count);
         want_last = test_copy(p.last, p.states);
         state = test_zeros(3 * p.states);
         for (k = 0; k <= LEN; k += 16) { /* split */
             part = p.s;
             part.len = k;
-            CHECK_OK(ssm_linear_scan_forward(&part, NULL, 0));
+            CHECK_OK(ssm_linear_scan_forward(&part, ssm_memory_of(NULL, 0)));
             part.len = LEN - k;
             part.a.data += k * DIM * p.width;
             part.b.data += k * DIM * p.width;
             part.h.data += k * DIM * p.width;
             part.h0.data = p.last;
-            CHECK_OK(ssm_linear_scan_forward(&part, NULL, 0));
+            CHECK_OK(ssm_linear_scan_forward(&part, ssm_memory_of(NULL, 0)));
             CHECK_SAME(p.h, want, p.count);
             CHECK_SAME(p.last, want_last, p.states);
         }
@@ -259,7 +257,7 @@ static void scan_laws(void)
         part.start = start;
         part.h0.data = NULL;
         part.h_last.data = state;
-        CHECK_OK(ssm_linear_scan_forward(&part, NULL, 0));
+        CHECK_OK(ssm_linear_scan_forward(&part, ssm_memory_of(NULL, 0)));
         memcpy(want, p.h, p.count * sizeof *want);
         for (b = 0; b < 3; ++b) {
             ssm_linear_scan alone = p.s;
@@ -268,12 +266,12 @@ static void scan_laws(void)
             alone.b.data += start[b] * DIM * p.width;
             alone.h.data += start[b] * DIM * p.width;
             alone.h0.data = NULL;
-            CHECK_OK(ssm_linear_scan_forward(&alone, NULL, 0));
+            CHECK_OK(ssm_linear_scan_forward(&alone, ssm_memory_of(NULL, 0)));
             CHECK_SAME(p.last, state + b * p.states, p.states);
         }
         CHECK_SAME(p.h, want, p.count);
         part.h.data = p.b; /* in place */
-        CHECK_OK(ssm_linear_scan_forward(&part, NULL, 0));
+        CHECK_OK(ssm_linear_scan_forward(&part, ssm_memory_of(NULL, 0)));
         CHECK_SAME(p.b, want, p.count);
         test_free(want, 0);
         test_free(want_last, 0);
@@ -314,7 +312,7 @@ static const scan_case scan_case_list[] = {
     {.name = "one step", .batch = 2, .len = 1, .dim = 3},
     {.name = "one step, no h0", .batch = 2, .len = 1, .dim = 3, .h0 = SCAN_ABSENT},
     {.name = "one channel", .batch = 1, .len = 9, .dim = 1},
-    {.name = "wide", .batch = 1, .len = 3, .dim = SSM_LANES + 1},
+    {.name = "wide", .batch = 1, .len = 3, .dim = SSM__PANEL + 1},
     {.name = "padded", .batch = 2, .len = 5, .dim = 3, .a = SCAN_PADDED, .b = SCAN_PADDED, .h0 = SCAN_PADDED,
             .h = SCAN_PADDED, .dh = SCAN_PADDED, .dlast = SCAN_PADDED},
     {.name = "mixed", .batch = 2, .len = 5, .dim = 3, .a = SCAN_TIME_MAJOR, .b = SCAN_BACKWARDS, .h0 = SCAN_BACKWARDS,
@@ -526,7 +524,7 @@ static void scan_gradient_run(scan_gradient *p, const ssm_parallel *parallel)
     s.b.data = b.view.data;
     if (p->c.in_place == 1) s.h = ssm_out_like(b.data + b.offset, b.view);
     if (p->c.in_place == 2) s.h = ssm_out_like(a.data + a.offset, a.view);
-    CHECK_OK(ssm_linear_scan_forward(&s, NULL, 0));
+    CHECK_OK(ssm_linear_scan_forward(&s, ssm_memory_of(NULL, 0)));
     if (!parallel) {
         const double want = scan_gradient_loss(p), got = scan_gradient_got(p, s.h);
         if (!(fabs(got - want) <= TOL(1e-6, 1e-14) * ((double)(10 + p->h.count) + 100 * fabs(want))))
@@ -591,7 +589,7 @@ static void scan_gradients_wanted(void)
         scan_gradient_open(&p, &scan_case_list[0], 1, 0);
         scan_gradient_open(&q, &scan_case_list[0], 1, 0);
         scan_gradient_run(&p, NULL);
-        CHECK_OK(ssm_linear_scan_forward(&q.s, NULL, 0));
+        CHECK_OK(ssm_linear_scan_forward(&q.s, ssm_memory_of(NULL, 0)));
         memset(&d, 0, sizeof d);
         d.dh = q.dh.view;
         d.dh_last = q.dlast.view;
@@ -610,26 +608,27 @@ static void scan_gradients_wanted(void)
 /* Long and wide enough to be shared out: 1, 2, 3 and 7 threads, the same bits as without a hook. */
 static void scan_threads_gradients(void)
 {
-    enum { TIMES = 200, DIM = SSM_LANES < 16 ? 33 : 2 * SSM_LANES + 1 };
-    static const size_t threads[] = {1, 2, 3, 7};
+    enum { DIM = SSM__LINE_SHARED + 1 };
+    static const size_t threads[] = {1, 3, 7};
     size_t i, k, start[5];
     int kind;
     for (i = 0; i < SCAN_CASES; ++i) {
-        scan_case c = scan_case_list[i];
-        if (c.len < 5) continue;
-        for (k = 0; c.start && k <= c.batch; ++k) start[k] = c.start[k] * TIMES;
-        c.len *= TIMES;
-        c.dim = DIM;
-        if (c.start) c.start = start;
+        if (scan_case_list[i].len < 5) continue;
         for (kind = 0; kind < 4; ++kind) {
+            const size_t times = (size_t)kind == i % 4 ? 70 : 20; /* 70: where threads and time tiles meet */
+            scan_case c = scan_case_list[i];
             scan_gradient p;
             scan_tensor da, db, dh0;
+            for (k = 0; c.start && k <= c.batch; ++k) start[k] = c.start[k] * times;
+            c.len *= times;
+            c.dim = DIM;
+            if (c.start) c.start = start;
             scan_gradient_open(&p, &c, kind & 1, kind >> 1);
             scan_gradient_run(&p, NULL);
             da = scan_tensor_copy(&p.da);
             db = scan_tensor_copy(&p.db);
             dh0 = scan_tensor_copy(&p.dh0);
-            for (k = 0; k < 4; ++k) {
+            for (k = 0; k < TEST_COUNT(threads); ++k) {
                 test_pool pool = {threads[k], 0};
                 const ssm_parallel parallel = {test_pool_run, &pool};
                 scan_gradient_run(&p, &parallel);
@@ -656,21 +655,21 @@ static void scan_errors(void)
     ssm_linear_scan s;
     scan_open(&p, 1, 500, 2, 0, 0, SSM_SCAN_BLELLOCH);
     for (i = 0; i < p.count; ++i) p.h[i] = 7;
-    CHECK_STATUS(ssm_linear_scan_forward(&p.s, p.work, p.work_bytes - 1), SSM_ERR_MEMORY);
-    CHECK_STATUS(ssm_linear_scan_forward(&p.s, NULL, 0), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_linear_scan_forward(&p.s, ssm_memory_of(p.work.data, p.work.bytes - 1)), SSM_ERR_MEMORY);
+    CHECK_STATUS(ssm_linear_scan_forward(&p.s, ssm_memory_of(NULL, 0)), SSM_ERR_NULL);
     s = p.s;
     s.a.data = NULL;
-    CHECK_STATUS(ssm_linear_scan_forward(&s, p.work, p.work_bytes), SSM_ERR_NULL);
+    CHECK_STATUS(ssm_linear_scan_forward(&s, p.work), SSM_ERR_NULL);
     s = p.s;
     s.dim = 0;
     CHECK_STATUS(ssm_linear_scan_sizes(&s, &need), SSM_ERR_CONFIG);
     s = p.s;
     s.scan = (ssm_scan)77;
-    CHECK_STATUS(ssm_linear_scan_forward(&s, p.work, p.work_bytes), SSM_ERR_CONFIG);
+    CHECK_STATUS(ssm_linear_scan_forward(&s, p.work), SSM_ERR_CONFIG);
     s = p.s;
     s.batch = 2;
     s.start = start;
-    CHECK_STATUS(ssm_linear_scan_forward(&s, p.work, p.work_bytes), SSM_ERR_SHAPE);
+    CHECK_STATUS(ssm_linear_scan_forward(&s, p.work), SSM_ERR_SHAPE);
     s = p.s;
     s.len = (size_t)-1 / 4;
     CHECK_STATUS(ssm_linear_scan_sizes(&s, &need), SSM_ERR_OVERFLOW);
@@ -678,34 +677,39 @@ static void scan_errors(void)
     scan_close(&p);
 }
 
-/* One S5 layer over sequences of one length, forward and backward; all results end to end in `out`
- * (y, dx, dparams). */
+/* One S5 layer over sequences of one length, from states that are not zero unless it runs both ways, forward and
+ * backward; all results end to end in `out` (y, dx, dparams, states, their gradients). */
 static void scan_s5_results(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_real **out, size_t *count)
 {
     ssm_rng rng = {test_seed};
     const size_t data = seqs->batch * seqs->len * config->d_model;
     ssm_sizes need;
     ssm_s5 layer;
-    ssm_real *x, *dy, *params, *result;
+    ssm_real *x, *dy, *params, *result, *state, *dstate;
     void *bound, *tape, *work;
-    size_t params_count;
+    size_t params_count, states, i;
     CHECK_OK(ssm_s5_sizes(config, seqs, &need));
     params_count = need.params / sizeof(ssm_real);
     x = test_normal(&rng, data, 1);
     dy = test_normal(&rng, data, 1);
     params = test_zeros(params_count);
-    *count = 2 * data + params_count;
+    states = need.state / sizeof(ssm_real);
+    *count = 2 * data + params_count + 2 * states;
     *out = result = test_zeros(*count);
+    state = states ? result + 2 * data + params_count : NULL;
+    dstate = states ? state + states : NULL;
+    for (i = 0; i < 2 * states; ++i) state[i] = ssm_rng_normal(&rng);
     bound = test_alloc(need.bound, 1);
     tape = test_alloc(need.tape, 1);
     work = test_alloc(need.work + need.state, 1);
     CHECK_OK(ssm_s5_init(config, params, test_seed));
-    CHECK_OK(ssm_s5_bind(&layer, config, params, bound, need.bound));
-    CHECK_OK(ssm_s5_record(&layer, NULL, x, result, seqs, tape, need.tape, work, need.work + need.state));
+    CHECK_OK(ssm_s5_bind(&layer, config, params, ssm_memory_of(bound, need.bound)));
+    CHECK_OK(ssm_s5_record(&layer, state, x, result, seqs, ssm_memory_of(tape, need.tape),
+                           ssm_memory_of(work, need.work + need.state)));
     test_free(work, 1);
     work = test_alloc(need.work_backward + need.state, 1);
-    CHECK_OK(ssm_s5_backward(&layer, NULL, x, dy, result + data, result + 2 * data, seqs, tape, need.tape, work,
-                             need.work_backward + need.state));
+    CHECK_OK(ssm_s5_backward(&layer, dstate, x, dy, result + data, result + 2 * data, seqs,
+                             ssm_memory_of(tape, need.tape), ssm_memory_of(work, need.work_backward + need.state)));
     test_free(work, 1);
     test_free(tape, 1);
     test_free(bound, 1);
@@ -760,48 +764,48 @@ static void scan_s5_layer(void)
 }
 
 /* Forward of a time-invariant layer with 1, 2, 3 and 7 threads: the same bits. */
-#define SCAN_LAYER_THREADS(X, configuration)                                                              \
-    static void scan_threads_##X(void)                                                                    \
-    {                                                                                                     \
-        static const size_t threads[] = {1, 2, 3, 7};                                                     \
-        const ssm_##X##_config config = configuration;                                                    \
-        ssm_seqs seqs = {0};                                                                              \
-        ssm_rng rng = {test_seed};                                                                        \
-        ssm_real *x, *y, *want, *params;                                                                  \
-        void *bound, *work;                                                                               \
-        ssm_##X layer;                                                                                    \
-        ssm_sizes need;                                                                                   \
-        size_t i, count;                                                                                  \
-        seqs.batch = 3;                                                                                   \
-        seqs.len = 100;                                                                                   \
-        count = seqs.batch * seqs.len * config.d_model;                                                   \
-        CHECK_OK(ssm_##X##_sizes(&config, &seqs, &need));                                                 \
-        x = test_normal(&rng, count, 1);                                                                  \
-        y = test_zeros(count);                                                                            \
-        params = (ssm_real *)test_alloc(need.params, 0);                                                  \
-        bound = test_alloc(need.bound, 1);                                                                \
-        work = test_alloc(need.work + need.state, 1);                                                     \
-        CHECK_OK(ssm_##X##_init(&config, params, test_seed));                                             \
-        CHECK_OK(ssm_##X##_bind(&layer, &config, params, bound, need.bound));                             \
-        CHECK_OK(ssm_##X##_forward(&layer, NULL, x, y, &seqs, work, need.work + need.state));             \
-        want = test_copy(y, count);                                                                       \
-        for (i = 0; i < 4; ++i) {                                                                         \
-            test_pool pool = {0, 0};                                                                      \
-            ssm_parallel parallel;                                                                        \
-            pool.threads = threads[i];                                                                    \
-            parallel.run = test_pool_run;                                                                 \
-            parallel.pool = &pool;                                                                        \
-            seqs.parallel = &parallel;                                                                    \
-            CHECK_OK(ssm_##X##_forward(&layer, NULL, x, y, &seqs, work, need.work + need.state));         \
-            CHECK_SAME(y, want, count);                                                                   \
-            CHECK(pool.tasks > 0);                                                                        \
-        }                                                                                                 \
-        test_free(x, 0);                                                                                  \
-        test_free(y, 0);                                                                                  \
-        test_free(want, 0);                                                                               \
-        test_free(params, 0);                                                                             \
-        test_free(bound, 1);                                                                              \
-        test_free(work, 1);                                                                               \
+#define SCAN_LAYER_THREADS(X, configuration)                                                                     \
+    static void scan_threads_##X(void)                                                                           \
+    {                                                                                                            \
+        static const size_t threads[] = {1, 2, 3, 7};                                                            \
+        const ssm_##X##_config config = configuration;                                                           \
+        ssm_seqs seqs = {0};                                                                                     \
+        ssm_rng rng = {test_seed};                                                                               \
+        ssm_real *x, *y, *want, *params;                                                                         \
+        void *bound, *work;                                                                                      \
+        ssm_##X layer;                                                                                           \
+        ssm_sizes need;                                                                                          \
+        size_t i, count;                                                                                         \
+        seqs.batch = 3;                                                                                          \
+        seqs.len = 100;                                                                                          \
+        count = seqs.batch * seqs.len * config.d_model;                                                          \
+        CHECK_OK(ssm_##X##_sizes(&config, &seqs, &need));                                                        \
+        x = test_normal(&rng, count, 1);                                                                         \
+        y = test_zeros(count);                                                                                   \
+        params = (ssm_real *)test_alloc(need.params, 0);                                                         \
+        bound = test_alloc(need.bound, 1);                                                                       \
+        work = test_alloc(need.work + need.state, 1);                                                            \
+        CHECK_OK(ssm_##X##_init(&config, params, test_seed));                                                    \
+        CHECK_OK(ssm_##X##_bind(&layer, &config, params, ssm_memory_of(bound, need.bound)));                     \
+        CHECK_OK(ssm_##X##_forward(&layer, NULL, x, y, &seqs, ssm_memory_of(work, need.work + need.state)));     \
+        want = test_copy(y, count);                                                                              \
+        for (i = 0; i < 4; ++i) {                                                                                \
+            test_pool pool = {0, 0};                                                                             \
+            ssm_parallel parallel;                                                                               \
+            pool.threads = threads[i];                                                                           \
+            parallel.run = test_pool_run;                                                                        \
+            parallel.pool = &pool;                                                                               \
+            seqs.parallel = &parallel;                                                                           \
+            CHECK_OK(ssm_##X##_forward(&layer, NULL, x, y, &seqs, ssm_memory_of(work, need.work + need.state))); \
+            CHECK_SAME(y, want, count);                                                                          \
+            if (SSM_TILE_ROWS >= 64) CHECK(pool.tasks > 0);                                                      \
+        }                                                                                                        \
+        test_free(x, 0);                                                                                         \
+        test_free(y, 0);                                                                                         \
+        test_free(want, 0);                                                                                      \
+        test_free(params, 0);                                                                                    \
+        test_free(bound, 1);                                                                                     \
+        test_free(work, 1);                                                                                      \
     }
 
 static const ssm_s4d_config scan_s4d = {.d_model = 70, .output = SSM_S4_OUTPUT_GLU};
@@ -831,7 +835,7 @@ static void scan_shared_gradients(void)
     s.b = ssm_in_btc(values, LEN, 1);
     s.h0.data = &h0;
     s.h = ssm_out_like(values + LEN, s.b);
-    CHECK_OK(ssm_linear_scan_forward(&s, NULL, 0));
+    CHECK_OK(ssm_linear_scan_forward(&s, ssm_memory_of(NULL, 0)));
     for (k = 0; k < 8; ++k) {
         test_pool pool = {k, 0};
         const ssm_parallel parallel = {test_pool_run, &pool};
@@ -859,10 +863,15 @@ static void scan_shared_dx(void)
     ssm_real *dx = test_zeros(IN), *want = test_zeros(IN);
     test_pool pool = {3, 0};
     const ssm_parallel parallel = {test_pool_run, &pool};
-    ssm_linear linear = {IN, OUT, NULL, NULL, NULL, SSM_FORMAT_REAL};
+    ssm_linear linear = {0};
+    linear.in = IN;
+    linear.out = OUT;
     linear.weight = weight;
-    ssm__linear_backward(NULL, &linear, NULL, 0, dy, OUT, want, 0, NULL, NULL, ROWS);
-    ssm__linear_backward(&parallel, &linear, NULL, 0, dy, OUT, dx, 0, NULL, NULL, ROWS);
+    CHECK_OK(ssm_linear_backward(&linear, ssm_rows_of(NULL, 0), ssm_rows_of(dy, OUT), ssm_rows_out_of(want, 0), NULL,
+                                 NULL, ROWS));
+    linear.parallel = &parallel;
+    CHECK_OK(ssm_linear_backward(&linear, ssm_rows_of(NULL, 0), ssm_rows_of(dy, OUT), ssm_rows_out_of(dx, 0), NULL,
+                                 NULL, ROWS));
     CHECK_SAME(dx, want, IN);
     test_free(weight, 0);
     test_free(dy, 0);
@@ -870,7 +879,77 @@ static void scan_shared_dx(void)
     test_free(want, 0);
 }
 
+enum { WIDE_DIM = 277, WIDE_LEN = 20, WIDE_N = 3, WIDE_ROWS = WIDE_LEN * WIDE_DIM, WIDE_A = WIDE_DIM * WIDE_N, WIDE_B = WIDE_LEN * WIDE_N,
+       WIDE_APART = 3 * WIDE_ROWS + 2 * WIDE_A + 2 * WIDE_DIM, /* what each channel has for itself; then B and C, then dy */
+       WIDE_IN = WIDE_APART + 2 * WIDE_B + WIDE_ROWS };
+
+/* The gradients of channels first .. first + count - 1 of a selective scan; grad lies as in. */
+static void scan_wide_run(const ssm_real *in, ssm_real *grad, size_t first, size_t count)
+{
+    ssm_selective_scan s = {0};
+    ssm_selective_scan_grad g = {0};
+    ssm_sizes need = {0};
+    size_t at = 0;
+    void *work;
+    s.batch = 1;
+    s.len = WIDE_LEN;
+    s.dim = count;
+    s.d_state = WIDE_N;
+    s.delta_softplus = 1;
+    s.u = ssm_in_btc(in + first, WIDE_LEN, WIDE_DIM);
+    g.du = ssm_out_like(grad + first, s.u);
+    at += WIDE_ROWS;
+    s.delta = ssm_in_btc(in + at + first, WIDE_LEN, WIDE_DIM);
+    g.ddelta = ssm_out_like(grad + at + first, s.delta);
+    at += WIDE_ROWS;
+    s.z = ssm_in_btc(in + at + first, WIDE_LEN, WIDE_DIM);
+    g.dz = ssm_out_like(grad + at + first, s.z);
+    at += WIDE_ROWS;
+    s.A = ssm_in_cn(in + at + first * WIDE_N, WIDE_N);
+    g.dA = ssm_out_like(grad + at + first * WIDE_N, s.A);
+    at += WIDE_A;
+    s.h0 = ssm_in_bcn(in + at + first * WIDE_N, WIDE_DIM, WIDE_N);
+    g.dh0 = ssm_out_like(grad + at + first * WIDE_N, s.h0);
+    at += WIDE_A;
+    s.D = ssm_in_c(in + at + first);
+    g.dD = ssm_out_like(grad + at + first, s.D);
+    at += WIDE_DIM;
+    s.delta_bias = ssm_in_c(in + at + first);
+    g.ddelta_bias = ssm_out_like(grad + at + first, s.delta_bias);
+    at += WIDE_DIM;
+    s.B = ssm_in_btcn(in + at, WIDE_LEN, 1, WIDE_N);
+    g.dB = ssm_out_like(grad + at, s.B);
+    at += WIDE_B;
+    s.C = ssm_in_btcn(in + at, WIDE_LEN, 1, WIDE_N);
+    g.dC = ssm_out_like(grad + at, s.C);
+    at += WIDE_B;
+    g.dy = ssm_in_btc(in + at + first, WIDE_LEN, WIDE_DIM);
+    CHECK_OK(ssm_selective_scan_sizes(&s, &need));
+    work = test_alloc(need.work_backward, 0);
+    CHECK_OK(ssm_selective_scan_backward(&s, &g, ssm_memory_of(work, need.work_backward)));
+    test_free(work, 0);
+}
+
+/* Several strips of channels in a task have the gradients that each has alone; those of B and C are sums. */
+static void scan_wide_gradients(void)
+{
+    ssm_rng rng = test_rng(98);
+    ssm_real *in = test_normal(&rng, WIDE_IN, 1), *got = test_zeros(WIDE_IN), *alone = test_zeros(WIDE_IN);
+    double *want;
+    size_t i;
+    for (i = 3 * WIDE_ROWS; i < 3 * WIDE_ROWS + WIDE_A; ++i) in[i] = in[i] < 0 ? in[i] : -in[i];
+    scan_wide_run(in, got, 0, WIDE_DIM);
+    for (i = 0; i < WIDE_DIM; i += SSM__STRIP)
+        scan_wide_run(in, alone, i, WIDE_DIM - i < SSM__STRIP ? WIDE_DIM - i : SSM__STRIP);
+    CHECK_SAME(got, alone, WIDE_APART);
+    want = test_doubles(alone + WIDE_APART, 2 * WIDE_B);
+    CHECK_CLOSE(got + WIDE_APART, want, 2 * WIDE_B, TOL(1e-5, 1e-13));
+    for (i = 0; i < 3 * WIDE_ROWS; ++i) CHECK(got[i] != 0);
+    test_free(in, 0), test_free(got, 0), test_free(alone, 0), test_free(want, 0);
+}
+
 static const test_case scan_cases[] = {
+    {"scan/wide_gradients", scan_wide_gradients},
     {"scan/threads_shared_gradients", scan_shared_gradients},
     {"scan/threads_shared_dx", scan_shared_dx},
     {"scan/threads_s4d", scan_threads_s4d},

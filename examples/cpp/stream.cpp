@@ -29,7 +29,7 @@ template <class Bound, class Config, auto Sizes, auto Init, auto Bind, auto Forw
         weights.resize(need.params / sizeof(ssm_real));
         memory.resize(need.bound);
         must(Init(&config, weights.data(), seed));
-        must(Bind(&bound, &config, weights.data(), memory.data(), memory.size()));
+        must(Bind(&bound, &config, weights.data(), ssm_memory_of(memory.data(), memory.size())));
     }
     layer(const layer &) = delete; // `bound` points into `memory`
     layer &operator=(const layer &) = delete;
@@ -44,14 +44,14 @@ template <class Bound, class Config, auto Sizes, auto Init, auto Bind, auto Forw
         const ssm_seqs seqs = sequences(1, x.size() / config.d_model);
         std::vector<unsigned char> work(sizes(seqs.batch, seqs.len).work);
         reals y(x.size());
-        must(Forward(&bound, state.data(), x.data(), y.data(), &seqs, work.data(), work.size()));
+        must(Forward(&bound, state.data(), x.data(), y.data(), &seqs, ssm_memory_of(work.data(), work.size())));
         return y;
     }
 
     // One time step, in place, with the caller's workspace: nothing is allocated here.
     void step(reals &state, ssm_real *x, std::vector<unsigned char> &work) const
     {
-        must(Step(&bound, state.data(), x, x, 1, work.data(), work.size()));
+        must(Step(&bound, state.data(), x, x, 1, ssm_memory_of(work.data(), work.size())));
     }
 
     ssm_sizes sizes(std::size_t batch, std::size_t len) const
@@ -79,6 +79,8 @@ template <class Bound, class Config, auto Sizes, auto Init, auto Bind, auto Forw
 
 #define LAYER(X) layer<X, X##_config, X##_sizes, X##_init, X##_bind, X##_forward, X##_step>
 using mamba = LAYER(ssm_mamba);
+using mamba2 = LAYER(ssm_mamba2);
+using mamba3 = LAYER(ssm_mamba3);
 using s5 = LAYER(ssm_s5);
 #undef LAYER
 
@@ -111,10 +113,16 @@ template <class Layer> static bool stream(const char *name, const Layer &model, 
 int main()
 {
     ssm_mamba_config small{}; // {} and not {0}, which C++ compilers warn of
+    ssm_mamba2_config heads{};
+    ssm_mamba3_config ranks{};
     ssm_s5_config diagonal{};
-    small.d_model = diagonal.d_model = 16;
-    diagonal.d_state = 32;
+    small.d_model = heads.d_model = ranks.d_model = diagonal.d_model = 16;
+    heads.headdim = ranks.headdim = 8;
+    heads.d_state = ranks.d_state = diagonal.d_state = 32;
+    ranks.mimo_rank = 4;
     const bool first = stream("mamba", mamba(small, 1), small.d_model);
-    const bool second = stream("s5", s5(diagonal, 1), diagonal.d_model);
-    return first && second ? 0 : 1;
+    const bool second = stream("mamba2", mamba2(heads, 1), heads.d_model);
+    const bool third = stream("mamba3", mamba3(ranks, 1), ranks.d_model);
+    const bool fourth = stream("s5", s5(diagonal, 1), diagonal.d_model);
+    return first && second && third && fourth ? 0 : 1;
 }

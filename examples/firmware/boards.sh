@@ -1,6 +1,6 @@
 # boards.sh - the boards and cores, for the scripts that read it with `.`
 #
-#   board NAME     sets tool (its prefix), package, cpu, float (soft or hard), link, libgcc and qemu for it
+#   board NAME     sets tool (its prefix), package, cpu, float (soft or hard), family, link, libgcc and qemu for it
 #   needs NAME     prints the package that is missing for it, if any
 #
 # Addresses: QEMU's documentation of the microbit, mps2 and mps3 boards. On the M33 they are those of the
@@ -42,8 +42,8 @@ board() {
     *) return 1 ;;
     esac
     case $cpu in
-    *soft* | *ilp32\ *) float=soft libgcc=-lgcc ;;
-    *) float=hard libgcc="" ;;
+    *soft* | *ilp32\ *) float=soft libgcc=-lgcc family=plain ;;
+    *) float=hard libgcc="" family=fused ;; # each of these FPUs multiplies and adds with one rounding
     esac
     link="$link,--defsym=STACK_SIZE=4K,-T,$script,--gc-sections"
 }
@@ -65,13 +65,13 @@ stale() {
     [ ! -f "$made" ] || [ -n "$(find "$@" -newer "$made" | head -n 1)" ]
 }
 
-# library NAME [WAY]: the library for that board, build/firmware/NAME/ssm-WAY.o. WAY: exact; fast, with FMA
-# contraction; small, without what a Mamba block with float weights does not use
+# library NAME [WAY]: the library for that board, build/firmware/NAME/ssm-WAY.o. WAY: exact; plain, of that family
+# where there is an FPU, too; small, without what a Mamba block with float weights does not use
 library() {
     board "$1" || return
     case ${2:-exact} in
     exact) flags=$exact ;;
-    fast) flags="-O2 -ffp-contract=fast" ;;
+    plain) flags="$exact -DSSM_PLAIN" family=plain ;;
     small) flags="$exact -DSSM_ONLY_EULER -DSSM_ONLY_REAL -DSSM_TILE_ROWS=1" ;;
     *) return 1 ;;
     esac
@@ -89,11 +89,18 @@ program() {
     "${tool}gcc" $cpu $freestanding $warnings $exact -I"$2" $start "$3" "$object" -nostdlib $link $libgcc -o "$1"
 }
 
-# speaker_tables: trains the model on this machine and writes it in every format, build/firmware/FORMAT/model.h
+# host_flags FAMILY: for a program of this machine with the bits of a board of that family, fused or plain
+host_flags() {
+    if [ "$1" = plain ]; then echo -DSSM_PLAIN; else echo -march=native; fi
+}
+
+# speaker_tables: trains the model on this machine, in the family of the board, and writes it in every format,
+# build/firmware/FAMILY/FORMAT/model.h
 speaker_tables() {
-    stale build/firmware/speaker.txt ssm.h examples/speaker.c || return 0
-    mkdir -p build/firmware/real build/firmware/bf16 build/firmware/int8
-    ${CC:-cc} -O2 -std=c99 -ffp-contract=off -DSSM_ALIGN=8 -DSSM_LANES=8 examples/speaker.c -o build/firmware/speaker -lm &&
-        build/firmware/speaker --firmware build/firmware > build/firmware/speaker.new &&
-        mv build/firmware/speaker.new build/firmware/speaker.txt
+    folder=build/firmware/$family
+    stale $folder/speaker.txt ssm.h examples/speaker.c || return 0
+    mkdir -p $folder/real $folder/bf16 $folder/int8
+    # shellcheck disable=SC2046
+    ${CC:-cc} -O2 -std=c99 -ffp-contract=off -DSSM_ALIGN=8 $(host_flags $family) examples/speaker.c -o $folder/speaker -lm &&
+        $folder/speaker --firmware $folder > $folder/speaker.new && mv $folder/speaker.new $folder/speaker.txt
 }

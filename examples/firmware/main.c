@@ -63,7 +63,7 @@ static ssm_status attach(void)
     linear(&head, MODEL_WIDTH, MODEL_SPEAKERS, model_head, model_head_bias);
     norm.dim = MODEL_WIDTH;
     norm.weight = model_norm;
-    return ssm_mamba_attach(&block, &config, model_block, MODEL_BLOCK_BYTES);
+    return ssm_mamba_attach(&block, &config, ssm_bound_of(model_block, MODEL_BLOCK_BYTES));
 }
 
 static void reset_stream(void)
@@ -80,13 +80,13 @@ static ssm_status frame(const float *x, size_t frames)
     ssm_status status;
     size_t i;
     for (i = 0; i < MODEL_CHANNELS; ++i) in[i] = (x[i] - model_mean[i]) * model_scale[i];
-    status = ssm_linear_forward(&embed, in, 0, h, 0, 1);
-    if (status == SSM_OK) status = ssm_mamba_step(&block, state, h, h, 1, work, sizeof work);
-    if (status == SSM_OK) status = ssm_norm_forward(&norm, h, 0, h, 0, 1);
+    status = ssm_linear_forward(&embed, ssm_rows_of(in, 0), ssm_rows_out_of(h, 0), 1);
+    if (status == SSM_OK) status = ssm_mamba_step(&block, state, h, h, 1, ssm_memory_of(work, sizeof work));
+    if (status == SSM_OK) status = ssm_norm_forward(&norm, ssm_rows_of(h, 0), ssm_rows_out_of(h, 0), 1);
     if (status != SSM_OK) return status;
     for (i = 0; i < MODEL_WIDTH; ++i) sum[i] += h[i];
     for (i = 0; i < MODEL_WIDTH; ++i) h[i] = sum[i] / (ssm_real)frames;
-    return ssm_linear_forward(&head, h, 0, logits, 0, 1);
+    return ssm_linear_forward(&head, ssm_rows_of(h, 0), ssm_rows_out_of(logits, 0), 1);
 }
 
 /* Called through a volatile pointer, so that no part of it moves across the counter. */

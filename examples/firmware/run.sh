@@ -14,8 +14,8 @@ for name in ${1:-$boards}; do
         continue
     fi
     for format in ${2:-real bf16 int8}; do
-        speaker_tables && library "$name" &&
-            program "build/firmware/$name/speaker-$format.elf" build/firmware/$format $here/main.c || exit
+        board "$name" && speaker_tables && library "$name" &&
+            program "build/firmware/$name/speaker-$format.elf" build/firmware/$family/$format $here/main.c || exit
         echo "$name, $format:"
         # QEMU is killed should the program hang
         timeout 120 $qemu "build/firmware/$name/speaker-$format.elf" < /dev/null | sed 's/^/  /' > build/firmware/run.txt

@@ -3,9 +3,13 @@
     import numpy as np
     import ssm
 
-    library = ssm.Library()                         # build/libssm.so, or any other path
-    layer = ssm.Mamba(library, d_model=64, seed=42)
+    layer = ssm.Mamba(d_model=64, seed=42)
     y = layer.forward(np.ones((2, 100, 64)))        # [batch, len, d_model]
+
+The library and ssm.h are looked for beside this file, then where the project has them (build/ and its root); so these
+three files in one folder are an installation. Another library, or the one in double precision, goes first:
+
+    layer = ssm.Mamba(ssm.Library(double=True), d_model=64)
 
     state = layer.state(2)                          # two streams, at their start
     y0 = layer.step(state, np.ones((2, 64)))        # the same bits as y[:, 0]
@@ -15,7 +19,16 @@
 
 Types, constants and functions are read from ssm.h when the library is loaded, so there is no second
 copy of a declaration here: what the header has, `library` has, under the same name (structs, enums,
-numbers and all functions, ops included). A status below zero is raised as `Error`.
+numbers and all functions, ops included). A status below zero is raised as `Error`. Fields whose names Python keeps
+for itself have an underscore at the end: in_, lambda_.
+
+Arrays are views, never copied: `library.view(u, "btc")` is an ssm_in of the array's own strides, transposed and
+broadcast ones too (`out` an ssm_out; `rows` and `rows_out` those of two dimensions; `memory` an ssm_memory). Pointers
+in structs and arguments take contiguous arrays of their type, and structs stand for their addresses:
+
+    library = ssm.default_library()
+    scan = library.ssm_selective_scan(batch=2, len=100, dim=64, d_state=16, u=library.view(u, "btc"), ...)
+    library.ssm_selective_scan_forward(scan, library.memory(bytes))
 
 Arrays are copied to the library's real type where they have another one, except states, which are
 updated in place and must have it. forward and step share no memory but the weights, and calls hold no
@@ -23,6 +36,7 @@ lock: one layer may run in many threads. record and backward are a pair, for one
 """
 
 import ctypes
+import keyword
 import os
 import re
 
@@ -64,6 +78,45 @@ class Error(Exception):
         self.status = status
 
 
+# ---------------------------------------------------------------------------------- arrays as arguments
+
+class Struct(ctypes.Structure):
+    """A struct of the header. Pointers take arrays, and the struct holds on to what it points to."""
+
+    def __setattr__(self, name, value):
+        name = name[:-1] if name.endswith("_") and keyword.iskeyword(name[:-1]) else name
+        if not any(name == field[0] for field in self._fields_):
+            if name != "keep":
+                raise AttributeError("%s has no field %s" % (type(self).__name__, name))
+            self.__dict__[name] = value
+            return
+        self.__dict__.setdefault("kept", {})[name] = value
+        if isinstance(value, np.ndarray):
+            value = address(value, self._arrays.get(name), "%s.%s" % (type(self).__name__, name))
+        super().__setattr__(name, value)
+
+
+def address(array, dtype, what):
+    """Of the first element, if the array is one that a pointer to `dtype` can stand for; None: any type."""
+    if dtype is None:
+        raise TypeError("%s takes no array: see Library.view, rows and memory" % what)
+    if not array.flags.c_contiguous or (dtype != "any" and array.dtype != dtype):
+        raise TypeError("%s takes a contiguous array of %s, not %s%s" % (
+            what, dtype, array.dtype, "" if array.flags.c_contiguous else " with strides"))
+    return array.ctypes.data
+
+
+def pointer_to(dtype, what):
+    """The type of an argument that is a pointer: takes what a void pointer takes, structs and arrays."""
+    def from_param(value):
+        if isinstance(value, np.ndarray):
+            return ctypes.c_void_p(address(value, dtype, what))
+        if isinstance(value, ctypes.Structure):
+            return ctypes.byref(value)
+        return ctypes.c_void_p.from_param(value)
+    return type("pointer", (), {"from_param": staticmethod(from_param)})
+
+
 # ---------------------------------------------------------------------------------- the header
 
 class Header:
@@ -72,6 +125,7 @@ class Header:
     def __init__(self, path, real):
         with open(path, encoding="ascii") as file:
             text = file.read().split("#endif /* SSM_H */")[0]
+        text = re.sub(r"^#ifdef SSM_CUDA$.*?^#endif /\* SSM_CUDA \*/$", "", text, flags=re.S | re.M)  # not in the library
         text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S).replace("\\\n", " ")
         self.constants = {}
         self.structs = {}
@@ -95,8 +149,19 @@ class Header:
                 self.types[alias] = self.types[other]
         for result, name, arguments in re.findall(r"SSM_API ([\w ]+?\**)(\w+)\(([^;]*)\);", text):
             arguments = [] if arguments == "void" else [
-                self._field(argument)[1] for argument in re.split(r",(?![^()]*\))", arguments)]
+                self._argument(name, argument) for argument in re.split(r",(?![^()]*\))", arguments)]
             self.functions[name] = (self._field(result + "result")[1], arguments, result.strip())
+
+    def _argument(self, function, declaration):
+        name, kind, declared = self._field(declaration)
+        return pointer_to(self._array(declared), "%s: %s" % (function, name)) if kind is ctypes.c_void_p else kind
+
+    def _array(self, declared):
+        """The element type of arrays for a pointer declared so; None if it takes none."""
+        base, stars = declared.rsplit(" ", 1) if declared.endswith("*") else (declared, "")
+        if stars != "*" or base not in self.types or base in self.structs:
+            return None
+        return "any" if base == "void" else np.dtype(self.types[base])
 
     def _enum(self, name, body):
         value = 0
@@ -110,7 +175,11 @@ class Header:
 
     def _struct(self, name, body):
         fields = [self._field(field) for field in body.split(";") if field.strip()]
-        struct = type(name, (ctypes.Structure,), {"_fields_": [field[:2] for field in fields]})
+        struct = type(name, (Struct,), {"_fields_": [field[:2] for field in fields],
+                                        "_arrays": {field[0]: self._array(field[2]) for field in fields}})
+        for field in fields:
+            if keyword.iskeyword(field[0]):
+                setattr(struct, field[0] + "_", getattr(struct, field[0]))
         self.structs[name] = self.types[name] = struct
         self.declared[name] = dict((field[0], field[2]) for field in fields)
 
@@ -136,20 +205,38 @@ class Header:
 # ---------------------------------------------------------------------------------- the library
 
 def default_path(double=False):
-    """Where `make shared` (or `make shared-double`) puts the library."""
-    for name in ("libssm%s.so", "libssm%s.dylib", "ssm%s.dll"):
-        path = os.path.join(_ROOT, "build", name % ("_double" if double else ""))
-        if os.path.exists(path):
-            return path
-    raise OSError("no library under build/: run `make shared%s` first" % ("-double" if double else ""))
+    """The library: beside this file, or where `make shared` (`make shared-double`) puts it."""
+    for folder in (_HERE, os.path.join(_ROOT, "build")):
+        for name in ("libssm%s.so", "libssm%s.dylib", "ssm%s.dll"):
+            path = os.path.join(folder, name % ("_double" if double else ""))
+            if os.path.exists(path):
+                return path
+    raise OSError("no library beside %s nor under build/: run `make shared%s` first" % (
+        os.path.basename(__file__), "-double" if double else ""))
+
+
+def default_header():
+    """ssm.h: beside this file, or at the root of the project."""
+    beside = os.path.join(_HERE, "ssm.h")
+    return beside if os.path.exists(beside) else os.path.join(_ROOT, "ssm.h")
+
+
+_default = None
+
+
+def default_library():
+    """The library that layers use if they are given none; loaded once."""
+    global _default
+    _default = _default or Library()
+    return _default
 
 
 class Library:
     """The loaded library. Its attributes are everything that ssm.h declares, and `dtype`, the real type."""
 
-    def __init__(self, path=None, header=None):
-        dll = ctypes.CDLL(os.path.abspath(path or default_path()))
-        header = header or os.path.join(_ROOT, "ssm.h")
+    def __init__(self, path=None, header=None, double=False):
+        dll = ctypes.CDLL(os.path.abspath(path or default_path(double)))
+        header = header or default_header()
         # The identity of the carries begins with the real number 1, whose bytes tell float from double.
         one = ctypes.create_string_buffer(16)
         dll.ssm_carry_identity(one, 0)
@@ -176,6 +263,56 @@ class Library:
             raise Error(self.header.statuses[status], self.ssm_status_string(status).decode())
         return status
 
+    def view(self, array, axes):
+        """ssm_in of an array: its axes in order, from b (batch), t (time), c (channel or group) and n (state, tap). An
+        axis that is missing has stride 0. Complex arrays are pairs, strides count reals."""
+        return self._view(self.ssm_in, array, axes)
+
+    def out(self, array, axes):
+        """ssm_out, the same for arrays that are written to."""
+        if not array.flags.writeable:
+            raise TypeError("an array that is only read cannot be an output")
+        return self._view(self.ssm_out, array, axes)
+
+    def rows(self, array):
+        """ssm_rows of a matrix, or of one row."""
+        return self._rows(self.ssm_rows, array)
+
+    def rows_out(self, array):
+        if not array.flags.writeable:
+            raise TypeError("an array that is only read cannot be an output")
+        return self._rows(self.ssm_rows_out, array)
+
+    def memory(self, block):
+        """ssm_memory of a contiguous array, or of so many new bytes."""
+        block = block if isinstance(block, np.ndarray) else np.empty(block, np.uint8)
+        return self.ssm_memory(data=block, bytes=block.nbytes)
+
+    def _strides(self, array):
+        pair = np.dtype("c8" if self.dtype == np.float32 else "c16")
+        if not isinstance(array, np.ndarray) or array.dtype not in (self.dtype, pair):
+            raise TypeError("a view is of an array of %s or %s" % (self.dtype, pair))
+        return [stride // self.dtype.itemsize for stride in array.strides]
+
+    def _view(self, kind, array, axes):
+        names = {"b": "batch", "t": "time", "c": "chan", "n": "state"}
+        strides = self._strides(array)
+        if len(axes) != len(strides) or len(set(axes)) != len(axes) or not set(axes) <= set(names):
+            raise ValueError("axes %r do not name those of an array of shape %s" % (axes, array.shape))
+        view = kind(**{names[axis]: stride for axis, stride in zip(axes, strides)})
+        view.data = array.ctypes.data
+        view.keep = array
+        return view
+
+    def _rows(self, kind, array):
+        strides = self._strides(array)
+        if array.ndim not in (1, 2) or (array.shape[-1] > 1 and strides[-1] != 1) or array.dtype != self.dtype:
+            raise TypeError("rows are an array of %s of one or two dimensions, elements side by side" % self.dtype)
+        rows = kind(row=strides[0] if array.ndim == 2 else 0)
+        rows.data = array.ctypes.data
+        rows.keep = array
+        return rows
+
     def value(self, enum, name):
         """The value of an enum by the end of its name: value("ssm_disc", "zoh") is SSM_DISC_ZOH."""
         members = self.header.enums[enum]
@@ -201,7 +338,8 @@ class Layer:
 
     kind = ""
 
-    def __init__(self, library, seed=0, preset=None, **config):
+    def __init__(self, library=None, seed=0, preset=None, **config):
+        library = library or default_library()
         self.library = library
         self._config = self._type("_config")()
         self._set(config)
@@ -241,7 +379,7 @@ class Layer:
     def bind(self):
         """Lays the weights out for the kernels; call it after every change of `params`."""
         self._call("bind", ctypes.byref(self._layer), ctypes.byref(self._config), self.flat.ctypes.data,
-                   self._bound.ctypes.data, self._bound.nbytes)
+                   self._memory(self._bound))
 
     def named(self, flat):
         """Views into an array that is laid out as the weights: gradients, moments."""
@@ -256,16 +394,26 @@ class Layer:
         """States at the start of a sequence, [streams, reals of one state]. Copy to fork, zero to reset."""
         return np.zeros((streams, self._reals), self.library.dtype)
 
-    def forward(self, x, state=None, start=None, step_scale=None):
+    def forward(self, x, state=None, start=None, step_scale=None, slot=None):
         """y for x [batch, len, d_model] or [len, d_model]; `state` goes on from where it is, in place.
 
         With `start`, x is packed: sequence b is x[start[b]:start[b + 1]].
-        step_scale: a factor of the step size for each row of x (S5)."""
+        step_scale: a factor of the step size for each row of x (S5).
+        slot: which row of `state` each sequence uses; negative: it is padding."""
         x, seqs, streams = self._sequences(x, start, step_scale)
         need = self._need(seqs)
+        if slot is not None:
+            slot = np.ascontiguousarray(slot, np.intp)
+            if slot.shape != (streams,):
+                raise ValueError("slot must hold a number for each sequence")
+            if state is not None:
+                streams = np.size(state) // self._reals if self._reals else 0
+                if slot.max(initial=-1) >= streams:
+                    raise ValueError("a slot is beyond the last state")
+            seqs.slot = slot.ctypes.data
         y = np.zeros_like(x)
         self._call("forward", ctypes.byref(self._layer), self._address(state, streams), x.ctypes.data, y.ctypes.data,
-                   ctypes.byref(seqs), *self._memory(need.work + need.state))
+                   ctypes.byref(seqs), self._work(need.work + need.state))
         return y
 
     def step(self, state, x):
@@ -276,7 +424,7 @@ class Layer:
         if state is None:
             raise ValueError("a step needs a state: state(streams)")
         self._call("step", ctypes.byref(self._layer), self._address(state, streams), x.ctypes.data, y.ctypes.data,
-                   streams, *self._memory(self._need(self._seqs(streams, 1)).work))
+                   streams, self._work(self._need(self._seqs(streams, 1)).work))
         return y
 
     def record(self, x, state=None, start=None, step_scale=None):
@@ -286,7 +434,7 @@ class Layer:
         y = np.zeros_like(x)
         tape = np.zeros(need.tape, np.uint8)
         self._call("record", ctypes.byref(self._layer), self._address(state, streams), x.ctypes.data, y.ctypes.data,
-                   ctypes.byref(seqs), tape.ctypes.data, tape.nbytes, *self._memory(need.work + need.state))
+                   ctypes.byref(seqs), self._memory(tape), self._work(need.work + need.state))
         self._tape = x, seqs, streams, tape, state is not None
         return y
 
@@ -309,8 +457,8 @@ class Layer:
         dx = np.zeros_like(x)
         dparams = np.zeros_like(self.flat)
         self._call("backward", ctypes.byref(self._layer), self._address(dstate, streams), x.ctypes.data,
-                   dy.ctypes.data, dx.ctypes.data, dparams.ctypes.data, ctypes.byref(seqs), tape.ctypes.data,
-                   tape.nbytes, *self._memory(need.work_backward + need.state))
+                   dy.ctypes.data, dx.ctypes.data, dparams.ctypes.data, ctypes.byref(seqs), self._memory(tape),
+                   self._work(need.work_backward + need.state))
         gradients = self.named(dparams)
         gradients["x"] = dx
         if dstate is not None:
@@ -377,9 +525,12 @@ class Layer:
                              (self.library.dtype, streams, self._reals, streams))
         return state.ctypes.data
 
-    @staticmethod
-    def _memory(size):
-        return np.empty(size, np.uint8).ctypes, size  # the attribute keeps the array alive
+    def _memory(self, array):
+        return self.library.memory(array)
+
+    def _work(self, size):
+        array = np.empty(size, np.uint8)
+        return self._memory(array)
 
 
 class Selective(Layer):
@@ -392,6 +543,14 @@ class S6(Layer):
 
 class Mamba(Layer):
     kind = "mamba"
+
+
+class Mamba2(Layer):
+    kind = "mamba2"
+
+
+class Mamba3(Layer):
+    kind = "mamba3"
 
 
 class S4D(Layer):

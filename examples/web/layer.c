@@ -55,7 +55,7 @@ static float frequency[MODES], decay[MODES], scale[MODES];
 static ssm_s4d layer;
 static ssm_sizes need;
 static float params[3 * STATES], state[STATES], spectrum[2 * KERNEL];
-static char bound[4096], work[20 * 1024], twiddles[20 * 1024]; /* what sizes ask for at STATES and KERNEL fits */
+static char bound[4096], work[20 * 1024], twiddles[65 * 1024]; /* what sizes ask for at STATES and KERNEL fits */
 static size_t modes, hop_samples;
 static float hop_sum, power[MODES];
 
@@ -124,13 +124,13 @@ static float measure(void)
     float x = 1, peak = 0;
     silence();
     for (t = 0; t < KERNEL; ++t) {
-        if (ssm_s4d_step(&layer, state, &x, &kernel[t], 1, work, sizeof work) != SSM_OK) return 0;
+        if (ssm_s4d_step(&layer, state, &x, &kernel[t], 1, ssm_memory_of(work, sizeof work)) != SSM_OK) return 0;
         x = 0;
         spectrum[2 * t] = kernel[t];
         spectrum[2 * t + 1] = 0;
     }
     silence();
-    if (ssm_fft(spectrum, KERNEL, 0, twiddles, sizeof twiddles) != SSM_OK) return 0;
+    if (ssm_fft(spectrum, KERNEL, 0, ssm_memory_of(twiddles, sizeof twiddles)) != SSM_OK) return 0;
     for (t = 0; t < KERNEL / 2; ++t) {
         response[t] = spectrum[2 * t] * spectrum[2 * t] + spectrum[2 * t + 1] * spectrum[2 * t + 1];
         if (response[t] > peak) peak = response[t];
@@ -198,13 +198,14 @@ WEB_EXPORT(web_layer) int web_layer(int kind, int states, float top, float octav
         scale[m] = 2 * re;
     }
     /* C is scaled so that no frequency comes out louder than it went in. */
-    if ((status = ssm_s4d_bind(&layer, &config, params, bound, sizeof bound)) != SSM_OK) return status;
+    if ((status = ssm_s4d_bind(&layer, &config, params, ssm_memory_of(bound, sizeof bound))) != SSM_OK) return status;
     peak = measure();
     if (peak > 0) {
         for (m = 0; m < 2 * modes; ++m) C[m] /= peak;
         for (i = 0; i < KERNEL; ++i) kernel[i] /= peak;
         for (i = 0; i < KERNEL / 2; ++i) response[i] /= peak * peak;
-        if ((status = ssm_s4d_bind(&layer, &config, params, bound, sizeof bound)) != SSM_OK) return status;
+        if ((status = ssm_s4d_bind(&layer, &config, params, ssm_memory_of(bound, sizeof bound))) != SSM_OK)
+            return status;
     }
     silence();
     return SSM_OK;
@@ -231,7 +232,8 @@ WEB_EXPORT(web_run) int web_run(int n)
     if (n < 0 || n > BLOCK) return SSM_ERR_SHAPE;
     for (i = 0; i < n; ++i) {
         const float x = input[i] + SILENCE;
-        if ((status = ssm_s4d_step(&layer, state, &x, &output[i], 1, work, sizeof work)) != SSM_OK) return status;
+        if ((status = ssm_s4d_step(&layer, state, &x, &output[i], 1, ssm_memory_of(work, sizeof work))) != SSM_OK)
+            return status;
         hop_sum += input[i] < 0 ? -input[i] : input[i];
         if (hop_samples % LOOK == 11 * (hop_samples / LOOK) % LOOK) look(); /* uneven, lest it beat with the sound */
         ++hop_samples;

@@ -20,7 +20,8 @@ static void fill(void *to, int value, size_t n)
 #define SSM_NO_OPENMP
 #define SSM_ALIGN 16
 #define SSM_TILE_ROWS 3
-#define SSM_LANES 5
+#define SSM_DEFAULT_ISA SSM_ISA_SCALAR
+#define SSM_NO_AVX512
 #define SSM_IMPLEMENTATION
 #define main use
 #include "use.c"

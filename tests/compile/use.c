@@ -15,6 +15,6 @@ int main(void)
     if (ssm_mamba_sizes(&config, &seqs, &need) != SSM_OK || need.params == 0) return 2;
     norm.dim = 3;
     norm.weight = ones;
-    if (ssm_norm_forward(&norm, x, 0, y, 0, 1) != SSM_OK) return 3;
+    if (ssm_norm_forward(&norm, ssm_rows_of(x, 0), ssm_rows_out_of(y, 0), 1) != SSM_OK) return 3;
     return y[0] > 1 && y[1] > y[0] && y[2] < 1 ? 0 : 4;
 }

@@ -15,7 +15,8 @@ int main()
     std::vector<ssm_real> params(need.params / sizeof(ssm_real)), state(need.state / sizeof(ssm_real)), x(6, 1), y(6);
     std::vector<unsigned char> bound(need.bound), work(need.work);
     if (ssm_s6_init(&config, params.data(), 1) != SSM_OK) return 2;
-    if (ssm_s6_bind(&layer, &config, params.data(), bound.data(), bound.size()) != SSM_OK) return 3;
-    if (ssm_s6_step(&layer, state.data(), x.data(), y.data(), 1, work.data(), work.size()) != SSM_OK) return 4;
+    if (ssm_s6_bind(&layer, &config, params.data(), ssm_memory_of(bound.data(), bound.size())) != SSM_OK) return 3;
+    if (ssm_s6_step(&layer, state.data(), x.data(), y.data(), 1, ssm_memory_of(work.data(), work.size())) != SSM_OK)
+        return 4;
     return y[0] == 0; // D is one, so the output is not zero
 }

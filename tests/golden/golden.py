@@ -5,8 +5,9 @@ Every script here runs one published implementation in float64 and writes one he
 * random inputs and weights are multiples of 2**-10, so they are exact in float, in double and in
   the decimal text (printed in full, with as many digits as that takes): a float build and a double
   build read the same numbers
-* all computing is float64; where a source forces float32 (`.float()`), its text is changed to
-  `.double()` while it is imported, and nothing else is changed
+* all computing is float64; where a source forces float32 (`.float()`, `torch.float`), its text is
+  changed to `.double()` while it is imported, and nothing else is changed; where it forbids
+  gradients (`torch.no_grad()`), with_gradients takes that away
 * every result is compared with the recurrence written again in this file, and its gradients with
   autograd through that recurrence
 * the generator is `random.Random(seed).random()` and Box-Muller, the same on every platform
@@ -17,6 +18,7 @@ Needs torch and what the script in question imports; see each script for its com
 import argparse
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import math
 import os
 import random
@@ -333,8 +335,10 @@ class _DoubleLoader(importlib.machinery.SourceFileLoader):
         path = self.get_filename(fullname)
         text = self.get_data(path).decode("utf-8")
         text, n = re.subn(r"\.float\(\)", ".double()", text)
-        text, m = re.subn(r"\btorch\.float32\b", "torch.float64", text)
-        _DoubleLoader.changed[fullname] = n + m
+        text, m = re.subn(r"\btorch\.(float32|float)\b", "torch.float64", text)
+        text, k = re.subn(r"\btorch\.cfloat\b", "torch.cdouble", text)
+        text, c = re.subn(r"\.cfloat\(\)", ".cdouble()", text)
+        _DoubleLoader.changed[fullname] = n + m + k + c
         return compile(text, path, "exec", dont_inherit=True)
 
     changed = {}
@@ -355,6 +359,30 @@ class _DoubleFinder(importlib.abc.MetaPathFinder):
 def import_in_double(*names):
     """From now on these modules are imported with float64 in place of float32."""
     sys.meta_path.insert(0, _DoubleFinder(names))
+
+
+def load_in_double(name, path):
+    """A single file as a module, with float64 in place of float32."""
+    loader = _DoubleLoader(name, path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+def with_gradients(*classes):
+    """Take @torch.no_grad() away from the methods of these classes."""
+    for cls in classes:
+        for name, method in list(vars(cls).items()):
+            if hasattr(method, "__wrapped__"):
+                setattr(cls, name, method.__wrapped__)
+
+
+def give(module, name, tensor):
+    """A tensor in place of a parameter, so that gradients go on to what it was computed from."""
+    assert module._parameters[name].shape == tensor.shape, (name, tensor.shape)
+    del module._parameters[name]
+    setattr(module, name, tensor)
 
 
 def changed_casts(name):

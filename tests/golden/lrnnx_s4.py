@@ -38,6 +38,10 @@ GELU, twice, and GELU again after the linear: the source's final_act="glu" is no
 no GLU. `y_state`, `last`: the same from state0 (given as `state`), and the state returned,
 (B,H,N), one of each pair. The steps (S4: modes dense, diagonal and linear) give y too.
 
+`conv_state` is what the first GELU is given, from state0. Gradients (autograd through the source)
+are of loss = sum(conv_state*dy) + sum over (re, im) of last*dlast. S4's are those of the plain C:
+they go on through the source's change of C to C~, whose torch.no_grad() is taken away.
+
 All of these agree with the dense recurrence of this script, so nothing is left out. Not covered,
 because wrong there: is_real=True (the kernel is doubled); sequences longer than l_max (the kernel
 is cut off); rate other than 1 with S4 (C~ is of the unscaled step). The inverted bilinear rule of
@@ -74,21 +78,23 @@ def run(h, rng, name, note, make, low_rank, disc):
                 p.copy_(lti.flat(given[key]))
         return m
 
-    # the definition
-    lam = torch.complex(-torch.exp(given["A_real"]), -given["A_imag"])
-    dt = torch.exp(given["inv_dt"])[:, 0]
-    b, c, d = given["B"][0], given["C"][0], given["D"][0]
-    abar, bbar = [], []
-    for k in range(width):
-        if disc == "zoh":
-            z, gamma = lti.discretize("zoh", dt[k], lti.pair(lam[k]))
-            abar.append(torch.diag(z))
-            bbar.append(gamma * lti.pair(b[k]))
-        else:
-            p = given["P"][0, k] if low_rank else None
-            one, two = lti.dplr_dense(lam[k], p, b[k], dt[k])
+    def system(q):
+        """The definition: Abar and Bbar of every channel."""
+        lam = torch.complex(-torch.exp(q["A_real"]), -q["A_imag"])
+        dt, b = torch.exp(q["inv_dt"])[:, 0], q["B"][0]
+        abar, bbar = [], []
+        for k in range(width):
+            if disc == "zoh":
+                z, gamma = lti.discretize("zoh", dt[k], lti.pair(lam[k]))
+                one, two = torch.diag(z), gamma * lti.pair(b[k])
+            else:
+                one, two = lti.dplr_dense(lam[k], q["P"][0, k] if low_rank else None, b[k], dt[k])
             abar.append(one)
             bbar.append(two)
+        return abar, bbar
+
+    abar, bbar = system(given)
+    c, d = given["C"][0], given["D"][0]
     own_k = torch.stack([lti.dense_kernel(abar[k], bbar[k], c[k], 33) for k in range(width)])
     u = x.transpose(1, 2)
     own_conv, own_zero_last = lti.dense_run(u, abar, bbar, c, d)
@@ -133,6 +139,29 @@ def run(h, rng, name, note, make, low_rank, disc):
             if not low_rank or mode == "linear":
                 close(name + " step last", cache["lrnn_state"], own_zero_last, 1e-13)
 
+    # gradients: of what the first GELU is given, and of the last state; numbers of their own
+    more = Rng(SEED + 1)
+    dy, dlast = more.normal(batch, length, width), lti.complex_normal(more, batch, width, n)
+    m = layer(length)
+    q = {k: p for k, p in m.named_parameters() if not k.startswith("output_linear")}
+    q.update(x=lti.leaf(x), state0=lti.leaf(state0))
+    if low_rank:
+        golden.give(m.layer.kernel, "C", m.C.clone())
+    seen = []
+    m.conv_activation.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        _, end = m(q["x"], state=q["state0"])
+        conv_state = seen[0]
+        g = lti.grads((conv_state * dy).sum() + lti.inner(end, dlast), q)
+    close(name + " conv_state", conv_state, own_conv_state.transpose(1, 2), 1e-13)
+    own = {k: lti.leaf(given.get(k, v)) for k, v in q.items()}
+    own["x"], own["state0"] = lti.leaf(x), lti.leaf(state0)
+    out, end = lti.dense_run(own["x"].transpose(1, 2), *system(own), own["C"][0], own["D"][0],
+                             own["state0"])
+    own_g = lti.grads((out.transpose(1, 2) * dy).sum() + lti.inner(end, dlast), own)
+    for key, value in g.items():
+        close(f"{name} d{key}", value, lti.flat(own_g[key]), 1e-12)
+
     h.case(name, note, batch=batch, len=length, h=width, n=n, kernel=33)
     layouts = {"inv_dt": "(H,1)", "A_real": "(H,N)", "A_imag": "(H,N)", "D": "(1,H)"}
     for key, v in given.items():
@@ -149,6 +178,11 @@ def run(h, rng, name, note, make, low_rank, disc):
     put_out(h, "y", y, "(B,L,H)", "layer output, zero state")
     put_out(h, "y_state", y_state, "(B,L,H)", "layer output from state0")
     put_out(h, "last", last, "(B,H,N)", "state after the last step, from state0")
+    put_in(h, "dy", dy, "(B,L,H)", "d loss / d conv_state")
+    put_in(h, "dlast", dlast, "(B,H,N)", "d loss / d last")
+    put_out(h, "conv_state", conv_state, "(B,L,H)", "convolution + D x, from state0")
+    for key, value in g.items():
+        put_out(h, "grad_" + key, value, "", f"d loss / d {key}")
 
 
 def main():
@@ -158,6 +192,8 @@ def main():
         golden.bare_package("lrnnx." + name, os.path.join(folder, "lrnnx", *name.split(".")))
     s4 = importlib.import_module("lrnnx.models.lti.s4").S4
     s4d = importlib.import_module("lrnnx.models.lti.s4d").S4D
+    kernels = importlib.import_module("lrnnx.ops.s4_kernel_interface")
+    golden.with_gradients(kernels.S4Kernel)
 
     h = Header("lrnnx_s4", "lrnnx 1.0.0.post1 (PyPI source archive), models.lti.S4 and S4D", SEED,
                TEXT, "python tests/golden/lrnnx_s4.py --peers DIR")

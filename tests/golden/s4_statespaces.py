@@ -1,23 +1,24 @@
 """s4_statespaces.h: golden vectors of state-spaces/s4 (models/s4/s4d.py, s4.py): S4D and S4
-(diagonal plus low rank), from their formulas.
+(diagonal plus low rank), run in float64 / complex128.
 
-The source is not on PyPI and is not run here. This script follows its published formulas in
-torch, float64 / complex128, with gradients by autograd. S4's kernel and gradients come from the
-definition, the dense matrix recurrence C Abar^l Bbar; the source's own route (Cauchy sums,
-Woodbury, C~) and its linear-time step are written again and must agree. S4D comes from kernel and
-convolution and must agree with the dense recurrence. All gradients are also compared with central
-differences.
+    git clone https://github.com/state-spaces/s4 DIR/s4        # e757cef; not built
+    python tests/golden/s4_statespaces.py --peers DIR
 
-    python tests/golden/s4_statespaces.py
-
-Needs torch and numpy.
+Outputs, states and gradients are those of s4.py's FFTConv, by autograd; s4d.py, which has no
+states, gives the outputs from the zero state and what follows the SSM. Everything is compared with
+the definition, the dense matrix recurrence C Abar^l Bbar, and gradients with central differences
+too. Needs torch, numpy, scipy and einops; of PyTorch Lightning a stand-in for one decorator.
+Without its CUDA extension and pykeops the source takes its plain Cauchy and Vandermonde sums.
 """
 
 import golden_lti as lti  # first: golden takes this folder off the search path
+import golden
 from golden import Header, Rng
 from golden_lti import close, grads, leaf, put_in, put_out
 
 import math
+import os
+import types
 
 import numpy as np
 import torch
@@ -25,8 +26,6 @@ import torch
 SEED = 20240113
 LENGTHS = (1, 2, 7, 16, 33)
 TEXT = """
-Computed from the published formulas, float64, gradients by autograd.
-
 N counts conjugate pairs (the source's d_state is 2N). u, y and dy are (batch, H, len) = (B,H,L).
 A = -exp(log_a_real) + i a_imag (H,N), as in models/s4/s4d.py; the full kernel (s4.py) stores
 -Im A, so its A_imag and that gradient have the other sign. delta = exp(log_dt) (H). B, C (H,N)
@@ -39,13 +38,13 @@ delta/(1 - delta A/2) B. The minimal S4D (s4d.py) has no B: B = 1.
 
 S4: A = diag(Lambda) - P P^H over the 2N states (each array with its conjugate half appended),
 bilinear: Abar = (I - delta A/2)^-1 (I + delta A/2), Bbar = (I - delta A/2)^-1 delta B.
-`c_tilde_L` = the first N of (I - Abar^L)^T C, what the source stores in place of C. With it the
-source's k = irfft(2/(1 + w) (r_BC - r_BQ r_PC/(1 + r_PQ))) is the kernel of length L, odd and
-even, to 1e-12.
+`c_tilde_L` = the first N of (I - Abar^L)^T C, what the source stores in place of C, L = l_max. Its
+kernel of length L, odd and even, is that of the plain C, to 1e-12.
 
 Every case starts from state0; `last` is the state after the last step. `y_zero` is the output
 from the zero state. Outputs of the steps, one sample at a time, are y. Gradients are of loss =
-sum(y*dy) + sum over (re, im) of last*dlast, state0 in place.
+sum(y*dy) + sum over (re, im) of last*dlast, state0 in place; S4's are by the plain C: they go on
+through the source's change of C to C~, whose torch.no_grad() is taken away.
 
 HiPPO-LegS arrays that depend on eigenvectors have each phase turned so that P_n = (V^H P)_n is real
 and positive: then P and B = sqrt(2) P are real, and C = c V for a real row c of the dense system.
@@ -62,45 +61,82 @@ def eigen(x):
     return torch.complex(-torch.exp(x["log_a_real"]), x["a_imag"])
 
 
-# --------------------------------------------------------------------------------- S4D
+# ------------------------------------------------------------------------------- the source
 
-def diagonal(x, kind):
-    a, dt = eigen(x), torch.exp(x["log_dt"])[:, None]
-    if kind == "zoh":
-        abar = torch.exp(a * dt)
-        return abar, (abar - 1) / a * x["b"]
-    return (1 + a * dt / 2) / (1 - a * dt / 2), dt / (1 - a * dt / 2) * x["b"]
+class Source:
+    """s4.py and s4d.py of a checkout."""
+
+    def __init__(self, folder):
+        def stand_in(name, **contents):
+            golden.empty_module(name)
+            for key, value in contents.items():
+                setattr(golden.sys.modules[name], key, value)
+
+        for name in ("pytorch_lightning", "src", "src.models"):
+            golden.empty_module(name)
+        stand_in("pytorch_lightning.utilities", rank_zero_only=lambda f: f)
+        models = os.path.join(folder, "models", "s4")
+        self.s4 = golden.load_in_double("s4_standalone", os.path.join(models, "s4.py"))
+        stand_in("src.models.nn", DropoutNd=self.s4.DropoutNd)
+        self.s4d = golden.load_in_double("s4d_minimal", os.path.join(models, "s4d.py"))
+        golden.with_gradients(self.s4.SSMKernel, self.s4.SSMKernelDPLR)
+
+    def layer(self, x, kind, l_max):
+        """FFTConv with these weights, as tensors that gradients go through."""
+        width, n = x["c"].shape
+        mode = {"mode": "dplr"} if "p" in x else {"mode": "s4d", "disc": kind}
+        m = self.s4.FFTConv(width, l_max=l_max, activation=None, d_state=2 * n, init="diag-lin"
+                            if "p" not in x else "legs", verbose=False, **mode).double()
+        values = {"inv_dt": x["log_dt"][:, None], "A_real": x["log_a_real"], "A_imag": -x["a_imag"],
+                  "B": torch.view_as_real(x["b"][None]),
+                  "C": torch.view_as_real(x["c"][None].clone())}
+        if "p" in x:
+            values["P"] = torch.view_as_real(x["p"][None])
+        assert set(values) == set(m.kernel._parameters), set(m.kernel._parameters)
+        for key, value in values.items():
+            golden.give(m.kernel, key, value)
+        golden.give(m, "D", x["d"][None])
+        return m
+
+    def run(self, x, kind):
+        """Outputs and the last state, from state0."""
+        return self.layer(x, kind, x["u"].shape[2])(x["u"], state=x["state0"])
+
+    def kernel(self, x, kind, length):
+        """The kernel, and C~ (S4)."""
+        with torch.no_grad():
+            m = self.layer(x, kind, length)
+            k = m.kernel(L=length)[0][0]
+            return k, torch.view_as_complex(m.kernel.C.contiguous())[0]
+
+    def steps(self, x, kind):
+        with torch.no_grad():
+            m = self.layer(x, kind, x["u"].shape[2])
+            if "p" in x:
+                m.kernel(L=x["u"].shape[2])  # C~ first, as the source wants it
+                m.setup_step(mode="linear")
+            else:
+                m.setup_step()
+            m.default_state(1)
+            state, ys = x["state0"], []
+            for t in range(x["u"].shape[2]):
+                y, state = m.step(x["u"][:, :, t], state)
+                ys.append(y)
+            return torch.stack(ys, 2), state
+
+    def minimal(self, x):
+        """s4d.py from the zero state (B = 1): kernel of length 33, y before its activation."""
+        width, n = x["c"].shape
+        m = self.s4d.S4D(width, d_state=2 * n).double()
+        for key, value in (("log_dt", x["log_dt"]), ("log_A_real", x["log_a_real"]),
+                           ("A_imag", x["a_imag"]), ("C", torch.view_as_real(x["c"]))):
+            golden.give(m.kernel, key, value)
+        golden.give(m, "D", x["d"])
+        m.activation = m.output_linear = torch.nn.Identity()
+        return m.kernel(L=33), m(x["u"])[0]
 
 
-def s4d_kernel(x, kind, length):
-    """The Vandermonde sum."""
-    abar, bbar = diagonal(x, kind)
-    powers = torch.exp(torch.log(abar)[:, :, None] * torch.arange(length))
-    return 2 * torch.einsum("hn,hnl->hl", x["c"] * bbar, powers).real
-
-
-def s4d(x, kind):
-    """Kernel and convolution, state added to it, state after the sequence (forward_state)."""
-    length = x["u"].shape[2]
-    a, dt = eigen(x), torch.exp(x["log_dt"])[:, None]
-    abar, bbar = diagonal(x, kind)
-    k = s4d_kernel(x, kind, length)
-    # the source's row of B for a state
-    if kind == "zoh":
-        row = a * torch.exp(a * dt) / (torch.exp(a * dt) - 1)
-    else:
-        row = (1 + a * dt / 2) / dt
-    ys = []
-    for s0 in x["state0"]:
-        ys.append(s4d_kernel({**x, "b": s0 * row}, kind, length))
-    y = torch.stack(ys)
-    y = y + torch.stack([sum(k[:, t - j] * x["u"][:, :, j] for j in range(t + 1))
-                         for t in range(length)], 2)
-    powers = torch.exp(torch.log(abar)[:, :, None] * torch.arange(length - 1, -1, -1))
-    last = abar ** length * x["state0"] + torch.einsum("hnl,hn,bhl->bhn", powers, bbar,
-                                                       x["u"].to(bbar.dtype))
-    return y + x["d"][:, None] * x["u"], last
-
+# --------------------------------------------------------------------------- the definition
 
 def dense(x, kind):
     lam, dt = eigen(x), torch.exp(x["log_dt"])
@@ -120,107 +156,51 @@ def s4(x, kind="bilinear"):
     return lti.dense_run(x["u"], *dense(x, kind), x["c"], x["d"], x["state0"])
 
 
-# ---------------------------------------------------------------------------------- S4
-
-def source_kernel(x, length, b=None):
-    """The source's S4 kernel: C~, Cauchy sums at the roots of unity, Woodbury, inverse FFT."""
-    abar, _ = dense(x, "bilinear")
-    lam, dt = lti.pair(eigen(x)).detach().numpy(), np.exp(x["log_dt"].detach().numpy())
-    p = lti.pair(x["p"]).detach().numpy()
-    b = lti.pair(x["b"] if b is None else b).detach().numpy()
-    c = lti.pair(x["c"]).detach().numpy()
-    k, tilde = [], []
-    for h in range(lam.shape[0]):
-        power = np.linalg.matrix_power(abar[h].detach().numpy(), length)
-        ct = c[h] - power.T @ c[h]
-        tilde.append(ct)
-        hat = []
-        for j in range(length // 2 + 1):
-            if 2 * j == length:  # w = -1, z = infinity: the limit
-                hat.append(0.5 * dt[h] * np.sum(b[h] * ct))
-                continue
-            w = np.exp(-2j * np.pi * j / length)
-            z = 2 * (1 - w) / (1 + w)
-
-            def r(v):
-                return np.sum(v * dt[h] / (z - dt[h] * lam[h]))
-            q = p[h].conj()
-            value = r(b[h] * ct) - r(b[h] * q) * r(p[h] * ct) / (1 + r(p[h] * q))
-            hat.append(value * 2 / (1 + w))
-        k.append(np.fft.irfft(np.array(hat), length))
-    return lti.tensor(np.stack(k)), lti.tensor(np.stack(tilde)[:, :lam.shape[1] // 2])
-
-
-def linear_steps(x):
-    """The source's step in O(N), on one of each pair."""
-    lam, dt, p, b, c = eigen(x), torch.exp(x["log_dt"])[:, None], x["p"], x["b"], x["c"]
-    q = p.conj()
-    d, e = 1 / (2 / dt - lam), 2 / dt + lam
-    r = q * d / (1 + 2 * (q * d * p).sum(-1, keepdim=True).real)
-    s, ys = x["state0"], []
-    for t in range(x["u"].shape[2]):
-        u = x["u"][:, :, t]
-        w = e * s - p * 2 * (q * s).sum(-1, keepdim=True).real + 2 * b * u[..., None]
-        s = d * (w - p * 2 * (r * w).sum(-1, keepdim=True).real)
-        ys.append(2 * (c * s).sum(-1).real + x["d"] * u)
-    return torch.stack(ys, 2), s
-
-
-def low_rank_checks(name, x, k):
-    tilde = {}
-    for length in LENGTHS:
-        own, tilde[length] = source_kernel(x, length)
-        close(f"{name} Cauchy {length}", own, k[:, :length], 1e-12)
-    # a state in the source's kernel: a row s/delta + A s/2 of B gives C Abar^(l + 1) s
-    lam, p, s = eigen(x), x["p"], x["state0"][0]
-    row = s / torch.exp(x["log_dt"])[:, None] + (
-        lam * s - p * 2 * (p.conj() * s).sum(-1, keepdim=True).real) / 2
-    from_state, _ = source_kernel(x, 9, row)
-    abar, _ = dense(x, "bilinear")
-    want = torch.stack([lti.dense_kernel(abar[h], abar[h] @ lti.pair(s[h]), x["c"][h], 9)
-                        for h in range(s.shape[0])])
-    close(name + " state in the kernel", from_state, want, 1e-12)
-    y, last = linear_steps(x)
-    return tilde, y, last
-
-
 # ------------------------------------------------------------------------------- cases
 
-def run(h, rng, name, note, kind, base, low_rank):
+def run(h, rng, source, name, note, kind, base):
     batch, length = base["u"].shape[0], base["u"].shape[2]
     width, n = base["c"].shape
     dy = rng.normal(batch, width, length)
     dlast = lti.complex_normal(rng, batch, width, n)
     x = {k: leaf(v) for k, v in base.items()}
-    form = s4 if low_rank else lambda q: s4d(q, kind)
 
-    def loss_of(q, f=form):
-        y, last = f(q)
+    def loss_of(q, form):
+        y, last = form(q, kind)
         return (y * dy).sum() + lti.inner(last, dlast)
 
-    y, last = form(x)
+    y, last = source.run(x, kind)
     own, own_last = s4(x, kind)
     close(name + " y", y, own, 1e-13)
     close(name + " last", last, own_last, 1e-13)
     abar, bbar = dense(x, kind)
     own_k = torch.stack([lti.dense_kernel(abar[k], bbar[k], x["c"][k], 33) for k in range(width)])
     tilde = {}
-    if low_rank:
-        k = own_k
-        tilde, step_y, step_last = low_rank_checks(name, x, k)
-        close(name + " steps", step_y, y, 1e-13)
-        close(name + " last step", step_last, last, 1e-13)
-        second = linear_steps
-    else:
-        k = s4d_kernel(x, kind, 33)
-        close(name + " kernel", k, own_k, 1e-13)
-        for size in LENGTHS:
-            close(f"{name} kernel {size}", s4d_kernel(x, kind, size), own_k[:, :size], 1e-13)
-        second = s4
-    g = grads(loss_of(x), x)
-    own_g = grads(loss_of(x, second) if low_rank else loss_of(x, lambda q: s4(q, kind)), x)
-    lti.differences(name, loss_of, x, g)
-    zero, _ = form({**x, "state0": torch.zeros_like(x["state0"])})
+    for size in LENGTHS:
+        k, tilde[size] = source.kernel(x, kind, size)
+        close(f"{name} kernel {size}", k, own_k[:, :size], 1e-12)
+        for i in range(width if "p" in x else 0):
+            power = torch.linalg.matrix_power(abar[i], size)
+            want = lti.pair(x["c"][i]) - power.T @ lti.pair(x["c"][i])
+            close(f"{name} c_tilde {size}", tilde[size][i], want[:n], 1e-12)
+    step_y, step_last = source.steps(x, kind)
+    close(name + " steps", step_y, y, 1e-12)
+    close(name + " last step", step_last, last, 1e-12)
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        g = grads(loss_of(x, source.run), x)
+    own_g = grads(loss_of(x, s4), x)
+    lti.differences(name, lambda q: loss_of(q, s4), x, g)
+    from_zero = {**x, "state0": torch.zeros_like(x["state0"])}
+    zero, _ = source.run(from_zero, kind)
+    if name == "s4d_minimal":
+        k, zero = source.minimal(x)
+        close(name + " y of s4d.py", zero, s4(from_zero, kind)[0], 1e-13)
+        close(name + " kernel of s4d.py", k, own_k, 1e-13)
+        part = {key: v for key, v in x.items() if key not in ("b", "state0")}
+        minimal_g = grads((zero * dy).sum(), part)
+        want = grads((s4({**from_zero, **part}, kind)[0] * dy).sum(), part)
+        for key in part:
+            close(f"{name} d{key} of s4d.py", minimal_g[key], want[key], 1e-12)
 
     h.case(name, note, batch=batch, h=width, n=n, len=length, kernel=33)
     for key in x:
@@ -228,7 +208,7 @@ def run(h, rng, name, note, kind, base, low_rank):
     put_in(h, "dy", dy, "(B,H,L)", "d loss / d y")
     put_in(h, "dlast", dlast, "(B,H,N)", "d loss / d last")
     put_out(h, "kernel", k, "(H,L)", "kernel, l < 33")
-    for size, v in tilde.items():
+    for size, v in tilde.items() if "p" in x else ():
         put_out(h, f"c_tilde_{size}", v, "(H,N)", f"C~ for length {size}")
     put_out(h, "y", y, "(B,H,L)", "output, from state0")
     put_out(h, "y_zero", zero, "(B,H,L)", "output, from the zero state")
@@ -238,33 +218,39 @@ def run(h, rng, name, note, kind, base, low_rank):
         put_out(h, "grad_" + key, g[key], LAYOUT[key], f"d loss / d {key}")
 
 
-def hippo(h, rng, n):
-    """The dense real system, A and B of HiPPO-LegS and a real row c, against its S4 form."""
+def hippo(h, rng, source, n):
+    """The dense real system, A and B of HiPPO-LegS and a real row c, against its S4 form: both as
+    the source has them."""
     width, keep = 2, n // 2
     c, log_dt = rng.normal(width, n), rng.uniform(-4.0, -1.5, width)
-    a, b, p = lti.legs(n)
-    lam, v = lti.legs_normal(n)
-    rows, half = [], []
+    a, b = source.s4.transition("legs", n)
+    own_a, own_b, _ = lti.legs(n)
+    assert np.abs(a - own_a).max() < 1e-12 * n and np.abs(b[:, 0] - own_b).max() < 1e-14 * n
+    lam, p, b_tilde, v = source.s4.nplr("legs", n, dtype=torch.float64, B_clip=None)
+    own_lam, _ = lti.legs_normal(n)
+    close(f"hippo{n} Lambda", lam, lti.tensor(own_lam[:keep]), 1e-13)
+    turn = p[0] / p[0].abs()  # V's columns, so that V^H P is real and positive
+    rows = []
     for k in range(width):
         dt = math.exp(log_dt[k])
         left = np.eye(n) - dt / 2 * a
-        abar, bbar = np.linalg.solve(left, np.eye(n) + dt / 2 * a), np.linalg.solve(left, dt * b)
+        abar, x = np.linalg.solve(left, np.eye(n) + dt / 2 * a), np.linalg.solve(left, dt * b[:, 0])
         row = []
         for _ in range(33):
-            row.append(c[k].numpy() @ bbar)
-            bbar = abar @ bbar
+            row.append(c[k].numpy() @ x)
+            x = abar @ x
         rows.append(row)
-        half.append((c[k].numpy() @ v)[:keep])
+    half = c.to(v.dtype) @ v * turn
 
     def repeat(t):
-        return lti.tensor(np.tile(np.asarray(t)[:keep], (width, 1)))
-    x = {"log_a_real": repeat(np.full(n, math.log(0.5))), "a_imag": repeat(lam.imag),
-         "p": repeat((v.conj().T @ p).real.astype(complex)),
-         "b": repeat((v.conj().T @ b).real.astype(complex)),
-         "c": lti.tensor(np.stack(half)), "log_dt": log_dt}
+        return t.expand(width, keep).contiguous()
+    x = {"log_a_real": repeat(torch.log(-lam.real)), "a_imag": repeat(lam.imag),
+         "p": repeat((p[0] / turn).real + 0j), "b": repeat((b_tilde / turn).real + 0j), "c": half,
+         "d": torch.zeros(width, dtype=torch.float64), "log_dt": log_dt}
+    assert float((b_tilde / turn).imag.abs().max()) < 1e-13 * n
     kernel = lti.tensor(np.array(rows))
     for size in LENGTHS:
-        close(f"hippo{n} {size}", source_kernel(x, size)[0], kernel[:, :size], 1e-12)
+        close(f"hippo{n} {size}", source.kernel(x, "bilinear", size)[0], kernel[:, :size], 1e-12)
     h.case(f"legs{n}", f"HiPPO-LegS of {n} states, real and dense, and its S4 form of {keep} pairs:"
            " the kernel of both", h=width, n=keep, size=n, kernel=33)
     put_in(h, "c_dense", c, "(H,2N)", "c, the row of the real system")
@@ -276,10 +262,11 @@ def hippo(h, rng, n):
     put_out(h, "kernel", kernel, "(H,L)", "kernel of the real dense system, l < 33")
 
 
-def inits(h):
+def inits(h, source):
     """The diagonals dplr() gives: -Re A and -Im A, both positive; N = 4 pairs."""
     n = 8
     i = np.arange(n // 2)
+    torch.set_default_dtype(torch.float64)  # pi and the halves are made in the default type
     h.case("init", "initial diagonals of 4 pairs (d_state 8), -Im A unless said; -Re A = 1/2 but in"
            " `real`", n=n // 2, state=n)
     lam, _ = lti.legs_normal(n)
@@ -290,10 +277,15 @@ def inits(h):
             ("quad", (1 + 2 * i) ** 2 / np.pi, "quadratic"),
             ("real", 1.0 + i, "real: -Re A = 1 + n; -Im A = 0"),
             ("legs", -lam.imag[:n // 2], "S4D-LegS, descending, as the source keeps them")):
-        put_out(h, key, lti.tensor(value), "(N)", note)
+        a = source.s4.dplr(key, N=n, H=1, dtype=torch.float64)[0][0]
+        found = -a.real if key == "real" else -a.imag
+        close("init " + key, found, lti.tensor(np.asarray(value, float)), 1e-13)
+        assert key == "real" or bool((a.real == -0.5).all())
+        put_out(h, key, found, "(N)", note)
+    torch.set_default_dtype(torch.float32)
 
 
-def layer(h, rng):
+def layer(h, rng, source):
     """What follows the SSM: GELU (erf), 1x1 convolution H -> 2H, GLU over the channels."""
     batch, width, length = 2, 3, 5
     base = {"x": rng.normal(batch, width, length), "w": rng.normal(2 * width, width, scale=0.7),
@@ -301,9 +293,10 @@ def layer(h, rng):
     dy = rng.normal(batch, width, length)
 
     def form(q):
-        v = torch.nn.functional.conv1d(torch.nn.functional.gelu(q["x"]), q["w"][:, :, None],
-                                       q["bias"])
-        return torch.nn.functional.glu(v, dim=-2)
+        m = source.s4d.S4D(width, d_state=4).double()
+        golden.give(m.output_linear[0], "weight", q["w"][:, :, None])
+        golden.give(m.output_linear[0], "bias", q["bias"])
+        return m.output_linear(m.activation(q["x"]))
 
     x = {k: leaf(v) for k, v in base.items()}
     y = form(x)
@@ -332,10 +325,10 @@ def layer(h, rng):
 
 
 def main():
-    h = Header("s4_statespaces", "state-spaces/s4 (models/s4/s4d.py, s4.py), from its formulas",
-               SEED, TEXT, "python tests/golden/s4_statespaces.py")
+    source = Source(golden.peers_folder("s4", r"s4(-.*)?"))
+    h = Header("s4_statespaces", "state-spaces/s4 e757cef (models/s4/s4d.py, s4.py)", SEED, TEXT)
     rng = Rng(SEED)
-    inits(h)
+    inits(h, source)
     batch, width, n, length = 2, 3, 2, 9
 
     def base(**more):
@@ -346,10 +339,10 @@ def main():
                 "d": rng.normal(width), "log_dt": rng.uniform(-3.0, -0.5, width),
                 "state0": lti.complex_normal(rng, batch, width, n), **more}
 
-    run(h, rng, "s4d_minimal", "S4D, zoh, B = 1 (models/s4/s4d.py)", "zoh",
-        base(b=torch.ones(width, n, dtype=torch.complex128)), False)
-    run(h, rng, "s4d_zoh", "S4D, zoh, B given", "zoh", base(), False)
-    run(h, rng, "s4d_bilinear", "S4D, bilinear, B given", "bilinear", base(), False)
+    run(h, rng, source, "s4d_minimal", "S4D, zoh, B = 1 (models/s4/s4d.py)", "zoh",
+        base(b=torch.ones(width, n, dtype=torch.complex128)))
+    run(h, rng, source, "s4d_zoh", "S4D, zoh, B given", "zoh", base())
+    run(h, rng, source, "s4d_bilinear", "S4D, bilinear, B given", "bilinear", base())
 
     # S4: HiPPO-LegS of 4 states, rounded, and moved a little in every channel
     lam, v = lti.legs_normal(2 * n)
@@ -360,12 +353,12 @@ def main():
         if t.is_complex():
             return lti.snap_complex(t + lti.complex_normal(rng, width, n, scale=amount))
         return lti.snap(t + rng.normal(width, n, scale=amount))
-    run(h, rng, "s4", "S4, rank one, around HiPPO-LegS of 4 states", "bilinear",
+    run(h, rng, source, "s4", "S4, rank one, around HiPPO-LegS of 4 states", "bilinear",
         base(log_a_real=around(np.log(-lam.real), 0.1), a_imag=around(lam.imag, 0.3),
-             p=around(v.conj().T @ p + 0j, 0.2), b=around(v.conj().T @ b + 0j, 0.2)), True)
-    hippo(h, rng, 4)
-    hippo(h, rng, 16)
-    layer(h, rng)
+             p=around(v.conj().T @ p + 0j, 0.2), b=around(v.conj().T @ b + 0j, 0.2)))
+    hippo(h, rng, source, 4)
+    hippo(h, rng, source, 16)
+    layer(h, rng, source)
     h.write()
 
 

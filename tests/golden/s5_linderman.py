@@ -1,29 +1,36 @@
-"""s5_linderman.h: golden vectors of lindermanlab/S5 (s5/ssm.py, ssm_init.py, layers.py), from its
-formulas.
+"""s5_linderman.h: golden vectors of lindermanlab/S5 (s5/ssm.py, ssm_init.py, layers.py), run in
+float64 / complex128.
 
-The source is JAX, is not on PyPI and is not run here. This script follows its published formulas
-in numpy and torch, float64 / complex128, with gradients by autograd; outputs and gradients are
-compared with a second form (explicit powers of Lambda_bar, loops) and with central differences.
+    git clone https://github.com/lindermanlab/S5 DIR/S5        # 3c18fdb; not built
+    python tests/golden/s5_linderman.py --peers DIR
 
-    python tests/golden/s5_linderman.py
-
-Needs torch, numpy and mpmath.
+Outputs and gradients are those of S5SSM and SequenceLayer, by jax.grad, mapped over the batch. The
+source carries no state: here the last one is read through its apply_ssm with C = 1 and C = -i, and
+state0 goes in as inputs of the first step. All are compared with a second form (loops, pairs
+written out) and its autograd, and with central differences. Needs torch, numpy, mpmath, jax and
+flax; jax.numpy.DeviceArray, which newer versions have no more, is jax.Array.
 """
 
 import golden_lti as lti  # first: golden takes this folder off the search path
+import golden
 from golden import Header, Rng
 from golden_lti import close, grads, leaf, put_in, put_out
 
+import importlib
 import math
+import os
 
+import jax
+import jax.numpy as jnp
 import mpmath
 import numpy as np
 import torch
 
+jax.config.update("jax_enable_x64", True)
+jnp.DeviceArray = jax.Array
+
 SEED = 20240112
 TEXT = """
-Computed from the published formulas (the source is JAX), float64, gradients by autograd.
-
 u, y and dy are (batch, len, H) = (B,L,H) (the source takes one sequence and is mapped over the
 batch). Lambda = Lambda_re + i Lambda_im (P); B (P,H), C (H,P) complex (the source stores them as
 (..,2), the same numbers), C of a bidirectional layer as (H,2P): C1, then C2; D (H); log_step (P)
@@ -32,8 +39,8 @@ batch). Lambda = Lambda_re + i Lambda_im (P); B (P,H), C (H,P) complex (the sour
 delta Lambda/2) B. y = 2 Re(C x) + D u with conj_sym, where P counts one of each pair; else Re(C x)
 + D u. Bidirectional: the second half of C's columns reads the scan of the reversed sequence.
 
-`last`, and state0 in the case `state`, are an extension: the source carries no state. Gradients
-are of loss = sum(y*dy) + sum over (re, im) of last*dlast (no last in `bidirectional`).
+The source carries no state: `last` is read through its apply_ssm with C = 1 and C = -i, and state0,
+in the case `state`, goes in as more inputs of the first step. Gradients are of loss = sum(y*dy) + sum over (re, im) of last*dlast (no last in `bidirectional`).
 
 HiPPO-LegS: S = A + P P^T = V Lambda V^H. `legsN_eigen` holds Im Lambda, ascending (Re Lambda =
 -1/2, exactly), from 40 digits; the first N/2, the negative ones, are those the source keeps with
@@ -52,38 +59,104 @@ MEANING = {"u": "input", "lambda_re": "`Lambda_re`", "lambda_im": "`Lambda_im`",
            "log_step": "`log_step`", "state0": "state before the first step"}
 
 
-def ssm(x, kind, conj_sym, bidirectional, rescale):
-    """The source's apply_ssm, its scan written as a loop over time."""
-    lam = torch.complex(x["lambda_re"], x["lambda_im"])
-    step = rescale * torch.exp(x["log_step"])
-    if kind == "zoh":
-        abar = torch.exp(lam * step)
-        bbar = (1 / lam * (abar - 1))[:, None] * x["b"]
-    else:
-        bl = 1 / (1 - step / 2 * lam)
-        abar = bl * (1 + step / 2 * lam)
-        bbar = (bl * step)[:, None] * x["b"]
-    bu = torch.einsum("ph,blh->blp", bbar, x["u"].to(bbar.dtype))
+def array(t):
+    """A tensor as jax has it; complex ones as (..,2), which is how the source stores them."""
+    return jnp.asarray(lti.flat(t).numpy())
 
-    def scan(order, state):
-        rows = {}
-        for t in order:
-            state = abar * state + bu[:, t]
-            rows[t] = state
-        return torch.stack([rows[t] for t in sorted(rows)], 1)
 
-    zero = torch.zeros_like(bu[:, 0])
-    length = bu.shape[1]
-    xs = scan(range(length), x.get("state0", zero))
-    last = xs[:, -1]
-    if bidirectional:
-        xs = torch.cat([xs, scan(reversed(range(length)), zero)], -1)
-    y = torch.einsum("hp,blp->blh", x["c"], xs).real * (2 if conj_sym else 1)
-    return y + x["d"] * x["u"], last
+def to_torch(a, like=None):
+    t = torch.from_numpy(np.array(a))
+    return torch.view_as_complex(t) if like is not None and like.is_complex() else t
+
+
+class Source:
+    """s5/ssm.py, ssm_init.py and layers.py of a checkout."""
+
+    def __init__(self, folder):
+        golden.bare_package("s5", os.path.join(folder, "s5"))
+        self.ssm = importlib.import_module("s5.ssm")
+        self.init = importlib.import_module("s5.ssm_init")
+        self.layers = importlib.import_module("s5.layers")
+
+    def module(self, p, width, kind, conj_sym, bi, rescale):
+        one = jnp.ones(p)
+        eye = jnp.eye(2 * p if conj_sym else p, p)
+        return self.ssm.S5SSM(one, one, eye, eye.T, width, p, "lecun_normal", kind, 0.001, 0.1,
+                              conj_sym, False, bi, rescale)
+
+    def outputs(self, q, kind, conj_sym, bi, rescale):
+        """y and the last state (..,2) of a batch; q: arrays by name."""
+        p, width = q["b"].shape[:2]
+        halves = {"C1": q["c"][:, :p], "C2": q["c"][:, p:]} if bi else {"C": q["c"]}
+        params = {"Lambda_re": q["lambda_re"], "Lambda_im": q["lambda_im"], "B": q["b"],
+                  "D": q["d"], "log_step": q["log_step"][:, None], **halves}
+        m = self.module(p, width, kind, conj_sym, bi, rescale)
+        bound = m.bind({"params": params})
+        abar, bbar = bound.Lambda_bar, bound.B_bar
+        state0 = q.get("state0")
+
+        def one(u, s0):
+            if s0 is None:
+                y = m.apply({"params": params}, u)
+            else:  # Abar s0 as two more inputs of the first step for each state
+                bbar_all = jnp.concatenate([bbar, jnp.diag(abar), 1j * jnp.diag(abar)], 1)
+                first = jnp.zeros((u.shape[0], 2 * p)).at[0].set(jnp.concatenate([s0[:, 0],
+                                                                                 s0[:, 1]]))
+                y = self.ssm.apply_ssm(abar, bbar_all, bound.C_tilde, jnp.concatenate([u, first],
+                                                                                     1),
+                                       conj_sym, bi) + q["d"] * u
+                return y, self.last(abar, bbar_all, jnp.concatenate([u, first], 1))
+            return y, self.last(abar, bbar, u)
+
+        return (jax.vmap(one, (0, None))(q["u"], None) if state0 is None
+                else jax.vmap(one)(q["u"], state0))
+
+    def last(self, abar, bbar, u):
+        eye = jnp.eye(abar.shape[0], dtype=abar.dtype)
+        return jnp.stack([self.ssm.apply_ssm(abar, bbar, c * eye, u, False, False)[-1]
+                          for c in (1, -1j)], -1)
+
+    def run(self, x, kind, conj_sym, bi, rescale, dy, dlast):
+        """y, last and the gradients of sum(y dy) + sum(last dlast)."""
+        q, dy, dlast = {k: array(v) for k, v in x.items()}, array(dy), array(dlast)
+
+        def loss(q):
+            y, last = self.outputs(q, kind, conj_sym, bi, rescale)
+            return (y * dy).sum() + (0.0 if bi else (last * dlast).sum()), (y, last)
+
+        (_, (y, last)), g = jax.value_and_grad(loss, has_aux=True)(q)
+        return (to_torch(y), torch.view_as_complex(to_torch(last)),
+                {k: to_torch(v, x[k]) for k, v in g.items()})
+
+    def activate(self, kind, x, dy):
+        """SequenceLayer around an SSM that gives x whatever it gets, its skip and norm fed zeros."""
+        class Given(self.layers.nn.Module):
+            step_rescale: float = 1.0
+
+            @self.layers.nn.compact
+            def __call__(self, _):
+                return self.param("x", lambda key: None)
+
+        rows, width = x["x"].shape
+        m = self.layers.SequenceLayer(Given, 0.0, width, activation=kind, training=False,
+                                      prenorm=True)
+        q = {k: array(v) for k, v in x.items()}
+
+        def outputs(q):
+            params = {"seq": {"x": q["x"]},
+                      "norm": {"scale": jnp.ones(width), "bias": jnp.zeros(width)}}
+            for i in (1, 2):
+                if f"w{i}" in q:
+                    params[f"out{i}"] = {"kernel": q[f"w{i}"].T, "bias": q[f"b{i}"]}
+            return m.apply({"params": params}, jnp.zeros((rows, width)))
+
+        y = outputs(q)
+        g = jax.grad(lambda q: (outputs(q) * array(dy)).sum())(q)
+        return to_torch(y), {k: to_torch(v) for k, v in g.items()}
 
 
 def second(x, kind, conj_sym, bidirectional, rescale):
-    """The same by golden_lti.shared_scan; conj_sym by the pairs written out."""
+    """Outputs and last state by golden_lti.shared_scan; conj_sym by the pairs written out."""
     lam = torch.complex(x["lambda_re"], x["lambda_im"])
     p, u = lam.shape[0], x["u"].transpose(1, 2)
     step, b, c = rescale * torch.exp(x["log_step"]), x["b"], x["c"]
@@ -117,11 +190,17 @@ def exact_legs(n):
     return found
 
 
-def eigenvalues(h):
+def source_legs(source, n):
+    """The source's Lambda and V, each column turned so that (V^H P)_n is real and positive."""
+    lam, p, _, v, _ = (np.array(a) for a in source.init.make_DPLR_HiPPO(n))
+    return lam, v * (p / np.abs(p))
+
+
+def eigenvalues(h, source):
     for n in (4, 5, 16, 64):
         imag, p, b = exact_legs(n)
-        lam, v = lti.legs_normal(n)
-        _, dense_b, dense_p = lti.legs(n)
+        lam, v = source_legs(source, n)
+        _, dense_p, dense_b = (np.array(a) for a in source.init.make_NPLR_HiPPO(n))
         assert np.abs(lam.real + 0.5).max() < 1e-12
         assert np.abs(lam.imag - imag).max() < 1e-15 * n * imag.max()
         assert np.abs((v.conj().T @ dense_b) - b).max() < 1e-14 * n
@@ -132,10 +211,10 @@ def eigenvalues(h):
         put_out(h, "p", lti.tensor(p), "(N)", "|V^H P|, P = sqrt(n + 1/2)")
 
 
-def init(h, rng):
+def init(h, rng, source):
     size, blocks, width = 8, 2, 3
     each = size // blocks
-    lam, v = lti.legs_normal(each)
+    lam, v = source_legs(source, each)
     keep = each // 2
     zero = np.zeros((each, keep))
     big = np.block([[v[:, :keep], zero], [zero, v[:, :keep]]])
@@ -147,8 +226,12 @@ def init(h, rng):
     put_in(h, "c", c, "(H,2P)", "C as drawn, complex")
     put_out(h, "lambda", lti.tensor(np.concatenate([lam[:keep]] * blocks)), "(P)", "Lambda")
     put_out(h, "v", lti.tensor(big), "(2P,P)", "V, phases as above")
-    bt = lti.tensor(big.conj().T) @ b.to(torch.complex128)
-    ct = c @ lti.tensor(big)
+    bt = to_torch(source.init.init_VinvB(lambda key, shape: array(b), None, b.shape,
+                                         jnp.asarray(big.conj().T)), c)
+    ct = to_torch(source.init.init_CV(lambda key, shape: array(c), None, c.shape,
+                                      jnp.asarray(big)), c)
+    close("b_tilde", bt, lti.tensor(big.conj().T) @ b.to(torch.complex128))
+    close("c_tilde", ct, c @ lti.tensor(big))
     put_out(h, "b_tilde", bt, "(P,H)", "B~ = V^H B")
     put_out(h, "c_tilde", ct, "(H,P)", "C~ = C V")
     # C real: the pairs written out give back the dense block S
@@ -158,7 +241,7 @@ def init(h, rng):
     assert np.abs(2 * half.real - dense).max() < 1e-12
 
 
-def layers(h, rng):
+def layers(h, rng, source):
     batch, length, width, p = 2, 7, 3, 4
     base = {"u": rng.normal(batch, length, width), "lambda_re": -rng.uniform(0.1, 1.0, p),
             "lambda_im": rng.normal(p, scale=3.0),
@@ -186,16 +269,17 @@ def layers(h, rng):
                                                         else {}))
         x = {k: leaf(v) for k, v in x.items()}
 
-        def loss_of(q, form):
-            y, last = form(q, kind, conj_sym, bi, rescale)
+        def loss_of(q):
+            y, last = second(q, kind, conj_sym, bi, rescale)
             return (y * dy).sum() + (0.0 if bi else lti.inner(last, dlast))
 
-        y, last = ssm(x, kind, conj_sym, bi, rescale)
+        y, last, g = source.run(x, kind, conj_sym, bi, rescale, dy, dlast)
         own, own_last = second(x, kind, conj_sym, bi, rescale)
         close(name + " y", y, own)
-        close(name + " last", last, own_last)
-        g, own_g = grads(loss_of(x, ssm), x), grads(loss_of(x, second), x)
-        lti.differences(name, lambda q: loss_of(q, ssm), x, g)
+        if not bi:
+            close(name + " last", last, own_last)
+        own_g = grads(loss_of(x), x)
+        lti.differences(name, loss_of, x, g)
         h.case(name, note)
         put_out(h, "y", y, "(B,L,H)", "output")
         if not bi:
@@ -224,7 +308,7 @@ def activate(kind, x):
     return g
 
 
-def activations(h, rng):
+def activations(h, rng, source):
     rows, width = 5, 3
     base = {"x": rng.normal(rows, width), "w1": rng.normal(width, width, scale=0.7),
             "b1": rng.normal(width, scale=0.3), "w2": rng.normal(width, width, scale=0.7),
@@ -244,21 +328,11 @@ def activations(h, rng):
             ("full_glu", "g = gelu(x); (W1 g + b1) * sigmoid(W2 g + b2)",
              ("x", "w1", "b1", "w2", "b2"))):
         x = {k: leaf(base[k]) for k in used}
-        y = activate(kind, x)
-        for t in range(rows):  # again, in scalars
-            for i in range(width):
-                v = [float(e) for e in base["x"][t]]
-                g = [0.5 * e * (1 + math.tanh(0.7978845608028654 * (e + 0.044715 * e * e * e)))
-                     for e in v]
-
-                def lin(k):
-                    return float(base[f"b{k}"][i]) + sum(float(base[f"w{k}"][i][j]) * g[j]
-                                                         for j in range(width))
-                gate = 1 / (1 + math.exp(-lin(2)))
-                want = {"gelu": g[i], "half_glu1": g[i] * gate, "half_glu2": v[i] * gate,
-                        "full_glu": lin(1) * gate}[kind]
-                assert abs(y[t, i].item() - want) < 2e-15, (kind, t, i)
-        g = grads((y * dy).sum(), x)
+        y, g = source.activate(kind, x, dy)
+        own_g = grads((activate(kind, x) * dy).sum(), x)
+        close(kind + " y", y, activate(kind, x))
+        for k in x:
+            close(f"{kind} d{k}", g[k], own_g[k])
         lti.differences(kind, lambda q: (activate(kind, q) * dy).sum(), x, g, 1e-8)
         h.case("act_" + kind, note)
         put_out(h, "y", y, "(T,H)", "output")
@@ -267,13 +341,14 @@ def activations(h, rng):
 
 
 def main():
-    h = Header("s5_linderman", "lindermanlab/S5 (s5/ssm.py, ssm_init.py, layers.py), from its"
-               " formulas", SEED, TEXT, "python tests/golden/s5_linderman.py")
+    source = Source(golden.peers_folder("S5", r"S5(-.*)?"))
+    h = Header("s5_linderman", "lindermanlab/S5 3c18fdb (s5/ssm.py, ssm_init.py, layers.py)", SEED,
+               TEXT)
     rng = Rng(SEED)
-    eigenvalues(h)
-    init(h, rng)
-    layers(h, rng)
-    activations(h, rng)
+    eigenvalues(h, source)
+    init(h, rng, source)
+    layers(h, rng, source)
+    activations(h, rng, source)
     h.write()
 
 

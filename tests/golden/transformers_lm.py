@@ -26,6 +26,10 @@ B, D, SiLU gate, out_proj; A = -exp(A_log). layer_norm_epsilon = 1e-5; residual_
 published; computed in float64 here); tie_word_embeddings = True: lm_head.weight is
 backbone.embeddings.weight and stands here once, under the latter name.
 
+Gradients (autograd) are of loss = sum(logits * dlogits) of the full forward, from the zero state;
+that of the embeddings is the sum of what comes through the head and through the rows looked up;
+`grad_embedded` is the latter, row by row.
+
 Arrays of parameters are named after their state_dict names, dots as underscores.
 """
 
@@ -35,9 +39,9 @@ def rms(x, w, eps):
 
 
 def own_forward(ids, p, layers, eps):
-    """Logits and residual stream after each layer, by this folder's own recurrence."""
+    """Logits and residual stream before and after each layer, by this folder's own recurrence."""
     x = p["backbone.embeddings.weight"][ids]
-    stream = []
+    stream = [x]
     for i in range(layers):
         q = {k[len(f"backbone.layers.{i}."):]: v for k, v in p.items()
              if k.startswith(f"backbone.layers.{i}.")}
@@ -50,6 +54,25 @@ def own_forward(ids, p, layers, eps):
         stream.append(x)
     hidden = rms(x, p["backbone.norm_f.weight"], eps)
     return hidden @ p["backbone.embeddings.weight"].T, stream
+
+
+@torch.enable_grad()
+def gradients(h, m, ids, layers, eps):
+    """By the source, and by autograd through this folder's own recurrence."""
+    dlogits = Rng(SEED + 1).normal(*ids.shape, 13)
+    p = dict(m.named_parameters())
+    rows = []
+    hook = m.backbone.embeddings.register_forward_hook(lambda *given: rows.append(given[-1]))
+    logits = m(ids, use_cache=False).logits
+    hook.remove()
+    g = golden.grads((logits * dlogits).sum(), {**p, "embedded": rows[0]})
+    q = {k: golden.leaf(v) for k, v in p.items()}
+    own, stream = own_forward(ids, q, layers, eps)
+    own_g = golden.grads((own * dlogits).sum(), {**q, "embedded": stream[0]})
+    h.input("dlogits", dlogits, "(B,L,V)", "d loss / d logits")
+    for key, value in g.items():
+        check("d" + key, value, own_g[key], 1e-13)
+        h.output("grad_" + key, value, "(B,L,M)" if key == "embedded" else "", f"d loss / d {key}")
 
 
 @torch.no_grad()
@@ -71,7 +94,7 @@ def main():
     full = m(ids, use_cache=False, output_hidden_states=True)
     own, stream = own_forward(ids, p, 2, 1e-5)
     check("logits", full.logits, own, 1e-13)
-    check("block 0", full.hidden_states[0], stream[0], 1e-13)
+    check("block 0", full.hidden_states[0], stream[1], 1e-13)
 
     h = Header("transformers_lm", "transformers 5.23.0 (PyPI), MambaForCausalLM(vocab_size=13,"
                " hidden_size=8, state_size=4, num_hidden_layers=2, conv_kernel=4, expand=2)", SEED,
@@ -112,6 +135,7 @@ def main():
              "logits of each cached step, after feeding tokens[t]")
     final = torch.stack([cache.get_recurrent_state(i, state_idx=0) for i in range(2)])
     h.output("ssm_state_end", final, "(layer,B,E,N)", "scan state after the last step")
+    gradients(h, m, ids, 2, 1e-5)
     h.write()
 
 

@@ -1,0 +1,52 @@
+#!/bin/sh
+# check_cuda.sh - the CUDA section without a GPU: its kernels run on an emulator of threads (tests/emulator) against the
+# CPU, every barrier of them is missed when it is left out, and nvcc compiles them for each architecture without a
+# warning and without a spilled register.
+# Under a sanitizer GCC sees variables as uninitialised that are not.
+warnings="-Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas -Wno-maybe-uninitialized -Werror"
+out=build/cuda
+mkdir -p $out
+
+if command -v g++ > /dev/null; then
+    # Host code of an emulated device: the same templates, so the same warnings. A GPU traps where an access is not
+    # aligned to its size; here a sanitizer does.
+    # shellcheck disable=SC2086
+    g++ -std=c++11 -O1 -fsanitize=alignment -fno-sanitize-recover=all -ffp-contract=off $warnings -DSSM_NO_SIMD \
+        -DSSM__CUDA_ON_HOST -x c++ -Itests/emulator -I. -Itests tests/test_cuda.cu -o $out/test && $out/test --rounds 4 || exit
+    # A barrier that nobody misses is not tested, or not needed.
+    $out/test --rounds 2 --barriers > $out/barriers.txt || exit
+    for line in $(sed -n 's/^barrier //p' $out/barriers.txt); do
+        if $out/test --rounds 3 --without $line > $out/without.txt 2>&1; then
+            echo "FAIL cuda/without_barrier (line $line: $(sed -n ${line}p ssm.h | tr -s ' '))"
+        else
+            echo "ok   cuda/without_barrier/$line"
+        fi
+    done
+else
+    echo "skip cuda/emulator (needs g++)"
+fi
+
+if ! command -v nvcc > /dev/null; then
+    echo "skip cuda/nvcc (needs nvcc)"
+    exit 0
+fi
+targets="80 90 90a 100 120"
+codes=$(for target in $targets; do echo "-gencode=arch=compute_$target,code=sm_$target"; done)
+# shellcheck disable=SC2086
+nvcc -std=c++17 $codes -O3 -Werror all-warnings -Xptxas -v -Xcompiler -Wall,-Wextra,-Werror -DSSM_CUDA -I. -x cu \
+    -c tests/compile/implementation.c -o $out/implementation.o > $out/nvcc.txt 2>&1
+status=$?
+[ $status -eq 0 ] || grep -E 'error|warning' $out/nvcc.txt | head -20
+for target in $targets; do
+    # For Blackwell ptxas wants more than all 255 registers for the scan's adjoint, and two more for a plain convolution.
+    case $target in 1*) known='ssm__cuda_back_fast|ssm__cuda_conv_plainIf' ;; *) known='^$' ;; esac
+    # ptxas names the function and its target, then what it spilled.
+    spills=$(awk -v target="'sm_$target'" '/Compiling entry function/ { mine = index($0, target); name = $7 }
+        mine && /spill stores/ && !/ 0 bytes spill stores, 0 bytes spill loads/ { print name ": " $0 }' $out/nvcc.txt)
+    if [ $status -eq 0 ] && ! echo "$spills" | grep -E -v "$known" | grep -q . && grep -q "'sm_$target'" $out/nvcc.txt; then
+        echo "ok   cuda/nvcc/sm_$target${spills:+ (the scan's adjoint and a plain convolution spill)}"
+    else
+        echo "$spills"
+        echo "FAIL cuda/nvcc/sm_$target"
+    fi
+done
