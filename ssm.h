@@ -12249,9 +12249,10 @@ static ssm_status ssm__layer_norm_check(const ssm_layer_norm *norm, ssm_layer_no
     if (!norm) return SSM_ERR_NULL;
     rms = ssm__layer_norm_rms(norm);
     status = ssm__norm_check(&rms, &resolved);
+    if (status != SSM_OK) return status;
     *r = *norm;
     r->isa = resolved.isa;
-    return status;
+    return SSM_OK;
 }
 
 SSM_API ssm_status ssm_layer_norm_forward(const ssm_layer_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows)

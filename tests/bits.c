@@ -810,7 +810,7 @@ static void run_layer_norm(void)
     const size_t row = ROWS * DIM * sizeof(ssm_real);
     ssm_layer_norm s = none;
     ssm_layer_norm_grad g;
-    ssm_sizes need;
+    ssm_sizes need = NONE;
     ssm_real *x, *y;
     begin();
     s.dim = DIM;

@@ -527,7 +527,7 @@ static void rows_one_place(void)
         size_t c;
         for (c = 0; c < DIM; ++c) square += (double)x[i * DIM + c] * (double)x[i * DIM + c];
         for (c = 0; c < DIM; ++c)
-            want[c] += 2 * (double)dy[i * DIM + c] * (double)x[i * DIM + c] / sqrt(square / DIM + 1e-5);
+            want[c] += 2 * (double)dy[i * DIM + c] * (double)x[i * DIM + c] / sqrt(square / (double)DIM + 1e-5);
     }
     for (which = 0; which < 3; ++which)
         for (spread = 0; spread < 2; ++spread) {
