@@ -11305,6 +11305,121 @@ static void ssm__pad(ssm_out y, const size_t *start, const ptrdiff_t *slot, size
 }
 
 /*=============================================================================
+ * >>device
+ *=============================================================================
+ * A device stands where the caller's threads do: in the `parallel` of a call. What the tile functions of layers call
+ * then queues kernels (see >>cuda-layers) in place of its own work, so that a layer is written once for both. Without
+ * SSM_CUDA nothing of it is compiled.
+ */
+#ifdef SSM_CUDA
+typedef struct ssm__device {
+    ssm_parallel parallel; /* run: ssm__device_run; pool: this struct */
+    void *stream;
+    ssm_format io;         /* of rows, their gradients and weights: float or bf16 */
+    int dry;               /* nothing is queued; `need` becomes what the ops want of `work` */
+    ssm_memory work;       /* theirs, one after the other */
+    size_t need;
+    ssm_status status;     /* the first that is not SSM_OK; nothing is queued after it */
+} ssm__device;
+
+/* A layer that ssm_cuda_X_bind has bound has this as isa; no kernel of the host has it. */
+#define SSM__ISA_DEVICE ((ssm_isa)64)
+
+/* Marks an ssm_parallel as a device; tasks of the host are not for it. */
+static void ssm__device_run(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
+{
+    (void)pool;
+    (void)tasks;
+    (void)task;
+    (void)context;
+}
+
+static ssm__device *ssm__device_of(const ssm_parallel *parallel)
+{
+    return parallel && parallel->run == ssm__device_run ? (ssm__device *)parallel->pool : NULL;
+}
+
+/* The device's way of what an op does, and back to the caller. */
+#define SSM__ON_DEVICE(parallel, does)                                                                                 \
+    do {                                                                                                               \
+        ssm__device *device = ssm__device_of(parallel);                                                                \
+        if (device) {                                                                                                  \
+            does;                                                                                                      \
+            return;                                                                                                    \
+        }                                                                                                              \
+    } while (0)
+
+static ssm_linear_grad ssm__linear_grad_of(ssm_rows dy, ssm_rows_out dx, ssm_real *dweight, ssm_real *dbias)
+{
+    ssm_linear_grad g;
+    g.dy = dy;
+    g.dx = dx;
+    g.dweight = dweight;
+    g.dbias = dbias;
+    return g;
+}
+
+/* --- what it does in place of the ops named alike --- */
+static void ssm__device_linear(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
+                               size_t rows);
+static void ssm__device_linear_backward(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_linear_grad g,
+                                        size_t rows);
+static void ssm__device_norm(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows);
+static void ssm__device_norm_backward(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
+                                      ssm_real *dweight, size_t rows);
+static void ssm__device_accumulate(ssm__device *d, size_t rows, size_t dim, ssm_rows from, ssm_rows_out to);
+static void ssm__device_conv(ssm__device *d, const ssm_conv *s);
+static void ssm__device_conv_backward(ssm__device *d, const ssm_conv *s, const ssm_conv_grad *g);
+static void ssm__device_scan(ssm__device *d, const ssm_selective_scan *s);
+static void ssm__device_scan_backward(ssm__device *d, const ssm_selective_scan *s, const ssm_selective_scan_grad *g);
+static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_format io);
+static void ssm__device_take_dstate(ssm__device *d, ssm_real *dstate, size_t stride, size_t streams, size_t count,
+                                    ssm_real *last);
+static void ssm__device_scaled(ssm__device *d, const ssm_real *x, const ssm_real *factor, ssm_real *to, size_t count);
+
+/* What bind does to weights on their way into a block of the device. */
+typedef enum ssm__device_fill {
+    SSM__FILL_COPY,
+    SSM__FILL_ROUND, /* to the elements of rows */
+    SSM__FILL_DECAY, /* A = -exp(A_log) */
+    SSM__FILL_ONE
+} ssm__device_fill;
+static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_real *from, const void *to, size_t count);
+#define SSM__IS_DEVICE(isa) ((isa) == SSM__ISA_DEVICE)
+#define SSM__BIND_DEVICE(binder, how, offset, count) ssm__bind_device(binder, how, offset, count)
+#else
+#define SSM__ON_DEVICE(parallel, does)
+#define SSM__IS_DEVICE(isa) 0
+#define SSM__BIND_DEVICE(binder, how, offset, count) NULL
+#endif
+
+/* Element n of rows whose type is that of the call's rows. */
+static ssm_real *ssm__row_part(const ssm_parallel *parallel, ssm_real *p, size_t n)
+{
+#ifdef SSM_CUDA
+    const ssm__device *device = ssm__device_of(parallel);
+    if (device && device->io == SSM_FORMAT_BF16) return (ssm_real *)(void *)((uint16_t *)(void *)p + n);
+#endif
+    (void)parallel;
+    return p + n;
+}
+
+/* Zeros in `count` elements of rows, or reals. */
+static void ssm__clear_rows(const ssm_parallel *parallel, ssm_real *p, size_t count)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_clear(device, p, count, device->io));
+    (void)parallel;
+    ssm__zero(p, count);
+}
+
+static void ssm__clear_reals(const ssm_parallel *parallel, ssm_real *p, size_t count)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_clear(device, p, count, SSM_FORMAT_REAL));
+    (void)parallel;
+    ssm__zero(p, count);
+}
+
+/*=============================================================================
  * >>op-linear
  *=============================================================================
  * Packed weights: panels of SSM__PANEL output rows, [panel][in][lane], zeros after the last row; INT8
@@ -11610,6 +11725,7 @@ SSM__INLINE void ssm__linear_by(void (*task)(void *context, size_t index), const
 static void ssm__linear(const ssm_parallel *parallel, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
                         size_t rows)
 {
+    SSM__ON_DEVICE(parallel, ssm__device_linear(device, l, x, add, y, rows));
     ssm__linear_by(SSM__FEW(rows) ? ssm__linear_task_few : ssm__linear_task_many, parallel, l, x, add, y, rows);
 }
 
@@ -11753,6 +11869,7 @@ static void ssm__linear_backward(const ssm_parallel *parallel, const ssm_linear 
 {
     ssm__product_job j;
     ssm__bias_job b;
+    SSM__ON_DEVICE(parallel, ssm__device_linear_backward(device, l, x, ssm__linear_grad_of(dy, dx, dweight, dbias), rows));
     j.isa = b.isa = l->isa;
     j.a = b.dy = dy.data;
     j.columns = l->in;
@@ -11950,6 +12067,7 @@ static void ssm__rows_accumulate(const ssm_parallel *parallel, ssm_isa isa, size
 {
     ssm__row_block b = ssm__row_block_of(rows, dim);
     if (!to.data) return;
+    SSM__ON_DEVICE(parallel, ssm__device_accumulate(device, rows, dim, from, to));
     b.x = from.data;
     b.x_row = from.row;
     b.add = b.y = to.data;
@@ -12135,6 +12253,7 @@ static void ssm__norm_open(const ssm_norm *norm, ssm_rows x, ssm__norm_job *j)
 static void ssm__norm(const ssm_parallel *parallel, const ssm_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows)
 {
     ssm__norm_job j;
+    SSM__ON_DEVICE(parallel, ssm__device_norm(device, norm, x, y, rows));
     ssm__norm_open(norm, x, &j);
     j.b.rows = rows;
     j.b.y = y.data;
@@ -12148,6 +12267,7 @@ static void ssm__norm_backward(const ssm_parallel *parallel, const ssm_norm *nor
     ssm_real scale[SSM__NORM_ROWS];
     ssm__norm_job j;
     size_t r, n;
+    SSM__ON_DEVICE(parallel, ssm__device_norm_backward(device, norm, x, dy, dx, dweight, rows));
     ssm__norm_open(norm, x, &j);
     j.b.dy_row = dy.row;
     j.b.dx_row = dx.row;
@@ -12620,6 +12740,7 @@ static void ssm__conv_task(void *context, size_t index)
 
 static void ssm__conv(ssm_conv *s)
 {
+    SSM__ON_DEVICE(s->parallel, ssm__device_conv(device, s));
     ssm__parallel(s->parallel, s->batch * ssm__conv_blocks(s), s->batch * s->len * s->dim * (s->width + 8),
                   ssm__conv_task, s);
 }
@@ -12787,6 +12908,7 @@ static void ssm__conv_task_backward(void *context, size_t block)
 static void ssm__conv_backward(const ssm_conv *s, const ssm_conv_grad *d)
 {
     ssm__conv_grad_job j;
+    SSM__ON_DEVICE(s->parallel, ssm__device_conv_backward(device, s, d));
     j.s = s;
     j.d = d;
     j.shared = ssm__conv_is_shared(s, d);
@@ -14420,6 +14542,7 @@ static void ssm__scan(const ssm_selective_scan *s, void *work)
     ssm__chunk_job chunk;
     const size_t cost = 8 * s->dim * s->d_state; /* of one step: an exponential is about 8 products */
     size_t b;
+    SSM__ON_DEVICE(s->parallel, ssm__device_scan(device, s));
     SSM_ASSERT(s->disc != SSM_DISC_DEFAULT); /* resolved by the caller */
     ssm__scan_forward_layout(s, work, &job, &chunk);
     if (!ssm__scan_is_chunked(s)) {
@@ -14977,6 +15100,7 @@ static void ssm__scan_backward(const ssm_selective_scan *s, const ssm_selective_
     int shared = ssm__strip_is_narrow(s) || ssm__is_shared(d->dh0, s->batch, s->dim, d->dh0.batch);
     ssm__back_job j;
     size_t i;
+    SSM__ON_DEVICE(s->parallel, ssm__device_scan_backward(device, s, d));
     if (s->batch == 0) return;
     ssm__back_layout(s, work, &j);
     j.d = d;
@@ -16935,7 +17059,15 @@ typedef struct ssm__tile {
     size_t steps;
     size_t row;  /* first row, counting all rows of the call */
     size_t slot; /* first of `count` entering states on the tape */
+    const size_t *start; /* on a device: the packed sequences that count = 1 sequence of `steps` rows is; else NULL */
+    size_t packed;       /* how many they are */
 } ssm__tile;
+
+/* Sequences of a tile. */
+static size_t ssm__tile_streams(const ssm__tile *t)
+{
+    return t->start ? t->packed : t->count;
+}
 
 /* One tile of one call, as a layer's tile function sees it; before the walk, the tensors of the call. */
 typedef struct ssm__call {
@@ -17187,6 +17319,12 @@ static void ssm__pad_rows(const ssm_seqs *seqs, ssm_strides s, ssm_real *y, size
 static size_t ssm__call_slot(const ssm__call *call, size_t b)
 {
     return (call->slot ? (size_t)call->slot[b] : b) * call->state_count;
+}
+
+/* Real n of a state; no state has no parts. */
+static ssm_real *ssm__state_part(ssm_real *state, size_t n)
+{
+    return state ? state + n : NULL;
 }
 
 static ssm_real *ssm__call_state(const ssm__call *call, size_t b)
@@ -17511,6 +17649,9 @@ typedef struct ssm__binder {
     uint32_t layout;
     ssm_isa isa;            /* of the layer: its matrices and norms get it */
     const ssm_real *params; /* NULL while counting or attaching */
+#ifdef SSM_CUDA
+    ssm__device *device; /* that fills the block; NULL: the host does */
+#endif
     void (*pack)(const ssm__matrix *m, size_t out, ssm_format format, void *packed); /* by a pointer: attach
                                                                                          must not link it */
 } ssm__binder;
@@ -17564,6 +17705,9 @@ static ssm__binder ssm__binder_open(void *base)
     b.layout = ssm__bound_build();
     b.isa = SSM_ISA_SCALAR;
     b.params = NULL;
+#ifdef SSM_CUDA
+    b.device = NULL;
+#endif
     b.pack = NULL;
     return b;
 }
@@ -17574,7 +17718,7 @@ static const void *ssm__bind_take(ssm__binder *b, size_t bytes, void **fill)
     unsigned char *at = b->base ? b->base + b->used : NULL;
     b->used = ssm__add(b->used, ssm__mul(ssm__ceil_div(bytes, SSM__BOUND_ALIGN), SSM__BOUND_ALIGN));
     b->layout = ssm__hash(b->layout, (uint32_t)bytes);
-    *fill = b->params ? at : NULL;
+    *fill = b->params && !SSM__IS_DEVICE(b->isa) ? at : NULL;
     return at;
 }
 
@@ -17603,12 +17747,24 @@ static ssm_real *ssm__grad_at(ssm_real *dparams, size_t offset)
     return dparams && offset != SSM__SIZE_MAX ? dparams + offset : NULL;
 }
 
+#ifdef SSM_CUDA
+/* What a device makes of `count` parameters from `offset` on, in its block. */
+static const ssm_real *ssm__bind_device(ssm__binder *b, ssm__device_fill how, size_t offset, size_t count)
+{
+    void *none;
+    const void *at = ssm__bind_take(b, ssm__mul(count, sizeof(ssm_real)), &none);
+    if (b->params) ssm__device_bind(b->device, how, ssm__param_at(b->params, offset), at, count);
+    return (const ssm_real *)at;
+}
+#endif
+
 /* Bound copy of a parameter; NULL if it is absent, or while counting. */
 static const ssm_real *ssm__bind_copy(ssm__binder *b, size_t offset, size_t count)
 {
     const ssm_real *at;
     ssm_real *copy;
     if (offset == SSM__SIZE_MAX) return NULL;
+    if (SSM__IS_DEVICE(b->isa)) return SSM__BIND_DEVICE(b, SSM__FILL_COPY, offset, count);
     at = ssm__bind_reals(b, count, &copy);
     if (copy) ssm__copy(copy, b->params + offset, count);
     return at;
@@ -17633,16 +17789,23 @@ static void ssm__bind_norm(ssm_norm *norm, ssm__binder *b, size_t weight, size_t
     ssm__bind_option(b, bits.u);
 }
 
-/* A matrix without bias. m->at is called only when filling. */
-static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
+/* A matrix that has no numbers yet. */
+static void ssm__bind_shape(ssm_linear *l, const ssm__binder *b, size_t in, size_t out, ssm_format format)
 {
-    void *packed;
-    l->in = m->columns;
+    l->in = in;
     l->out = out;
     l->format = format;
     l->isa = b->isa;
     l->parallel = NULL;
     l->weight = l->bias = NULL;
+    l->packed = NULL;
+}
+
+/* A matrix without bias. m->at is called only when filling. */
+static void ssm__bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
+{
+    void *packed;
+    ssm__bind_shape(l, b, m->columns, out, format);
     l->packed = ssm__bind_take(b, ssm__packed_bytes(format, l->in, out), &packed);
     ssm__bind_option(b, (size_t)format);
     ssm__bind_option(b, out); /* whole panels do not show it, and with it n_groups */
@@ -17653,9 +17816,29 @@ static void ssm__bind_linear(ssm_linear *l, ssm__binder *b, size_t weight, size_
                              ssm_format format)
 {
     const ssm__matrix m = ssm__matrix_of(ssm__param_at(b->params, weight), in);
-    ssm__bind_matrix(l, b, &m, out, format);
-    l->weight = (const ssm_real *)m.source;
+    if (SSM__IS_DEVICE(b->isa)) { /* as it lies in the table, of the type of rows */
+        ssm__bind_shape(l, b, in, out, format);
+        l->weight = SSM__BIND_DEVICE(b, SSM__FILL_ROUND, weight, ssm__mul(in, out));
+    } else {
+        ssm__bind_matrix(l, b, &m, out, format);
+        l->weight = (const ssm_real *)m.source;
+    }
     l->bias = ssm__bind_copy(b, bias, out);
+}
+
+/* Taps of a depthwise convolution, [channel][1][tap] in the table; [tap][channel] in the block, but on a device as in
+ * the table. No convolution: one tap of weight 1. */
+static const ssm_real *ssm__bind_taps(ssm__binder *b, size_t offset, size_t width, size_t chans)
+{
+    const ssm_real *at;
+    ssm_real *conv;
+    size_t k, c;
+    if (SSM__IS_DEVICE(b->isa))
+        return SSM__BIND_DEVICE(b, width > 1 ? SSM__FILL_COPY : SSM__FILL_ONE, offset, ssm__mul(width, chans));
+    at = ssm__bind_reals(b, ssm__mul(width, chans), &conv);
+    for (k = 0; conv && k < width; ++k)
+        for (c = 0; c < chans; ++c) conv[k * chans + c] = width > 1 ? b->params[offset + c * width + k] : 1;
+    return at;
 }
 
 /* A layer's walk: shapes, and every pointer into the block. */
@@ -17860,7 +18043,7 @@ static size_t ssm__core_state_count(const ssm_core *core)
     return ssm__mul(ssm__state_rows(core->disc, core->d_state), core->dim);
 }
 
-/* Reals of A, and channels in a row of it. */
+/* Channels in a row of A, and reals of it. On a device it lies as A_log does. */
 static size_t ssm__core_A_row(const ssm_core *core)
 {
     return core->shared_A ? SSM__STRIP : core->dim;
@@ -17868,7 +18051,22 @@ static size_t ssm__core_A_row(const ssm_core *core)
 
 static size_t ssm__core_A_count(const ssm_core *core)
 {
+    if (SSM__IS_DEVICE(core->isa) && core->shared_A) return core->d_state;
     return ssm__mul(core->d_state, ssm__core_A_row(core));
+}
+
+/* Something of each channel and state as the scan sees it: [state][chan] on the host, [channel][state] on a device,
+ * whose lanes read four states at once. */
+static ssm_in ssm__core_states(const ssm_core *core, const ssm_real *data, size_t batch)
+{
+    const size_t rows = ssm__state_rows(core->disc, core->d_state);
+    return SSM__IS_DEVICE(core->isa) ? ssm__view(data, batch, 0, rows, 1) : ssm__view(data, batch, 0, 1, core->dim);
+}
+
+static ssm_in ssm__core_A_view(const ssm_core *core)
+{
+    if (SSM__IS_DEVICE(core->isa)) return ssm__view(core->A, 0, 0, core->shared_A ? 0 : core->d_state, 1);
+    return ssm__view(core->A, 0, 0, core->shared_A ? 0 : 1, ssm__core_A_row(core));
 }
 
 static void ssm__core_take(const ssm_core *core, ssm__arena *arena, size_t rows, ssm__core_mem *mem)
@@ -17897,8 +18095,34 @@ static void ssm__core_bind_norm(const ssm_core *core, ssm_norm *norm, ssm__binde
     if (weight != SSM__SIZE_MAX) return;
     bits.f = (float)core->dbc_norm_eps;
     ssm__bind_option(b, bits.u);
+    if (SSM__IS_DEVICE(b->isa)) {
+        norm->weight = SSM__BIND_DEVICE(b, SSM__FILL_ONE, weight, dim);
+        return;
+    }
     norm->weight = ssm__bind_reals(b, dim, &ones);
     for (i = 0; ones && i < dim; ++i) ones[i] = 1;
+}
+
+/* A = -exp(A_log) as [d_state][channel], and the limit of what needs no care. */
+static void ssm__core_bind_A(ssm_core *core, ssm__binder *b)
+{
+    const size_t row = ssm__core_A_row(core), A_log = core->offsets.A_log;
+    ssm_real *A, *limit, most = 0;
+    int euler = SSM__DISC_EULER(core->disc);
+    size_t c, n;
+    core->A = ssm__bind_reals(b, ssm__core_A_count(core), &A);
+    core->limit = ssm__bind_reals(b, 1, &limit);
+    for (c = 0; A && c < row; ++c)
+        for (n = 0; n < core->d_state; ++n)
+            A[n * row + c] = b->params[A_log + (core->shared_A ? n : c * core->d_state + n)];
+    if (!A) return;
+    SSM__RUN(core->isa, row_exp)(ssm__core_A_count(core), A);
+    for (n = 0; n < ssm__core_A_count(core); ++n) {
+        if (A[n] > most) most = A[n];
+        if (A[n] != A[n]) euler = 0;
+        A[n] = -A[n];
+    }
+    *limit = euler ? ssm__near_limit(most) : 0;
 }
 
 /* The walk through a core's weights. */
@@ -17906,10 +18130,7 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
 {
     ssm_core *core = (ssm_core *)layer;
     const ssm_core_offsets *o = &core->offsets;
-    const size_t row = ssm__core_A_row(core), absent = SSM__SIZE_MAX;
-    ssm_real *A, *limit, most = 0;
-    int euler = SSM__DISC_EULER(core->disc);
-    size_t c, n;
+    const size_t absent = SSM__SIZE_MAX;
     b->isa = core->isa;
     ssm__bind_option(b, (size_t)core->disc);
     ssm__bind_linear(&core->x_proj, b, o->x_proj, o->x_bias, core->dim, ssm__core_width(core), core->format);
@@ -17921,19 +18142,8 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     }
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    core->A = ssm__bind_reals(b, ssm__core_A_count(core), &A);
-    core->limit = ssm__bind_reals(b, 1, &limit);
-    for (c = 0; A && c < row; ++c)
-        for (n = 0; n < core->d_state; ++n)
-            A[n * row + c] = b->params[o->A_log + (core->shared_A ? n : c * core->d_state + n)];
-    if (!A) return;
-    SSM__RUN(core->isa, row_exp)(ssm__core_A_count(core), A);
-    for (n = 0; n < ssm__core_A_count(core); ++n) {
-        if (A[n] > most) most = A[n];
-        if (A[n] != A[n]) euler = 0;
-        A[n] = -A[n];
-    }
-    *limit = euler ? ssm__near_limit(most) : 0;
+    if (SSM__IS_DEVICE(core->isa)) core->A = SSM__BIND_DEVICE(b, SSM__FILL_DECAY, o->A_log, ssm__core_A_count(core));
+    else ssm__core_bind_A(core, b);
 }
 
 /* A [row][channel] matrix of a tile as [sequence][step][channel]. */
@@ -17957,6 +18167,7 @@ typedef struct ssm__core_tile {
     ssm_real *h_last; /* leaving ones, the same; may be h */
     size_t h_batch;
     const ptrdiff_t *slot; /* which of the states, as ssm__call.slot */
+    const ssm_parallel *parallel;
 } ssm__core_tile;
 
 /* Gradients of what a tile reads: dy in; added to du and dz (NULL: not wanted); dh in place, as ssm__core_tile.h. */
@@ -17973,10 +18184,12 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
     static const ssm_selective_scan none = SSM__EMPTY;
     ssm_selective_scan s = none;
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core);
-    const ssm_real *B = k->mem.dbc + ssm__core_dt_width(core);
-    s.batch = t->count;
+    ssm_real *B = ssm__row_part(k->parallel, k->mem.dbc, ssm__core_dt_width(core));
+    s.batch = ssm__tile_streams(t);
     s.len = t->steps;
+    s.start = t->start;
     s.slot = k->slot;
+    s.parallel = k->parallel;
     s.dim = core->dim;
     s.d_state = core->d_state;
     s.B_groups = s.C_groups = core->n_groups;
@@ -17989,11 +18202,11 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
                             : ssm__tile_view(k->mem.dbc, t, width, 0, 0);
     s.delta_bias = ssm__view(core->dt_bias, 0, 0, core->dt_rank ? 1 : 0, 0);
     s.B = ssm__tile_view(B, t, width, core->d_state, 1);
-    s.C = ssm__tile_view(B + core->n_groups * core->d_state, t, width, core->d_state, 1);
-    s.A = ssm__view(core->A, 0, 0, core->shared_A ? 0 : 1, ssm__core_A_row(core));
+    s.C = ssm__tile_view(ssm__row_part(k->parallel, B, core->n_groups * core->d_state), t, width, core->d_state, 1);
+    s.A = ssm__core_A_view(core);
     s.isa = core->isa;
     s.D = ssm_in_c(core->D);
-    s.h0 = ssm__view(k->h, k->h_batch, 0, 1, core->dim);
+    s.h0 = ssm__core_states(core, k->h, k->h_batch);
     return s;
 }
 
@@ -18005,7 +18218,7 @@ static const ssm_norm *ssm__core_norm_of(const ssm_core *core, size_t g, size_t 
 }
 
 /* The norms of dt, B and C; `to` may be `from`. */
-static void ssm__core_norms(const ssm_core *core, const ssm_parallel *parallel, const ssm_real *from, ssm_real *to,
+static void ssm__core_norms(const ssm_core *core, const ssm_parallel *parallel, ssm_real *from, ssm_real *to,
                             size_t rows)
 {
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core);
@@ -18013,24 +18226,27 @@ static void ssm__core_norms(const ssm_core *core, const ssm_parallel *parallel, 
     ssm__norm(parallel, &core->dt_norm, ssm_rows_of(from, width), ssm_rows_out_of(to, width), rows);
     for (g = 0; g < 2 * core->n_groups; ++g) {
         const ssm_norm *norm = ssm__core_norm_of(core, g, &at);
-        ssm__norm(parallel, norm, ssm_rows_of(from + at, width), ssm_rows_out_of(to + at, width), rows);
+        ssm__norm(parallel, norm, ssm_rows_of(ssm__row_part(parallel, from, at), width),
+                  ssm_rows_out_of(ssm__row_part(parallel, to, at), width), rows);
     }
 }
 
 /* Gradients before the norms, from those after them. */
-static void ssm__core_norms_backward(const ssm_core *core, const ssm__call *call, const ssm_real *x, const ssm_real *dy,
+static void ssm__core_norms_backward(const ssm_core *core, const ssm__call *call, ssm_real *x, ssm_real *dy,
                                      ssm_real *dx, size_t rows)
 {
+    const ssm_parallel *parallel = call->parallel;
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core);
     const ssm_core_offsets *o = &core->offsets;
     size_t g, at;
-    ssm__zero(dx, rows * ssm__core_width(core));
-    ssm__norm_backward(call->parallel, &core->dt_norm, ssm_rows_of(x, width), ssm_rows_of(dy, width),
+    ssm__clear_rows(parallel, dx, rows * ssm__core_width(core));
+    ssm__norm_backward(parallel, &core->dt_norm, ssm_rows_of(x, width), ssm_rows_of(dy, width),
                        ssm_rows_out_of(dx, width), ssm__grad_at(call->dparams, o->dt_norm), rows);
     for (g = 0; g < 2 * core->n_groups; ++g) {
         const ssm_norm *norm = ssm__core_norm_of(core, g, &at);
-        ssm__norm_backward(call->parallel, norm, ssm_rows_of(x + at, width), ssm_rows_of(dy + at, width),
-                           ssm_rows_out_of(dx + at, width),
+        ssm__norm_backward(parallel, norm, ssm_rows_of(ssm__row_part(parallel, x, at), width),
+                           ssm_rows_of(ssm__row_part(parallel, dy, at), width),
+                           ssm_rows_out_of(ssm__row_part(parallel, dx, at), width),
                            ssm__grad_at(call->dparams, g < core->n_groups ? o->B_norm : o->C_norm), rows);
     }
 }
@@ -18052,7 +18268,6 @@ static void ssm__core_forward(const ssm_core *core, const ssm__call *call, const
     s = ssm__core_scan(core, t, k);
     s.h_last = ssm_out_like(k->h_last, s.h0);
     s.y = ssm_out_like(y.data, ssm__tile_view(NULL, t, y.row, 1, 0));
-    s.parallel = call->parallel;
     ssm__scan(&s, scan_work);
 }
 
@@ -18062,6 +18277,7 @@ static void *ssm__core_scan_take(const ssm_core *core, ssm__arena *arena, size_t
     static const ssm_selective_scan none = SSM__EMPTY;
     ssm_real placeholder; /* the state is given, so that the scan needs none of its own */
     ssm_selective_scan s = none;
+    if (SSM__IS_DEVICE(core->isa)) return NULL;
     s.len = rows;
     s.dim = core->dim;
     s.d_state = core->d_state;
@@ -18096,67 +18312,106 @@ static void ssm__core_scratch_take(const ssm_core *core, ssm__arena *arena, size
     w->ddelta = w->grad.delta ? w->grad.delta : ssm__take(arena, ssm__mul(rows, core->dim));
     w->dA = ssm__take(arena, ssm__core_A_count(core));
     w->dh_last = ssm__take(arena, ssm__mul(streams, ssm__core_state_count(core)));
-    w->scan = ssm__take(arena, ssm__ceil_div(ssm__back_layout(&s, NULL, &scan), sizeof(ssm_real)));
+    w->scan = SSM__IS_DEVICE(core->isa)
+                  ? NULL
+                  : ssm__take(arena, ssm__ceil_div(ssm__back_layout(&s, NULL, &scan), sizeof(ssm_real)));
 }
 
 /* Moves the gradient of the leaving states to `last` and leaves zeros for those of the entering. */
-static void ssm__take_dstate(ssm_real *dstate, size_t stride, size_t streams, size_t count, ssm_real *last)
+static void ssm__take_dstate(const ssm_parallel *parallel, ssm_real *dstate, size_t stride, size_t streams,
+                             size_t count, ssm_real *last)
 {
     size_t b;
+    SSM__ON_DEVICE(parallel, ssm__device_take_dstate(device, dstate, stride, streams, count, last));
+    (void)parallel;
     for (b = 0; b < streams; ++b) {
         ssm__copy(last + b * count, dstate + b * stride, count);
         ssm__zero(dstate + b * stride, count);
     }
 }
 
+/* dA_log += dA A, as A = -exp(A_log). */
+static void ssm__core_dA_log(const ssm_core *core, const ssm_parallel *parallel, const ssm_real *dA, ssm_real *dA_log)
+{
+    const size_t chans = core->shared_A ? 1 : core->dim, row = ssm__core_A_row(core);
+    size_t c, n;
+    if (!dA_log) return;
+    SSM__ON_DEVICE(parallel, ssm__device_scaled(device, dA, core->A, dA_log, ssm__core_A_count(core)));
+    (void)parallel;
+    for (c = 0; c < chans; ++c)
+        for (n = 0; n < core->d_state; ++n)
+            dA_log[c * core->d_state + n] += ssm__rounded(dA[n * row + c] * core->A[n * row + c]);
+}
+
+/* The gradient of delta, where it is one number for all channels of a row, with one bias for all rows. The scan of a
+ * device adds up what a view repeats; that of the host leaves it channel by channel. */
+static void ssm__core_ddelta_views(const ssm_core *core, const ssm__tile *t, const ssm__core_scratch *w,
+                                   ssm_real *dt_bias, ssm_selective_scan_grad *d)
+{
+    const ptrdiff_t dim = (ptrdiff_t)core->dim;
+    d->ddelta = ssm_out_like(w->ddelta, ssm__tile_view(NULL, t, dim, 1, 0));
+    if (core->dt_rank || SSM__IS_DEVICE(core->isa)) d->ddelta_bias = ssm_out_like(dt_bias, ssm_in_c(NULL));
+    if (core->dt_rank || !SSM__IS_DEVICE(core->isa)) return;
+    d->ddelta = ssm_out_like(w->grad.dbc, ssm__tile_view(NULL, t, (ptrdiff_t)ssm__core_width(core), 0, 0));
+    d->ddelta_bias.chan = 0;
+}
+
+static void ssm__core_ddelta_sums(const ssm_core *core, const ssm__core_scratch *w, size_t rows, ssm_real *dt_bias)
+{
+    size_t r;
+    if (core->dt_rank || SSM__IS_DEVICE(core->isa)) return;
+    SSM__RUN(core->isa, row_sums)(rows, core->dim, w->ddelta, w->grad.dbc, core->x_proj.out);
+    for (r = 0; dt_bias && r < rows; ++r) *dt_bias += w->grad.dbc[r * core->x_proj.out];
+}
+
+/* The adjoint of a tile's scan: adds to du and dz, leaves gradients of dbc, delta and A in `w`. */
+static void ssm__core_scan_backward(const ssm_core *core, const ssm__call *call, const ssm__core_tile *k,
+                                    const ssm__core_grad *g, const ssm__core_scratch *w)
+{
+    static const ssm_selective_scan_grad none = SSM__EMPTY;
+    const ssm__tile *t = &call->tile;
+    const size_t rows = t->count * t->steps, state_count = ssm__core_state_count(core);
+    ssm_real *dB = ssm__row_part(call->parallel, w->grad.dbc, ssm__core_dt_width(core));
+    ssm_real *dt_bias = ssm__grad_at(call->dparams, core->offsets.dt_bias);
+    ssm_selective_scan s = ssm__core_scan(core, t, k);
+    ssm_selective_scan_grad d = none;
+    ssm__clear_rows(call->parallel, w->grad.dbc, rows * ssm__core_width(core));
+    ssm__clear_rows(call->parallel, w->ddelta, rows * core->dim);
+    ssm__clear_reals(call->parallel, w->dA, ssm__core_A_count(core));
+    if (g->dh) {
+        ssm__take_dstate(call->parallel, g->dh, k->h_batch, ssm__tile_streams(t), state_count, w->dh_last);
+        d.dh_last = ssm__core_states(core, w->dh_last, state_count);
+        d.dh0 = ssm_out_like(g->dh, s.h0);
+    }
+    d.dy = ssm__tile_view(g->dy.data, t, g->dy.row, 1, 0);
+    d.du = ssm_out_like(g->du.data, ssm__tile_view(NULL, t, g->du.row, 1, 0));
+    d.dz = ssm_out_like(g->dz.data, ssm__tile_view(NULL, t, g->dz.row, 1, 0));
+    d.dB = ssm_out_like(dB, s.B);
+    d.dC = ssm_out_like(ssm__row_part(call->parallel, dB, core->n_groups * core->d_state), s.C);
+    d.dA = ssm_out_like(w->dA, s.A);
+    d.dD = ssm_out_like(ssm__grad_at(call->dparams, core->offsets.D), s.D);
+    ssm__core_ddelta_views(core, t, w, dt_bias, &d);
+    ssm__scan_backward(&s, &d, w->scan);
+    ssm__core_ddelta_sums(core, w, rows, dt_bias);
+}
+
 /* Gradients of a tile, and of the parameters of the call. */
 static void ssm__core_backward(const ssm_core *core, const ssm__call *call, const ssm__core_tile *k,
                                const ssm__core_grad *g, const ssm__core_scratch *w)
 {
-    static const ssm_selective_scan_grad none = SSM__EMPTY;
     const ssm_core_offsets *o = &core->offsets;
-    const ssm__tile *t = &call->tile;
-    ssm_real *dparams = call->dparams;
-    const size_t rows = t->count * t->steps, state_count = ssm__core_state_count(core);
-    const size_t chans = core->shared_A ? 1 : core->dim, A_row = ssm__core_A_row(core);
+    const size_t rows = call->tile.count * call->tile.steps;
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core), dim = (ptrdiff_t)core->dim;
-    ssm_selective_scan s = ssm__core_scan(core, t, k);
-    ssm_selective_scan_grad d = none;
-    ssm_real *dB = w->grad.dbc + ssm__core_dt_width(core), *dA_log = ssm__grad_at(dparams, o->A_log);
-    ssm_real *dt_bias = ssm__grad_at(dparams, o->dt_bias);
-    size_t c, n;
-    ssm__zero(w->grad.dbc, rows * ssm__core_width(core));
-    ssm__zero(w->ddelta, rows * core->dim);
-    ssm__zero(w->dA, ssm__core_A_count(core));
-    ssm__take_dstate(g->dh, k->h_batch, t->count, state_count, w->dh_last);
-    d.dy = ssm__tile_view(g->dy.data, t, g->dy.row, 1, 0);
-    d.dh_last = ssm__view(w->dh_last, state_count, 0, 1, core->dim);
-    d.dh0 = ssm_out_like(g->dh, s.h0);
-    d.du = ssm_out_like(g->du.data, ssm__tile_view(NULL, t, g->du.row, 1, 0));
-    d.dz = ssm_out_like(g->dz.data, ssm__tile_view(NULL, t, g->dz.row, 1, 0));
-    d.ddelta = ssm_out_like(w->ddelta, ssm__tile_view(NULL, t, dim, 1, 0));
-    d.dB = ssm_out_like(dB, s.B);
-    d.dC = ssm_out_like(dB + core->n_groups * core->d_state, s.C);
-    d.dA = ssm_out_like(w->dA, s.A);
-    d.dD = ssm_out_like(ssm__grad_at(dparams, o->D), s.D);
-    if (core->dt_rank) d.ddelta_bias = ssm_out_like(ssm__grad_at(dparams, o->dt_bias), s.delta_bias);
-    s.parallel = call->parallel;
-    ssm__scan_backward(&s, &d, w->scan);
-    if (!core->dt_rank) { /* one delta for all channels of a row, one bias for all rows */
-        SSM__RUN(core->isa, row_sums)(rows, core->dim, w->ddelta, w->grad.dbc, core->x_proj.out);
-        for (n = 0; dt_bias && n < rows; ++n) *dt_bias += w->grad.dbc[n * core->x_proj.out];
-    }
-    for (c = 0; dA_log && c < chans; ++c) /* A = -exp(A_log): dA/dA_log = A */
-        for (n = 0; n < core->d_state; ++n)
-            dA_log[c * core->d_state + n] += ssm__rounded(w->dA[n * A_row + c] * core->A[n * A_row + c]);
+    ssm__core_scan_backward(core, call, k, g, w);
+    ssm__core_dA_log(core, call->parallel, w->dA, ssm__grad_at(call->dparams, o->A_log));
     if (core->dt_rank)
         ssm__linear_backward(call->parallel, &core->dt_proj, ssm_rows_of(k->mem.dbc, width),
                              ssm_rows_of(w->grad.delta, dim), ssm_rows_out_of(w->grad.dbc, width),
-                             ssm__grad_at(dparams, o->dt_proj), NULL, rows);
+                             ssm__grad_at(call->dparams, o->dt_proj), NULL, rows);
     if (core->dbc_norm) ssm__core_norms_backward(core, call, k->mem.raw, w->grad.dbc, w->grad.raw, rows);
     ssm__linear_backward(call->parallel, &core->x_proj, k->u,
                          ssm_rows_of(core->dbc_norm ? w->grad.raw : w->grad.dbc, width), g->du,
-                         ssm__grad_at(dparams, o->x_proj), ssm__grad_at(dparams, o->x_bias), rows);
+                         ssm__grad_at(call->dparams, o->x_proj), ssm__grad_at(call->dparams, o->x_bias), rows);
 }
 
 /* A number of a config that has to be above 0: infinite ones would only show as NaN in the parameters. */
@@ -18252,7 +18507,7 @@ SSM__NOINLINE void ssm__core_step_part(const ssm__core_step *j, size_t r, size_t
 {
     const ssm_core *core = j->core;
     const size_t group = c / (core->dim / core->n_groups);
-    ssm__tile one = {0, 1, 0, 1, 0, 0};
+    ssm__tile one = {0, 1, 0, 1, 0, 0, NULL, 0};
     ssm__core_tile k;
     ssm_selective_scan s;
     k.mem.dbc = j->dbc + r * core->x_proj.out;
@@ -18262,6 +18517,7 @@ SSM__NOINLINE void ssm__core_step_part(const ssm__core_step *j, size_t r, size_t
     k.h = k.h_last = j->h + r * j->h_row + c;
     k.h_batch = 0;
     k.slot = NULL;
+    k.parallel = NULL;
     s = ssm__core_scan(core, &one, &k);
     s.dim = count;
     s.B_groups = s.C_groups = 1;
@@ -18361,6 +18617,7 @@ static ssm__core_tile ssm__core_layer_view(const ssm_core *core, const ssm__call
     k.h_last = call->state;
     k.h_batch = call->state_count;
     k.slot = call->slot;
+    k.parallel = call->parallel;
     ssm__core_take(core, call->kept ? &kept : arena, call->kept ? call->rows : t->count * t->steps, &k.mem);
     if (call->kept) k.mem = ssm__core_mem_at(core, k.mem, t->row);
     return k;
@@ -18842,23 +19099,28 @@ static size_t ssm__mamba_tape(const void *layer, size_t rows)
     return ssm__arena_bytes(&arena);
 }
 
+/* in_proj in its two halves, for x and for the gate; on a device in one product. */
+static void ssm__mamba_bind_in(ssm_mamba *m, ssm__binder *b, size_t weight, size_t bias)
+{
+    const size_t M = m->config.d_model, E = m->config.d_inner, parts = SSM__IS_DEVICE(b->isa) ? 1 : 2;
+    ssm__bind_linear(&m->in_u, b, weight, bias, M, 2 * E / parts, m->config.format);
+    if (parts == 2)
+        ssm__bind_linear(&m->in_z, b, weight + E * M, bias == SSM__SIZE_MAX ? bias : bias + E, M, E, m->config.format);
+    else ssm__bind_shape(&m->in_z, b, M, 0, m->config.format);
+}
+
 /* The walk through the block's weights, from its resolved config. */
 static void ssm__mamba_walk(void *layer, ssm__binder *b)
 {
     ssm_mamba *m = (ssm_mamba *)layer;
     const ssm_mamba_config *c = &m->config;
-    const size_t M = c->d_model, E = c->d_inner, K = c->d_conv, absent = SSM__SIZE_MAX;
+    const size_t M = c->d_model, E = c->d_inner, K = c->d_conv;
     const ssm_mamba_offsets o = m->offsets;
-    ssm_real *conv;
-    size_t k, e;
     b->isa = c->isa;
     ssm__bind_option(b, c->residual != 0);
     ssm__bind_norm(&m->norm, b, o.norm, M, c->norm_eps);
-    ssm__bind_linear(&m->in_u, b, o.in_weight, o.in_bias, M, E, c->format);
-    ssm__bind_linear(&m->in_z, b, o.in_weight + E * M, o.in_bias == absent ? absent : o.in_bias + E, M, E, c->format);
-    m->conv_weight = ssm__bind_reals(b, ssm__mul(K, E), &conv); /* no convolution: one tap of weight 1 */
-    for (k = 0; conv && k < K; ++k)
-        for (e = 0; e < E; ++e) conv[k * E + e] = K > 1 ? b->params[o.conv_weight + e * K + k] : 1;
+    ssm__mamba_bind_in(m, b, o.in_weight, o.in_bias);
+    m->conv_weight = ssm__bind_taps(b, o.conv_weight, K, E);
     m->conv_bias = ssm__bind_copy(b, o.conv_bias, E);
     ssm__core_bind(&m->core, b);
     ssm__bind_linear(&m->out_proj, b, o.out_weight, o.out_bias, E, M, c->format);
@@ -18907,7 +19169,8 @@ static ssm_conv ssm__mamba_conv_of(const ssm_mamba *m, size_t batch, size_t len)
     s.width = m->config.d_conv;
     s.silu = 1;
     s.x = ssm__view(NULL, 0, E, 1, 0);
-    s.weight = ssm__view(m->conv_weight, 0, 0, 1, E);
+    s.weight = SSM__IS_DEVICE(m->config.isa) ? ssm__view(m->conv_weight, 0, 0, m->config.d_conv, 1)
+                                             : ssm__view(m->conv_weight, 0, 0, 1, E);
     s.bias = ssm_in_c(m->conv_bias);
     s.state = ssm__view(NULL, 0, 0, 1, E);
     s.isa = m->config.isa;
@@ -18937,7 +19200,8 @@ static ssm__mamba_view ssm__mamba_view_of(const ssm_mamba *m, const ssm__call *c
         v.mem.s += t->row * E;
         v.mem.core = ssm__core_mem_at(&m->core, v.mem.core, t->row);
     }
-    v.conv = ssm__mamba_conv_of(m, t->count, t->steps);
+    v.conv = ssm__mamba_conv_of(m, ssm__tile_streams(t), t->steps);
+    v.conv.start = t->start;
     v.conv.x = ssm__tile_view(v.mem.xz, t, 2 * E_row, 1, 0);
     v.conv.y = ssm_out_like(v.mem.u, ssm__tile_view(NULL, t, E_row, 1, 0));
     v.conv.state = ssm__view(call->entering, call->state_count, 0, 1, E);
@@ -18945,10 +19209,11 @@ static ssm__mamba_view ssm__mamba_view_of(const ssm_mamba *m, const ssm__call *c
     v.conv.parallel = call->parallel;
     v.core.mem = v.mem.core;
     v.core.u = ssm_rows_of(v.mem.u, E_row);
-    v.core.z = ssm_rows_of(v.mem.xz + E, 2 * E_row);
-    v.core.h = call->entering + conv_count;
-    v.core.h_last = call->state + conv_count;
+    v.core.z = ssm_rows_of(ssm__row_part(call->parallel, v.mem.xz, E), 2 * E_row);
+    v.core.h = ssm__state_part(call->entering, conv_count);
+    v.core.h_last = ssm__state_part(call->state, conv_count);
     v.core.h_batch = call->state_count;
+    v.core.parallel = call->parallel;
     v.core.slot = v.conv.slot = call->slot;
     return v;
 }
@@ -18969,14 +19234,14 @@ static void ssm__mamba_tile(const ssm__call *call)
         x = ssm_rows_of(w.x, (ptrdiff_t)M);
     }
     ssm__linear(call->parallel, &m->in_u, x, none, ssm_rows_out_of(v.mem.xz, 2 * E_row), rows);
-    ssm__linear(call->parallel, &m->in_z, x, none, ssm_rows_out_of(v.mem.xz + E, 2 * E_row), rows);
+    if (m->in_z.out) ssm__linear(call->parallel, &m->in_z, x, none, ssm_rows_out_of(v.mem.xz + E, 2 * E_row), rows);
     ssm__conv(&v.conv);
     ssm__core_forward(&m->core, call, &v.core, ssm_rows_out_of(v.mem.s, E_row), w.scan);
     ssm__linear(call->parallel, &m->out_proj, ssm_rows_of(v.mem.s, E_row), m->config.residual ? call->x : none, call->y,
                 rows);
 }
 
-/* Convolution: from w->du to the x part of w->dxz. */
+/* Convolution: from w->du to the x part of w->dxz. Without a state there is no gradient of one. */
 static void ssm__mamba_conv_backward(const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v,
                                      const ssm__mamba_scratch *w)
 {
@@ -18984,11 +19249,14 @@ static void ssm__mamba_conv_backward(const ssm_mamba *m, const ssm__call *call, 
     const ssm_mamba_offsets *o = &m->offsets;
     const size_t conv_count = ssm__mamba_conv_count(m);
     ssm_conv_grad d = none;
-    ssm__take_dstate(call->state, call->state_count, call->tile.count, conv_count, w->dconv);
+    if (call->state) {
+        ssm__take_dstate(call->parallel, call->state, call->state_count, ssm__tile_streams(&call->tile), conv_count,
+                         w->dconv);
+        d.dstate_last = ssm__view(w->dconv, conv_count, 0, 1, m->config.d_inner);
+        d.dstate = ssm_out_like(call->state, v->conv.state);
+    }
     d.dy = ssm__tile_view(w->du, &call->tile, (ptrdiff_t)m->config.d_inner, 1, 0);
-    d.dstate_last = ssm__view(w->dconv, conv_count, 0, 1, m->config.d_inner);
     d.dx = ssm_out_like(w->dxz, v->conv.x);
-    d.dstate = ssm_out_like(call->state, v->conv.state);
     d.dweight = ssm_out_like(ssm__grad_at(call->dparams, o->conv_weight), ssm_in_cn(NULL, m->config.d_conv));
     d.dbias = ssm_out_like(ssm__grad_at(call->dparams, o->conv_bias), v->conv.bias);
     ssm__conv_backward(&v->conv, &d);
@@ -19005,12 +19273,13 @@ static void ssm__mamba_in_backward(const ssm_mamba *m, const ssm__call *call, co
     ssm_rows_out dx = call->dx;
     if (m->config.pre_norm) {
         ssm__norm(call->parallel, &m->norm, x, ssm_rows_out_of(w->x, (ptrdiff_t)M), rows);
-        ssm__zero(w->dx, rows * M);
+        ssm__clear_rows(call->parallel, w->dx, rows * M);
         x = ssm_rows_of(w->x, (ptrdiff_t)M);
         dx = ssm_rows_out_of(w->dx, (ptrdiff_t)M);
     }
     ssm__linear_backward(call->parallel, &m->in_u, x, ssm_rows_of(w->dxz, xz_row), dx, dw, db, rows);
-    ssm__linear_backward(call->parallel, &m->in_z, x, ssm_rows_of(w->dxz + E, xz_row), dx, dw ? dw + E * M : NULL,
+    if (m->in_z.out)
+        ssm__linear_backward(call->parallel, &m->in_z, x, ssm_rows_of(w->dxz + E, xz_row), dx, dw ? dw + E * M : NULL,
                          db ? db + E : NULL, rows);
     if (m->config.pre_norm)
         ssm__norm_backward(call->parallel, &m->norm, call->x, ssm_rows_of(w->dx, (ptrdiff_t)M), call->dx,
@@ -19028,17 +19297,17 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
     ssm__core_grad g;
     ssm__mamba_scratch_layout(m, rows, call->tile.count, call->work, &w);
     v = ssm__mamba_view_of(m, call, none);
-    ssm__zero(w.ds, rows * E);
-    ssm__zero(w.du, rows * E);
-    ssm__zero(w.dxz, rows * 2 * E);
+    ssm__clear_rows(call->parallel, w.ds, rows * E);
+    ssm__clear_rows(call->parallel, w.du, rows * E);
+    ssm__clear_rows(call->parallel, w.dxz, rows * 2 * E);
     ssm__linear_backward(call->parallel, &m->out_proj, ssm_rows_of(v.mem.s, E_row), call->dy,
                          ssm_rows_out_of(w.ds, E_row), ssm__grad_at(call->dparams, m->offsets.out_weight),
                          ssm__grad_at(call->dparams, m->offsets.out_bias), rows);
     if (m->config.residual) ssm__residual_backward(call, m->config.isa, rows);
     g.dy = ssm_rows_of(w.ds, E_row);
     g.du = ssm_rows_out_of(w.du, E_row);
-    g.dz = ssm_rows_out_of(w.dxz + E, 2 * E_row);
-    g.dh = call->state + ssm__mamba_conv_count(m);
+    g.dz = ssm_rows_out_of(ssm__row_part(call->parallel, w.dxz, E), 2 * E_row);
+    g.dh = ssm__state_part(call->state, ssm__mamba_conv_count(m));
     ssm__core_backward(&m->core, call, &v.core, &g, &w.core);
     ssm__mamba_conv_backward(m, call, &v, &w);
     ssm__mamba_in_backward(m, call, &w, rows);
