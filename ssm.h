@@ -26858,10 +26858,18 @@ typedef struct ssm__cuda_product {
     size_t columns; /* tiles in a row of C */
     void *c;
     ptrdiff_t c_row;
-    const float *bias; /* forward: [N] or NULL */
-    int add;           /* C += */
-    float *part;       /* [part][M][N] in place of C, or NULL */
+    const float *bias; /* [N] or NULL */
+    const void *add;   /* of C's element type and shape, C itself perhaps; or NULL */
+    ptrdiff_t add_row;
+    float *part; /* [part][M][N] in place of C, or NULL */
 } ssm__cuda_product;
+
+/* What C holds at (m, n): bias + sum, then + add. */
+template <class T> SSM__DEVICE float ssm__cuda_product_end(const ssm__cuda_product &p, size_t m, size_t n, float sum)
+{
+    const float y = (p.bias ? p.bias[n] : 0.0f) + sum;
+    return p.add ? ssm__cuda_load((const T *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)n)) + y : y;
+}
 
 /* A thread's eight elements of a tile of 128 x 16 of one operand, from memory to shared memory, [k][m] there. */
 template <class T, int INNER> struct ssm__cuda_loader {
@@ -26973,7 +26981,7 @@ __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_B
             T *c = (T *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n);
             if (n >= p.N) continue;
             if (p.part) p.part[(blockIdx.y * p.M + m) * p.N + n] = sum[i][j];
-            else ssm__cuda_store(c, (p.add ? ssm__cuda_load(c) : p.bias ? p.bias[n] : 0.0f) + sum[i][j]);
+            else ssm__cuda_store(c, ssm__cuda_product_end<T>(p, m, n, sum[i][j]));
         }
     }
 }
@@ -27030,29 +27038,41 @@ static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
     return p;
 }
 
-SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x, ssm_rows_out y, size_t rows,
-                                           ssm_format io, void *stream)
+/* Row `r` of a tensor of type io; NULL without one. */
+static const void *ssm__cuda_row_of(ssm_rows x, size_t r, ssm_format io)
+{
+    if (!x.data) return NULL;
+    if (io == SSM_FORMAT_BF16) return (const ssm__cuda_bf16 *)(const void *)x.data + ssm__offset(r, x.row);
+    return x.data + ssm__offset(r, x.row);
+}
+
+/* y = W x + bias + add; add, of type io, is optional and may be y. */
+static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, ssm_rows x, ssm_rows add, ssm_rows_out y, size_t rows,
+                                       ssm_format io, void *stream)
 {
     const ssm_status status = ssm__cuda_linear_check(linear, io);
+    const size_t first = y.row ? 0 : rows - 1; /* of rows that lie on each other the last one is what stays */
     ssm__cuda_product p;
     if (status != SSM_OK || rows == 0) return status;
     if (!linear->weight || !x.data || !y.data) return SSM_ERR_NULL;
-    p = ssm__cuda_product_of(rows, linear->out, linear->in);
-    p.a = x.data;
+    p = ssm__cuda_product_of(rows - first, linear->out, linear->in);
+    p.a = ssm__cuda_row_of(x, first, io);
     p.a_row = x.row;
-    if (!y.row) { /* the last row is what stays */
-        p.M = 1;
-        p.a = io == SSM_FORMAT_BF16
-                  ? (const void *)((const uint16_t *)(const void *)x.data + ssm__offset(rows - 1, x.row))
-                  : (const void *)(x.data + ssm__offset(rows - 1, x.row));
-    }
     p.b = linear->weight;
     p.b_row = (ptrdiff_t)linear->in;
     p.c = y.data;
     p.c_row = y.row;
     p.bias = linear->bias;
+    p.add = ssm__cuda_row_of(add, first, io);
+    p.add_row = add.row;
     return io == SSM_FORMAT_BF16 ? ssm__cuda_product_run<ssm__cuda_bf16, 1, 1>(p, stream)
                                  : ssm__cuda_product_run<float, 1, 1>(p, stream);
+}
+
+SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x, ssm_rows_out y, size_t rows,
+                                           ssm_format io, void *stream)
+{
+    return ssm__cuda_linear_run(linear, x, ssm_rows_of(NULL, 0), y, rows, io, stream);
 }
 
 /* Parts of the sum over rows: enough blocks for a large card, of 512 rows at least. By the shape alone. */
@@ -27100,7 +27120,8 @@ static ssm_status ssm__cuda_linear_dx(const ssm_linear *linear, ssm_rows dy, ssm
     p.b_row = (ptrdiff_t)linear->in;
     p.c = dx.data;
     p.c_row = dx.row;
-    p.add = 1;
+    p.add = dx.data;
+    p.add_row = dx.row;
     for (r = 0; status == SSM_OK && r < rows; r += p.M) {
         p.a = (const T *)(const void *)dy.data + ssm__offset(r, dy.row);
         status = ssm__cuda_product_run<T, 1, 0>(p, stream);

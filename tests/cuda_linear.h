@@ -84,3 +84,44 @@ static void linear_rows(void)
     require(memcmp(y.download().data() + y.base, one.download().data() + one.base, rows * out * 4) == 0,
             "the number of rows changes bits");
 }
+
+/* With an operand that is added, beside it or in place: the products alone, plus it. */
+static void linear_add(void)
+{
+    int i;
+    for (i = 0; i < rounds && trouble == 0; ++i) {
+        const int half = i % 2, in_place = chance(50);
+        const ssm_format io = half ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
+        const size_t rows = pick(1, 140), in = pick(1, 40), out = pick(1, 140);
+        tensor x, weight, bias, add, y;
+        ssm_linear l[2];
+        size_t r, c;
+        int d;
+        memset(l, 0, sizeof l);
+        make(&x, half, 0, rows, in, 0, PADDED, 0, UNIFORM);
+        make(&weight, half, 0, 0, out, in, DENSE, 0, UNIFORM);
+        make(&bias, 0, 0, 0, out, 0, DENSE, 0, UNIFORM);
+        make(&y, half, 0, rows, out, 0, PADDED, 0, in_place ? UNIFORM : POISON);
+        if (!in_place) make(&add, half, 0, rows, out, 0, PADDED, 0, UNIFORM);
+        for (d = 0; d < 2; ++d) {
+            l[d].in = in;
+            l[d].out = out;
+            l[d].weight = weight.in(d).data;
+            l[d].bias = bias.in(d).data;
+        }
+        const tensor &other = in_place ? y : add;
+        tensor *const outputs[] = {&y};
+        twice([&] { ok(ssm__cuda_linear_run(&l[1], rows_in(x, 1), rows_in(other, 1), rows_out(y, 1), rows, io, NULL),
+                       "add"); },
+              outputs, 1, "add: other bits");
+        const std::vector<float> before = other.host;
+        const ssm_rows_out to = rows_out(y, 0);
+        const ptrdiff_t step = rows_in(other, 0).row;
+        ok(ssm_linear_forward(&l[0], rows_in(x, 0), to, rows), "host");
+        for (r = 0; r < rows; ++r)
+            for (c = 0; c < out; ++c)
+                to.data[(ptrdiff_t)r * to.row + (ptrdiff_t)c] +=
+                    before[(size_t)((ptrdiff_t)other.base + (ptrdiff_t)r * step + (ptrdiff_t)c)];
+        compare(y, 1e-6, "y");
+    }
+}

@@ -321,6 +321,7 @@ static const test tests[] = {
     {"cuda/conv/random", conv_random},     {"cuda/conv/step", conv_step},     {"cuda/conv/errors", conv_errors},
     {"cuda/rows/random", rows_random},     {"cuda/rows/norm", rows_norm},     {"cuda/rows/adamw", rows_adamw},
     {"cuda/linear/random", linear_random}, {"cuda/linear/rows", linear_rows},
+    {"cuda/linear/add", linear_add},
 };
 
 int main(int count, char **arguments)
