@@ -2340,6 +2340,65 @@ SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x,
 SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x, const ssm_linear_grad *grad,
                                             size_t rows, ssm_format io, ssm_memory work, void *stream);
 
+/* --- layers ---
+ * The layers once more, with the configs, parameter tables and arithmetic of the host: ssm_mamba_params lays out the
+ * flat array `params`, which is here one of the device; gradients have its layout.
+ *
+ * format  of a config is the type of x, y, dx, dy, of all rows in between and of the weights in the block: REAL or
+ *         BF16 (INT8: SSM_ERR_UNSUPPORTED). params, dparams and states are float. isa and parallel are not read.
+ * bind    makes the block from params on the device; after a step of an optimiser, bind again. A layer is bound for one
+ *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
+ *         (SSM_ERR_CONFIG). There is no attach.
+ * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel].
+ * seqs    as on the host; start and slot are arrays of the device, whose values are not checked.
+ * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
+ * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
+ * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL). No call waits or allocates; all can be
+ * captured in a graph.
+ * Accuracy: |error| / |y| below 1e-5 against the host in float, gradients 1e-4; in bf16 by the rounding of its rows. */
+typedef struct ssm_layer_grad { /* of a backward; NULL: not wanted, but for dy */
+    const void *dy;
+    void *dx;       /* added to */
+    float *dparams; /* added to */
+    float *dstate;  /* of the states that are left; on return, of the entering ones */
+} ssm_layer_grad;
+
+SSM_API ssm_status ssm_cuda_selective_sizes(const ssm_selective_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_selective_bind(ssm_selective *layer, const ssm_selective_config *config, const float *params,
+    ssm_memory mem, void *stream);
+SSM_API ssm_status ssm_cuda_selective_forward(const ssm_selective *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_selective_step(const ssm_selective *layer, float *state, const void *x, void *y, size_t streams,
+    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_selective_record(const ssm_selective *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_selective_backward(const ssm_selective *layer, const void *x, const ssm_layer_grad *grad,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+SSM_API ssm_status ssm_cuda_s6_sizes(const ssm_s6_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s6_bind(ssm_s6 *layer, const ssm_s6_config *config, const float *params,
+    ssm_memory mem, void *stream);
+SSM_API ssm_status ssm_cuda_s6_forward(const ssm_s6 *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s6_step(const ssm_s6 *layer, float *state, const void *x, void *y, size_t streams,
+    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s6_record(const ssm_s6 *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s6_backward(const ssm_s6 *layer, const void *x, const ssm_layer_grad *grad,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+SSM_API ssm_status ssm_cuda_mamba_sizes(const ssm_mamba_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_mamba_bind(ssm_mamba *layer, const ssm_mamba_config *config, const float *params,
+    ssm_memory mem, void *stream);
+SSM_API ssm_status ssm_cuda_mamba_forward(const ssm_mamba *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba_step(const ssm_mamba *layer, float *state, const void *x, void *y, size_t streams,
+    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba_record(const ssm_mamba *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba_backward(const ssm_mamba *layer, const void *x, const ssm_layer_grad *grad,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
 #endif /* SSM_CUDA */
 
 #ifdef __cplusplus
@@ -11322,8 +11381,8 @@ typedef struct ssm__device {
     ssm_status status;     /* the first that is not SSM_OK; nothing is queued after it */
 } ssm__device;
 
-/* A layer that ssm_cuda_X_bind has bound has this as isa; no kernel of the host has it. */
-#define SSM__ISA_DEVICE ((ssm_isa)64)
+/* A layer that ssm_cuda_X_bind has bound has this as isa: one more than those of the host. */
+#define SSM__ISA_DEVICE ((ssm_isa)SSM__ISA_COUNT)
 
 /* Marks an ssm_parallel as a device; tasks of the host are not for it. */
 static void ssm__device_run(void *pool, size_t tasks, void (*task)(void *context, size_t index), void *context)
@@ -17078,6 +17137,7 @@ typedef struct ssm__call {
     int no_step;        /* 1: outputs depend on later steps */
     int has_params;     /* bound, not attached: record and backward can run */
     int takes_scale;    /* 1: it reads step_scale */
+    int on_device;      /* 1: bound by a device */
     const ptrdiff_t *slot; /* which of the states from `state` on each sequence of the tile uses; NULL: in order */
     const ssm_parallel *parallel;
     ssm__tile tile;
@@ -17374,7 +17434,7 @@ static size_t ssm__scratch_layout(const ssm__plan *p, size_t d_model, size_t lay
 static ssm_status ssm__call_check(const ssm__verb *verb, const ssm__call *call)
 {
     if (call->d_model == 0) return SSM_ERR_CONFIG; /* never bound */
-    if (call->state && call->state_count == 0) return SSM_ERR_UNSUPPORTED;
+    if (call->on_device || (call->state && call->state_count == 0)) return SSM_ERR_UNSUPPORTED;
     return verb->tape && !call->has_params ? SSM_ERR_UNSUPPORTED : SSM_OK;
 }
 
@@ -18665,6 +18725,7 @@ static ssm__call ssm__core_call(const ssm_core *core)
 {
     ssm__call call = ssm__call_of(core, core->dim, ssm__core_state_count(core));
     call.whole = ssm__scan_needs_whole(core->scan);
+    call.on_device = SSM__IS_DEVICE(core->isa);
     call.has_params = core->x_proj.weight != NULL;
     call.parallel = core->parallel;
     return call;
@@ -18677,6 +18738,7 @@ static ssm_status ssm__core_layer_step(const ssm_core *core, ssm_real *state, co
     ssm_status status;
     ssm__core_step j;
     if (!core) return SSM_ERR_NULL;
+    if (SSM__IS_DEVICE(core->isa)) return SSM_ERR_UNSUPPORTED;
 #ifdef SSM__VECTORS
     if (SSM__STEP_IS_TILE(ssm__step_rows(streams))) {
         ssm__call call = ssm__call_with(ssm__core_call(core), state, x, y);
@@ -19103,7 +19165,7 @@ static size_t ssm__mamba_tape(const void *layer, size_t rows)
 static void ssm__mamba_bind_in(ssm_mamba *m, ssm__binder *b, size_t weight, size_t bias)
 {
     const size_t M = m->config.d_model, E = m->config.d_inner, parts = SSM__IS_DEVICE(b->isa) ? 1 : 2;
-    ssm__bind_linear(&m->in_u, b, weight, bias, M, 2 * E / parts, m->config.format);
+    ssm__bind_linear(&m->in_u, b, weight, bias, M, ssm__mul(2, E) / parts, m->config.format);
     if (parts == 2)
         ssm__bind_linear(&m->in_z, b, weight + E * M, bias == SSM__SIZE_MAX ? bias : bias + E, M, E, m->config.format);
     else ssm__bind_shape(&m->in_z, b, M, 0, m->config.format);
@@ -19140,6 +19202,7 @@ static ssm__call ssm__mamba_call(const ssm_mamba *layer)
 {
     ssm__call call = ssm__call_of(layer, layer->config.d_model, layer->states);
     call.whole = ssm__scan_needs_whole(layer->config.scan);
+    call.on_device = SSM__IS_DEVICE(layer->config.isa);
     call.has_params = layer->out_proj.weight != NULL;
     call.parallel = layer->config.parallel;
     return call;
@@ -19394,6 +19457,7 @@ SSM_API ssm_status ssm_mamba_step(const ssm_mamba *layer, ssm_real *state, const
     ssm_status status;
     size_t M, rows;
     if (!layer) return SSM_ERR_NULL;
+    if (SSM__IS_DEVICE(layer->config.isa)) return SSM_ERR_UNSUPPORTED;
 #ifdef SSM__VECTORS
     if (SSM__STEP_IS_TILE(ssm__step_rows(streams))) {
         ssm__call call = ssm__call_with(ssm__mamba_call(layer), state, x, y);
@@ -19485,9 +19549,9 @@ static void ssm__mamba2_walk(void *layer, ssm__binder *b)
     const ssm_mamba2_config *c = &m->config;
     const size_t M = c->d_model, E = c->d_inner, K = c->d_conv, H = m->heads, X = m->conv_dim;
     const ssm_mamba2_offsets o = m->offsets;
-    ssm_real *conv, *A;
+    ssm_real *A;
     ssm__float limit;
-    size_t k, e;
+    size_t h;
     b->isa = c->isa;
     ssm__bind_option(b, c->residual != 0);
     ssm__bind_option(b, c->norm_before_gate != 0);
@@ -19499,16 +19563,14 @@ static void ssm__mamba2_walk(void *layer, ssm__binder *b)
     ssm__bind_option(b, limit.u);
     ssm__bind_norm(&m->pre_norm, b, o.pre_norm, M, c->norm_eps);
     ssm__bind_linear(&m->in_proj, b, o.in_weight, o.in_bias, M, ssm__add(E, ssm__add(X, H)), c->format);
-    m->conv_weight = ssm__bind_reals(b, ssm__mul(K, X), &conv); /* no convolution: one tap of weight 1 */
-    for (k = 0; conv && k < K; ++k)
-        for (e = 0; e < X; ++e) conv[k * X + e] = K > 1 ? b->params[o.conv_weight + e * K + k] : 1;
+    m->conv_weight = ssm__bind_taps(b, o.conv_weight, K, X);
     m->conv_bias = ssm__bind_copy(b, o.conv_bias, X);
     m->dt_bias = ssm__bind_copy(b, o.dt_bias, H);
     m->A = ssm__bind_reals(b, H, &A);
     if (A) {
         ssm__copy(A, b->params + o.A_log, H);
         SSM__RUN(c->isa, row_exp)(H, A);
-        for (k = 0; k < H; ++k) A[k] = -A[k];
+        for (h = 0; h < H; ++h) A[h] = -A[h];
     }
     m->D = ssm__bind_copy(b, o.D, c->D_has_hdim ? E : H);
     ssm__bind_norm(&m->norm, b, o.norm, E, c->norm_eps);
@@ -19829,7 +19891,7 @@ static void ssm__mamba2_scan_backward(const ssm_mamba2 *m, const ssm__call *call
     ssm_ssd_grad d = none;
     size_t h;
     ssm__zero(w->dA, m->heads);
-    ssm__take_dstate(dh, call->state_count, call->tile.count, count, w->dh);
+    ssm__take_dstate(call->parallel, dh, call->state_count, call->tile.count, count, w->dh);
     d.dy = ssm__tile_view(w->ds, &call->tile, (ptrdiff_t)E, 1, 0);
     d.dh_last = ssm__view(w->dh, count, 0, 1, E);
     d.dh0 = ssm_out_like(dh, v->scan.h0);
@@ -19851,7 +19913,7 @@ static void ssm__mamba2_conv_backward(const ssm_mamba2 *m, const ssm__call *call
     static const ssm_conv_grad none = SSM__EMPTY;
     const size_t count = ssm__mamba2_conv_count(m);
     ssm_conv_grad d = none;
-    ssm__take_dstate(call->state, call->state_count, call->tile.count, count, w->dconv);
+    ssm__take_dstate(call->parallel, call->state, call->state_count, call->tile.count, count, w->dconv);
     d.dy = ssm__tile_view(w->dxbc, &call->tile, (ptrdiff_t)m->conv_dim, 1, 0);
     d.dstate_last = ssm__view(w->dconv, count, 0, 1, m->conv_dim);
     d.dx = ssm_out_like(w->din + m->config.d_inner, v->conv.x);
@@ -27194,9 +27256,611 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
                                  : ssm__cuda_linear_back<float>(linear, x, grad, rows, &room, stream);
 }
 
+/*=============================================================================
+ * >>cuda-layers
+ *=============================================================================
+ * Layers on a GPU. Their tile functions are those of the host: what stands here is what these call when a device is in
+ * the place of threads (see >>device), the kernels that bind needs, and the walk, which is none: one tile takes all
+ * rows of a call, packed or dense, because a device wants all work at once and has the memory. How much workspace the
+ * ops want is found by a dry run of the tile function, so that no second description of a layer can disagree with it.
+ */
+/* Whether an op is to be queued; notes its workspace, and the status of its problem. */
+static int ssm__device_ready(ssm__device *d, ssm_status status, size_t bytes)
+{
+    if (d->status == SSM_OK) d->status = status;
+    if (status == SSM_OK && bytes > d->need) d->need = bytes;
+    return d->status == SSM_OK && !d->dry;
+}
+
+static void ssm__device_note(ssm__device *d, cudaError_t error)
+{
+    if (error != cudaSuccess) d->status = SSM_ERR_DEVICE;
+}
+
+static void ssm__device_linear(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
+                               size_t rows)
+{
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_linear_run(l, x, add, y, rows, d->io, d->stream);
+}
+
+static void ssm__device_linear_backward(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_linear_grad g,
+                                        size_t rows)
+{
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_linear_sizes(l, rows, d->io, &need);
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_linear_backward(l, x, &g, rows, d->io, d->work, d->stream);
+}
+
+static void ssm__device_norm(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows)
+{
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_norm_forward(norm, x, y, rows, d->io, d->stream);
+}
+
+static void ssm__device_norm_backward(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
+                                      ssm_real *dweight, size_t rows)
+{
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_norm_sizes(norm, rows, d->io, &need);
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_norm_backward(norm, x, dy, dx, dweight, rows, d->io, d->work, d->stream);
+}
+
+static void ssm__device_accumulate(ssm__device *d, size_t rows, size_t dim, ssm_rows from, ssm_rows_out to)
+{
+    ssm_rowop op = SSM__EMPTY;
+    op.kind = SSM_ROW_COPY;
+    op.rows = rows;
+    op.dim = dim;
+    op.x = from;
+    op.add = ssm_rows_of(to.data, to.row);
+    op.y = to;
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_row_forward(&op, d->io, d->stream);
+}
+
+/* One row a sequence whose state stays in its place is a step. */
+static void ssm__device_conv(ssm__device *d, const ssm_conv *s)
+{
+    const int is_step = s->len == 1 && !s->start && s->state.data && s->state.data == s->state_last.data;
+    if (!ssm__device_ready(d, SSM_OK, 0)) return;
+    d->status = is_step ? ssm_cuda_conv_step(s, d->io, d->stream) : ssm_cuda_conv_forward(s, d->io, d->stream);
+}
+
+static void ssm__device_conv_backward(ssm__device *d, const ssm_conv *s, const ssm_conv_grad *g)
+{
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_conv_sizes(s, d->io, &need);
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_conv_backward(s, g, d->io, d->work, d->stream);
+}
+
+static void ssm__device_scan(ssm__device *d, const ssm_selective_scan *s)
+{
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_selective_scan_sizes(s, d->io, &need);
+    const int is_step = s->len == 1 && !s->start && s->h0.data && s->h0.data == s->h_last.data;
+    if (!ssm__device_ready(d, status, need.work)) return;
+    d->status = is_step ? ssm_cuda_selective_scan_step(s, d->io, d->stream)
+                        : ssm_cuda_selective_scan_forward(s, d->io, d->work, d->stream);
+}
+
+static void ssm__device_scan_backward(ssm__device *d, const ssm_selective_scan *s, const ssm_selective_scan_grad *g)
+{
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_selective_scan_sizes(s, d->io, &need);
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_selective_scan_backward(s, g, d->io, ssm_memory_of(NULL, 0), d->work, d->stream);
+}
+
+static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_format io)
+{
+    if (!ssm__device_ready(d, SSM_OK, 0)) return;
+    ssm__device_note(d, cudaMemsetAsync(p, 0, count * (io == SSM_FORMAT_BF16 ? 2 : 4), (cudaStream_t)d->stream));
+}
+
+static void ssm__device_copy(ssm__device *d, ssm_real *to, const ssm_real *from, size_t count)
+{
+    if (!ssm__device_ready(d, SSM_OK, 0)) return;
+    ssm__device_note(d, cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice,
+                                        (cudaStream_t)d->stream));
+}
+
+static void ssm__device_take_dstate(ssm__device *d, ssm_real *dstate, size_t stride, size_t streams, size_t count,
+                                    ssm_real *last)
+{
+    const size_t width = count * sizeof(float), pitch = stride * sizeof(float);
+    if (count == 0 || !ssm__device_ready(d, SSM_OK, 0)) return;
+    ssm__device_note(d, cudaMemcpy2DAsync(last, width, dstate, pitch, width, streams, cudaMemcpyDeviceToDevice,
+                                          (cudaStream_t)d->stream));
+    ssm__device_note(d, cudaMemset2DAsync(dstate, pitch, 0, width, streams, (cudaStream_t)d->stream));
+}
+
+/* --- elementwise: a thread for each number, of gradients, of weights for bind, and of tensors whose rows cannot be used
+ * where they lie --- */
+enum { SSM__CUDA_EACH = 256 };
+
+typedef struct ssm__cuda_scaled {
+    const float *x;
+    const float *factor;
+    float *to;
+    size_t count;
+} ssm__cuda_scaled;
+
+__global__ void ssm__cuda_scaled_kernel(const ssm__cuda_scaled p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x;
+    if (i < p.count) p.to[i] = fmaf(p.x[i], p.factor[i], p.to[i]);
+}
+
+static void ssm__device_scaled(ssm__device *d, const ssm_real *x, const ssm_real *factor, ssm_real *to, size_t count)
+{
+    ssm__cuda_scaled p;
+    p.x = x;
+    p.factor = factor;
+    p.to = to;
+    p.count = count;
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_scaled_kernel, ssm__ceil_div(count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH,
+                                     0, p, d->stream);
+}
+
+typedef struct ssm__cuda_filling {
+    ssm__device_fill how;
+    const float *from;
+    void *to;
+    size_t count;
+} ssm__cuda_filling;
+
+template <class T> __global__ void ssm__cuda_fill(const ssm__cuda_filling p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x;
+    float x = 1.0f;
+    if (i >= p.count) return;
+    if (p.how != SSM__FILL_ONE) x = p.from[i];
+    if (p.how == SSM__FILL_DECAY) x = -expf(x);
+    ssm__cuda_store((T *)p.to + i, x);
+}
+
+static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_real *from, const void *to, size_t count)
+{
+    const int half = how == SSM__FILL_ROUND && d->io == SSM_FORMAT_BF16;
+    ssm__cuda_filling p;
+    p.how = how;
+    p.from = from;
+    p.to = (void *)(uintptr_t)to;
+    p.count = count;
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(half ? ssm__cuda_fill<ssm__cuda_bf16> : ssm__cuda_fill<float>,
+                                     ssm__ceil_div(count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+}
+
+/* Rows next to each other, from a tensor or back to it. */
+typedef struct ssm__cuda_moving {
+    void *tensor;
+    ssm_strides strides;
+    void *rows;
+    size_t len; /* rows of a sequence */
+    size_t dim;
+    size_t count; /* elements of all */
+    int back;     /* to the tensor */
+    int add;      /* to what is there */
+} ssm__cuda_moving;
+
+template <class T> __global__ void ssm__cuda_move(const ssm__cuda_moving p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x, row = i / p.dim;
+    T *at = (T *)p.tensor + ((ptrdiff_t)(row / p.len) * p.strides.batch + (ptrdiff_t)(row % p.len) * p.strides.time +
+                             (ptrdiff_t)(i % p.dim) * p.strides.chan);
+    T *rows = (T *)p.rows + i;
+    if (i >= p.count) return;
+    if (p.back) ssm__cuda_store(at, ssm__cuda_load(rows) + (p.add ? ssm__cuda_load(at) : 0.0f));
+    else *rows = *at;
+}
+
+/* Where a tensor of a layer has rows of its own; nothing if they can be used in place. */
+static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real *tensor, ssm_real *rows)
+{
+    p.tensor = (void *)(uintptr_t)tensor;
+    p.rows = rows;
+    if (!tensor || !rows || !ssm__device_ready(d, SSM_OK, 0)) return;
+    d->status = ssm__cuda_launch(d->io == SSM_FORMAT_BF16 ? ssm__cuda_move<ssm__cuda_bf16> : ssm__cuda_move<float>,
+                                 ssm__ceil_div(p.count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+}
+
+/* --- one call --- */
+/* A call on its way: its one tile, where its rows and memory lie. */
+typedef struct ssm__device_call {
+    const ssm__verb *verb;
+    ssm__call call;
+    const ssm_seqs *seqs;
+    ssm__plan plan;
+    ssm__device device;
+} ssm__device_call;
+
+/* What a device can know of sequences: not the values of `start` and `slot`. */
+static ssm_status ssm__device_plan(const ssm__call *call, const ssm_seqs *seqs, ssm__plan *plan)
+{
+    if (!seqs) return SSM_ERR_NULL;
+    if (seqs->step_scale && !call->takes_scale) return SSM_ERR_UNSUPPORTED;
+    memset(plan, 0, sizeof *plan);
+    plan->rows = plan->walked = plan->tile_rows = seqs->start ? seqs->len : ssm__mul(seqs->batch, seqs->len);
+    if (ssm__mul(plan->rows, ssm__mul(call->d_model, sizeof(ssm_real))) == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    if (seqs->batch == 0) plan->rows = 0;
+    plan->x = ssm__strides_or_dense(seqs->x, seqs->len, call->d_model);
+    plan->y = ssm__strides_or_dense(seqs->y, seqs->len, call->d_model);
+    plan->x_direct = ssm__is_direct(seqs, plan->x);
+    plan->y_direct = ssm__is_direct(seqs, plan->y);
+    plan->tile_streams = plan->slots = seqs->batch;
+    plan->cap = plan->tile_rows;
+    return SSM_OK;
+}
+
+static ssm_status ssm__device_open(ssm__device_call *c, const ssm__verb *verb, const ssm__call *call,
+                                   const ssm_seqs *seqs, ssm_format io)
+{
+    const ssm_status status = ssm__device_plan(call, seqs, &c->plan);
+    if (status != SSM_OK) return status;
+    c->verb = verb;
+    c->call = *call;
+    c->seqs = seqs;
+    memset(&c->device, 0, sizeof c->device);
+    c->device.io = io;
+    return SSM_OK;
+}
+
+static ssm__cuda_moving ssm__device_moving(const ssm__device_call *c, ssm_strides strides, int back, int add)
+{
+    ssm__cuda_moving p;
+    memset(&p, 0, sizeof p);
+    p.strides = strides;
+    p.len = c->seqs->len;
+    p.dim = c->call.d_model;
+    p.count = c->plan.rows * p.dim;
+    p.back = back;
+    p.add = add;
+    return p;
+}
+
+/* Scratch of a call: copies of rows that cannot be used where they lie, and the layer's own. */
+static size_t ssm__device_layout(const ssm__device_call *c, void *mem, ssm__scratch *scratch)
+{
+    const ssm__plan *plan = &c->plan;
+    return ssm__scratch_layout(plan, c->call.d_model, c->verb->work(c->call.layer, plan->rows, plan->tile_streams),
+                               c->call.dy.data != NULL, 0, mem, scratch);
+}
+
+/* Stride of the rows of a tensor: of its copy, if it has one. */
+static ptrdiff_t ssm__device_row(const ssm__device_call *c, ssm_strides strides, const ssm_real *copy)
+{
+    return copy ? (ptrdiff_t)c->call.d_model : ssm__tile_stride(c->seqs, &c->call.tile, strides);
+}
+
+/* The rows that the tile function is to see. */
+static void ssm__device_rows(ssm__device_call *c, const ssm__scratch *w, ssm__call *call)
+{
+    const ptrdiff_t x_row = ssm__device_row(c, c->plan.x, w->x), y_row = ssm__device_row(c, c->plan.y, w->y);
+    ssm__device_move(&c->device, ssm__device_moving(c, c->plan.x, 0, 0), call->x.data, w->x);
+    call->x = ssm_rows_of(w->x ? w->x : call->x.data, x_row);
+    call->y = ssm_rows_out_of(w->y ? w->y : call->y.data, y_row);
+    if (!call->dy.data) return;
+    ssm__device_move(&c->device, ssm__device_moving(c, c->plan.y, 0, 0), call->dy.data, w->y);
+    if (w->dx) ssm__device_clear(&c->device, w->dx, c->plan.rows * call->d_model, c->device.io);
+    call->dy = ssm_rows_of(w->y ? w->y : call->dy.data, y_row);
+    call->dx = ssm_rows_out_of(w->dx && call->dx.data ? w->dx : call->dx.data, x_row);
+}
+
+/* Zeros in the outputs of sequences that are padding. */
+static void ssm__device_pad(ssm__device_call *c)
+{
+    ssm__cuda_padding p;
+    memset(&p, 0, sizeof p);
+    p.y.data = c->call.y.data;
+    p.y.batch = c->plan.y.batch;
+    p.y.time = c->plan.y.time;
+    p.y.chan = c->plan.y.chan;
+    p.start = c->seqs->start;
+    p.slot = c->seqs->slot;
+    p.len = c->seqs->len;
+    p.dim = c->call.d_model;
+    if (p.slot && ssm__device_ready(&c->device, SSM_OK, 0))
+        c->device.status = ssm__cuda_launch(c->device.io == SSM_FORMAT_BF16 ? ssm__cuda_pad<ssm__cuda_bf16>
+                                                                            : ssm__cuda_pad<float>,
+                                            c->seqs->batch, 1, 256, 0, p, c->device.stream);
+}
+
+/* The tile function over all rows of a call; scratch in `work`, the ops' workspace in `ops`. */
+static void ssm__device_tile(ssm__device_call *c, void *work, ssm_memory ops)
+{
+    ssm__scratch scratch;
+    ssm__call call;
+    ssm__tile *t = &c->call.tile;
+    c->device.parallel.run = ssm__device_run;
+    c->device.parallel.pool = &c->device;
+    c->device.work = ops;
+    ssm__device_layout(c, work, &scratch);
+    t->count = c->seqs->start ? 1 : c->seqs->batch;
+    t->steps = c->seqs->len;
+    t->start = c->seqs->start;
+    t->packed = c->seqs->batch;
+    call = c->call;
+    call.parallel = &c->device.parallel;
+    call.work = scratch.work;
+    call.rows = call.walked = call.tile_rows = c->plan.rows;
+    call.slot = call.state ? c->seqs->slot : NULL;
+    call.step_scale = c->seqs->step_scale;
+    ssm__device_rows(c, &scratch, &call);
+    c->verb->tile(&call);
+    if (call.dy.data) {
+        ssm__device_move(&c->device, ssm__device_moving(c, c->plan.x, 1, 1), c->call.dx.data, scratch.dx);
+    } else {
+        ssm__device_move(&c->device, ssm__device_moving(c, c->plan.y, 1, 0), c->call.y.data, scratch.y);
+        ssm__device_pad(c);
+    }
+}
+
+/* Bytes of `work` for a call, by a dry run; its pointers are not followed. */
+static ssm_status ssm__device_work(ssm__device_call *c, size_t *own, size_t *all)
+{
+    ssm__scratch scratch;
+    *own = ssm__device_layout(c, NULL, &scratch);
+    c->device.dry = 1;
+    c->device.need = 0;
+    c->device.status = SSM_OK;
+    ssm__device_tile(c, (void *)(uintptr_t)SSM_ALIGN, ssm_memory_of(NULL, 0));
+    c->device.dry = 0;
+    *all = ssm__add(*own, c->device.need);
+    if (c->device.status == SSM_OK && *all == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
+    return c->device.status;
+}
+
+static ssm_status ssm__device_go(ssm__device_call *c, ssm_memory work, void *stream)
+{
+    size_t own, all;
+    ssm_status status = ssm__device_work(c, &own, &all);
+    if (status == SSM_OK) status = ssm__check_block(work, all);
+    if (status != SSM_OK) return status;
+    c->device.stream = stream;
+    ssm__device_tile(c, work.data, ssm_memory_of((unsigned char *)work.data + own, all - own));
+    return c->device.status;
+}
+
+/* The tape of record and backward: the entering states, and what the layer keeps. */
+static ssm_status ssm__device_tape(ssm__device_call *c)
+{
+    ssm__tape tape;
+    const size_t need = ssm__tape_layout(c->verb->tape, &c->call, &c->plan, NULL, &tape);
+    const ssm_status status = ssm__check_block_as(c->call.tape, need, SSM_ERR_TAPE);
+    if (status != SSM_OK) return status;
+    ssm__tape_layout(c->verb->tape, &c->call, &c->plan, c->call.tape.data, &tape);
+    c->call.kept = tape.kept;
+    c->call.entering = tape.state;
+    return SSM_OK;
+}
+
+static ssm_status ssm__device_check(const ssm__verb *verb, const ssm__call *call, const ssm_seqs *seqs)
+{
+    if (call->d_model == 0 || !call->on_device) return SSM_ERR_CONFIG; /* never bound, or by the host's bind */
+    return verb->tape && seqs && seqs->slot ? SSM_ERR_UNSUPPORTED : SSM_OK;
+}
+
+/* forward and record of any layer. `call` names it and has state, x, y and tape. */
+static ssm_status ssm__device_forward(const ssm__verb *verb, const ssm__call *call, const ssm_seqs *seqs,
+                                      ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__device_call c;
+    size_t states;
+    ssm_status status = ssm__device_check(verb, call, seqs);
+    if (status == SSM_OK) status = ssm__device_open(&c, verb, call, seqs, io);
+    if (status != SSM_OK || c.plan.rows == 0) return status;
+    if (!call->x.data || !call->y.data) return SSM_ERR_NULL;
+    c.call.entering = c.call.state;
+    if (verb->tape) {
+        size_t own, all;
+        status = ssm__device_tape(&c);
+        if (status == SSM_OK) status = ssm__device_work(&c, &own, &all);
+        if (status == SSM_OK) status = ssm__check_block(work, all);
+        if (status != SSM_OK) return status;
+        states = seqs->batch * call->state_count;
+        c.device.stream = stream;
+        if (call->state) ssm__device_copy(&c.device, c.call.entering, call->state, states);
+        else ssm__device_clear(&c.device, c.call.entering, states, SSM_FORMAT_REAL);
+        if (c.device.status != SSM_OK) return c.device.status;
+    }
+    return ssm__device_go(&c, work, stream);
+}
+
+/* backward of any layer. `call` names it and has dstate as state, x, dy, dx, dparams and tape. */
+static ssm_status ssm__device_backward(const ssm__verb *verb, const ssm__call *call, const ssm_seqs *seqs,
+                                       ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__device_call c;
+    ssm_status status = ssm__device_check(verb, call, seqs);
+    if (status == SSM_OK) status = ssm__device_open(&c, verb, call, seqs, io);
+    if (status != SSM_OK || c.plan.rows == 0) return status;
+    if (!call->x.data || !call->dy.data) return SSM_ERR_NULL;
+    status = ssm__device_tape(&c);
+    return status == SSM_OK ? ssm__device_go(&c, work, stream) : status;
+}
+
+/* What a verb of a layer asks of `work` for seqs, with states or without. */
+static ssm_status ssm__device_ask(const ssm__verb *verb, ssm__call call, const ssm_seqs *seqs, ssm_format io,
+                                  int backward, size_t *bytes)
+{
+    ssm_real *const somewhere = (ssm_real *)(void *)(uintptr_t)SSM_ALIGN; /* a dry run follows no pointer */
+    ssm__device_call c;
+    ssm_status status = SSM_OK;
+    size_t own, all;
+    int given;
+    *bytes = 0;
+    for (given = 0; status == SSM_OK && given < 2; ++given) {
+        call.state = given ? somewhere : NULL;
+        call.x.data = somewhere;
+        call.y.data = backward ? NULL : somewhere;
+        call.dy.data = backward ? somewhere : NULL;
+        call.dx.data = backward ? somewhere : NULL;
+        call.dparams = backward ? somewhere : NULL;
+        call.kept = verb->tape ? somewhere : NULL;
+        call.entering = verb->tape || given ? somewhere : NULL;
+        status = ssm__device_open(&c, verb, &call, seqs, io);
+        if (status != SSM_OK || c.plan.rows == 0) break;
+        status = ssm__device_work(&c, &own, &all);
+        if (status == SSM_OK && all > *bytes) *bytes = all;
+    }
+    return status;
+}
+
+typedef struct ssm__device_verbs { /* of a layer */
+    const ssm__verb *forward;
+    const ssm__verb *record;
+    const ssm__verb *backward;
+} ssm__device_verbs;
+
+static ssm_status ssm__device_sizes(ssm__device_verbs verbs, ssm__call call, const ssm_seqs *seqs, ssm_format io,
+                                    ssm_sizes *need)
+{
+    ssm_seqs step = SSM__EMPTY;
+    ssm_sizes n = *need;
+    ssm__device_call c;
+    ssm__tape tape;
+    size_t record = 0;
+    ssm_status status = ssm__device_open(&c, verbs.record, &call, seqs, io);
+    if (status != SSM_OK) return status;
+    step.batch = seqs->batch;
+    step.len = 1;
+    n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
+    n.tape = c.plan.rows ? ssm__tape_layout(verbs.record->tape, &call, &c.plan, NULL, &tape) : 0;
+    status = ssm__device_ask(verbs.forward, call, seqs, io, 0, &n.work);
+    if (status == SSM_OK) status = ssm__device_ask(verbs.record, call, seqs, io, 0, &record);
+    if (status == SSM_OK) status = ssm__device_ask(verbs.forward, call, &step, io, 0, &n.work_step);
+    if (status == SSM_OK) status = ssm__device_ask(verbs.backward, call, seqs, io, 1, &n.work_backward);
+    if (status != SSM_OK) return status;
+    if (n.work < record) n.work = record;
+    if (n.work < n.work_step) n.work = n.work_step;
+    if (n.params == SSM__SIZE_MAX || n.bound == SSM__SIZE_MAX || n.state == SSM__SIZE_MAX || n.tape == SSM__SIZE_MAX)
+        return SSM_ERR_OVERFLOW;
+    *need = n;
+    return SSM_OK;
+}
+
+/* --- bind --- */
+/* Bytes of a block; the layer's pointers then lie somewhere, for a dry run. */
+static size_t ssm__device_bound_bytes(ssm__bind_walk walk, void *layer)
+{
+    ssm__binder b = ssm__binder_open((void *)(uintptr_t)SSM__BOUND_ALIGN);
+    walk(layer, &b);
+    return ssm__add(b.used, SSM__BOUND_ALIGN - 1);
+}
+
+static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const ssm_real *params, ssm_memory mem,
+                                         ssm__device *d, ssm_bound *bound)
+{
+    const size_t slack = (size_t)((uintptr_t)mem.data % SSM__BOUND_ALIGN);
+    const ssm_status status = ssm__check_block_as(mem, ssm__device_bound_bytes(walk, layer), SSM_ERR_BOUND);
+    ssm__binder b;
+    if (status != SSM_OK) return status;
+    b = ssm__binder_open((unsigned char *)mem.data + (slack ? SSM__BOUND_ALIGN - slack : 0));
+    b.params = params;
+    b.device = d;
+    walk(layer, &b);
+    bound->data = b.base;
+    bound->bytes = b.used;
+    return d->status;
+}
+
+/* --- verbs, stamped as those of the host are (see >>verbs) --- */
+#define SSM__DEVICE_LAYER(X, V)                                                                                        \
+    /* A layer of the device whose config is resolved, without weights. */                                             \
+    static ssm_status ssm__cuda_##X##_shape(ssm_##X *layer, const ssm_##X##_config *config, size_t *params)            \
+    {                                                                                                                  \
+        ssm_params table = ssm__own_table(NULL);                                                                       \
+        const ssm_status status = ssm_##X##_config_resolve(config, &layer->config);                                    \
+        if (status != SSM_OK) return status;                                                                           \
+        if (layer->config.format == SSM_FORMAT_INT8) return SSM_ERR_UNSUPPORTED;                                       \
+        layer->config.isa = SSM__ISA_DEVICE;                                                                           \
+        layer->config.parallel = NULL;                                                                                 \
+        ssm__##X##_describe(layer, NULL, &table);                                                                      \
+        *params = ssm__mul(table.count, sizeof(ssm_real));                                                             \
+        return SSM_OK;                                                                                                 \
+    }                                                                                                                  \
+    static ssm__call ssm__cuda_##X##_call(const ssm_##X *layer, float *state, const void *x, void *y)                  \
+    {                                                                                                                  \
+        return ssm__call_with(ssm__##X##_call(layer), state, (const ssm_real *)x, (ssm_real *)y);                      \
+    }                                                                                                                  \
+    SSM_API ssm_status ssm_cuda_##X##_sizes(const ssm_##X##_config *config, const ssm_seqs *seqs, ssm_sizes *need)     \
+    {                                                                                                                  \
+        const ssm__device_verbs verbs = {&ssm__##V##_verb_forward, &ssm__##V##_verb_record,                            \
+                                         &ssm__##V##_verb_backward};                                                   \
+        ssm_sizes n = SSM__EMPTY;                                                                                      \
+        ssm_##X layer;                                                                                                 \
+        ssm_status status = ssm__cuda_##X##_shape(&layer, config, &n.params);                                          \
+        if (status != SSM_OK) return status;                                                                           \
+        if (!need) return SSM_ERR_NULL;                                                                                \
+        n.bound = ssm__device_bound_bytes(ssm__##X##_walk, &layer);                                                    \
+        status = ssm__device_sizes(verbs, ssm__##X##_call(&layer), seqs, layer.config.format, &n);                     \
+        if (status == SSM_OK) *need = n;                                                                               \
+        return status;                                                                                                 \
+    }                                                                                                                  \
+    SSM_API ssm_status ssm_cuda_##X##_bind(ssm_##X *layer, const ssm_##X##_config *config, const float *params,        \
+                                           ssm_memory mem, void *stream)                                               \
+    {                                                                                                                  \
+        ssm__device device;                                                                                            \
+        ssm_##X bound;                                                                                                 \
+        size_t bytes;                                                                                                  \
+        ssm_status status = ssm__cuda_##X##_shape(&bound, config, &bytes);                                             \
+        if (status != SSM_OK) return status;                                                                           \
+        if (!layer || !params) return SSM_ERR_NULL;                                                                    \
+        memset(&device, 0, sizeof device);                                                                             \
+        device.stream = stream;                                                                                        \
+        device.io = bound.config.format;                                                                               \
+        status = ssm__device_bind_block(ssm__##X##_walk, &bound, params, mem, &device, &bound.bound);                  \
+        if (status == SSM_OK) *layer = bound;                                                                          \
+        return status;                                                                                                 \
+    }                                                                                                                  \
+    SSM_API ssm_status ssm_cuda_##X##_forward(const ssm_##X *layer, float *state, const void *x, void *y,              \
+                                              const ssm_seqs *seqs, ssm_memory work, void *stream)                     \
+    {                                                                                                                  \
+        ssm__call call;                                                                                                \
+        if (!layer) return SSM_ERR_NULL;                                                                               \
+        call = ssm__cuda_##X##_call(layer, state, x, y);                                                               \
+        return ssm__device_forward(&ssm__##V##_verb_forward, &call, seqs, layer->config.format, work, stream);         \
+    }                                                                                                                  \
+    SSM_API ssm_status ssm_cuda_##X##_step(const ssm_##X *layer, float *state, const void *x, void *y, size_t streams, \
+                                           ssm_memory work, void *stream)                                              \
+    {                                                                                                                  \
+        ssm_seqs seqs = SSM__EMPTY;                                                                                    \
+        if (!layer || !state) return SSM_ERR_NULL;                                                                     \
+        seqs.batch = streams;                                                                                          \
+        seqs.len = 1;                                                                                                  \
+        return ssm_cuda_##X##_forward(layer, state, x, y, &seqs, work, stream);                                        \
+    }                                                                                                                  \
+    SSM_API ssm_status ssm_cuda_##X##_record(const ssm_##X *layer, float *state, const void *x, void *y,               \
+                                             const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream)     \
+    {                                                                                                                  \
+        ssm__call call;                                                                                                \
+        if (!layer) return SSM_ERR_NULL;                                                                               \
+        call = ssm__cuda_##X##_call(layer, state, x, y);                                                               \
+        call.tape = tape;                                                                                              \
+        return ssm__device_forward(&ssm__##V##_verb_record, &call, seqs, layer->config.format, work, stream);          \
+    }                                                                                                                  \
+    SSM_API ssm_status ssm_cuda_##X##_backward(const ssm_##X *layer, const void *x, const ssm_layer_grad *grad,        \
+                                               const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream)   \
+    {                                                                                                                  \
+        ssm__call call;                                                                                                \
+        if (!layer || !grad) return SSM_ERR_NULL;                                                                      \
+        call = ssm__cuda_##X##_call(layer, grad->dstate, x, NULL);                                                     \
+        call.dy.data = (const ssm_real *)grad->dy;                                                                     \
+        call.dx.data = (ssm_real *)grad->dx;                                                                           \
+        call.dparams = grad->dparams;                                                                                  \
+        call.tape = tape;                                                                                              \
+        return ssm__device_backward(&ssm__##V##_verb_backward, &call, seqs, layer->config.format, work, stream);       \
+    }
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+SSM__DEVICE_LAYER(selective, core)
+SSM__DEVICE_LAYER(s6, core)
+SSM__DEVICE_LAYER(mamba, mamba)
 #endif /* SSM_CUDA */
 
 /*=============================================================================

@@ -231,7 +231,8 @@ static void compare(const tensor &x, double bound, const char *what)
         if (memcmp(&x.host[i], &x.start[i], 4) == 0) {
             const float keep = x.half ? to_bf16(x.start[i]) : x.start[i];
             if (memcmp(&got[i], &keep, 4) && !(x.host[i] == got[i]) && !(keep != keep && got[i] != got[i]))
-                if (!(fabs((double)got[i] - keep) <= 1e-6 * fabs((double)keep))) complain(what, got[i], keep);
+                if (!(fabs((double)got[i] - keep) <= (1e-6 + 1e-4 * bound) * fabs((double)keep)))
+                    complain(what, got[i], keep);
             continue;
         }
         error += ((double)got[i] - x.host[i]) * ((double)got[i] - x.host[i]);
@@ -307,6 +308,7 @@ template <class F> static void twice(F call, tensor *const *outputs, size_t coun
 #include "cuda_conv.h"
 #include "cuda_rows.h"
 #include "cuda_linear.h"
+#include "cuda_layers.h"
 
 typedef struct test {
     const char *name;
@@ -322,6 +324,9 @@ static const test tests[] = {
     {"cuda/rows/random", rows_random},     {"cuda/rows/norm", rows_norm},     {"cuda/rows/adamw", rows_adamw},
     {"cuda/linear/random", linear_random}, {"cuda/linear/rows", linear_rows},
     {"cuda/linear/add", linear_add},
+    {"cuda/layers/selective", layer_selective}, {"cuda/layers/s6", layer_s6}, {"cuda/layers/mamba", layer_mamba},
+    {"cuda/layers/splits", layer_splits},       {"cuda/layers/slots", layer_slots}, {"cuda/layers/errors", layer_errors},
+    {"cuda/layers/graph", layer_graph},
 };
 
 int main(int count, char **arguments)

@@ -196,7 +196,7 @@ typedef int cudaError_t;
 typedef void *cudaStream_t;
 enum { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
 enum { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 
 template <class F> static cudaError_t cudaFuncSetAttribute(F, int, int bytes)
 {
@@ -259,6 +259,26 @@ static inline cudaError_t cudaMemset(void *to, int value, size_t bytes)
 static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t)
 {
     memset(to, value, bytes);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
+{
+    memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                                            size_t height, cudaMemcpyKind, cudaStream_t)
+{
+    size_t i;
+    if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+    for (i = 0; i < height; ++i) memcpy((char *)to + i * to_pitch, (const char *)from + i * from_pitch, width);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t height, cudaStream_t)
+{
+    size_t i;
+    if (width > pitch) return cudaErrorInvalidValue;
+    for (i = 0; i < height; ++i) memset((char *)to + i * pitch, value, width);
     return cudaSuccess;
 }
 static inline cudaError_t cudaDeviceSynchronize(void)

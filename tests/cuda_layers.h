@@ -1,0 +1,507 @@
+/* cuda_layers.h - tests of layers on a GPU; part of test_cuda.cu. */
+
+/* A layer's verbs on both sides. */
+template <class L, class C> struct layer_verbs {
+    ssm_status (*params)(const C *, const char *, ssm_params *);
+    ssm_status (*init)(const C *, ssm_real *, uint64_t);
+    ssm_status (*sizes[2])(const C *, const ssm_seqs *, ssm_sizes *);
+    ssm_status (*bind)(L *, const C *, const ssm_real *, ssm_memory);
+    ssm_status (*cuda_bind)(L *, const C *, const float *, ssm_memory, void *);
+    ssm_status (*forward)(const L *, ssm_real *, const ssm_real *, ssm_real *, const ssm_seqs *, ssm_memory);
+    ssm_status (*cuda_forward)(const L *, float *, const void *, void *, const ssm_seqs *, ssm_memory, void *);
+    ssm_status (*cuda_step)(const L *, float *, const void *, void *, size_t, ssm_memory, void *);
+    ssm_status (*record)(const L *, ssm_real *, const ssm_real *, ssm_real *, const ssm_seqs *, ssm_memory, ssm_memory);
+    ssm_status (*cuda_record)(const L *, float *, const void *, void *, const ssm_seqs *, ssm_memory, ssm_memory,
+                              void *);
+    ssm_status (*backward)(const L *, ssm_real *, const ssm_real *, const ssm_real *, ssm_real *, ssm_real *,
+                           const ssm_seqs *, ssm_memory, ssm_memory);
+    ssm_status (*cuda_backward)(const L *, const void *, const ssm_layer_grad *, const ssm_seqs *, ssm_memory,
+                                ssm_memory, void *);
+    void (*configure)(C *); /* at random */
+    size_t (*conv)(const L *); /* reals before the scan's states in a state */
+    const ssm_core *(*core)(const L *);
+};
+
+#define LAYER_VERBS(X, configure, conv, core)                                                                          \
+    static const layer_verbs<ssm_##X, ssm_##X##_config> X##_verbs = {                                                  \
+        ssm_##X##_params,       ssm_##X##_init,          {ssm_##X##_sizes, ssm_cuda_##X##_sizes},                      \
+        ssm_##X##_bind,         ssm_cuda_##X##_bind,     ssm_##X##_forward,                                            \
+        ssm_cuda_##X##_forward, ssm_cuda_##X##_step,     ssm_##X##_record,                                             \
+        ssm_cuda_##X##_record,  ssm_##X##_backward,      ssm_cuda_##X##_backward,                                      \
+        configure,              conv,                    core};
+
+static ssm_disc any_disc(void)
+{
+    static const ssm_disc discs[] = {SSM_DISC_DEFAULT, SSM_DISC_EULER, SSM_DISC_ZOH, SSM_DISC_BILINEAR, SSM_DISC_DIRAC,
+                                     SSM_DISC_TRAPEZOID};
+    return discs[chance(50) ? 1 : pick(0, 5)];
+}
+
+static void configure_selective(ssm_selective_config *c)
+{
+    c->d_model = pick(1, 70);
+    c->d_state = pick(1, 20);
+    c->disc = any_disc();
+}
+
+static void configure_s6(ssm_s6_config *c)
+{
+    c->n_groups = chance(70) ? 1 : 2;
+    c->d_model = c->n_groups * (chance(50) ? 32 : pick(1, 30));
+    c->d_state = chance(50) ? 16 : pick(1, 20);
+    c->dt_rank = chance(50) ? 4 : pick(1, 6);
+    c->disc = any_disc();
+    c->no_dt_bias = chance(20);
+}
+
+static void configure_mamba(ssm_mamba_config *c)
+{
+    c->d_model = chance(50) ? 32 : pick(1, 40);
+    c->d_state = chance(50) ? 16 : pick(1, 20);
+    c->d_conv = chance(60) ? 4 : pick(1, 5);
+    c->expand = pick(1, 2);
+    c->dt_rank = chance(50) ? 4 : pick(1, 6);
+    c->disc = any_disc();
+    c->proj_bias = chance(30);
+    c->no_conv_bias = chance(30);
+    c->pre_norm = chance(50);
+    c->residual = chance(50);
+    c->x_proj_bias = chance(20);
+    c->dbc_norm = chance(60) ? SSM_DBC_PLAIN : chance(50) ? SSM_DBC_NORM : SSM_DBC_NORM_WEIGHTED;
+}
+
+template <class L> static size_t no_conv(const L *)
+{
+    return 0;
+}
+
+static size_t mamba_conv(const ssm_mamba *m)
+{
+    return (m->config.d_conv - 1) * m->config.d_inner;
+}
+
+template <class L> static const ssm_core *core_of(const L *l)
+{
+    return &l->core;
+}
+
+LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_of<ssm_selective>)
+LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_of<ssm_s6>)
+LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_of<ssm_mamba>)
+
+/* One layer, bound on both sides with the same parameters, and its sequences. */
+template <class L, class C> struct layer_case {
+    typedef layer_verbs<L, C> verbs_of;
+    const verbs_of &v;
+    ssm_format io;
+    C config;
+    ssm_seqs seqs[2];
+    ssm_sizes need[2];
+    L layer[2];
+    tensor params, start, slot, x, y;
+    std::vector<unsigned char> host_bound;
+    block *device_bound;
+
+    explicit layer_case(const verbs_of &verbs) : v(verbs), io(SSM_FORMAT_REAL), device_bound(NULL)
+    {
+        memset(&config, 0, sizeof config);
+        memset(seqs, 0, sizeof seqs);
+    }
+    ~layer_case() { delete device_bound; }
+    layer_case(const layer_case &) = delete;
+    layer_case &operator=(const layer_case &) = delete;
+
+    size_t d_model(void) const { return config.d_model; }
+    size_t rows(void) const { return seqs[0].start ? seqs[0].len : seqs[0].batch * seqs[0].len; }
+    size_t states(void) const { return need[0].state / sizeof(ssm_real) / seqs[0].batch; }
+
+    /* Integers of the host in a device's array; tensors hold floats. */
+    template <class T> void integers(tensor *t, const std::vector<T> &values)
+    {
+        make(t, 0, 0, 0, (values.size() * sizeof(T) + 3) / 4, 0, DENSE, 0, UNIFORM);
+        cuda_ok(cudaMemcpy((float *)t->device + t->base, values.data(), values.size() * sizeof(T),
+                           cudaMemcpyHostToDevice), "integers");
+    }
+
+    void bind(void)
+    {
+        ssm_params table = ssm_params_of(NULL, 0);
+        size_t i;
+        config.format = io;
+        ok(v.sizes[0](&config, &seqs[0], &need[0]), "host sizes");
+        ok(v.sizes[1](&config, &seqs[1], &need[1]), "sizes");
+        ok(v.params(&config, NULL, &table), "table");
+        make(&params, 0, 0, 0, table.count, 0, DENSE, 0, UNIFORM);
+        ok(v.init(&config, params.host.data() + params.base, random_bits()), "init");
+        for (i = 0; i < table.count; ++i) params.host[params.base + i] += uniform(-0.05f, 0.05f);
+        params.upload();
+        host_bound.assign(need[0].bound, 0);
+        ok(v.bind(&layer[0], &config, params.in(0).data, ssm_memory_of(host_bound.data(), host_bound.size())), "host bind");
+        device_bound = new block(need[1].bound);
+        ok(v.cuda_bind(&layer[1], &config, params.in(1).data, device_bound->memory(), NULL), "bind");
+        require(need[0].params == need[1].params && need[0].state == need[1].state, "sizes differ from the host's");
+    }
+
+    /* States as the other side has them: [conv][n][c] on the host, [conv][c][n] on the device. */
+    std::vector<float> turned(const std::vector<float> &state, int to_device) const
+    {
+        const ssm_core *core = v.core(&layer[0]);
+        const size_t conv = v.conv(&layer[0]), dim = core->dim, N = ssm__state_rows(core->disc, core->d_state);
+        std::vector<float> r = state;
+        size_t b, n, c;
+        for (b = 0; b < state.size() / states(); ++b)
+            for (n = 0; n < N; ++n)
+                for (c = 0; c < dim; ++c) {
+                    const size_t base = b * states() + conv, host = base + n * dim + c, device = base + c * N + n;
+                    if (to_device) r[device] = state[host];
+                    else r[host] = state[device];
+                }
+        return r;
+    }
+
+    /* `count` states: on the host in t->host, turned on the device. */
+    void make_states(tensor *t, size_t count, enum fill fill)
+    {
+        make(t, 0, 0, 0, count * states(), 0, DENSE, 0, fill);
+        turn(t, 1);
+    }
+
+    void turn(tensor *t, int upload)
+    {
+        std::vector<float> inner(t->host.begin() + (ptrdiff_t)t->base, t->host.end() - GUARD);
+        const std::vector<float> r = turned(inner, 1);
+        std::copy(r.begin(), r.end(), t->host.begin() + (ptrdiff_t)t->base);
+        if (upload) t->upload();
+        std::copy(inner.begin(), inner.end(), t->host.begin() + (ptrdiff_t)t->base);
+    }
+
+    /* |error| / |reference| of states on the device. */
+    void compare_states(tensor *t, double bound, const char *what)
+    {
+        std::vector<float> host = t->host;
+        turn(t, 0);
+        const ssm_core *core = v.core(&layer[0]);
+        std::vector<float> inner(host.begin() + (ptrdiff_t)t->base, host.end() - GUARD);
+        const std::vector<float> r = turned(inner, 1);
+        std::copy(r.begin(), r.end(), t->host.begin() + (ptrdiff_t)t->base);
+        (void)core;
+        compare(*t, bound, what);
+        t->host = host;
+    }
+};
+
+template <class L, class C> static void layer_shape(layer_case<L, C> *k, int half, int packed)
+{
+    const enum layout layouts[] = {DENSE, PADDED, TRANSPOSED, BACKWARDS};
+    std::vector<size_t> start(1, 0);
+    size_t b;
+    int i;
+    k->v.configure(&k->config);
+    k->io = half ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
+    k->seqs[0].batch = pick(1, 3);
+    k->seqs[0].len = pick(1, on_gpu ? 300 : 40);
+    for (b = 0; b < k->seqs[0].batch; ++b)
+        start.push_back(b + 1 == k->seqs[0].batch ? k->seqs[0].len : pick(start.back(), k->seqs[0].len));
+    for (i = 0; i < 2; ++i) {
+        tensor *const t = i ? &k->y : &k->x;
+        make(t, half, packed ? 0 : k->seqs[0].batch, k->seqs[0].len, k->config.d_model, 0, layouts[pick(0, 3)], 0,
+             i ? POISON : UNIFORM);
+        ssm_strides *const s = i ? &k->seqs[0].y : &k->seqs[0].x;
+        s->batch = t->view.batch;
+        s->time = t->view.time;
+        s->chan = t->view.chan;
+    }
+    k->seqs[1] = k->seqs[0];
+    if (!packed) return;
+    static std::vector<size_t> kept; /* the host's */
+    kept = start;
+    k->seqs[0].start = kept.data();
+    k->integers(&k->start, start);
+    k->seqs[1].start = (const size_t *)(const void *)k->start.in(1).data;
+}
+
+/* forward, record and backward against the host. */
+template <class L, class C> static void layer_random(const layer_verbs<L, C> &verbs)
+{
+    int i;
+    for (i = 0; i < 2 * rounds && trouble == 0; ++i) {
+        const int half = i % 2, packed = i % 4 / 2, with_state = chance(60);
+        const double bound = half ? 4e-2 : 1e-5, steep = half ? 8e-2 : 1e-4;
+        layer_case<L, C> k(verbs);
+        tensor state, dy, dx, dparams, dstate, y;
+        ssm_layer_grad g;
+        layer_shape(&k, half, packed);
+        k.bind();
+        if (trouble) return;
+        const size_t batch = k.seqs[0].batch;
+        std::vector<unsigned char> host_work(k.need[0].work + k.need[0].work_backward + k.need[0].state),
+            host_tape(k.need[0].tape);
+        const ssm_memory hw = ssm_memory_of(host_work.data(), host_work.size()),
+                         ht = ssm_memory_of(host_tape.data(), host_tape.size());
+        block work(k.need[1].work), work_backward(k.need[1].work_backward), tape(k.need[1].tape);
+        if (with_state) k.make_states(&state, batch, UNIFORM);
+        tensor *const forward[] = {&k.y, &state};
+        float *const h[2] = {state.out(0).data, state.out(1).data};
+        ok(k.v.forward(&k.layer[0], h[0], k.x.in(0).data, k.y.out(0).data, &k.seqs[0], hw), "host forward");
+        twice([&] { ok(k.v.cuda_forward(&k.layer[1], h[1], k.x.in(1).data, k.y.out(1).data, &k.seqs[1], work.memory(),
+                                        NULL), "forward"); },
+              forward, 2, "forward: other bits");
+        compare(k.y, bound, "y");
+        if (with_state) k.compare_states(&state, bound, "state");
+
+        const std::vector<float> once = k.y.download();
+        if (with_state) reset(&state);
+        reset(&k.y);
+        if (with_state) state.host = state.start, k.make_states(&state, batch, UNIFORM);
+        float *const h2[2] = {state.out(0).data, state.out(1).data};
+        ok(k.v.record(&k.layer[0], h2[0], k.x.in(0).data, k.y.out(0).data, &k.seqs[0], ht, hw), "host record");
+        ok(k.v.cuda_record(&k.layer[1], h2[1], k.x.in(1).data, k.y.out(1).data, &k.seqs[1], tape.memory(),
+                           work.memory(), NULL), "record");
+        compare(k.y, bound, "y of record");
+        if (!with_state) require(same_bits(once, k.y.download()), "record and forward differ");
+        make(&dy, half, packed ? 0 : batch, k.seqs[0].len, k.d_model(), 0, DENSE, 0, UNIFORM);
+        make(&dx, half, packed ? 0 : batch, k.seqs[0].len, k.d_model(), 0, DENSE, 0, UNIFORM);
+        make(&dparams, 0, 0, 0, k.need[0].params / sizeof(ssm_real), 0, DENSE, 0, UNIFORM);
+        if (with_state) k.make_states(&dstate, batch, UNIFORM);
+        ssm_seqs dense[2] = {k.seqs[0], k.seqs[1]};
+        for (int d = 0; d < 2; ++d) {
+            memset(&dense[d].x, 0, sizeof dense[d].x);
+            memset(&dense[d].y, 0, sizeof dense[d].y);
+        }
+        tensor x; /* as x, dense: its values were recorded */
+        make(&x, half, packed ? 0 : batch, k.seqs[0].len, k.d_model(), 0, DENSE, 0, UNIFORM);
+        for (size_t r = 0; r < k.rows(); ++r)
+            for (size_t c = 0; c < k.d_model(); ++c)
+                x.host[x.base + r * k.d_model() + c] =
+                    k.x.host[(size_t)((ptrdiff_t)k.x.base + (ptrdiff_t)(packed ? 0 : r / k.seqs[0].len) * k.x.view.batch +
+                                      (ptrdiff_t)(packed ? r : r % k.seqs[0].len) * k.x.view.time +
+                                      (ptrdiff_t)c * k.x.view.chan)];
+        x.upload();
+        g.dy = dy.in(1).data;
+        g.dx = dx.out(1).data;
+        g.dparams = dparams.out(1).data;
+        g.dstate = dstate.out(1).data;
+        tensor *const backward[] = {&dx, &dparams, &dstate};
+        ok(k.v.backward(&k.layer[0], dstate.out(0).data, x.in(0).data, dy.in(0).data, dx.out(0).data,
+                        dparams.out(0).data, &dense[0], ht, hw), "host backward");
+        twice([&] { ok(k.v.cuda_backward(&k.layer[1], x.in(1).data, &g, &dense[1], tape.memory(),
+                                         work_backward.memory(), NULL), "backward"); },
+              backward, 3, "backward: other bits");
+        compare(dx, steep, "dx");
+        compare(dparams, steep, "dparams");
+        if (with_state) k.compare_states(&dstate, steep, "dstate");
+        if (trouble)
+            printf("     (batch %u len %u d_model %u packed %d bf16 %d state %d)\n", (unsigned)batch,
+                   (unsigned)k.seqs[0].len, (unsigned)k.d_model(), packed, half, with_state);
+    }
+}
+
+static void layer_selective(void)
+{
+    layer_random(selective_verbs);
+}
+
+static void layer_s6(void)
+{
+    layer_random(s6_verbs);
+}
+
+static void layer_mamba(void)
+{
+    layer_random(mamba_verbs);
+}
+
+/* A sequence in one piece, in two, and step by step: the same bits; and a state in another slot than the first. */
+static void layer_splits(void)
+{
+    int i;
+    for (i = 0; i < rounds && trouble == 0; ++i) {
+        const int half = i % 2;
+        layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+        std::vector<float> y[3], h[3];
+        size_t t, cut;
+        int way;
+        layer_shape(&k, half, 0);
+        k.config.scan = SSM_SCAN_SEQUENTIAL;
+        k.seqs[1].batch = k.seqs[0].batch = 1;
+        make(&k.x, half, 1, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, UNIFORM);
+        make(&k.y, half, 1, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, POISON);
+        memset(&k.seqs[0].x, 0, sizeof k.seqs[0].x);
+        memset(&k.seqs[0].y, 0, sizeof k.seqs[0].y);
+        k.seqs[1] = k.seqs[0];
+        k.bind();
+        if (trouble) return;
+        block work(k.need[1].work);
+        tensor state;
+        k.make_states(&state, 3, UNIFORM);
+        cut = pick(0, k.seqs[0].len);
+        for (way = 0; way < 3; ++way) {
+            const size_t len = k.seqs[0].len, each = half ? 2 : 4;
+            ssm_seqs s = k.seqs[1];
+            reset(&state);
+            reset(&k.y);
+            tensor slot;
+            k.integers(&slot, std::vector<ptrdiff_t>(1, 1));
+            for (t = 0; t < len; t += s.len) {
+                const char *x = (const char *)k.x.in(1).data + t * k.config.d_model * each;
+                char *out = (char *)k.y.out(1).data + t * k.config.d_model * each;
+                s.len = way == 0 ? len : way == 2 ? 1 : t < cut ? cut : len - cut;
+                s.slot = way == 1 ? (const ptrdiff_t *)(const void *)slot.in(1).data : NULL;
+                float *const at = state.out(1).data + (way == 1 ? 0 : k.states());
+                if (way == 2) ok(k.v.cuda_step(&k.layer[1], at, x, out, 1, work.memory(), NULL), "step");
+                else ok(k.v.cuda_forward(&k.layer[1], at, x, out, &s, work.memory(), NULL), "forward");
+            }
+            y[way] = k.y.download();
+            h[way] = state.download();
+        }
+        require(same_bits(y[0], y[1]) && same_bits(h[0], h[1]), "two pieces give other bits than one");
+        require(same_bits(y[0], y[2]) && same_bits(h[0], h[2]), "steps give other bits than forward");
+        if (trouble)
+            printf("     (len %u cut %u d_model %u d_inner %u d_state %u d_conv %u disc %d bf16 %d)\n",
+                   (unsigned)k.seqs[0].len, (unsigned)cut, (unsigned)k.config.d_model,
+                   (unsigned)k.layer[1].config.d_inner, (unsigned)k.layer[1].config.d_state,
+                   (unsigned)k.layer[1].config.d_conv, (int)k.layer[1].config.disc, half);
+    }
+}
+
+/* Padding: outputs 0, no state touched; other sequences as if they were alone. */
+static void layer_slots(void)
+{
+    int i;
+    for (i = 0; i < rounds && trouble == 0; ++i) {
+        layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+        const int half = i % 2;
+        std::vector<ptrdiff_t> slot(3);
+        ssm_seqs one;
+        size_t b, j;
+        layer_shape(&k, half, 0);
+        k.config.scan = SSM_SCAN_SEQUENTIAL;
+        k.seqs[0].batch = 3;
+        if (chance(50)) k.seqs[0].len = 1;
+        make(&k.x, half, 3, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, UNIFORM);
+        make(&k.y, half, 3, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, POISON);
+        memset(&k.seqs[0].x, 0, sizeof k.seqs[0].x);
+        memset(&k.seqs[0].y, 0, sizeof k.seqs[0].y);
+        k.seqs[1] = k.seqs[0];
+        k.bind();
+        if (trouble) return;
+        block work(k.need[1].work);
+        tensor state, slots;
+        k.make_states(&state, 5, UNIFORM);
+        slot[0] = 4;
+        slot[1] = -1;
+        slot[2] = 1;
+        k.integers(&slots, slot);
+        k.seqs[1].slot = (const ptrdiff_t *)(const void *)slots.in(1).data;
+        ok(k.v.cuda_forward(&k.layer[1], state.out(1).data, k.x.in(1).data, k.y.out(1).data, &k.seqs[1], work.memory(),
+                            NULL), "slots");
+        const std::vector<float> y = k.y.download(), h = state.download();
+        reset(&state);
+        reset(&k.y);
+        one = k.seqs[1];
+        one.slot = NULL;
+        one.batch = 1;
+        const size_t each = k.seqs[0].len * k.config.d_model;
+        for (b = 0; b < 3; b += 2) {
+            const size_t at = b * each * (half ? 2 : 4);
+            ok(k.v.cuda_forward(&k.layer[1], state.out(1).data + (size_t)slot[b] * k.states(),
+                                (const char *)k.x.in(1).data + at, (char *)k.y.out(1).data + at, &one, work.memory(),
+                                NULL), "alone");
+        }
+        require(same_bits(h, state.download()), "states in slots");
+        const std::vector<float> alone = k.y.download();
+        for (j = 0; j < 3 * each; ++j) {
+            const float want = j / each == 1 ? 0.0f : alone[k.y.base + j];
+            require(memcmp(&y[k.y.base + j], &want, 4) == 0 || y[k.y.base + j] == want, "outputs in slots");
+        }
+    }
+}
+
+static void layer_errors(void)
+{
+    layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+    ssm_layer_grad g;
+    ssm_sizes need;
+    ssm_mamba empty;
+    memset(&empty, 0, sizeof empty);
+    memset(&g, 0, sizeof g);
+    layer_shape(&k, 0, 0);
+    k.bind();
+    if (trouble) return;
+    tensor state;
+    k.make_states(&state, k.seqs[0].batch, UNIFORM);
+    block work(k.need[1].work), tape(k.need[1].tape);
+    float *const h = state.out(1).data;
+    const void *const x = k.x.in(1).data;
+    void *const y = k.y.out(1).data;
+    const ssm_memory w = work.memory(), less = ssm_memory_of(work.data, 1), t = tape.memory();
+    const ssm_seqs *s = &k.seqs[1];
+    std::vector<unsigned char> host_work(k.need[0].work);
+    g.dy = y;
+    require(ssm_cuda_mamba_forward(NULL, h, x, y, s, w, NULL) == SSM_ERR_NULL, "no layer");
+    require(ssm_cuda_mamba_forward(&empty, h, x, y, s, w, NULL) == SSM_ERR_CONFIG, "a layer never bound");
+    require(ssm_cuda_mamba_forward(&k.layer[0], h, x, y, s, w, NULL) == SSM_ERR_CONFIG, "a layer of the host");
+    require(ssm_mamba_forward(&k.layer[1], state.out(0).data, k.x.in(0).data, k.y.out(0).data, &k.seqs[0],
+                              ssm_memory_of(host_work.data(), host_work.size())) == SSM_ERR_UNSUPPORTED,
+            "a layer of the device on the host");
+    require(ssm_mamba_step(&k.layer[1], state.out(0).data, k.x.in(0).data, k.y.out(0).data, 1,
+                           ssm_memory_of(host_work.data(), host_work.size())) == SSM_ERR_UNSUPPORTED,
+            "a step of a layer of the device on the host");
+    require(ssm_cuda_mamba_forward(&k.layer[1], h, NULL, y, s, w, NULL) == SSM_ERR_NULL, "no x");
+    require(ssm_cuda_mamba_forward(&k.layer[1], h, x, y, NULL, w, NULL) == SSM_ERR_NULL, "no sequences");
+    require(ssm_cuda_mamba_forward(&k.layer[1], h, x, y, s, less, NULL) == SSM_ERR_MEMORY, "a byte of workspace");
+    require(ssm_cuda_mamba_step(&k.layer[1], NULL, x, y, 1, w, NULL) == SSM_ERR_NULL, "a step without a state");
+    require(ssm_cuda_mamba_record(&k.layer[1], h, x, y, s, less, w, NULL) == SSM_ERR_TAPE, "a byte of tape");
+    require(ssm_cuda_mamba_backward(&k.layer[1], x, NULL, s, t, w, NULL) == SSM_ERR_NULL, "no gradients");
+    require(ssm_cuda_mamba_backward(&k.layer[1], x, &g, s, t, less, NULL) == SSM_ERR_MEMORY, "workspace of backward");
+    require(ssm_cuda_mamba_bind(&empty, &k.config, k.params.in(1).data, less, NULL) == SSM_ERR_BOUND, "a byte to bind");
+    k.config.format = SSM_FORMAT_INT8;
+    require(ssm_cuda_mamba_sizes(&k.config, s, &need) == SSM_ERR_UNSUPPORTED, "int8");
+    cuda_ok(cudaDeviceSynchronize(), "errors");
+    require(same_bits(k.y.download(), k.y.start) || k.y.start[k.y.base] != k.y.start[k.y.base], "outputs untouched");
+}
+
+/* A step of two blocks in a graph, replayed, gives the bits of steps that were called. */
+static void layer_graph(void)
+{
+#ifndef SSM__CUDA_ON_HOST
+    layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t run;
+    int i;
+    layer_shape(&k, 0, 0);
+    k.config.d_model = 64;
+    k.seqs[0].batch = 2;
+    k.seqs[0].len = 1;
+    make(&k.x, 0, 2, 1, 64, 0, DENSE, 0, UNIFORM);
+    make(&k.y, 0, 2, 1, 64, 0, DENSE, 0, UNIFORM);
+    memset(&k.seqs[0].x, 0, sizeof k.seqs[0].x);
+    memset(&k.seqs[0].y, 0, sizeof k.seqs[0].y);
+    k.seqs[1] = k.seqs[0];
+    k.bind();
+    if (trouble) return;
+    block work(k.need[1].work);
+    tensor state;
+    k.make_states(&state, 4, UNIFORM);
+    float *const h[2] = {state.out(1).data, state.out(1).data + 2 * k.states()};
+    for (i = 0; i < 2; ++i) {
+        ok(k.v.cuda_step(&k.layer[1], h[0], k.x.in(1).data, k.y.out(1).data, 2, work.memory(), NULL), "step");
+        ok(k.v.cuda_step(&k.layer[1], h[1], k.y.in(1).data, k.y.out(1).data, 2, work.memory(), NULL), "step");
+    }
+    const std::vector<float> states = state.download(), y = k.y.download();
+    reset(&state);
+    reset(&k.y);
+    cuda_ok(cudaStreamCreate(&stream), "stream");
+    cuda_ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "capture");
+    for (i = 0; i < 2; ++i)
+        require(k.v.cuda_step(&k.layer[1], h[i], i ? k.y.in(1).data : k.x.in(1).data, k.y.out(1).data, 2, work.memory(),
+                              stream) == SSM_OK,
+                "captured step");
+    cuda_ok(cudaStreamEndCapture(stream, &graph), "end of capture");
+    cuda_ok(cudaGraphInstantiate(&run, graph, 0), "instantiate");
+    for (i = 0; i < 2; ++i) cuda_ok(cudaGraphLaunch(run, stream), "launch");
+    cuda_ok(cudaStreamSynchronize(stream), "replay");
+    require(same_bits(states, state.download()) && same_bits(y, k.y.download()), "replayed steps give other bits");
+#endif
+}
