@@ -160,7 +160,7 @@ build/test_cuda: tests/test_cuda.cu $(wildcard tests/cuda_*.h) ssm.h
 	@mkdir -p build
 	$(NVCC) $(NVCCFLAGS) -I. tests/test_cuda.cu -o $@
 
-build/bench_cuda: bench/bench_cuda.cu bench/cuda_ops.h ssm.h
+build/bench_cuda: bench/bench_cuda.cu $(wildcard bench/cuda_*.h) ssm.h
 	@mkdir -p build
 	$(NVCC) $(NVCCFLAGS) -I. bench/bench_cuda.cu -o $@
 

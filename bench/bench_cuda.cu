@@ -207,6 +207,7 @@ static void scan_step(size_t slots, double rival, double bar)
 }
 
 #include "cuda_ops.h"
+#include "cuda_layers.h"
 
 int main(int count, char **arguments)
 {
@@ -229,5 +230,6 @@ int main(int count, char **arguments)
     scan_step(64, 0.0121, 0.010);
     scan_step(256, 0.0534, 0);
     ops();
+    layers();
     return 0;
 }

@@ -231,7 +231,7 @@ static void compare(const tensor &x, double bound, const char *what)
         if (memcmp(&x.host[i], &x.start[i], 4) == 0) {
             const float keep = x.half ? to_bf16(x.start[i]) : x.start[i];
             if (memcmp(&got[i], &keep, 4) && !(x.host[i] == got[i]) && !(keep != keep && got[i] != got[i]))
-                if (!(fabs((double)got[i] - keep) <= (1e-6 + 1e-4 * bound) * fabs((double)keep)))
+                if (!(fabs((double)got[i] - keep) <= (1e-6 + 1e-3 * bound) * fabs((double)keep)))
                     complain(what, got[i], keep);
             continue;
         }
