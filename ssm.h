@@ -27048,6 +27048,90 @@ __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_B
     }
 }
 
+/* --- few rows, as decoding has them: bound by the weights, each read once ---
+ * A block is 8 columns by 16 rows, a thread for each, and takes the inner index in slices of 128 through a ring of four
+ * that cp.async fills, so that it has 12 KB of weights on their way. One chain of fmaf a thread in the order of the inner
+ * index: the bits are those of the large kernel. Rows of shared memory are 132 floats, so that the 16 bytes that eight
+ * columns read lie in all 32 banks. */
+enum {
+    SSM__CUDA_THIN_ROWS = 16,
+    SSM__CUDA_THIN_COLUMNS = 8,
+    SSM__CUDA_THIN_DEPTH = 128,
+    SSM__CUDA_THIN_RING = 4,
+    SSM__CUDA_THIN_THREADS = SSM__CUDA_THIN_ROWS * SSM__CUDA_THIN_COLUMNS,
+    SSM__CUDA_THIN_MOST = 64 /* rows; more are for the large kernel */
+};
+
+typedef struct ssm__cuda_thin_slice {
+    float w[SSM__CUDA_THIN_COLUMNS][SSM__CUDA_THIN_DEPTH + 4];
+    float x[SSM__CUDA_THIN_ROWS][SSM__CUDA_THIN_DEPTH + 4];
+} ssm__cuda_thin_slice;
+
+/* The part of a slice that is there, from rows `first` on of `rows`. */
+template <int ROWS>
+SSM__DEVICE void ssm__cuda_thin_fetch(float (*to)[SSM__CUDA_THIN_DEPTH + 4], const float *from, ptrdiff_t row,
+                                      size_t rows, size_t depth)
+{
+    int i;
+    for (i = (int)threadIdx.x; i < ROWS * SSM__CUDA_THIN_DEPTH / 4; i += SSM__CUDA_THIN_THREADS) {
+        const int r = i / (SSM__CUDA_THIN_DEPTH / 4), k = 4 * (i % (SSM__CUDA_THIN_DEPTH / 4));
+        if ((size_t)r < rows && (size_t)k < depth) ssm__cuda_copy<16>(&to[r][k], from + (ptrdiff_t)r * row + k);
+    }
+}
+
+/* Slice `i`, if there is one, of the block whose first row and column these are. */
+SSM__DEVICE void ssm__cuda_thin_ask(const ssm__cuda_product &p, ssm__cuda_thin_slice *ring, size_t m0, size_t n0, int i)
+{
+    const size_t k = (size_t)i * SSM__CUDA_THIN_DEPTH;
+    ssm__cuda_thin_slice &to = ring[i % SSM__CUDA_THIN_RING];
+    if (k < p.K) {
+        ssm__cuda_thin_fetch<SSM__CUDA_THIN_COLUMNS>(to.w, (const float *)p.b + ((ptrdiff_t)n0 * p.b_row + (ptrdiff_t)k),
+                                                     p.b_row, p.N - n0, p.K - k);
+        ssm__cuda_thin_fetch<SSM__CUDA_THIN_ROWS>(to.x, (const float *)p.a + ((ptrdiff_t)m0 * p.a_row + (ptrdiff_t)k),
+                                                  p.a_row, p.M - m0, p.K - k);
+    }
+    ssm__cuda_commit();
+}
+
+__global__ void __launch_bounds__(SSM__CUDA_THIN_THREADS) ssm__cuda_product_thin(const ssm__cuda_product p)
+{
+    ssm__cuda_thin_slice *ring = (ssm__cuda_thin_slice *)(void *)ssm__cuda_room;
+    const int column = (int)threadIdx.x % SSM__CUDA_THIN_COLUMNS, row = (int)threadIdx.x / SSM__CUDA_THIN_COLUMNS;
+    const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_THIN_COLUMNS, m0 = (size_t)blockIdx.y * SSM__CUDA_THIN_ROWS;
+    const size_t n = n0 + (size_t)column, m = m0 + (size_t)row;
+    const int slices = (int)((p.K + SSM__CUDA_THIN_DEPTH - 1) / SSM__CUDA_THIN_DEPTH);
+    float sum = 0, *c;
+    int i, k, j;
+    for (i = 0; i < SSM__CUDA_THIN_RING - 1; ++i) ssm__cuda_thin_ask(p, ring, m0, n0, i);
+    for (i = 0; i < slices; ++i) {
+        const ssm__cuda_thin_slice &s = ring[i % SSM__CUDA_THIN_RING];
+        ssm__cuda_wait<SSM__CUDA_THIN_RING - 2>();
+        __syncthreads(); /* all have their part of slice i, and are done with slice i - 1 */
+        ssm__cuda_thin_ask(p, ring, m0, n0, i + SSM__CUDA_THIN_RING - 1);
+        for (k = 0; k < SSM__CUDA_THIN_DEPTH && (size_t)(i * SSM__CUDA_THIN_DEPTH + k) < p.K; k += 4) {
+            const ssm__four a = ssm__cuda_load4(&s.x[row][k]), b = ssm__cuda_load4(&s.w[column][k]);
+            for (j = 0; j < 4; ++j) sum = fmaf(a.v[j], b.v[j], sum);
+        }
+    }
+    if (m >= p.M || n >= p.N) return;
+    c = (float *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n);
+    *c = ssm__cuda_product_end<float>(p, m, n, sum);
+}
+
+/* Whether a product of floats, both operands inner, is one of few rows. */
+static int ssm__cuda_is_thin(const ssm__cuda_product *p)
+{
+    return p->M <= SSM__CUDA_THIN_MOST && p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 &&
+           (uintptr_t)p->a % 16 == 0 && (uintptr_t)p->b % 16 == 0 && p->K < 0x7fffffffu / 2;
+}
+
+static ssm_status ssm__cuda_thin_run(const ssm__cuda_product &p, void *stream)
+{
+    return ssm__cuda_launch(ssm__cuda_product_thin, ssm__ceil_div(p.N, SSM__CUDA_THIN_COLUMNS),
+                            ssm__ceil_div(p.M, SSM__CUDA_THIN_ROWS), SSM__CUDA_THIN_THREADS,
+                            SSM__CUDA_THIN_RING * sizeof(ssm__cuda_thin_slice), p, stream);
+}
+
 /* dy summed over 64 rows: a thread for each output. */
 typedef struct ssm__cuda_bias {
     ssm_rows dy;
@@ -27127,6 +27211,7 @@ static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, ssm_rows x, ssm
     p.bias = linear->bias;
     p.add = ssm__cuda_row_of(add, first, io);
     p.add_row = add.row;
+    if (io == SSM_FORMAT_REAL && ssm__cuda_is_thin(&p)) return ssm__cuda_thin_run(p, stream);
     return io == SSM_FORMAT_BF16 ? ssm__cuda_product_run<ssm__cuda_bf16, 1, 1>(p, stream)
                                  : ssm__cuda_product_run<float, 1, 1>(p, stream);
 }
