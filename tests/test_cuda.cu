@@ -307,6 +307,7 @@ template <class F> static void twice(F call, tensor *const *outputs, size_t coun
 #include "cuda_conv.h"
 #include "cuda_rows.h"
 #include "cuda_linear.h"
+#include "cuda_losses.h"
 
 typedef struct test {
     const char *name;
@@ -321,6 +322,9 @@ static const test tests[] = {
     {"cuda/conv/random", conv_random},     {"cuda/conv/step", conv_step},     {"cuda/conv/errors", conv_errors},
     {"cuda/rows/random", rows_random},     {"cuda/rows/norm", rows_norm},     {"cuda/rows/adamw", rows_adamw},
     {"cuda/linear/random", linear_random}, {"cuda/linear/rows", linear_rows},
+    {"cuda/losses/cross_entropy", losses_cross_entropy}, {"cuda/losses/mse", losses_mse},
+    {"cuda/losses/mean", losses_mean},     {"cuda/losses/layer_norm", losses_layer_norm},
+    {"cuda/losses/embedding", losses_embedding}, {"cuda/losses/errors", losses_errors},
 };
 
 int main(int count, char **arguments)
