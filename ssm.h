@@ -120,6 +120,8 @@
  *   >>cuda-scan-backward-plain  and for every option
  *   >>cuda-conv      the causal convolution on a GPU
  *   >>cuda-rows      row operations, RMSNorm and AdamW on a GPU
+ *   >>cuda-norms     LayerNorm and embedding on a GPU
+ *   >>cuda-losses    losses and the mean over time on a GPU
  *   >>cuda-linear    matrix products on a GPU
  *   >>end            macros undefined, changes, licence
  */
@@ -2311,6 +2313,48 @@ SSM_API ssm_status ssm_cuda_norm_forward(const ssm_norm *norm, ssm_rows x, ssm_r
                                          void *stream);
 SSM_API ssm_status ssm_cuda_norm_backward(const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
                                           float *dweight, size_t rows, ssm_format io, ssm_memory work, void *stream);
+
+/* ssm_layer_norm_forward and ssm_layer_norm_backward. Of type `io`: x, y, dy and dx; weight, bias and their gradients are
+ * float. Sums over a row are those of 32 lanes and a tree. need->work_backward for backward of `rows` rows.
+ * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5 (float); one rounding more in bf16. */
+SSM_API ssm_status ssm_cuda_layer_norm_sizes(const ssm_layer_norm *norm, size_t rows, ssm_format io, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_layer_norm_forward(const ssm_layer_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows,
+                                               ssm_format io, void *stream);
+SSM_API ssm_status ssm_cuda_layer_norm_backward(const ssm_layer_norm *norm, ssm_rows x, const ssm_layer_norm_grad *grad,
+                                                size_t rows, ssm_format io, ssm_memory work, void *stream);
+
+/* ssm_embedding_forward and ssm_embedding_backward. Of type `io`: weight, y and dy; dweight is float. The tokens are the
+ * device's and cannot be looked at: one beyond the table is padding. dweight has the CPU's bits: rows are sorted by token
+ * (in need->work_backward), and those of a token added in their order. A token of very many rows is one long sum. */
+SSM_API ssm_status ssm_cuda_embedding_sizes(const ssm_embedding *e, size_t rows, ssm_format io, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_embedding_forward(const ssm_embedding *e, const int *token, ssm_rows_out y, size_t rows,
+                                              ssm_format io, void *stream);
+SSM_API ssm_status ssm_cuda_embedding_backward(const ssm_embedding *e, const int *token, ssm_rows dy, float *dweight,
+                                               size_t rows, ssm_format io, ssm_memory work, void *stream);
+
+/* ssm_cross_entropy_forward and ssm_cross_entropy_backward. Of type `io`: x and dx. losses and mean are float and the
+ * device's. A label that is no class is one that does not count. need->work_backward for backward. Logits are read once
+ * from memory forward (with smoothing twice), twice backward.
+ * Accuracy: losses and mean within 1e-6 |loss| + 1e-6 of the CPU's, dx 1e-5 (float); one rounding more in bf16. */
+SSM_API ssm_status ssm_cuda_cross_entropy_sizes(const ssm_cross_entropy *s, ssm_format io, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_cross_entropy_forward(const ssm_cross_entropy *s, ssm_format io, float *losses, float *mean,
+                                                  void *stream);
+SSM_API ssm_status ssm_cuda_cross_entropy_backward(const ssm_cross_entropy *s, float dmean, ssm_rows_out dx,
+                                                   ssm_format io, ssm_memory work, void *stream);
+
+/* ssm_mse_forward and ssm_mse_backward. Of type `io`: x, target, weight and dx. losses and mean are float and the device's.
+ * need->work for forward, need->work_backward for backward.
+ * Accuracy: |error| / |losses| below 1e-6 against the CPU, dx 1e-5 (float); one rounding more in bf16. */
+SSM_API ssm_status ssm_cuda_mse_sizes(const ssm_mse *s, ssm_format io, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_mse_forward(const ssm_mse *s, ssm_format io, float *losses, float *mean, ssm_memory work,
+                                        void *stream);
+SSM_API ssm_status ssm_cuda_mse_backward(const ssm_mse *s, float dmean, ssm_rows_out dx, ssm_format io, ssm_memory work,
+                                         void *stream);
+
+/* ssm_mean_forward and ssm_mean_backward: every tensor of type `io`, start the device's. In float they have the CPU's bits.
+ * A thread adds up a channel of a sequence, so few sequences of few channels are slow. */
+SSM_API ssm_status ssm_cuda_mean_forward(const ssm_mean *s, ssm_rows x, ssm_rows_out y, ssm_format io, void *stream);
+SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_rows_out dx, ssm_format io, void *stream);
 
 /* ssm_adamw_step. The table is the host's, everything else the device's, grad_norm too (NULL: not wanted). The norm
  * stays on the device, so nothing waits for it. `step` is part of the launches: a graph that captured them repeats
@@ -26888,6 +26932,943 @@ SSM_API ssm_status ssm_cuda_adamw_step(const ssm_adamw *adamw, const ssm_params 
     for (first = 0; status == SSM_OK && first < table->rows; first += SSM__CUDA_ADAM_ROWS)
         status = ssm__cuda_adamw_rows(&p, table, first, a.weight_decay, stream);
     return status;
+}
+
+/*=============================================================================
+ * >>cuda-norms
+ *=============================================================================
+ * LayerNorm and embedding on a GPU. Rows of a norm are those of a warp, as in RMSNorm. The gradient of an embedding is a
+ * sum over the rows that share a token, in the order of rows: a sort brings them together.
+ */
+enum {
+    SSM__CUDA_SORT = 256,      /* rows of a block, and values of a digit */
+    SSM__CUDA_SORT_BITS = 8,
+    SSM__CUDA_SORT_SCAN = 1024 /* threads of the block that adds up counts */
+};
+
+/* --- LayerNorm: c = x - mean, s = 1 / sqrt(mean(c^2) + eps); dx += s (g - mean(g) - c s^2 mean(g c)), g = dy w --- */
+typedef struct ssm__cuda_layer_norm {
+    ssm_layer_norm norm;
+    ssm_rows x;
+    ssm_rows dy;
+    ssm_rows_out y; /* or dx */
+    size_t rows;
+    size_t each;   /* rows of a warp: 1, or all where rows of the output lie on each other */
+    float share;   /* 1 / dim */
+    int vector;    /* every row is aligned to four elements */
+    float *mean;   /* [rows] */
+    float *scale;  /* [rows] */
+    float *dparam; /* [part][2][dim]: dweight, dbias */
+} ssm__cuda_layer_norm;
+
+/* The mean over a row of (x - mean)^power. */
+template <class T, int POWER>
+SSM__DEVICE float ssm__cuda_moment(const ssm__cuda_layer_norm &p, const T *x, float mean)
+{
+    const size_t dim = p.norm.dim;
+    float sum = 0;
+    size_t c;
+    int i;
+#pragma unroll 4
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+        const ssm__four a = ssm__cuda_load_part(x, c, dim, p.vector);
+        for (i = 0; i < 4; ++i) {
+            const float e = c + (size_t)i < dim ? a.v[i] - mean : 0.0f;
+            sum = POWER == 2 ? fmaf(e, e, sum) : sum + e;
+        }
+    }
+    return ssm__cuda_warp_sum(sum) * p.share;
+}
+
+template <class T>
+__global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_layer_norm_kernel(const ssm__cuda_layer_norm p)
+{
+    const size_t first = ((size_t)blockIdx.x * SSM__CUDA_NORM_ROWS + threadIdx.x / 32) * p.each, dim = p.norm.dim;
+    size_t r, c;
+    int i;
+    for (r = first; r < first + p.each && r < p.rows; ++r) {
+        const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
+        const float mean = ssm__cuda_moment<T, 1>(p, x, 0.0f);
+        const float scale = 1.0f / sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps);
+        for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+            const ssm__four w = ssm__cuda_load_part(p.norm.weight, c, dim, p.vector);
+            ssm__four a = ssm__cuda_load_part(x, c, dim, p.vector), b = {{0, 0, 0, 0}};
+            if (p.norm.bias) b = ssm__cuda_load_part(p.norm.bias, c, dim, p.vector);
+            for (i = 0; i < 4; ++i) a.v[i] = fmaf((a.v[i] - mean) * scale, w.v[i], b.v[i]);
+            ssm__cuda_store_part(ssm__cuda_row_at<T>(p.y, r, 0), c, dim, p.vector, a);
+        }
+    }
+}
+
+/* The means of g and of g c over row r. */
+template <class T>
+SSM__DEVICE float2 ssm__cuda_layer_norm_means(const ssm__cuda_layer_norm &p, const T *x, const T *dy, float mean)
+{
+    const size_t dim = p.norm.dim;
+    float sum = 0, dot = 0;
+    size_t c;
+    int i;
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+        const ssm__four w = ssm__cuda_load_part(p.norm.weight, c, dim, p.vector);
+        const ssm__four a = ssm__cuda_load_part(x, c, dim, p.vector), d = ssm__cuda_load_part(dy, c, dim, p.vector);
+        for (i = 0; i < 4; ++i) { /* beyond the row w and d are 0 */
+            const float g = d.v[i] * w.v[i];
+            sum += g;
+            dot = fmaf(g, a.v[i] - mean, dot);
+        }
+    }
+    return make_float2(ssm__cuda_warp_sum(sum) * p.share, ssm__cuda_warp_sum(dot) * p.share);
+}
+
+/* dx; keeps mean and scale of every row. */
+template <class T>
+__global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_layer_norm_back(const ssm__cuda_layer_norm p)
+{
+    const size_t first = ((size_t)blockIdx.x * SSM__CUDA_NORM_ROWS + threadIdx.x / 32) * p.each, dim = p.norm.dim;
+    size_t r, c;
+    int i;
+    for (r = first; r < first + p.each && r < p.rows; ++r) {
+        const T *x = ssm__cuda_row_at<T>(p.x, r, 0), *dy = ssm__cuda_row_at<T>(p.dy, r, 0);
+        T *dx = ssm__cuda_row_at<T>(p.y, r, 0);
+        const float mean = ssm__cuda_moment<T, 1>(p, x, 0.0f);
+        const float scale = 1.0f / sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps);
+        if (threadIdx.x % 32 == 0) p.mean[r] = mean;
+        if (threadIdx.x % 32 == 0) p.scale[r] = scale;
+        if (!p.y.data) continue;
+        const float2 g = ssm__cuda_layer_norm_means<T>(p, x, dy, mean);
+        const float dot = g.y * scale * scale;
+        for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+            const ssm__four w = ssm__cuda_load_part(p.norm.weight, c, dim, p.vector);
+            const ssm__four a = ssm__cuda_load_part(x, c, dim, p.vector), d = ssm__cuda_load_part(dy, c, dim, p.vector);
+            ssm__four out = ssm__cuda_load_part(dx, c, dim, p.vector);
+            for (i = 0; i < 4; ++i)
+                out.v[i] = fmaf(scale, fmaf(mean - a.v[i], dot, fmaf(d.v[i], w.v[i], -g.x)), out.v[i]);
+            ssm__cuda_store_part(dx, c, dim, p.vector, out);
+        }
+    }
+}
+
+/* dy c s and dy over 64 rows: a thread for each channel. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_ROW_THREADS) ssm__cuda_layer_norm_params(const ssm__cuda_layer_norm p)
+{
+    const size_t c = (size_t)blockIdx.y * SSM__CUDA_ROW_THREADS + threadIdx.x, dim = p.norm.dim;
+    const size_t first = (size_t)blockIdx.x * SSM__CUDA_ROW_PIECE;
+    const size_t end = first + SSM__CUDA_ROW_PIECE < p.rows ? first + SSM__CUDA_ROW_PIECE : p.rows;
+    float weight = 0, bias = 0;
+    size_t r;
+    if (c >= dim) return;
+#pragma unroll 4
+    for (r = first; r < end; ++r) {
+        const float dy = ssm__cuda_load(ssm__cuda_row_at<T>(p.dy, r, c));
+        weight = fmaf(dy, (ssm__cuda_load(ssm__cuda_row_at<T>(p.x, r, c)) - p.mean[r]) * p.scale[r], weight);
+        bias += dy;
+    }
+    p.dparam[2 * blockIdx.x * dim + c] = weight;
+    p.dparam[(2 * blockIdx.x + 1) * dim + c] = bias;
+}
+
+static ssm_status ssm__cuda_layer_norm_open(const ssm_layer_norm *norm, ssm_format io, size_t rows,
+                                            ssm__cuda_layer_norm *p)
+{
+    if (!norm) return SSM_ERR_NULL;
+    if (norm->dim == 0 || !(norm->eps >= 0)) return SSM_ERR_CONFIG;
+    memset(p, 0, sizeof *p);
+    p->norm = *norm;
+    if (!(norm->eps > 0)) p->norm.eps = 1e-5f;
+    p->share = 1.0f / (float)norm->dim;
+    p->rows = rows;
+    p->each = 1;
+    return ssm__cuda_io_check(io);
+}
+
+/* Sets the tensors, and whether four elements of each can be one access. */
+static void ssm__cuda_layer_norm_tensors(ssm__cuda_layer_norm *p, ssm_rows x, ssm_rows dy, ssm_rows_out y,
+                                         ssm_format io)
+{
+    p->x = x;
+    p->dy = dy;
+    p->y = y;
+    if (y.data && !y.row) p->each = p->rows;
+    p->vector = (uintptr_t)p->norm.weight % 16 == 0 && (uintptr_t)p->norm.bias % 16 == 0 &&
+                ssm__cuda_is_dense(x.data, 0, x.row, 1, io) && ssm__cuda_is_dense(dy.data, 0, dy.row, 1, io) &&
+                ssm__cuda_is_dense(y.data, 0, y.row, 1, io);
+}
+
+static size_t ssm__cuda_layer_norm_blocks(const ssm__cuda_layer_norm *p)
+{
+    return ssm__ceil_div(ssm__ceil_div(p->rows, p->each), SSM__CUDA_NORM_ROWS);
+}
+
+SSM_API ssm_status ssm_cuda_layer_norm_forward(const ssm_layer_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows,
+                                               ssm_format io, void *stream)
+{
+    const ssm_rows none = {NULL, 0};
+    ssm__cuda_layer_norm p;
+    const ssm_status status = ssm__cuda_layer_norm_open(norm, io, rows, &p);
+    if (status != SSM_OK || rows == 0) return status;
+    if (!norm->weight || !x.data || !y.data) return SSM_ERR_NULL;
+    ssm__cuda_layer_norm_tensors(&p, x, none, y, io);
+    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_layer_norm_kernel<ssm__cuda_bf16>
+                                                  : ssm__cuda_layer_norm_kernel<float>,
+                            ssm__cuda_layer_norm_blocks(&p), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
+}
+
+static size_t ssm__cuda_layer_norm_layout(ssm__cuda_layer_norm *p, void *mem)
+{
+    const size_t parts = ssm__ceil_div(p->rows, SSM__CUDA_ROW_PIECE);
+    ssm__arena arena = ssm__arena_open(mem);
+    p->mean = ssm__take(&arena, p->rows);
+    p->scale = ssm__take(&arena, p->rows);
+    p->dparam = ssm__take(&arena, ssm__mul(ssm__mul(parts, 2), p->norm.dim));
+    return ssm__arena_bytes(&arena);
+}
+
+SSM_API ssm_status ssm_cuda_layer_norm_sizes(const ssm_layer_norm *norm, size_t rows, ssm_format io, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm__cuda_layer_norm p;
+    const ssm_status status = ssm__cuda_layer_norm_open(norm, io, rows, &p);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    *need = none;
+    need->work_backward = ssm__cuda_layer_norm_layout(&p, NULL);
+    return need->work_backward == SSM__SIZE_MAX ? SSM_ERR_OVERFLOW : SSM_OK;
+}
+
+/* Adds the parts of dweight or dbias. */
+static ssm_status ssm__cuda_layer_norm_sum(const ssm__cuda_layer_norm &p, size_t which, float *to, void *stream)
+{
+    ssm__cuda_sum sum = ssm__cuda_sum_of(p.dparam + which * p.norm.dim, to);
+    ssm__cuda_sum_axis(&sum, ssm__ceil_div(p.rows, SSM__CUDA_ROW_PIECE), 2 * p.norm.dim, 0);
+    ssm__cuda_sum_axis(&sum, p.norm.dim, 1, 1);
+    return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
+}
+
+template <class T>
+static ssm_status ssm__cuda_layer_norm_back_run(const ssm__cuda_layer_norm &p, const ssm_layer_norm_grad &d,
+                                                void *stream)
+{
+    ssm_status status = ssm__cuda_launch(ssm__cuda_layer_norm_back<T>, ssm__cuda_layer_norm_blocks(&p), 1,
+                                         32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
+    if (status != SSM_OK || (!d.dweight && !d.dbias)) return status;
+    status = ssm__cuda_launch(ssm__cuda_layer_norm_params<T>, ssm__ceil_div(p.rows, SSM__CUDA_ROW_PIECE),
+                              ssm__ceil_div(p.norm.dim, SSM__CUDA_ROW_THREADS), SSM__CUDA_ROW_THREADS, 0, p, stream);
+    if (status == SSM_OK) status = ssm__cuda_layer_norm_sum(p, 0, d.dweight, stream);
+    return status == SSM_OK ? ssm__cuda_layer_norm_sum(p, 1, d.dbias, stream) : status;
+}
+
+SSM_API ssm_status ssm_cuda_layer_norm_backward(const ssm_layer_norm *norm, ssm_rows x, const ssm_layer_norm_grad *grad,
+                                                size_t rows, ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__cuda_layer_norm p;
+    ssm_status status = ssm__cuda_layer_norm_open(norm, io, rows, &p);
+    if (status != SSM_OK || rows == 0) return status;
+    if (!norm->weight || !x.data || !grad || !grad->dy.data) return SSM_ERR_NULL;
+    status = ssm__check_block(work, ssm__cuda_layer_norm_layout(&p, NULL));
+    if (status != SSM_OK) return status;
+    ssm__cuda_layer_norm_layout(&p, work.data);
+    ssm__cuda_layer_norm_tensors(&p, x, grad->dy, grad->dx, io);
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_layer_norm_back_run<ssm__cuda_bf16>(p, *grad, stream)
+                                 : ssm__cuda_layer_norm_back_run<float>(p, *grad, stream);
+}
+
+/* --- embedding --- */
+typedef struct ssm__cuda_embedding {
+    ssm_embedding e;
+    const int *token;
+    ssm_rows dy;
+    ssm_rows_out y;
+    float *dweight;
+    size_t rows;
+    size_t each;        /* rows of a block: 1, or all where rows of y lie on each other */
+    size_t blocks;      /* of SSM__CUDA_SORT rows */
+    int shift;          /* of the digit to sort by */
+    const unsigned *in; /* (key, row) pairs; NULL: from the tokens */
+    unsigned *out;
+    unsigned *counts; /* [digit][block]: how many there are, then where they begin */
+} ssm__cuda_embedding;
+
+/* y = the token's row of the table; four channels a thread. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_ROW_THREADS) ssm__cuda_embed(const ssm__cuda_embedding p)
+{
+    const size_t c = 4 * ((size_t)blockIdx.y * SSM__CUDA_ROW_THREADS + threadIdx.x), dim = p.e.dim;
+    const int by_w = ssm__cuda_row_is_aligned<T>(p.e.weight, (ptrdiff_t)dim);
+    const int by_y = ssm__cuda_row_is_aligned<T>(p.y.data, p.y.row);
+    size_t r;
+    if (c >= dim) return;
+    for (r = blockIdx.x * p.each; r < (blockIdx.x + 1) * p.each; ++r) {
+        ssm__four x = {{0, 0, 0, 0}};
+        if (p.token[r] >= 0 && (size_t)p.token[r] < p.e.count)
+            x = ssm__cuda_load_part((const T *)(const void *)p.e.weight + (size_t)p.token[r] * dim, c, dim, by_w);
+        ssm__cuda_store_part(ssm__cuda_row_at<T>(p.y, r, 0), c, dim, by_y, x);
+    }
+}
+
+/* What row i is sorted by: its token, or the number of tokens where it has none. */
+SSM__DEVICE unsigned ssm__cuda_sort_key(const ssm__cuda_embedding &p, size_t i)
+{
+    if (p.in) return p.in[2 * i];
+    return p.token[i] >= 0 && (size_t)p.token[i] < p.e.count ? (unsigned)p.token[i] : (unsigned)p.e.count;
+}
+
+/* The digits of a block's rows, for all its threads; SSM__CUDA_SORT where there is no row. */
+SSM__DEVICE unsigned ssm__cuda_sort_digits(const ssm__cuda_embedding &p, unsigned *digits, unsigned *key)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_SORT + threadIdx.x;
+    unsigned digit = SSM__CUDA_SORT;
+    *key = 0;
+    if (i < p.rows) {
+        *key = ssm__cuda_sort_key(p, i);
+        digit = *key >> p.shift & (SSM__CUDA_SORT - 1);
+    }
+    digits[threadIdx.x] = digit;
+    __syncthreads();
+    return digit;
+}
+
+/* How many rows of a block have each digit: thread d counts those with digit d. */
+static __global__ void __launch_bounds__(SSM__CUDA_SORT) ssm__cuda_sort_count(const ssm__cuda_embedding p)
+{
+    __shared__ unsigned digits[SSM__CUDA_SORT];
+    unsigned key, count = 0;
+    int i;
+    ssm__cuda_sort_digits(p, digits, &key);
+#pragma unroll 8
+    for (i = 0; i < SSM__CUDA_SORT; ++i) count += digits[i] == threadIdx.x;
+    p.counts[threadIdx.x * p.blocks + blockIdx.x] = count;
+}
+
+/* Counts to sums of all counts before, by one block: each thread's piece, then the pieces before it. */
+static __global__ void __launch_bounds__(SSM__CUDA_SORT_SCAN) ssm__cuda_sort_scan(const ssm__cuda_embedding p)
+{
+    unsigned *sums = (unsigned *)(void *)ssm__cuda_room;
+    const size_t n = p.blocks * SSM__CUDA_SORT, piece = (n + SSM__CUDA_SORT_SCAN - 1) / SSM__CUDA_SORT_SCAN;
+    const size_t first = threadIdx.x * piece, end = first + piece < n ? first + piece : n;
+    unsigned sum = 0, before;
+    size_t i;
+    for (i = first; i < end; ++i) sum += p.counts[i];
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (sum = 0, i = 0; i < threadIdx.x; ++i) sum += sums[i];
+    for (i = first; i < end; ++i) {
+        before = sum;
+        sum += p.counts[i];
+        p.counts[i] = before;
+    }
+}
+
+/* Every row to its place: behind all with smaller digits, and behind those of its digit that came before it. */
+static __global__ void __launch_bounds__(SSM__CUDA_SORT) ssm__cuda_sort_move(const ssm__cuda_embedding p)
+{
+    __shared__ unsigned digits[SSM__CUDA_SORT];
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_SORT + threadIdx.x;
+    unsigned key, before = 0, j;
+    const unsigned digit = ssm__cuda_sort_digits(p, digits, &key);
+    for (j = 0; j < threadIdx.x; ++j) before += digits[j] == digit;
+    if (i >= p.rows) return;
+    before += p.counts[digit * p.blocks + blockIdx.x];
+    p.out[2 * before] = key;
+    p.out[2 * before + 1] = p.in ? p.in[2 * i + 1] : (unsigned)i;
+}
+
+/* A block is the run of one token among the sorted rows, if one begins where it stands. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_ROW_THREADS) ssm__cuda_embed_back(const ssm__cuda_embedding p)
+{
+    const size_t c = 4 * ((size_t)blockIdx.y * SSM__CUDA_ROW_THREADS + threadIdx.x), dim = p.e.dim;
+    const int by_dy = ssm__cuda_row_is_aligned<T>(p.dy.data, p.dy.row);
+    const int by_w = ssm__cuda_row_is_aligned<float>(p.dweight, (ptrdiff_t)dim);
+    const unsigned key = p.in[2 * (size_t)blockIdx.x];
+    float *to = p.dweight + (size_t)key * dim;
+    ssm__four sum;
+    size_t i;
+    int j;
+    if (c >= dim || key >= p.e.count || (blockIdx.x && p.in[2 * (size_t)blockIdx.x - 2] == key)) return;
+    sum = ssm__cuda_load_part(to, c, dim, by_w);
+#pragma unroll 4
+    for (i = blockIdx.x; i < p.rows && p.in[2 * i] == key; ++i) {
+        const ssm__four dy = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.dy, p.in[2 * i + 1], 0), c, dim, by_dy);
+        for (j = 0; j < 4; ++j) sum.v[j] += dy.v[j];
+    }
+    ssm__cuda_store_part(to, c, dim, by_w, sum);
+}
+
+static ssm_status ssm__cuda_embedding_open(const ssm_embedding *e, const int *token, size_t rows, ssm_format io,
+                                           ssm__cuda_embedding *p)
+{
+    if (!e) return SSM_ERR_NULL;
+    if (e->count == 0 || e->dim == 0) return SSM_ERR_CONFIG;
+    if (rows > 0x7fffffff || e->count > 0x7fffffff) return SSM_ERR_OVERFLOW;
+    memset(p, 0, sizeof *p);
+    p->e = *e;
+    p->token = token;
+    p->rows = rows;
+    p->each = 1;
+    p->blocks = ssm__ceil_div(rows, SSM__CUDA_SORT);
+    return ssm__cuda_io_check(io);
+}
+
+static size_t ssm__cuda_embedding_columns(const ssm__cuda_embedding *p)
+{
+    return ssm__ceil_div(p->e.dim, 4 * SSM__CUDA_ROW_THREADS);
+}
+
+SSM_API ssm_status ssm_cuda_embedding_forward(const ssm_embedding *e, const int *token, ssm_rows_out y, size_t rows,
+                                              ssm_format io, void *stream)
+{
+    ssm__cuda_embedding p;
+    const ssm_status status = ssm__cuda_embedding_open(e, token, rows, io, &p);
+    if (status != SSM_OK || rows == 0) return status;
+    if (!e->weight || !token || !y.data) return SSM_ERR_NULL;
+    p.y = y;
+    if (!y.row) p.each = rows;
+    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_embed<ssm__cuda_bf16> : ssm__cuda_embed<float>,
+                            rows / p.each, ssm__cuda_embedding_columns(&p), SSM__CUDA_ROW_THREADS, 0, p, stream);
+}
+
+/* Two lists of pairs, and the counts. */
+static size_t ssm__cuda_embedding_layout(const ssm__cuda_embedding *p, void *mem, unsigned **a, unsigned **b,
+                                         unsigned **counts)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    *a = (unsigned *)(void *)ssm__take(&arena, ssm__mul(2, p->rows));
+    *b = (unsigned *)(void *)ssm__take(&arena, ssm__mul(2, p->rows));
+    *counts = (unsigned *)(void *)ssm__take(&arena, ssm__mul(p->blocks, SSM__CUDA_SORT));
+    return ssm__arena_bytes(&arena);
+}
+
+SSM_API ssm_status ssm_cuda_embedding_sizes(const ssm_embedding *e, size_t rows, ssm_format io, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    unsigned *a, *b, *counts;
+    ssm__cuda_embedding p;
+    const ssm_status status = ssm__cuda_embedding_open(e, NULL, rows, io, &p);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    *need = none;
+    need->work_backward = ssm__cuda_embedding_layout(&p, NULL, &a, &b, &counts);
+    return need->work_backward == SSM__SIZE_MAX ? SSM_ERR_OVERFLOW : SSM_OK;
+}
+
+/* Sorts the rows by token, digit by digit from the lowest; every pass keeps the order of equals. */
+static ssm_status ssm__cuda_embedding_sort(ssm__cuda_embedding *p, unsigned *a, unsigned *b, void *stream)
+{
+    ssm_status status = SSM_OK;
+    p->out = a;
+    for (p->shift = 0; status == SSM_OK && p->e.count >> p->shift; p->shift += SSM__CUDA_SORT_BITS) {
+        status = ssm__cuda_launch(ssm__cuda_sort_count, p->blocks, 1, SSM__CUDA_SORT, 0, *p, stream);
+        if (status == SSM_OK)
+            status = ssm__cuda_launch(ssm__cuda_sort_scan, 1, 1, SSM__CUDA_SORT_SCAN,
+                                      SSM__CUDA_SORT_SCAN * sizeof(unsigned), *p, stream);
+        if (status == SSM_OK)
+            status = ssm__cuda_launch(ssm__cuda_sort_move, p->blocks, 1, SSM__CUDA_SORT, 0, *p, stream);
+        p->in = p->out;
+        p->out = p->out == a ? b : a;
+    }
+    return status;
+}
+
+SSM_API ssm_status ssm_cuda_embedding_backward(const ssm_embedding *e, const int *token, ssm_rows dy, float *dweight,
+                                               size_t rows, ssm_format io, ssm_memory work, void *stream)
+{
+    unsigned *a, *b;
+    ssm__cuda_embedding p;
+    ssm_status status = ssm__cuda_embedding_open(e, token, rows, io, &p);
+    if (status != SSM_OK || rows == 0) return status;
+    if (!token || !dy.data || !dweight) return SSM_ERR_NULL;
+    status = ssm__check_block(work, ssm__cuda_embedding_layout(&p, NULL, &a, &b, &p.counts));
+    if (status != SSM_OK) return status;
+    ssm__cuda_embedding_layout(&p, work.data, &a, &b, &p.counts);
+    p.dy = dy;
+    p.dweight = dweight;
+    status = ssm__cuda_embedding_sort(&p, a, b, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_embed_back<ssm__cuda_bf16> : ssm__cuda_embed_back<float>,
+                            rows, ssm__cuda_embedding_columns(&p), SSM__CUDA_ROW_THREADS, 0, p, stream);
+}
+
+/*=============================================================================
+ * >>cuda-losses
+ *=============================================================================
+ * Losses and the mean over time on a GPU. A row is that of one warp, or of eight if it is long; its sums are those of
+ * lanes, a tree, then the warps in order. What a mean is over (labels that count, the sum of weights) stays on the
+ * device. The mean over time adds in the order of time, with the CPU's bits.
+ */
+enum {
+    SSM__CUDA_LOSS_WARPS = 8,
+    SSM__CUDA_LOSS_LONG = 1024 /* elements of a row that is given eight warps */
+};
+
+typedef struct ssm__cuda_loss {
+    size_t rows;
+    size_t dim;
+    ssm_rows x;
+    ssm_rows target;
+    ssm_rows weight;
+    const int *label;
+    ssm_rows_out dx;
+    size_t each; /* rows of a block: 1, or all where rows of dx lie on each other */
+    float smoothing;
+    float beta;
+    float dmean;
+    float *losses;
+    float *weights; /* with a weight: [rows], its sums over rows */
+    float *total;   /* what the mean is over */
+    float *mean;    /* the caller's, or NULL */
+} ssm__cuda_loss;
+
+/* The sum, or the largest, over the threads of a block, in each of them. `turn` alternates from call to call, so that
+ * who still reads one room does not meet who writes the next. */
+template <int WARPS, int LARGEST> SSM__DEVICE float ssm__cuda_over_row(float x, float (*room)[WARPS], int turn)
+{
+    float all;
+    int i;
+    for (i = 16; i > 0; i /= 2) {
+        const float other = __shfl_xor_sync(0xffffffffu, x, i);
+        x = LARGEST ? fmaxf(x, other) : x + other;
+    }
+    if (WARPS == 1) return x;
+    if (threadIdx.x % 32 == 0) room[turn][threadIdx.x / 32] = x;
+    __syncthreads();
+    all = room[turn][0];
+    for (i = 1; i < WARPS; ++i) all = LARGEST ? fmaxf(all, room[turn][i]) : all + room[turn][i];
+    return all;
+}
+
+/* --- softmax cross-entropy --- */
+typedef struct ssm__cuda_softmax {
+    float largest;
+    float sum; /* of exp(x - largest) */
+} ssm__cuda_softmax;
+
+/* Of a row, read once: each thread keeps its largest so far and the sum that goes with it. */
+template <class T, int WARPS>
+SSM__DEVICE ssm__cuda_softmax ssm__cuda_softmax_of(const T *x, size_t n, int vector, float (*room)[WARPS])
+{
+    const float lowest = -3.40282347e38f;
+    ssm__cuda_softmax s;
+    float most = lowest, sum = 0;
+    size_t c;
+    int i;
+    for (c = 4 * threadIdx.x; c < n; c += 128 * WARPS) {
+        ssm__four a = ssm__cuda_load_part(x, c, n, vector);
+        float top = most;
+        for (i = 0; i < 4; ++i) {
+            if (c + (size_t)i >= n) a.v[i] = lowest;
+            top = fmaxf(top, a.v[i]);
+        }
+        sum *= ssm__cuda_exp2((most - top) * SSM__CUDA_LOG2E);
+        most = top;
+        for (i = 0; i < 4; ++i)
+            if (c + (size_t)i < n) sum += ssm__cuda_exp2((a.v[i] - most) * SSM__CUDA_LOG2E);
+    }
+    s.largest = ssm__cuda_over_row<WARPS, 1>(most, room, 0);
+    s.sum = ssm__cuda_over_row<WARPS, 0>(sum * ssm__cuda_exp2((most - s.largest) * SSM__CUDA_LOG2E), room, 1);
+    return s;
+}
+
+/* Whether a row counts; a label that is no class does not. */
+SSM__DEVICE bool ssm__cuda_counts(const ssm__cuda_loss &p, size_t r)
+{
+    return p.label[r] >= 0 && (size_t)p.label[r] < p.dim;
+}
+
+/* -sum q log p = log sum - (x[label] - largest) - smoothing mean(x - x[label]). */
+template <class T, int WARPS> __global__ void __launch_bounds__(32 * WARPS) ssm__cuda_cross_entropy(const ssm__cuda_loss p)
+{
+    __shared__ float room[2][WARPS];
+    const size_t r = blockIdx.x;
+    const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
+    const int vector = ssm__cuda_row_is_aligned<T>(p.x.data, p.x.row);
+    ssm__cuda_softmax s;
+    float at, z = 0;
+    size_t c;
+    int i;
+    if (!ssm__cuda_counts(p, r)) {
+        if (threadIdx.x == 0) p.losses[r] = 0;
+        return;
+    }
+    at = ssm__cuda_load(x + p.label[r]);
+    s = ssm__cuda_softmax_of<T, WARPS>(x, p.dim, vector, room);
+    if (p.smoothing > 0) {
+        for (c = 4 * threadIdx.x; c < p.dim; c += 128 * WARPS) {
+            const ssm__four a = ssm__cuda_load_part(x, c, p.dim, vector);
+            for (i = 0; i < 4; ++i) z += c + (size_t)i < p.dim ? a.v[i] - at : 0.0f;
+        }
+        z = ssm__cuda_over_row<WARPS, 0>(z, room, 0) / (float)p.dim;
+    }
+    if (threadIdx.x == 0) p.losses[r] = fmaf(-p.smoothing, z, logf(s.sum) - (at - s.largest));
+}
+
+/* dx += dmean / total (p - q). */
+template <class T, int WARPS>
+__global__ void __launch_bounds__(32 * WARPS) ssm__cuda_cross_entropy_back(const ssm__cuda_loss p)
+{
+    __shared__ float room[2][WARPS];
+    const float scale = p.dmean / *p.total, rest = p.smoothing / (float)p.dim;
+    const int by_x = ssm__cuda_row_is_aligned<T>(p.x.data, p.x.row);
+    const int by_dx = ssm__cuda_row_is_aligned<T>(p.dx.data, p.dx.row);
+    size_t r, c;
+    int i;
+    for (r = blockIdx.x * p.each; r < (blockIdx.x + 1) * p.each; ++r) {
+        const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
+        T *dx = ssm__cuda_row_at<T>(p.dx, r, 0);
+        ssm__cuda_softmax s;
+        if (!ssm__cuda_counts(p, r)) continue;
+        s = ssm__cuda_softmax_of<T, WARPS>(x, p.dim, by_x, room);
+        for (c = 4 * threadIdx.x; c < p.dim; c += 128 * WARPS) {
+            const ssm__four a = ssm__cuda_load_part(x, c, p.dim, by_x);
+            ssm__four d = ssm__cuda_load_part(dx, c, p.dim, by_dx);
+            for (i = 0; i < 4; ++i) {
+                float g = ssm__cuda_exp2((a.v[i] - s.largest) * SSM__CUDA_LOG2E) / s.sum - rest;
+                if (c + (size_t)i == (size_t)p.label[r]) g -= 1.0f - p.smoothing;
+                d.v[i] = fmaf(scale, g, d.v[i]);
+            }
+            ssm__cuda_store_part(dx, c, p.dim, by_dx, d);
+        }
+    }
+}
+
+/* --- squared error: f is e e, or with beta e (e / (2 beta)) within it and |e| - beta / 2 beyond --- */
+template <class T, int WARPS> __global__ void __launch_bounds__(32 * WARPS) ssm__cuda_mse(const ssm__cuda_loss p)
+{
+    __shared__ float room[2][WARPS];
+    const size_t r = blockIdx.x;
+    const int by_x = ssm__cuda_row_is_aligned<T>(p.x.data, p.x.row),
+              by_target = ssm__cuda_row_is_aligned<T>(p.target.data, p.target.row),
+              by_weight = ssm__cuda_row_is_aligned<T>(p.weight.data, p.weight.row);
+    const float part = 0.5f / p.beta;
+    ssm__four w = {{1, 1, 1, 1}};
+    float sum = 0, weight = 0;
+    size_t c;
+    int i;
+    for (c = 4 * threadIdx.x; c < p.dim; c += 128 * WARPS) {
+        const ssm__four a = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.x, r, 0), c, p.dim, by_x);
+        const ssm__four b = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.target, r, 0), c, p.dim, by_target);
+        if (p.weight.data) w = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.weight, r, 0), c, p.dim, by_weight);
+        for (i = 0; i < 4; ++i) { /* beyond the row a, b and a weight are 0 */
+            const float e = a.v[i] - b.v[i];
+            float f = e, g = e;
+            if (p.beta > 0) {
+                f = fabsf(e) < p.beta ? e : 1.0f;
+                g = fabsf(e) < p.beta ? e * part : fmaf(-0.5f, p.beta, fabsf(e));
+            }
+            sum = fmaf(f * w.v[i], g, sum);
+            weight += w.v[i];
+        }
+    }
+    sum = ssm__cuda_over_row<WARPS, 0>(sum, room, 0);
+    if (p.weights) weight = ssm__cuda_over_row<WARPS, 0>(weight, room, 1);
+    if (threadIdx.x == 0 && p.losses) p.losses[r] = sum;
+    if (threadIdx.x == 0 && p.weights) p.weights[r] = weight;
+}
+
+/* dx += dmean / total w f'. */
+template <class T, int WARPS> __global__ void __launch_bounds__(32 * WARPS) ssm__cuda_mse_back(const ssm__cuda_loss p)
+{
+    const float total = *p.total, scale = p.dmean / total;
+    const int by_x = ssm__cuda_row_is_aligned<T>(p.x.data, p.x.row),
+              by_target = ssm__cuda_row_is_aligned<T>(p.target.data, p.target.row),
+              by_weight = ssm__cuda_row_is_aligned<T>(p.weight.data, p.weight.row),
+              by_dx = ssm__cuda_row_is_aligned<T>(p.dx.data, p.dx.row);
+    ssm__four w = {{1, 1, 1, 1}};
+    size_t r, c;
+    int i;
+    if (total == 0) return;
+    for (r = blockIdx.x * p.each; r < (blockIdx.x + 1) * p.each; ++r) {
+        for (c = 4 * threadIdx.x; c < p.dim; c += 128 * WARPS) {
+            const ssm__four a = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.x, r, 0), c, p.dim, by_x);
+            const ssm__four b = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.target, r, 0), c, p.dim, by_target);
+            ssm__four d = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.dx, r, 0), c, p.dim, by_dx);
+            if (p.weight.data) w = ssm__cuda_load_part(ssm__cuda_row_at<T>(p.weight, r, 0), c, p.dim, by_weight);
+            for (i = 0; i < 4; ++i) {
+                const float e = a.v[i] - b.v[i];
+                float slope = e + e;
+                if (p.beta > 0) slope = fabsf(e) < p.beta ? e / p.beta : e < 0 ? -1.0f : 1.0f;
+                d.v[i] = fmaf(scale * w.v[i], slope, d.v[i]);
+            }
+            ssm__cuda_store_part(ssm__cuda_row_at<T>(p.dx, r, 0), c, p.dim, by_dx, d);
+        }
+    }
+}
+
+/* --- what a mean is over, and the mean, by one block: thread i has the rows i, i + 256, ... --- */
+static __global__ void __launch_bounds__(32 * SSM__CUDA_LOSS_WARPS) ssm__cuda_loss_total(const ssm__cuda_loss p)
+{
+    __shared__ float room[2][SSM__CUDA_LOSS_WARPS];
+    float sum = 0, total = 0;
+    size_t r;
+#pragma unroll 4
+    for (r = threadIdx.x; r < p.rows; r += 32 * SSM__CUDA_LOSS_WARPS) {
+        if (p.mean) sum += p.losses[r];
+        if (p.label) total += ssm__cuda_counts(p, r) ? 1.0f : 0.0f;
+        else if (p.weights) total += p.weights[r];
+    }
+    sum = ssm__cuda_over_row<SSM__CUDA_LOSS_WARPS, 0>(sum, room, 0);
+    total = ssm__cuda_over_row<SSM__CUDA_LOSS_WARPS, 0>(total, room, 1);
+    if (!p.label && !p.weights) total = (float)p.rows * (float)p.dim;
+    if (threadIdx.x) return;
+    if (p.total) *p.total = total;
+    if (p.mean) *p.mean = total == 0 ? 0.0f : sum / total;
+}
+
+typedef void (*ssm__cuda_loss_kernel)(const ssm__cuda_loss);
+
+/* A block for each row, or one for all. */
+static ssm_status ssm__cuda_loss_rows(const ssm__cuda_loss &p, ssm__cuda_loss_kernel of_warp,
+                                      ssm__cuda_loss_kernel of_block, void *stream)
+{
+    const int is_long = p.dim > SSM__CUDA_LOSS_LONG;
+    return ssm__cuda_launch(is_long ? of_block : of_warp, p.rows / p.each, 1, is_long ? 32 * SSM__CUDA_LOSS_WARPS : 32,
+                            0, p, stream);
+}
+
+static ssm_status ssm__cuda_loss_mean(const ssm__cuda_loss &p, void *stream)
+{
+    return ssm__cuda_launch(ssm__cuda_loss_total, 1, 1, 32 * SSM__CUDA_LOSS_WARPS, 0, p, stream);
+}
+
+/* Checks all but x and labels. */
+static ssm_status ssm__cuda_cross_entropy_open(const ssm_cross_entropy *s, ssm_format io, ssm__cuda_loss *p)
+{
+    if (!s) return SSM_ERR_NULL;
+    if (s->dim == 0 || !(s->smoothing >= 0 && s->smoothing <= 1)) return SSM_ERR_CONFIG;
+    memset(p, 0, sizeof *p);
+    p->rows = s->rows;
+    p->dim = s->dim;
+    p->x = s->x;
+    p->label = s->label;
+    p->smoothing = s->smoothing;
+    p->each = 1;
+    return ssm__cuda_io_check(io);
+}
+
+SSM_API ssm_status ssm_cuda_cross_entropy_sizes(const ssm_cross_entropy *s, ssm_format io, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm__cuda_loss p;
+    const ssm_status status = ssm__cuda_cross_entropy_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    *need = none;
+    need->work_backward = ssm__block_bytes(1);
+    return SSM_OK;
+}
+
+SSM_API ssm_status ssm_cuda_cross_entropy_forward(const ssm_cross_entropy *s, ssm_format io, float *losses, float *mean,
+                                                  void *stream)
+{
+    ssm__cuda_loss p;
+    ssm_status status = ssm__cuda_cross_entropy_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (s->rows && (!s->x.data || !s->label || !losses)) return SSM_ERR_NULL;
+    p.losses = losses;
+    p.mean = mean;
+    status = io == SSM_FORMAT_BF16
+                 ? ssm__cuda_loss_rows(p, ssm__cuda_cross_entropy<ssm__cuda_bf16, 1>,
+                                       ssm__cuda_cross_entropy<ssm__cuda_bf16, SSM__CUDA_LOSS_WARPS>, stream)
+                 : ssm__cuda_loss_rows(p, ssm__cuda_cross_entropy<float, 1>,
+                                       ssm__cuda_cross_entropy<float, SSM__CUDA_LOSS_WARPS>, stream);
+    return status == SSM_OK && mean ? ssm__cuda_loss_mean(p, stream) : status;
+}
+
+SSM_API ssm_status ssm_cuda_cross_entropy_backward(const ssm_cross_entropy *s, float dmean, ssm_rows_out dx,
+                                                   ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__cuda_loss p;
+    ssm_status status = ssm__cuda_cross_entropy_open(s, io, &p);
+    if (status != SSM_OK || s->rows == 0) return status;
+    if (!s->x.data || !s->label || !dx.data) return SSM_ERR_NULL;
+    status = ssm__check_block(work, ssm__block_bytes(1));
+    if (status != SSM_OK) return status;
+    p.total = ssm__block_start(work.data);
+    p.dmean = dmean;
+    p.dx = dx;
+    if (!dx.row) p.each = p.rows;
+    status = ssm__cuda_loss_mean(p, stream);
+    if (status != SSM_OK) return status;
+    return io == SSM_FORMAT_BF16
+               ? ssm__cuda_loss_rows(p, ssm__cuda_cross_entropy_back<ssm__cuda_bf16, 1>,
+                                     ssm__cuda_cross_entropy_back<ssm__cuda_bf16, SSM__CUDA_LOSS_WARPS>, stream)
+               : ssm__cuda_loss_rows(p, ssm__cuda_cross_entropy_back<float, 1>,
+                                     ssm__cuda_cross_entropy_back<float, SSM__CUDA_LOSS_WARPS>, stream);
+}
+
+/* Checks all but x and target. */
+static ssm_status ssm__cuda_mse_open(const ssm_mse *s, ssm_format io, ssm__cuda_loss *p)
+{
+    if (!s) return SSM_ERR_NULL;
+    if (s->dim == 0 || !(s->beta >= 0)) return SSM_ERR_CONFIG;
+    memset(p, 0, sizeof *p);
+    p->rows = s->rows;
+    p->dim = s->dim;
+    p->x = s->x;
+    p->target = s->target;
+    p->weight = s->weight;
+    p->beta = s->beta;
+    p->each = 1;
+    return ssm__cuda_io_check(io);
+}
+
+/* The total, and with a weight its sums over rows. */
+static size_t ssm__cuda_mse_layout(ssm__cuda_loss *p, void *mem)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    p->total = ssm__take(&arena, 1);
+    p->weights = p->weight.data ? ssm__take(&arena, p->rows) : NULL;
+    return ssm__arena_bytes(&arena);
+}
+
+SSM_API ssm_status ssm_cuda_mse_sizes(const ssm_mse *s, ssm_format io, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm__cuda_loss p;
+    const ssm_status status = ssm__cuda_mse_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    *need = none;
+    need->work = need->work_backward = ssm__cuda_mse_layout(&p, NULL);
+    return need->work == SSM__SIZE_MAX ? SSM_ERR_OVERFLOW : SSM_OK;
+}
+
+static ssm_status ssm__cuda_mse_run(const ssm__cuda_loss &p, ssm_format io, void *stream)
+{
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_loss_rows(p, ssm__cuda_mse<ssm__cuda_bf16, 1>,
+                                                       ssm__cuda_mse<ssm__cuda_bf16, SSM__CUDA_LOSS_WARPS>, stream)
+                                 : ssm__cuda_loss_rows(p, ssm__cuda_mse<float, 1>,
+                                                       ssm__cuda_mse<float, SSM__CUDA_LOSS_WARPS>, stream);
+}
+
+SSM_API ssm_status ssm_cuda_mse_forward(const ssm_mse *s, ssm_format io, float *losses, float *mean, ssm_memory work,
+                                        void *stream)
+{
+    ssm__cuda_loss p;
+    ssm_status status = ssm__cuda_mse_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (s->rows && (!s->x.data || !s->target.data || !losses)) return SSM_ERR_NULL;
+    status = ssm__check_block(work, ssm__cuda_mse_layout(&p, NULL));
+    if (status != SSM_OK) return status;
+    ssm__cuda_mse_layout(&p, work.data);
+    p.losses = losses;
+    p.mean = mean;
+    status = ssm__cuda_mse_run(p, io, stream);
+    return status == SSM_OK && mean ? ssm__cuda_loss_mean(p, stream) : status;
+}
+
+SSM_API ssm_status ssm_cuda_mse_backward(const ssm_mse *s, float dmean, ssm_rows_out dx, ssm_format io, ssm_memory work,
+                                         void *stream)
+{
+    ssm__cuda_loss p;
+    ssm_status status = ssm__cuda_mse_open(s, io, &p);
+    if (status != SSM_OK || s->rows == 0) return status;
+    if (!s->x.data || !s->target.data || !dx.data) return SSM_ERR_NULL;
+    status = ssm__check_block(work, ssm__cuda_mse_layout(&p, NULL));
+    if (status != SSM_OK) return status;
+    ssm__cuda_mse_layout(&p, work.data);
+    if (p.weights) status = ssm__cuda_mse_run(p, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_loss_mean(p, stream);
+    if (status != SSM_OK) return status;
+    p.dmean = dmean;
+    p.dx = dx;
+    if (!dx.row) p.each = p.rows;
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_loss_rows(p, ssm__cuda_mse_back<ssm__cuda_bf16, 1>,
+                                                       ssm__cuda_mse_back<ssm__cuda_bf16, SSM__CUDA_LOSS_WARPS>, stream)
+                                 : ssm__cuda_loss_rows(p, ssm__cuda_mse_back<float, 1>,
+                                                       ssm__cuda_mse_back<float, SSM__CUDA_LOSS_WARPS>, stream);
+}
+
+/* --- mean over time --- */
+typedef struct ssm__cuda_mean {
+    ssm_mean s;
+    ssm_rows x;     /* or dy */
+    ssm_rows_out y; /* or dx */
+    size_t each;    /* sequences of a block: 1, or all where rows of the output lie on each other */
+    size_t rows;    /* of a piece, back */
+    size_t pieces;  /* of a sequence, back */
+} ssm__cuda_mean;
+
+/* A thread is a channel of a sequence. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_ROW_THREADS) ssm__cuda_mean_kernel(const ssm__cuda_mean p)
+{
+    const size_t c = (size_t)blockIdx.y * SSM__CUDA_ROW_THREADS + threadIdx.x;
+    size_t seq, t;
+    if (c >= p.s.dim) return;
+    for (seq = blockIdx.x * p.each; seq < (blockIdx.x + 1) * p.each; ++seq) {
+        const ssm__span q = ssm__cuda_span_of(p.s.start, NULL, seq, p.s.len);
+        const size_t first = p.s.start ? q.first : seq * p.s.len;
+        float sum = 0;
+#pragma unroll 8
+        for (t = 0; t < q.len; ++t) sum += ssm__cuda_load(ssm__cuda_row_at<T>(p.x, first + t, c));
+        ssm__cuda_store(ssm__cuda_row_at<T>(p.y, seq, c), q.len ? sum / (float)q.len : 0.0f);
+    }
+}
+
+/* A thread is a channel of a piece of a sequence. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_ROW_THREADS) ssm__cuda_mean_back(const ssm__cuda_mean p)
+{
+    const size_t c = (size_t)blockIdx.y * SSM__CUDA_ROW_THREADS + threadIdx.x;
+    const size_t own = blockIdx.x / (unsigned)p.pieces, piece = blockIdx.x % (unsigned)p.pieces;
+    size_t seq, t;
+    if (c >= p.s.dim) return;
+    for (seq = own * p.each; seq < (own + 1) * p.each; ++seq) {
+        const ssm__span q = ssm__cuda_span_of(p.s.start, NULL, seq, p.s.len);
+        const size_t first = p.s.start ? q.first : seq * p.s.len;
+        const size_t end = (piece + 1) * p.rows < q.len ? (piece + 1) * p.rows : q.len;
+        const float g = q.len ? ssm__cuda_load(ssm__cuda_row_at<T>(p.x, seq, c)) / (float)q.len : 0.0f;
+#pragma unroll 4
+        for (t = piece * p.rows; t < end; ++t) {
+            T *dx = ssm__cuda_row_at<T>(p.y, first + t, c);
+            ssm__cuda_store(dx, ssm__cuda_load(dx) + g);
+        }
+    }
+}
+
+static ssm_status ssm__cuda_mean_open(const ssm_mean *s, ssm_format io, ssm__cuda_mean *p)
+{
+    if (!s) return SSM_ERR_NULL;
+    if (s->dim == 0) return SSM_ERR_CONFIG;
+    p->s = *s;
+    p->each = p->pieces = 1;
+    p->rows = s->len;
+    return ssm__cuda_io_check(io);
+}
+
+SSM_API ssm_status ssm_cuda_mean_forward(const ssm_mean *s, ssm_rows x, ssm_rows_out y, ssm_format io, void *stream)
+{
+    ssm__cuda_mean p;
+    const ssm_status status = ssm__cuda_mean_open(s, io, &p);
+    if (status != SSM_OK || s->batch == 0) return status;
+    if (!y.data || (!x.data && s->len)) return SSM_ERR_NULL;
+    p.x = x;
+    p.y = y;
+    if (!y.row) p.each = s->batch;
+    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_mean_kernel<ssm__cuda_bf16>
+                                                  : ssm__cuda_mean_kernel<float>,
+                            s->batch / p.each, ssm__ceil_div(s->dim, SSM__CUDA_ROW_THREADS), SSM__CUDA_ROW_THREADS, 0,
+                            p, stream);
+}
+
+SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_rows_out dx, ssm_format io, void *stream)
+{
+    ssm__cuda_mean p;
+    const ssm_status status = ssm__cuda_mean_open(s, io, &p);
+    if (status != SSM_OK || s->batch == 0 || s->len == 0) return status;
+    if (!dy.data || !dx.data) return SSM_ERR_NULL;
+    p.x = dy;
+    p.y = dx;
+    if (dx.row) {
+        p.rows = SSM__CUDA_ROW_PIECE;
+        p.pieces = ssm__ceil_div(s->len, SSM__CUDA_ROW_PIECE);
+    } else {
+        p.each = s->batch;
+    }
+    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_mean_back<ssm__cuda_bf16> : ssm__cuda_mean_back<float>,
+                            ssm__mul(s->batch / p.each, p.pieces), ssm__ceil_div(s->dim, SSM__CUDA_ROW_THREADS),
+                            SSM__CUDA_ROW_THREADS, 0, p, stream);
 }
 
 /*=============================================================================

@@ -309,6 +309,7 @@ template <class F> static void twice(F call, tensor *const *outputs, size_t coun
 #include "cuda_rows.h"
 #include "cuda_linear.h"
 #include "cuda_layers.h"
+#include "cuda_losses.h"
 
 typedef struct test {
     const char *name;
@@ -327,6 +328,9 @@ static const test tests[] = {
     {"cuda/layers/selective", layer_selective}, {"cuda/layers/s6", layer_s6}, {"cuda/layers/mamba", layer_mamba},
     {"cuda/layers/splits", layer_splits},       {"cuda/layers/slots", layer_slots}, {"cuda/layers/errors", layer_errors},
     {"cuda/layers/graph", layer_graph},
+    {"cuda/losses/cross_entropy", losses_cross_entropy}, {"cuda/losses/mse", losses_mse},
+    {"cuda/losses/mean", losses_mean},     {"cuda/losses/layer_norm", losses_layer_norm},
+    {"cuda/losses/embedding", losses_embedding}, {"cuda/losses/errors", losses_errors},
 };
 
 int main(int count, char **arguments)
