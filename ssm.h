@@ -48,7 +48,7 @@
  *   >>api-layers     selective, S6, Mamba, Mamba-2, Mamba-3
  *   >>api-layers-lti S4D, S4, S5 and the LRU
  *   >>api-train      losses, mean over time, learning rates, AdamW, random numbers
- *   >>api-cuda       the ops on a GPU
+ *   >>api-cuda       the ops and layers on a GPU
  *   >>portability    the implementation starts here: compilers, checked sizes, arena
  *   >>numbers        bits and constants of the functions
  *   >>blocks         what drivers hand to kernels
@@ -79,6 +79,7 @@
  *   >>params         parameter tables and the initialiser that walks them
  *   >>discretise     one coefficient pair for each discretisation, with its derivatives
  *   >>views          strided tensors and packed sequences
+ *   >>device         a GPU in the place of threads
  *   >>op-linear      matrix products on packed weights
  *   >>op-rows        activations, gates and sums of rows
  *   >>op-norm        RMSNorm, LayerNorm, embedding
@@ -123,6 +124,7 @@
  *   >>cuda-norms     LayerNorm and embedding on a GPU
  *   >>cuda-losses    losses and the mean over time on a GPU
  *   >>cuda-linear    matrix products on a GPU
+ *   >>cuda-layers    layers through the tile functions of the host
  *   >>end            macros undefined, changes, licence
  */
 
