@@ -11424,6 +11424,9 @@ typedef struct ssm__device {
     int dry;               /* nothing is queued; `need` becomes what the ops want of `work` */
     ssm_memory work;       /* theirs, one after the other */
     size_t need;
+    int tapes;             /* 1: the call is a record or a backward, and the scan of the layer has */
+    ssm_memory tape;       /* a tape of its own here, */
+    size_t tape_need;      /* of these bytes */
     ssm_status status;     /* the first that is not SSM_OK; nothing is queued after it */
 } ssm__device;
 
@@ -28407,17 +28410,20 @@ static void ssm__device_scan(ssm__device *d, const ssm_selective_scan *s)
     ssm_sizes need = SSM__EMPTY;
     const ssm_status status = ssm_cuda_selective_scan_sizes(s, d->io, &need);
     const int is_step = s->len == 1 && !s->start && s->h0.data && s->h0.data == s->h_last.data;
+    d->tape_need = need.tape;
     if (!ssm__device_ready(d, status, need.work)) return;
-    d->status = is_step ? ssm_cuda_selective_scan_step(s, d->io, d->stream)
-                        : ssm_cuda_selective_scan_forward(s, d->io, d->work, d->stream);
+    if (d->tapes) d->status = ssm_cuda_selective_scan_record(s, d->io, d->tape, d->work, d->stream);
+    else d->status = is_step ? ssm_cuda_selective_scan_step(s, d->io, d->stream)
+                             : ssm_cuda_selective_scan_forward(s, d->io, d->work, d->stream);
 }
 
 static void ssm__device_scan_backward(ssm__device *d, const ssm_selective_scan *s, const ssm_selective_scan_grad *g)
 {
     ssm_sizes need = SSM__EMPTY;
     const ssm_status status = ssm_cuda_selective_scan_sizes(s, d->io, &need);
-    if (ssm__device_ready(d, status, need.work_backward))
-        d->status = ssm_cuda_selective_scan_backward(s, g, d->io, ssm_memory_of(NULL, 0), d->work, d->stream);
+    d->tape_need = need.tape;
+    if (ssm__device_ready(d, status, need.work_backward - need.tape))
+        d->status = ssm_cuda_selective_scan_backward(s, g, d->io, d->tape, d->work, d->stream);
 }
 
 static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_format io)
@@ -28426,9 +28432,11 @@ static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_for
     ssm__device_note(d, cudaMemsetAsync(p, 0, count * (io == SSM_FORMAT_BF16 ? 2 : 4), (cudaStream_t)d->stream));
 }
 
-static void ssm__device_copy(ssm__device *d, ssm_real *to, const ssm_real *from, size_t count)
+/* Entering states on a tape; without a state, zeros. */
+static void ssm__device_enter(ssm__device *d, ssm_real *to, const ssm_real *from, size_t count)
 {
-    if (!ssm__device_ready(d, SSM_OK, 0)) return;
+    if (!from) ssm__device_clear(d, to, count, SSM_FORMAT_REAL);
+    if (!from || !ssm__device_ready(d, SSM_OK, 0)) return;
     ssm__device_note(d, cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToDevice,
                                         (cudaStream_t)d->stream));
 }
@@ -28543,7 +28551,15 @@ typedef struct ssm__device_call {
     const ssm_seqs *seqs;
     ssm__plan plan;
     ssm__device device;
+    size_t own, own_tape; /* bytes of the layer's part of work and tape; the ops have theirs behind it */
+    size_t work, tape;    /* bytes of both */
 } ssm__device_call;
+
+/* Where pointers of a dry run point to. */
+static ssm_real *ssm__device_somewhere(void)
+{
+    return (ssm_real *)(void *)(uintptr_t)SSM_ALIGN;
+}
 
 /* What a device can know of sequences: not the values of `start` and `slot`. */
 static ssm_status ssm__device_plan(const ssm__call *call, const ssm_seqs *seqs, ssm__plan *plan)
@@ -28666,43 +28682,45 @@ static void ssm__device_tile(ssm__device_call *c, void *work, ssm_memory ops)
     }
 }
 
-/* Bytes of `work` for a call, by a dry run; its pointers are not followed. */
-static ssm_status ssm__device_work(ssm__device_call *c, size_t *own, size_t *all)
+/* How much work and tape a call wants: by a dry run, whose pointers are not followed. */
+static ssm_status ssm__device_measure(ssm__device_call *c)
 {
     ssm__scratch scratch;
-    *own = ssm__device_layout(c, NULL, &scratch);
-    c->device.dry = 1;
-    c->device.need = 0;
-    c->device.status = SSM_OK;
-    ssm__device_tile(c, (void *)(uintptr_t)SSM_ALIGN, ssm_memory_of(NULL, 0));
-    c->device.dry = 0;
-    *all = ssm__add(*own, c->device.need);
-    if (c->device.status == SSM_OK && *all == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
-    return c->device.status;
-}
-
-static ssm_status ssm__device_go(ssm__device_call *c, ssm_memory work, void *stream)
-{
-    size_t own, all;
-    ssm_status status = ssm__device_work(c, &own, &all);
-    if (status == SSM_OK) status = ssm__check_block(work, all);
-    if (status != SSM_OK) return status;
-    c->device.stream = stream;
-    ssm__device_tile(c, work.data, ssm_memory_of((unsigned char *)work.data + own, all - own));
-    return c->device.status;
-}
-
-/* The tape of record and backward: the entering states, and what the layer keeps. */
-static ssm_status ssm__device_tape(ssm__device_call *c)
-{
     ssm__tape tape;
-    const size_t need = ssm__tape_layout(c->verb->tape, &c->call, &c->plan, NULL, &tape);
-    const ssm_status status = ssm__check_block_as(c->call.tape, need, SSM_ERR_TAPE);
-    if (status != SSM_OK) return status;
-    ssm__tape_layout(c->verb->tape, &c->call, &c->plan, c->call.tape.data, &tape);
+    c->own = ssm__device_layout(c, NULL, &scratch);
+    c->own_tape = c->verb->tape ? ssm__tape_layout(c->verb->tape, &c->call, &c->plan, NULL, &tape) : 0;
+    c->device.dry = 1;
+    c->device.tapes = c->verb->tape != NULL;
+    ssm__device_tile(c, ssm__device_somewhere(), ssm_memory_of(NULL, 0));
+    c->device.dry = 0;
+    c->work = ssm__add(c->own, c->device.need);
+    c->tape = c->device.tapes ? ssm__add(c->own_tape, c->device.tape_need) : 0;
+    if (c->device.status != SSM_OK) return c->device.status;
+    return c->work == SSM__SIZE_MAX || c->tape == SSM__SIZE_MAX ? SSM_ERR_OVERFLOW : SSM_OK;
+}
+
+/* What any call does before its first kernel: `call` has its tensors, memory is not there yet. */
+static ssm_status ssm__device_begin(ssm__device_call *c, ssm_memory work)
+{
+    const ssm_memory memory = c->call.tape;
+    ssm__tape tape;
+    ssm_status status;
+    if (c->verb->tape) c->call.kept = c->call.entering = ssm__device_somewhere();
+    status = ssm__device_measure(c);
+    if (status == SSM_OK && c->verb->tape) status = ssm__check_block_as(memory, c->tape, SSM_ERR_TAPE);
+    if (status == SSM_OK) status = ssm__check_block(work, c->work);
+    if (status != SSM_OK || !c->verb->tape) return status;
+    ssm__tape_layout(c->verb->tape, &c->call, &c->plan, memory.data, &tape);
     c->call.kept = tape.kept;
     c->call.entering = tape.state;
+    c->device.tape = ssm_memory_of((unsigned char *)memory.data + c->own_tape, c->tape - c->own_tape);
     return SSM_OK;
+}
+
+static ssm_status ssm__device_go(ssm__device_call *c, ssm_memory work)
+{
+    ssm__device_tile(c, work.data, ssm_memory_of((unsigned char *)work.data + c->own, c->work - c->own));
+    return c->device.status;
 }
 
 static ssm_status ssm__device_check(const ssm__verb *verb, const ssm__call *call, const ssm_seqs *seqs)
@@ -28716,25 +28734,16 @@ static ssm_status ssm__device_forward(const ssm__verb *verb, const ssm__call *ca
                                       ssm_format io, ssm_memory work, void *stream)
 {
     ssm__device_call c;
-    size_t states;
     ssm_status status = ssm__device_check(verb, call, seqs);
     if (status == SSM_OK) status = ssm__device_open(&c, verb, call, seqs, io);
     if (status != SSM_OK || c.plan.rows == 0) return status;
     if (!call->x.data || !call->y.data) return SSM_ERR_NULL;
     c.call.entering = c.call.state;
-    if (verb->tape) {
-        size_t own, all;
-        status = ssm__device_tape(&c);
-        if (status == SSM_OK) status = ssm__device_work(&c, &own, &all);
-        if (status == SSM_OK) status = ssm__check_block(work, all);
-        if (status != SSM_OK) return status;
-        states = seqs->batch * call->state_count;
-        c.device.stream = stream;
-        if (call->state) ssm__device_copy(&c.device, c.call.entering, call->state, states);
-        else ssm__device_clear(&c.device, c.call.entering, states, SSM_FORMAT_REAL);
-        if (c.device.status != SSM_OK) return c.device.status;
-    }
-    return ssm__device_go(&c, work, stream);
+    status = ssm__device_begin(&c, work);
+    if (status != SSM_OK) return status;
+    c.device.stream = stream;
+    if (verb->tape) ssm__device_enter(&c.device, c.call.entering, call->state, seqs->batch * call->state_count);
+    return ssm__device_go(&c, work);
 }
 
 /* backward of any layer. `call` names it and has dstate as state, x, dy, dx, dparams and tape. */
@@ -28746,20 +28755,19 @@ static ssm_status ssm__device_backward(const ssm__verb *verb, const ssm__call *c
     if (status == SSM_OK) status = ssm__device_open(&c, verb, call, seqs, io);
     if (status != SSM_OK || c.plan.rows == 0) return status;
     if (!call->x.data || !call->dy.data) return SSM_ERR_NULL;
-    status = ssm__device_tape(&c);
-    return status == SSM_OK ? ssm__device_go(&c, work, stream) : status;
+    status = ssm__device_begin(&c, work);
+    c.device.stream = stream;
+    return status == SSM_OK ? ssm__device_go(&c, work) : status;
 }
 
-/* What a verb of a layer asks of `work` for seqs, with states or without. */
+/* What a verb of a layer asks for, of seqs with states or without: the largest of work, and of tape. */
 static ssm_status ssm__device_ask(const ssm__verb *verb, ssm__call call, const ssm_seqs *seqs, ssm_format io,
-                                  int backward, size_t *bytes)
+                                  int backward, size_t *work, size_t *tape)
 {
-    ssm_real *const somewhere = (ssm_real *)(void *)(uintptr_t)SSM_ALIGN; /* a dry run follows no pointer */
+    ssm_real *const somewhere = ssm__device_somewhere();
     ssm__device_call c;
     ssm_status status = SSM_OK;
-    size_t own, all;
     int given;
-    *bytes = 0;
     for (given = 0; status == SSM_OK && given < 2; ++given) {
         call.state = given ? somewhere : NULL;
         call.x.data = somewhere;
@@ -28771,8 +28779,10 @@ static ssm_status ssm__device_ask(const ssm__verb *verb, ssm__call call, const s
         call.entering = verb->tape || given ? somewhere : NULL;
         status = ssm__device_open(&c, verb, &call, seqs, io);
         if (status != SSM_OK || c.plan.rows == 0) break;
-        status = ssm__device_work(&c, &own, &all);
-        if (status == SSM_OK && all > *bytes) *bytes = all;
+        status = ssm__device_measure(&c);
+        if (status != SSM_OK) break;
+        if (c.work > *work) *work = c.work;
+        if (c.tape > *tape) *tape = c.tape;
     }
     return status;
 }
@@ -28788,24 +28798,18 @@ static ssm_status ssm__device_sizes(ssm__device_verbs verbs, ssm__call call, con
 {
     ssm_seqs step = SSM__EMPTY;
     ssm_sizes n = *need;
-    ssm__device_call c;
-    ssm__tape tape;
-    size_t record = 0;
-    ssm_status status = ssm__device_open(&c, verbs.record, &call, seqs, io);
-    if (status != SSM_OK) return status;
+    ssm_status status;
+    if (!seqs) return SSM_ERR_NULL;
     step.batch = seqs->batch;
     step.len = 1;
     n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
-    n.tape = c.plan.rows ? ssm__tape_layout(verbs.record->tape, &call, &c.plan, NULL, &tape) : 0;
-    status = ssm__device_ask(verbs.forward, call, seqs, io, 0, &n.work);
-    if (status == SSM_OK) status = ssm__device_ask(verbs.record, call, seqs, io, 0, &record);
-    if (status == SSM_OK) status = ssm__device_ask(verbs.forward, call, &step, io, 0, &n.work_step);
-    if (status == SSM_OK) status = ssm__device_ask(verbs.backward, call, seqs, io, 1, &n.work_backward);
+    status = ssm__device_ask(verbs.forward, call, seqs, io, 0, &n.work, &n.tape);
+    if (status == SSM_OK) status = ssm__device_ask(verbs.record, call, seqs, io, 0, &n.work, &n.tape);
+    if (status == SSM_OK) status = ssm__device_ask(verbs.forward, call, &step, io, 0, &n.work_step, &n.tape);
+    if (status == SSM_OK) status = ssm__device_ask(verbs.backward, call, seqs, io, 1, &n.work_backward, &n.tape);
     if (status != SSM_OK) return status;
-    if (n.work < record) n.work = record;
     if (n.work < n.work_step) n.work = n.work_step;
-    if (n.params == SSM__SIZE_MAX || n.bound == SSM__SIZE_MAX || n.state == SSM__SIZE_MAX || n.tape == SSM__SIZE_MAX)
-        return SSM_ERR_OVERFLOW;
+    if (n.params == SSM__SIZE_MAX || n.bound == SSM__SIZE_MAX || n.state == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
     *need = n;
     return SSM_OK;
 }
