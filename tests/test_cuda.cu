@@ -322,6 +322,7 @@ static const test tests[] = {
     {"cuda/rows/random", rows_random},     {"cuda/rows/norm", rows_norm},     {"cuda/rows/adamw", rows_adamw},
     {"cuda/linear/random", linear_random}, {"cuda/linear/rows", linear_rows},
     {"cuda/linear/add", linear_add},
+    {"cuda/linear/tiles", linear_tiles},
 };
 
 int main(int count, char **arguments)
