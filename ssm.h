@@ -26592,7 +26592,7 @@ typedef struct ssm__cuda_product {
     size_t lines;   /* in a column, */
     unsigned tiles; /* and in all parts */
     int slots;      /* steps in shared memory */
-    int pairs;      /* two elements of C by one access */
+    int wide;       /* eight elements of C by one access */
     void *c;
     ptrdiff_t c_row;
     const float *bias; /* [N] or NULL */
@@ -27042,26 +27042,106 @@ template <class SLICE> struct ssm__cuda_unit<SLICE, 1> {
 };
 #endif
 
-/* Sums of columns n and n + 1 to where they belong. */
+/* Columns n and n + 1 of a row of C, or of a part of it. */
 SSM__DEVICE void ssm__cuda_store_pair(const ssm__cuda_product &p, size_t part, size_t m, size_t n, const float *sum)
 {
-    const int both = n + 1 < p.N;
-    if (m >= p.M || n >= p.N) return;
-    if (p.part) {
-        float *to = p.part + ((part * p.M + m) * p.N + n);
-        to[0] = sum[0];
-        if (both) to[1] = sum[1];
-    } else {
-        ssm__cuda_bf16 *to = (ssm__cuda_bf16 *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n);
-        const float y0 = ssm__cuda_product_end<ssm__cuda_bf16>(p, m, n, sum[0]);
-        const float y1 = both ? ssm__cuda_product_end<ssm__cuda_bf16>(p, m, n + 1, sum[1]) : 0.0f;
-        if (both && p.pairs) {
-            *(unsigned *)(void *)to = ssm__cuda_round(y0, y1);
-            return;
-        }
-        ssm__cuda_store(to, y0);
-        if (both) ssm__cuda_store(to + 1, y1);
+    int i;
+    if (m >= p.M) return;
+    if (p.part && p.N % 2 == 0 && n < p.N) { /* whole pairs, aligned */
+        *(float2 *)(void *)(p.part + ((part * p.M + m) * p.N + n)) = make_float2(sum[0], sum[1]);
+        return;
     }
+    for (i = 0; i < 2 && n < p.N; ++i, ++n) {
+        if (p.part) p.part[(part * p.M + m) * p.N + n] = sum[i];
+        else
+            ssm__cuda_store((ssm__cuda_bf16 *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n),
+                            ssm__cuda_product_end<ssm__cuda_bf16>(p, m, n, sum[i]));
+    }
+}
+
+/* Word i of lane j to word j of lane i, among four lanes next to each other. */
+SSM__DEVICE void ssm__cuda_turn(unsigned (&w)[4])
+{
+    const int odd = threadIdx.x & 1, high = threadIdx.x & 2;
+    unsigned got = __shfl_xor_sync(0xffffffffu, odd ? w[0] : w[1], 1);
+    w[0] = odd ? got : w[0];
+    w[1] = odd ? w[1] : got;
+    got = __shfl_xor_sync(0xffffffffu, odd ? w[2] : w[3], 1);
+    w[2] = odd ? got : w[2];
+    w[3] = odd ? w[3] : got;
+    got = __shfl_xor_sync(0xffffffffu, high ? w[0] : w[2], 2);
+    w[0] = high ? got : w[0];
+    w[2] = high ? w[2] : got;
+    got = __shfl_xor_sync(0xffffffffu, high ? w[1] : w[3], 2);
+    w[1] = high ? got : w[1];
+    w[3] = high ? w[3] : got;
+}
+
+/* Row m, columns 8 i + 2 lane and the next of four blocks side by side from n on. Lanes trade, so that each reads and
+ * writes eight columns by one access: four times fewer lines for every instruction. */
+SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2])
+{
+    const unsigned lane = threadIdx.x % 4;
+    const size_t mine = n + 8 * lane;
+    const int here = m < p.M && mine < p.N;
+    unsigned w[4] = {0, 0, 0, 0};
+    int i;
+    if (p.add) {
+        if (here) {
+            const ssm__cuda_bf16 *add = (const ssm__cuda_bf16 *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)mine);
+            const uint4 x = *(const uint4 *)(const void *)add;
+            w[0] = x.x;
+            w[1] = x.y;
+            w[2] = x.z;
+            w[3] = x.w;
+        }
+        ssm__cuda_turn(w);
+    }
+#pragma unroll
+    for (i = 0; i < 4; ++i) {
+        const size_t at = n + 8 * (size_t)i + 2 * lane;
+        const int biased = p.bias && at < p.N;
+        float low = (biased ? p.bias[at] : 0.0f) + sum[i][0], high = (biased ? p.bias[at + 1] : 0.0f) + sum[i][1];
+        if (p.add) {
+            low = __uint_as_float(w[i] << 16) + low;
+            high = __uint_as_float(w[i] & 0xffff0000u) + high;
+        }
+        w[i] = ssm__cuda_round(low, high);
+    }
+    ssm__cuda_turn(w);
+    if (here)
+        *(uint4 *)(void *)((ssm__cuda_bf16 *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)mine)) =
+            make_uint4(w[0], w[1], w[2], w[3]);
+}
+
+/* A warp's sums of a tile to where they belong. */
+template <class SLICE, class WALK>
+SSM__DEVICE void ssm__cuda_store_tile(const ssm__cuda_product &p, const WALK &at, const float (&sum)[SLICE::BLOCKS][4])
+{
+    const size_t m = at.m0 + threadIdx.x % 32 / 4;
+    int i, row;
+    if (p.wide && SLICE::BLOCKS % 4 == 0) {
+#pragma unroll
+        for (i = 0; i < SLICE::BLOCKS / 4 * 4; i += 4)
+#pragma unroll
+            for (row = 0; row < 2; ++row) {
+                float four[4][2];
+                int j;
+#pragma unroll
+                for (j = 0; j < 4; ++j) {
+                    four[j][0] = sum[i + j][2 * row];
+                    four[j][1] = sum[i + j][2 * row + 1];
+                }
+                ssm__cuda_store_wide(p, m + (size_t)(SLICE::row(i) + 8 * row), at.n0 + (size_t)SLICE::column(i), four);
+            }
+        return;
+    }
+#pragma unroll
+    for (i = 0; i < SLICE::BLOCKS; ++i)
+#pragma unroll
+        for (row = 0; row < 2; ++row)
+            ssm__cuda_store_pair(p, at.part, m + (size_t)(SLICE::row(i) + 8 * row),
+                                 at.n0 + (size_t)SLICE::column(i) + threadIdx.x % 4 * 2, &sum[i][2 * row]);
 }
 
 /* Steps on their way while one is multiplied: all slots but that one, and with wgmma the one before. A block takes every
@@ -27076,7 +27156,7 @@ __global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM) ssm__cuda_produ
     const int ahead = p.slots - 1 - slice::WIDE;
     ssm__cuda_walk<TILE> here(p, blockIdx.x), from(here);
     float sum[TILE::BLOCKS][4];
-    int fill = 0, use = 0, i, row;
+    int fill = 0, use = 0, i;
     for (i = 0; i < TILE::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
     for (i = 0; i < ahead; ++i, fill = fill + 1 == p.slots ? 0 : fill + 1) slice::feed(p, from, ring + fill * slice::BYTES);
     while (here.tile < p.tiles) {
@@ -27090,11 +27170,7 @@ __global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM) ssm__cuda_produ
             unit::multiply(sum, ring + use * slice::BYTES, here.k > first);
         }
         unit::end();
-#pragma unroll
-        for (i = 0; i < TILE::BLOCKS; ++i)
-            for (row = 0; row < 2; ++row)
-                ssm__cuda_store_pair(p, here.part, here.m0 + slice::row(i) + threadIdx.x % 32 / 4 + 8 * row,
-                                     here.n0 + slice::column(i) + threadIdx.x % 4 * 2, &sum[i][2 * row]);
+        ssm__cuda_store_tile<slice>(p, here, sum);
         here.at(p, here.tile + gridDim.x);
     }
 }
@@ -27125,7 +27201,7 @@ static ssm_status ssm__cuda_units_launch(ssm__cuda_product p, size_t slots, size
     if (tiles > 0x3fffffffu) return SSM_ERR_OVERFLOW;
     p.tiles = (unsigned)tiles;
     p.slots = (int)slots;
-    p.pairs = !p.part && (uintptr_t)p.c % 4 == 0 && p.c_row % 2 == 0;
+    p.wide = !p.part && p.N % 8 == 0 && ((uintptr_t)p.c | (uintptr_t)p.add) % 16 == 0 && p.c_row % 8 == 0 && p.add_row % 8 == 0;
     return ssm__cuda_launch(ssm__cuda_product_units<TILE, A_INNER, B_INNER>, ssm__min(tiles, blocks), 1,
                             32 * TILE::WARPS, 1024 + slots * ssm__cuda_slice<TILE, A_INNER, B_INNER>::BYTES, p, stream);
 }

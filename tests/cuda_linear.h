@@ -194,7 +194,8 @@ static void linear_tiles(void)
 {
     int i;
     for (i = 0; i < rounds && trouble == 0; ++i) {
-        const size_t most = on_gpu ? 700 : 290, M = pick(1, chance(50) ? 20 : most), N = pick(1, most);
+        const size_t most = on_gpu ? 700 : 290, grain = chance(50) ? 8 : 1; /* columns by eights */
+        const size_t M = pick(1, chance(50) ? 20 : on_gpu ? 700 : 150), N = grain * pick(1, most / grain);
         linear_product<1, 1>(M, N, pick(1, on_gpu ? 900 : 200), 0);
         linear_product<1, 0>(M, N, pick(1, on_gpu ? 900 : 200), 0);
         linear_product<0, 0>(N, M, pick(1, on_gpu ? 900 : 200), 1);

@@ -30,7 +30,10 @@ struct dim3 {
 struct alignas(8) uint2 {
     unsigned x, y;
 };
-struct float2 {
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
     float x, y;
 };
 struct alignas(16) float4 {
@@ -39,6 +42,11 @@ struct alignas(16) float4 {
 static inline uint2 make_uint2(unsigned x, unsigned y)
 {
     const uint2 r = {x, y};
+    return r;
+}
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    const uint4 r = {x, y, z, w};
     return r;
 }
 static inline float2 make_float2(float x, float y)
@@ -126,6 +134,15 @@ static inline float __shfl_xor_sync(unsigned, float x, int mask)
     room[now] = x;
     emulator_wait(&emulator_warp[now / 32]);
     return room[now ^ (unsigned)mask];
+}
+
+static inline unsigned __shfl_xor_sync(unsigned mask, unsigned x, int other)
+{
+    float bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = __shfl_xor_sync(mask, bits, other);
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 /* Lane `from` of each `width` neighbours. */
