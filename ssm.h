@@ -123,7 +123,9 @@
  *   >>cuda-rows      row operations, RMSNorm and AdamW on a GPU
  *   >>cuda-norms     LayerNorm and embedding on a GPU
  *   >>cuda-losses    losses and the mean over time on a GPU
- *   >>cuda-linear    matrix products on a GPU
+ *   >>cuda-products  matrix products on a GPU, in float,
+ *   >>cuda-products-bf16  on its matrix units,
+ *   >>cuda-linear    and their verbs
  *   >>cuda-layers    layers through the tile functions of the host
  *   >>end            macros undefined, changes, licence
  */
@@ -234,6 +236,8 @@
  *                       what is left out is SSM_ERR_CONFIG then
  *   SSM_CUDA            the ops on a GPU too (>>api-cuda). The implementation      all files that call them
  *                       is then C++ for nvcc, and needs the CUDA runtime
+ *   SSM_CUDA_PRODUCT    a function of the host program that multiplies matrices    implementation
+ *                       on a GPU, cuBLAS say (>>api-cuda); none
  *   SSM_ALIGN           alignment inside memory blocks, power of 2; 64     implementation
  *   SSM_TILE_ROWS       rows (sequence x step) a layer works on at a time; 64   implementation
  *                       Neither of the two changes a bit of a forward result
@@ -2375,8 +2379,10 @@ typedef struct ssm_linear_grad {
 } ssm_linear_grad;
 
 /* ssm_linear_forward and ssm_linear_backward. Of type `io`: x, y, weight, dx and dy; bias, dweight and dbias are float.
- * packed and format are not read. The arithmetic is float in either case, every sum in the order of the inner index
- * (dweight and dbias: in parts of at least 512 and of 64 rows).
+ * packed and format are not read. Sums are float in either case, in the order of the inner index (dweight and dbias: in
+ * parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
+ * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
+ * same bits whatever the number of rows.
  * need->work_backward for backward of `rows` rows. Rows of dx that lie on each other cost a launch each.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
  * 3e-5 (float); one rounding more in bf16. */
@@ -2386,6 +2392,34 @@ SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x,
 SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x, const ssm_linear_grad *grad,
                                             size_t rows, ssm_format io, ssm_memory work, void *stream);
 
+/* A product as SSM_CUDA_PRODUCT gets it:
+ *
+ *   C[i][j] = sum_l A[i][l] B[l][j], + C[i][j] if `add`
+ *
+ *   a, b    in   of type io; element (i, l) of A at a[i a_m + l a_k], (l, j) of B at b[j b_n + l b_k]
+ *   c       out  of type c_format (float for dweight); element (i, j) at c[i c_m + j]
+ *
+ * a_m or a_k is 1, so is b_n or b_k; the other one may be anything, 0 and negative numbers too.
+ * The macro names a function: ssm_status f(const ssm_cuda_product *p, void *stream), declared before the implementation.
+ * It queues the product on the stream, or returns SSM_ERR_CONFIG and the kernels of this file do it; any other status
+ * comes back from the verb. It is asked for every product without a bias, and its bits are its own
+ * (examples/cuda/cublas.cu). */
+typedef struct ssm_cuda_product {
+    size_t m;
+    size_t n;
+    size_t k;
+    const void *a;
+    const void *b;
+    void *c;
+    ptrdiff_t a_m;
+    ptrdiff_t a_k;
+    ptrdiff_t b_n;
+    ptrdiff_t b_k;
+    ptrdiff_t c_m;
+    ssm_format io;
+    ssm_format c_format;
+    int add;
+} ssm_cuda_product;
 /* --- layers ---
  * The layers once more, with the configs, parameter tables and arithmetic of the host: ssm_mamba_params lays out the
  * flat array `params`, which is here one of the device; gradients have its layout.
@@ -27877,7 +27911,7 @@ SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_ro
 }
 
 /*=============================================================================
- * >>cuda-linear
+ * >>cuda-products
  *=============================================================================
  * Matrix products on a GPU, in float arithmetic whatever the elements are. One kernel computes C = A B^T over tiles,
  * every element by fmaf in the order of the inner index, so that neither the number of rows nor the tile changes a bit;
@@ -27903,7 +27937,11 @@ typedef struct ssm__cuda_product {
     size_t N;
     size_t K;
     size_t depth;   /* of a part */
-    size_t columns; /* tiles in a row of C */
+    size_t columns; /* tiles in a row of C, */
+    size_t lines;   /* in a column, */
+    unsigned tiles; /* and in all parts */
+    int slots;      /* steps in shared memory */
+    int wide;       /* eight elements of C by one access */
     void *c;
     ptrdiff_t c_row;
     const float *bias; /* [N] or NULL */
@@ -28118,6 +28156,514 @@ static ssm_status ssm__cuda_thin_run(const ssm__cuda_product &p, void *stream)
                             SSM__CUDA_THIN_RING * sizeof(ssm__cuda_thin_slice), p, stream);
 }
 
+/* --- host --- */
+static size_t ssm__cuda_tiles(size_t M, size_t N)
+{
+    return ssm__mul(ssm__ceil_div(M, SSM__CUDA_PRODUCT_TILE), ssm__ceil_div(N, SSM__CUDA_PRODUCT_TILE));
+}
+
+template <class T, int A_INNER, int B_INNER> static ssm_status ssm__cuda_product_run(ssm__cuda_product p, void *stream)
+{
+    p.columns = ssm__ceil_div(p.N, SSM__CUDA_PRODUCT_TILE);
+    return ssm__cuda_launch(ssm__cuda_product_kernel<T, A_INNER, B_INNER>, ssm__cuda_tiles(p.M, p.N),
+                            ssm__ceil_div(p.K, p.depth), SSM__CUDA_PRODUCT_THREADS, 0, p, stream);
+}
+
+static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
+{
+    ssm__cuda_product p;
+    memset(&p, 0, sizeof p);
+    p.M = M;
+    p.N = N;
+    p.K = p.depth = K;
+    return p;
+}
+
+/*=============================================================================
+ * >>cuda-products-bf16
+ *=============================================================================
+ * The same products of bf16 matrices on the matrix units, sums in float. An element is one sum, 16 inner indices an
+ * instruction, in their order: neither tile nor instruction (mma.sync, wgmma), neither the number of rows nor that of
+ * SMs changes a bit.
+ *
+ * A block holds a ring of slices in shared memory, each 64 inner indices of its rows of A and of B: 128 bytes a line. The
+ * ring runs on from tile to tile, so that the next tile is on its way while sums are written. A line is one row of an
+ * operand whose inner indices lie next to each other; else one inner index and 64 rows, and further rows lie 64 lines
+ * (SSM__CUDA_PANEL) behind. The 16-byte chunk c of line l lies at c ^ l % 8: what eight lanes read or write together
+ * lies in eight different groups of banks, and wgmma knows it as its 128-byte swizzle, of either order of indices.
+ */
+enum { SSM__CUDA_SLICE = 64, SSM__CUDA_LINE = 128, SSM__CUDA_PANEL = 64 * SSM__CUDA_LINE };
+
+/* Whether this reading of the kernels has wgmma, and slices whose slots are still read when the next one begins. */
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define SSM__CUDA_WGMMA 1
+#else
+#define SSM__CUDA_WGMMA 0
+#endif
+
+/* --- instructions --- */
+/* The first `bytes` of 16 from global to shared memory, as ssm__cuda_copy; zeros behind. */
+SSM__DEVICE void ssm__cuda_copy_first(void *to, const void *from, int bytes)
+{
+#ifdef __CUDA_ARCH__
+    const unsigned at = (unsigned)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(at), "l"(from), "r"(bytes) : "memory");
+#else
+    memset(to, 0, 16);
+    memcpy(to, from, (size_t)bytes);
+#endif
+}
+
+/* Four matrices of 8 x 8, of which lane l names line l % 8 of matrix l / 8: r[i] is elements 2 (l % 4) and the next of
+ * line l / 4 of matrix i; TURNED: of column l / 4. */
+template <int TURNED> SSM__DEVICE void ssm__cuda_matrices(unsigned (&r)[4], const void *line)
+{
+#ifdef __CUDA_ARCH__
+    const unsigned at = (unsigned)__cvta_generic_to_shared(line);
+    if (TURNED)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
+#elif defined(SSM__CUDA_ON_HOST)
+    emulator_matrices(r, line, TURNED);
+#endif
+}
+
+/* c += a b, a 16 x 16 in four matrices (rows 8 apart, then columns), b 16 x 8 in two (rows 8 apart, turned), c 16 x 8:
+ * lane l has columns 2 (l % 4) and the next of rows l / 4 and 8 + l / 4. */
+SSM__DEVICE void ssm__cuda_multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+{
+#ifdef __CUDA_ARCH__
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#elif defined(SSM__CUDA_ON_HOST)
+    emulator_multiply_add(c, a, b0, b1);
+#endif
+}
+
+#if SSM__CUDA_WGMMA
+#define SSM__CUDA_SUMS(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
+#define SSM__CUDA_SUMS4(i) SSM__CUDA_SUMS(i), SSM__CUDA_SUMS(i + 1), SSM__CUDA_SUMS(i + 2), SSM__CUDA_SUMS(i + 3)
+#define SSM__CUDA_SUMS16(i) SSM__CUDA_SUMS4(i), SSM__CUDA_SUMS4(i + 4), SSM__CUDA_SUMS4(i + 8), SSM__CUDA_SUMS4(i + 12)
+
+/* c = a b, + c if `keep`, a 64 x 16 and b 16 x 256 in shared memory, by four warps: of warp w rows 16 w .., as above. */
+template <int A_INNER, int B_INNER>
+SSM__DEVICE void ssm__cuda_wgmma(float (&c)[32][4], uint64_t a, uint64_t b, int keep)
+{
+    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %130, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+                 "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
+                 "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
+                 "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "
+                 "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, "
+                 "%120, %121, %122, %123, %124, %125, %126, %127"
+                 "}, %128, %129, keep, 1, 1, %131, %132;\n}"
+                 : SSM__CUDA_SUMS16(0), SSM__CUDA_SUMS16(16)
+                 : "l"(a), "l"(b), "r"(keep), "n"(!A_INNER), "n"(!B_INNER));
+}
+
+/* How wgmma finds an operand: eight lines are 1024 bytes apart (64 x 16), panels 8192; 128-byte swizzle. */
+SSM__DEVICE uint64_t ssm__cuda_descriptor(const unsigned char *at)
+{
+    const uint64_t shared = (uint64_t)__cvta_generic_to_shared(at);
+    return (shared & 0x3ffff) >> 4 | (uint64_t)512 << 16 | (uint64_t)64 << 32 | (uint64_t)1 << 62;
+}
+
+/* What the thread copied is seen by wgmma, after a barrier that of all threads. */
+SSM__DEVICE void ssm__cuda_show(void)
+{
+    asm volatile("fence.proxy.async.shared::cta;" : : : "memory");
+}
+
+SSM__DEVICE void ssm__cuda_wgmma_begin(void)
+{
+    asm volatile("wgmma.fence.sync.aligned;" : : : "memory");
+}
+
+SSM__DEVICE void ssm__cuda_wgmma_commit(void)
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory");
+}
+
+/* All but the last GROUPS groups of the warp's wgmma are done. */
+template <int GROUPS> SSM__DEVICE void ssm__cuda_wgmma_wait(void)
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(GROUPS) : "memory");
+}
+#endif
+
+/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2, 3 and 7. */
+SSM__DEVICE void ssm__cuda_wait_oldest(int groups)
+{
+    if (groups == 1) ssm__cuda_wait<0>();
+    else if (groups == 2) ssm__cuda_wait<1>();
+    else if (groups == 3) ssm__cuda_wait<2>();
+    else ssm__cuda_wait<6>();
+}
+
+/* --- tiles of C ---
+ * Large: 8 warps of 64 x 64, or 2 x 4 warps of 64 x 256 with wgmma: 128 sums a thread, one block an SM, 48 KB a slice
+ * and as many slices as an SM has room for. Middle: 4 warps of 32 x 32, for products that have too few large tiles to
+ * fill a card. Few: 2 warps of 16 x 16, for a row or 16, where all there is to do is to read B: 6 KB a slice, 7 slices
+ * on their way in every block. */
+struct ssm__cuda_large {
+    enum { M = 128, N = 256, ACROSS = 4, WARPS = 8, BLOCKS = 32, AN_SM = 1 };
+};
+struct ssm__cuda_middle {
+    enum { M = 64, N = 64, ACROSS = 2, WARPS = 4, BLOCKS = 8, AN_SM = 3 };
+};
+struct ssm__cuda_few {
+    enum { M = 16, N = 32, ACROSS = 2, WARPS = 2, BLOCKS = 2, AN_SM = 4 };
+};
+
+/* One operand's part of a slice, ROWS of its rows. */
+template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
+    enum {
+        BYTES = INNER ? ROWS * SSM__CUDA_LINE : (ROWS + 63) / 64 * SSM__CUDA_PANEL,
+        ACROSS = INNER ? 8 : ROWS / 8,  /* chunks of 16 bytes next to each other in memory, */
+        DOWN = THREADS / ACROSS,        /* lines that the block copies at once, */
+        TURNS = ROWS * 8 / THREADS      /* and how often */
+    };
+
+    /* Rows from m0 on of M, inner indices from k0 on of K; zeros beyond. */
+    static __device__ __forceinline__ void copy(unsigned char *to, const ssm__cuda_bf16 *data, ptrdiff_t row, size_t m0,
+                                                size_t M, size_t k0, size_t K)
+    {
+        const unsigned across = threadIdx.x % ACROSS, down = threadIdx.x / ACROSS;
+        const size_t line = (INNER ? m0 : k0) + down, lines = INNER ? M : K;
+        const size_t at = (INNER ? k0 : m0) + 8 * across, most = INNER ? K : M;
+        const int bytes = at >= most ? 0 : most - at < 8 ? 2 * (int)(most - at) : 16;
+        const ssm__cuda_bf16 *from = data + ((ptrdiff_t)line * row + (ptrdiff_t)at);
+        int i;
+        to += across / 8 * SSM__CUDA_PANEL + down * SSM__CUDA_LINE + ((across ^ down) % 8) * 16;
+#pragma unroll
+        for (i = 0; i < TURNS; ++i) {
+            const int some = line + (size_t)(i * DOWN) < lines ? bytes : 0;
+            ssm__cuda_copy_first(to + i * DOWN * SSM__CUDA_LINE, some ? from + i * DOWN * row : data, some);
+        }
+    }
+
+    /* Rows m .. m + 15 and inner indices 16 k .. 16 k + 15 as four matrices; of the second and third one is eight rows
+     * on and the other eight inner indices: rows first for A, inner indices for B. */
+    template <int ROWS_FIRST>
+    static __device__ __forceinline__ void fragment(unsigned (&r)[4], const unsigned char *from, int m, int k)
+    {
+        const int lane = (int)threadIdx.x % 32, second = lane / 8 % 2, third = lane / 16;
+        const int row = m + 8 * (ROWS_FIRST ? second : third), inner = 16 * k + 8 * (ROWS_FIRST ? third : second);
+        const int line = INNER ? row : inner, chunk = (INNER ? inner : row) / 8;
+        from += chunk / 8 * SSM__CUDA_PANEL + line * SSM__CUDA_LINE + lane % 8 * SSM__CUDA_LINE;
+        ssm__cuda_matrices<!INNER>(r, from + (chunk % 8 ^ lane % 8) * 16);
+    }
+};
+
+/* Where a block is: which tile, and which of its inner indices. */
+template <class TILE> struct ssm__cuda_walk {
+    unsigned tile;
+    size_t m0, n0, part, k, end;
+
+    __device__ __forceinline__ ssm__cuda_walk(const ssm__cuda_product &p, unsigned index) { at(p, index); }
+
+    __device__ __forceinline__ void at(const ssm__cuda_product &p, unsigned index)
+    {
+        const unsigned columns = (unsigned)p.columns, rows = (unsigned)p.lines;
+        tile = index;
+        n0 = (size_t)(index % columns) * TILE::N;
+        m0 = (size_t)(index / columns % rows) * TILE::M;
+        part = index / columns / rows;
+        k = part * p.depth;
+        end = k + p.depth < p.K ? k + p.depth : p.K;
+    }
+
+    __device__ __forceinline__ void next(const ssm__cuda_product &p)
+    {
+        k += SSM__CUDA_SLICE;
+        if (k >= end) at(p, tile + gridDim.x);
+    }
+};
+
+template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_slice {
+    enum { THREADS = 32 * TILE::WARPS };
+    typedef ssm__cuda_operand<TILE::M, A_INNER, THREADS> left;
+    typedef ssm__cuda_operand<TILE::N, B_INNER, THREADS> right;
+    enum {
+        A = A_INNER,
+        B = B_INNER,
+        BLOCKS = TILE::BLOCKS, /* of 16 x 8 sums in a warp */
+        BYTES = left::BYTES + right::BYTES,
+        WIDE = SSM__CUDA_WGMMA && TILE::M == 128, /* wgmma: four warps share their columns */
+        HIGH = WIDE ? 64 : TILE::M * TILE::ACROSS / TILE::WARPS, /* of a warp, or four */
+        BROAD = WIDE ? TILE::N : TILE::N / TILE::ACROSS
+    };
+
+    /* The first row, or column, of the 16 x 8 sums `block` of this warp in the tile. */
+    static __device__ __forceinline__ int row(int block)
+    {
+        const int warp = (int)threadIdx.x / 32;
+        return WIDE ? 16 * warp : warp / TILE::ACROSS * HIGH + block / (BROAD / 8) * 16;
+    }
+    static __device__ __forceinline__ int column(int block)
+    {
+        return WIDE ? 8 * block : (int)threadIdx.x / 32 % TILE::ACROSS * BROAD + block % (BROAD / 8) * 8;
+    }
+
+    /* The next slice on its way to a slot: one group of copies, empty behind the last tile. */
+    static __device__ __forceinline__ void feed(const ssm__cuda_product &p, ssm__cuda_walk<TILE> &at, unsigned char *slot)
+    {
+        if (at.tile < p.tiles) {
+            left::copy(slot, (const ssm__cuda_bf16 *)p.a, p.a_row, at.m0, p.M, at.k, at.end);
+            right::copy(slot + left::BYTES, (const ssm__cuda_bf16 *)p.b, p.b_row, at.n0, p.N, at.k, at.end);
+            at.next(p);
+        }
+        ssm__cuda_commit();
+    }
+};
+
+/* sum = A B^T over a slice, + sum if `keep`: four products of 16 inner indices. */
+template <class SLICE, int WIDE> struct ssm__cuda_unit {
+    static __device__ __forceinline__ void multiply(float (&sum)[SLICE::BLOCKS][4], const unsigned char *a, int keep)
+    {
+        enum { HIGH = SLICE::HIGH / 16, BROAD = SLICE::BROAD / 8 };
+        const unsigned char *b = a + SLICE::left::BYTES;
+        int i, j, k;
+#pragma unroll
+        for (i = 0; i < SLICE::BLOCKS; ++i)
+#pragma unroll
+            for (j = 0; j < 4; ++j) sum[i][j] = keep ? sum[i][j] : 0.0f;
+#pragma unroll
+        for (k = 0; k < 4; ++k) {
+            unsigned x[HIGH][4], y[BROAD / 2][4];
+#pragma unroll
+            for (i = 0; i < HIGH; ++i) SLICE::left::template fragment<1>(x[i], a, SLICE::row(0) + 16 * i, k);
+#pragma unroll
+            for (j = 0; j < BROAD / 2; ++j) SLICE::right::template fragment<0>(y[j], b, SLICE::column(0) + 16 * j, k);
+#pragma unroll
+            for (i = 0; i < HIGH; ++i)
+#pragma unroll
+                for (j = 0; j < BROAD; ++j)
+                    ssm__cuda_multiply_add(sum[i * BROAD + j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+        }
+    }
+    static __device__ __forceinline__ void end(void) {}
+    static __device__ __forceinline__ void show(void) {}
+};
+
+#if SSM__CUDA_WGMMA
+/* When it returns the slice before is done. */
+template <class SLICE> struct ssm__cuda_unit<SLICE, 1> {
+    static __device__ __forceinline__ void multiply(float (&sum)[SLICE::BLOCKS][4], const unsigned char *a, int keep)
+    {
+        const unsigned char *b = a + SLICE::left::BYTES;
+        int k;
+        a += threadIdx.x / 128 * SSM__CUDA_PANEL;
+        ssm__cuda_wgmma_begin();
+#pragma unroll
+        for (k = 0; k < 4; ++k)
+            ssm__cuda_wgmma<SLICE::A, SLICE::B>(sum, ssm__cuda_descriptor(a + k * (SLICE::A ? 32 : 16 * SSM__CUDA_LINE)),
+                                              ssm__cuda_descriptor(b + k * (SLICE::B ? 32 : 16 * SSM__CUDA_LINE)),
+                                              keep || k);
+        ssm__cuda_wgmma_commit();
+        ssm__cuda_wgmma_wait<1>();
+    }
+    static __device__ __forceinline__ void end(void) { ssm__cuda_wgmma_wait<0>(); }
+    static __device__ __forceinline__ void show(void) { ssm__cuda_show(); }
+};
+#endif
+
+/* Columns n and n + 1 of a row of C, or of a part of it. */
+SSM__DEVICE void ssm__cuda_store_pair(const ssm__cuda_product &p, size_t part, size_t m, size_t n, const float *sum)
+{
+    int i;
+    if (m >= p.M) return;
+    if (p.part && p.N % 2 == 0 && n < p.N) { /* whole pairs, aligned */
+        *(float2 *)(void *)(p.part + ((part * p.M + m) * p.N + n)) = make_float2(sum[0], sum[1]);
+        return;
+    }
+    for (i = 0; i < 2 && n < p.N; ++i, ++n) {
+        if (p.part) p.part[(part * p.M + m) * p.N + n] = sum[i];
+        else
+            ssm__cuda_store((ssm__cuda_bf16 *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n),
+                            ssm__cuda_product_end<ssm__cuda_bf16>(p, m, n, sum[i]));
+    }
+}
+
+/* Word i of lane j to word j of lane i, among four lanes next to each other. */
+SSM__DEVICE void ssm__cuda_turn(unsigned (&w)[4])
+{
+    const int odd = threadIdx.x & 1, high = threadIdx.x & 2;
+    unsigned got = __shfl_xor_sync(0xffffffffu, odd ? w[0] : w[1], 1);
+    w[0] = odd ? got : w[0];
+    w[1] = odd ? w[1] : got;
+    got = __shfl_xor_sync(0xffffffffu, odd ? w[2] : w[3], 1);
+    w[2] = odd ? got : w[2];
+    w[3] = odd ? w[3] : got;
+    got = __shfl_xor_sync(0xffffffffu, high ? w[0] : w[2], 2);
+    w[0] = high ? got : w[0];
+    w[2] = high ? w[2] : got;
+    got = __shfl_xor_sync(0xffffffffu, high ? w[1] : w[3], 2);
+    w[1] = high ? got : w[1];
+    w[3] = high ? w[3] : got;
+}
+
+/* Row m, columns 8 i + 2 lane and the next of four blocks side by side from n on. Lanes trade, so that each reads and
+ * writes eight columns by one access: four times fewer lines for every instruction. */
+SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2])
+{
+    const unsigned lane = threadIdx.x % 4;
+    const size_t mine = n + 8 * lane;
+    const int here = m < p.M && mine < p.N;
+    unsigned w[4] = {0, 0, 0, 0};
+    int i;
+    if (p.add) {
+        if (here) {
+            const ssm__cuda_bf16 *add = (const ssm__cuda_bf16 *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)mine);
+            const uint4 x = *(const uint4 *)(const void *)add;
+            w[0] = x.x;
+            w[1] = x.y;
+            w[2] = x.z;
+            w[3] = x.w;
+        }
+        ssm__cuda_turn(w);
+    }
+#pragma unroll
+    for (i = 0; i < 4; ++i) {
+        const size_t at = n + 8 * (size_t)i + 2 * lane;
+        const int biased = p.bias && at < p.N;
+        float low = (biased ? p.bias[at] : 0.0f) + sum[i][0], high = (biased ? p.bias[at + 1] : 0.0f) + sum[i][1];
+        if (p.add) {
+            low = __uint_as_float(w[i] << 16) + low;
+            high = __uint_as_float(w[i] & 0xffff0000u) + high;
+        }
+        w[i] = ssm__cuda_round(low, high);
+    }
+    ssm__cuda_turn(w);
+    if (here)
+        *(uint4 *)(void *)((ssm__cuda_bf16 *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)mine)) =
+            make_uint4(w[0], w[1], w[2], w[3]);
+}
+
+/* A warp's sums of a tile to where they belong. */
+template <class SLICE, class WALK>
+SSM__DEVICE void ssm__cuda_store_tile(const ssm__cuda_product &p, const WALK &at, const float (&sum)[SLICE::BLOCKS][4])
+{
+    const size_t m = at.m0 + threadIdx.x % 32 / 4;
+    int i, row;
+    if (p.wide && SLICE::BLOCKS % 4 == 0) {
+#pragma unroll
+        for (i = 0; i < SLICE::BLOCKS / 4 * 4; i += 4)
+#pragma unroll
+            for (row = 0; row < 2; ++row) {
+                float four[4][2];
+                int j;
+#pragma unroll
+                for (j = 0; j < 4; ++j) {
+                    four[j][0] = sum[i + j][2 * row];
+                    four[j][1] = sum[i + j][2 * row + 1];
+                }
+                ssm__cuda_store_wide(p, m + (size_t)(SLICE::row(i) + 8 * row), at.n0 + (size_t)SLICE::column(i), four);
+            }
+        return;
+    }
+#pragma unroll
+    for (i = 0; i < SLICE::BLOCKS; ++i)
+#pragma unroll
+        for (row = 0; row < 2; ++row)
+            ssm__cuda_store_pair(p, at.part, m + (size_t)(SLICE::row(i) + 8 * row),
+                                 at.n0 + (size_t)SLICE::column(i) + threadIdx.x % 4 * 2, &sum[i][2 * row]);
+}
+
+/* Steps on their way while one is multiplied: all slots but that one, and with wgmma the one before. A block takes every
+ * gridDim.x-th tile. One barrier a slice: behind it the slice's copies by all threads have landed, and nobody reads the
+ * slot that the next copies go to. */
+template <class TILE, int A_INNER, int B_INNER>
+__global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM) ssm__cuda_product_units(const ssm__cuda_product p)
+{
+    typedef ssm__cuda_slice<TILE, A_INNER, B_INNER> slice;
+    typedef ssm__cuda_unit<slice, slice::WIDE> unit;
+    unsigned char *ring = ssm__cuda_room + (0 - (uintptr_t)ssm__cuda_room) % 1024;
+    const int ahead = p.slots - 1 - slice::WIDE;
+    ssm__cuda_walk<TILE> here(p, blockIdx.x), from(here);
+    float sum[TILE::BLOCKS][4];
+    int fill = 0, use = 0, i;
+    for (i = 0; i < TILE::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
+    for (i = 0; i < ahead; ++i, fill = fill + 1 == p.slots ? 0 : fill + 1) slice::feed(p, from, ring + fill * slice::BYTES);
+    while (here.tile < p.tiles) {
+        const size_t first = here.k;
+        for (; here.k < here.end; here.k += SSM__CUDA_SLICE, use = use + 1 == p.slots ? 0 : use + 1) {
+            ssm__cuda_wait_oldest(ahead);
+            unit::show();
+            __syncthreads();
+            slice::feed(p, from, ring + fill * slice::BYTES);
+            fill = fill + 1 == p.slots ? 0 : fill + 1;
+            unit::multiply(sum, ring + use * slice::BYTES, here.k > first);
+        }
+        unit::end();
+        ssm__cuda_store_tile<slice>(p, here, sum);
+        here.at(p, here.tile + gridDim.x);
+    }
+}
+
+/* --- host --- */
+/* Whether both operands are rows of aligned groups of eight. Not a matter of how many rows. */
+static int ssm__cuda_units_suit(const ssm__cuda_product *p)
+{
+    return ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0 && p->a_row % 8 == 0 && p->b_row % 8 == 0;
+}
+
+/* What the card has: it decides how many slices are on their way and which block has which tile, no bit. */
+static int ssm__cuda_card(cudaDeviceAttr what)
+{
+    int device, value;
+    if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, what, device) != cudaSuccess) return 0;
+    return value;
+}
+
+template <class TILE, int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_units_launch(ssm__cuda_product p, size_t slots, size_t blocks, void *stream)
+{
+    const size_t parts = ssm__ceil_div(p.K, p.depth);
+    size_t tiles;
+    p.lines = ssm__ceil_div(p.M, TILE::M);
+    p.columns = ssm__ceil_div(p.N, TILE::N);
+    tiles = ssm__mul(parts, ssm__mul(p.lines, p.columns));
+    if (tiles > 0x3fffffffu) return SSM_ERR_OVERFLOW;
+    p.tiles = (unsigned)tiles;
+    p.slots = (int)slots;
+    p.wide = !p.part && p.N % 8 == 0 && ((uintptr_t)p.c | (uintptr_t)p.add) % 16 == 0 && p.c_row % 8 == 0 && p.add_row % 8 == 0;
+    return ssm__cuda_launch(ssm__cuda_product_units<TILE, A_INNER, B_INNER>, ssm__min(tiles, blocks), 1,
+                            32 * TILE::WARPS, 1024 + slots * ssm__cuda_slice<TILE, A_INNER, B_INNER>::BYTES, p, stream);
+}
+
+/* As many slots of the large tile as an SM has room for, two at least. */
+template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_large(const ssm__cuda_product &p, void *stream)
+{
+    const size_t room = (size_t)ssm__cuda_card(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    const size_t sms = (size_t)ssm__cuda_card(cudaDevAttrMultiProcessorCount);
+    const size_t slots = (room - 1024) / ssm__cuda_slice<ssm__cuda_large, A_INNER, B_INNER>::BYTES;
+    if (room < 1024 || sms == 0) return SSM_ERR_DEVICE;
+    return ssm__cuda_units_launch<ssm__cuda_large, A_INNER, B_INNER>(p, ssm__min(slots, 4), sms, stream);
+}
+
+/* The tile by the shape alone; 64 large tiles are half a large card. */
+template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const ssm__cuda_product &p, void *stream)
+{
+    const size_t large = ssm__mul(ssm__ceil_div(p.M, 128), ssm__mul(ssm__ceil_div(p.N, 256), ssm__ceil_div(p.K, p.depth)));
+    if (large >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
+    if (p.M <= 16 && A_INNER)
+        return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(p, 8, SSM__SIZE_MAX, stream);
+    return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(p, 4, SSM__SIZE_MAX, stream);
+}
+
+/*=============================================================================
+ * >>cuda-linear
+ *=============================================================================
+ * The verbs of matrix products on a GPU, and the sum of dy.
+ */
 /* dy summed over 64 rows: a thread for each output. */
 typedef struct ssm__cuda_bias {
     ssm_rows dy;
@@ -28141,16 +28687,46 @@ __global__ void __launch_bounds__(SSM__CUDA_ROW_THREADS) ssm__cuda_bias_kernel(c
 }
 
 /* --- verbs --- */
-static size_t ssm__cuda_tiles(size_t M, size_t N)
+#ifdef SSM_CUDA_PRODUCT
+/* Asks the host program's function; SSM_ERR_CONFIG: it does not want this one. */
+template <int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_product_asked(const ssm__cuda_product &p, ssm_format io, ssm_format c_format, void *stream)
 {
-    return ssm__mul(ssm__ceil_div(M, SSM__CUDA_PRODUCT_TILE), ssm__ceil_div(N, SSM__CUDA_PRODUCT_TILE));
+    ssm_cuda_product q;
+    if (p.part || p.bias || (p.add && (p.add != p.c || p.add_row != p.c_row))) return SSM_ERR_CONFIG;
+    q.m = p.M;
+    q.n = p.N;
+    q.k = p.K;
+    q.a = p.a;
+    q.b = p.b;
+    q.c = p.c;
+    q.a_m = A_INNER ? p.a_row : 1;
+    q.a_k = A_INNER ? 1 : p.a_row;
+    q.b_n = B_INNER ? p.b_row : 1;
+    q.b_k = B_INNER ? 1 : p.b_row;
+    q.c_m = p.c_row;
+    q.io = io;
+    q.c_format = c_format;
+    q.add = p.add != NULL;
+    return SSM_CUDA_PRODUCT(&q, stream);
 }
-
-template <class T, int A_INNER, int B_INNER> static ssm_status ssm__cuda_product_run(ssm__cuda_product p, void *stream)
+#else
+template <int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_product_asked(const ssm__cuda_product &, ssm_format, ssm_format, void *)
 {
-    p.columns = ssm__ceil_div(p.N, SSM__CUDA_PRODUCT_TILE);
-    return ssm__cuda_launch(ssm__cuda_product_kernel<T, A_INNER, B_INNER>, ssm__cuda_tiles(p.M, p.N),
-                            ssm__ceil_div(p.K, p.depth), SSM__CUDA_PRODUCT_THREADS, 0, p, stream);
+    return SSM_ERR_CONFIG;
+}
+#endif
+
+/* One product: by the host program's function, on the matrix units if it is of bf16 and aligned, or else in float. */
+template <int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_product_any(const ssm__cuda_product &p, ssm_format io, void *stream)
+{
+    const ssm_status status = ssm__cuda_product_asked<A_INNER, B_INNER>(p, io, io, stream);
+    if (status != SSM_ERR_CONFIG) return status;
+    if (io != SSM_FORMAT_BF16) return ssm__cuda_product_run<float, A_INNER, B_INNER>(p, stream);
+    return ssm__cuda_units_suit(&p) ? ssm__cuda_units_run<A_INNER, B_INNER>(p, stream)
+                                    : ssm__cuda_product_run<ssm__cuda_bf16, A_INNER, B_INNER>(p, stream);
 }
 
 static ssm_status ssm__cuda_linear_check(const ssm_linear *linear, ssm_format io)
@@ -28158,16 +28734,6 @@ static ssm_status ssm__cuda_linear_check(const ssm_linear *linear, ssm_format io
     if (!linear) return SSM_ERR_NULL;
     if (linear->in == 0 || linear->out == 0) return SSM_ERR_CONFIG;
     return ssm__cuda_io_check(io);
-}
-
-static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
-{
-    ssm__cuda_product p;
-    memset(&p, 0, sizeof p);
-    p.M = M;
-    p.N = N;
-    p.K = p.depth = K;
-    return p;
 }
 
 /* Row `r` of a tensor of type io; NULL without one. */
@@ -28198,8 +28764,7 @@ static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, ssm_rows x, ssm
     p.add = ssm__cuda_row_of(add, first, io);
     p.add_row = add.row;
     if (io == SSM_FORMAT_REAL && ssm__cuda_is_thin(&p)) return ssm__cuda_thin_run(p, stream);
-    return io == SSM_FORMAT_BF16 ? ssm__cuda_product_run<ssm__cuda_bf16, 1, 1>(p, stream)
-                                 : ssm__cuda_product_run<float, 1, 1>(p, stream);
+    return ssm__cuda_product_any<1, 1>(p, io, stream);
 }
 
 SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x, ssm_rows_out y, size_t rows,
@@ -28242,8 +28807,8 @@ SSM_API ssm_status ssm_cuda_linear_sizes(const ssm_linear *linear, size_t rows, 
 }
 
 /* dx; rows that lie on each other are added one after the other. */
-template <class T>
-static ssm_status ssm__cuda_linear_dx(const ssm_linear *linear, ssm_rows dy, ssm_rows_out dx, size_t rows, void *stream)
+static ssm_status ssm__cuda_linear_dx(const ssm_linear *linear, ssm_rows dy, ssm_rows_out dx, size_t rows,
+                                      ssm_format io, void *stream)
 {
     ssm__cuda_product p = ssm__cuda_product_of(dx.row ? rows : 1, linear->in, linear->out);
     ssm_status status = SSM_OK;
@@ -28256,27 +28821,31 @@ static ssm_status ssm__cuda_linear_dx(const ssm_linear *linear, ssm_rows dy, ssm
     p.add = dx.data;
     p.add_row = dx.row;
     for (r = 0; status == SSM_OK && r < rows; r += p.M) {
-        p.a = (const T *)(const void *)dy.data + ssm__offset(r, dy.row);
-        status = ssm__cuda_product_run<T, 1, 0>(p, stream);
+        p.a = ssm__cuda_row_of(dy, r, io);
+        status = ssm__cuda_product_any<1, 0>(p, io, stream);
     }
     return status;
 }
 
-template <class T>
 static ssm_status ssm__cuda_linear_dweight(const ssm_linear *linear, ssm_rows x, const ssm_linear_grad *g, float *part,
-                                           size_t rows, void *stream)
+                                           size_t rows, ssm_format io, void *stream)
 {
     const size_t parts = ssm__cuda_linear_parts(linear, rows), out = linear->out, in = linear->in;
     ssm__cuda_product p = ssm__cuda_product_of(out, in, rows);
     ssm__cuda_sum sum = ssm__cuda_sum_of(part, g->dweight);
     ssm_status status;
-    p.depth = ssm__ceil_div(ssm__ceil_div(rows, parts), SSM__CUDA_PRODUCT_DEPTH) * SSM__CUDA_PRODUCT_DEPTH;
+    p.depth = ssm__ceil_div(ssm__ceil_div(rows, parts), SSM__CUDA_SLICE) * SSM__CUDA_SLICE;
     p.a = g->dy.data;
     p.a_row = g->dy.row;
     p.b = x.data;
     p.b_row = x.row;
+    p.c = g->dweight;
+    p.c_row = p.add_row = (ptrdiff_t)in;
+    p.add = g->dweight;
+    status = ssm__cuda_product_asked<0, 0>(p, io, SSM_FORMAT_REAL, stream);
+    if (status != SSM_ERR_CONFIG) return status;
     p.part = part;
-    status = ssm__cuda_product_run<T, 0, 0>(p, stream);
+    status = ssm__cuda_product_any<0, 0>(p, io, stream);
     ssm__cuda_sum_axis(&sum, ssm__ceil_div(rows, p.depth), out * in, 0);
     ssm__cuda_sum_axis(&sum, out * in, 1, 1);
     return status == SSM_OK ? ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream) : status;
@@ -28300,15 +28869,15 @@ static ssm_status ssm__cuda_linear_dbias(size_t out, const ssm_linear_grad *g, f
     return status == SSM_OK ? ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream) : status;
 }
 
-template <class T>
 static ssm_status ssm__cuda_linear_back(const ssm_linear *linear, ssm_rows x, const ssm_linear_grad *g, size_t rows,
-                                        const ssm__cuda_linear_room *room, void *stream)
+                                        const ssm__cuda_linear_room *room, ssm_format io, void *stream)
 {
     ssm_status status = SSM_OK;
-    if (g->dx.data) status = ssm__cuda_linear_dx<T>(linear, g->dy, g->dx, rows, stream);
-    if (status == SSM_OK && g->dweight) status = ssm__cuda_linear_dweight<T>(linear, x, g, room->dweight, rows, stream);
-    if (status == SSM_OK && g->dbias) status = ssm__cuda_linear_dbias<T>(linear->out, g, room->dbias, rows, stream);
-    return status;
+    if (g->dx.data) status = ssm__cuda_linear_dx(linear, g->dy, g->dx, rows, io, stream);
+    if (status == SSM_OK && g->dweight) status = ssm__cuda_linear_dweight(linear, x, g, room->dweight, rows, io, stream);
+    if (status != SSM_OK || !g->dbias) return status;
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_linear_dbias<ssm__cuda_bf16>(linear->out, g, room->dbias, rows, stream)
+                                 : ssm__cuda_linear_dbias<float>(linear->out, g, room->dbias, rows, stream);
 }
 
 SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x, const ssm_linear_grad *grad,
@@ -28323,8 +28892,7 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
     status = ssm__check_block(work, ssm__cuda_linear_layout(linear, rows, NULL, &room));
     if (status != SSM_OK) return status;
     ssm__cuda_linear_layout(linear, rows, work.data, &room);
-    return io == SSM_FORMAT_BF16 ? ssm__cuda_linear_back<ssm__cuda_bf16>(linear, x, grad, rows, &room, stream)
-                                 : ssm__cuda_linear_back<float>(linear, x, grad, rows, &room, stream);
+    return ssm__cuda_linear_back(linear, x, grad, rows, &room, io, stream);
 }
 
 /*=============================================================================
@@ -29069,6 +29637,10 @@ SSM__DEVICE_LAYER(mamba, mamba)
 #undef SSM__CUDA_LOG2E
 #undef SSM__CUDA_BACK_BLOCKS
 #undef SSM__CUDA_PRODUCT_BLOCKS
+#undef SSM__CUDA_WGMMA
+#undef SSM__CUDA_SUMS
+#undef SSM__CUDA_SUMS4
+#undef SSM__CUDA_SUMS16
 
 #endif /* the scalar instance, and what stands on all of them */
 #endif /* SSM__PASS */

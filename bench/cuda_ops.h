@@ -42,7 +42,10 @@ static void conv(size_t batch, size_t dim, size_t len, ssm_format io, double riv
 static void linear(size_t rows, size_t in, size_t out, ssm_format io)
 {
     const char *type = io == SSM_FORMAT_BF16 ? "bf16" : "f32";
-    const double limit = 2.0 * rows * in * out / 66.9e12 * 1e3; /* 132 SMs x 128 FMA x 1.98 GHz */
+    const double bytes = (double)(io == SSM_FORMAT_BF16 ? 2 : 4) * (rows * in + in * out + rows * out);
+    /* 132 SMs x 128 FMA x 1.98 GHz; on matrix units 2048 FMA at 1.83 GHz */
+    const double limit = std::max(2.0 * rows * in * out / (io == SSM_FORMAT_BF16 ? 989e12 : 66.9e12) * 1e3,
+                                  bytes / BANDWIDTH / 1e6);
     char name[100];
     array x(rows * in, io, -1, 1), w(in * out, io, -1, 1), y(rows * out, io, -1, 1), dx(rows * in, io, 0, 0);
     array dw(in * out, SSM_FORMAT_REAL, 0, 0);
@@ -112,6 +115,16 @@ static void ops(void)
     linear(16384, 1536, 80, SSM_FORMAT_REAL);
     linear(4096, 4096, 4096, SSM_FORMAT_REAL);
     linear(16384, 768, 3072, SSM_FORMAT_BF16);
+    linear(16384, 1536, 768, SSM_FORMAT_BF16);
+    linear(16384, 1536, 80, SSM_FORMAT_BF16);
+    linear(16384, 48, 1536, SSM_FORMAT_BF16);
+    linear(4096, 4096, 4096, SSM_FORMAT_BF16);
+    linear(2048, 768, 3072, SSM_FORMAT_BF16);
+    linear(512, 1536, 768, SSM_FORMAT_BF16);
+    linear(1, 768, 3072, SSM_FORMAT_BF16);
+    linear(1, 1536, 768, SSM_FORMAT_BF16);
+    linear(16, 768, 3072, SSM_FORMAT_BF16);
+    linear(1, 768, 50280, SSM_FORMAT_BF16);
     rows(16384, 1536, SSM_FORMAT_REAL);
     rows(16384, 1536, SSM_FORMAT_BF16);
     conv(8, 1536, 2048, SSM_FORMAT_REAL, 0.095, 0.0592, 0.209, 0.1007);

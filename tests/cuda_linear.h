@@ -7,18 +7,21 @@ static void linear_random(void)
         const ssm_format io = i % 2 ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
         const int half = i % 2, shared = i % 8 == 0 ? 2 : 0;
         const size_t rows = on_gpu ? pick(1, shared ? 20 : chance(30) ? 3000 : 300) : shared ? 3 : pick(1, 150);
-        const size_t in = pick(1, on_gpu ? 500 : 40), out = pick(1, on_gpu ? 500 : 140);
+        const int whole = half && chance(60); /* rows of aligned groups of eight: on matrix units */
+        const enum layout layout = whole ? DENSE : PADDED;
+        const size_t in = whole ? 8 * pick(1, on_gpu ? 60 : 9) : pick(1, on_gpu ? 500 : 40);
+        const size_t out = whole ? 8 * pick(1, on_gpu ? 60 : 18) : pick(1, on_gpu ? 500 : 140);
         tensor x, weight, bias, y, dy, dx, dweight, dbias;
         ssm_linear l[2];
         ssm_linear_grad g;
         ssm_sizes need;
         int d;
         memset(l, 0, sizeof l);
-        make(&x, half, 0, rows, in, 0, PADDED, 0, UNIFORM);
+        make(&x, half, 0, rows, in, 0, layout, 0, UNIFORM);
         make(&weight, half, 0, 0, out, in, DENSE, 0, UNIFORM);
         if (chance(60)) make(&bias, 0, 0, 0, out, 0, DENSE, 0, UNIFORM);
-        make(&y, half, 0, rows, out, 0, PADDED, 0, POISON);
-        make(&dy, half, 0, rows, out, 0, PADDED, 0, UNIFORM);
+        make(&y, half, 0, rows, out, 0, layout, 0, POISON);
+        make(&dy, half, 0, rows, out, 0, layout, 0, UNIFORM);
         if (chance(90)) make(&dx, half, 0, rows, in, 0, DENSE, shared, UNIFORM);
         if (chance(90)) make(&dweight, 0, 0, 0, out, in, DENSE, 0, UNIFORM);
         if (chance(90)) make(&dbias, 0, 0, 0, out, 0, DENSE, 0, UNIFORM);
@@ -58,41 +61,45 @@ static void linear_random(void)
     }
 }
 
-/* A row alone gives the bits that it has among others: one by one, ten, and all. */
-static void linear_rows_of(size_t in)
+/* A row alone gives the bits that it has among others. */
+static void linear_rows_of(int half, size_t in)
 {
-    const size_t rows = 150, out = 33, each[3] = {150, 10, 1};
-    std::vector<float> first;
-    tensor x, weight, y;
+    const ssm_format io = half ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
+    const size_t rows = half && on_gpu ? 3000 : 150, out = half && on_gpu ? 1000 : 33;
+    tensor x, weight, y, one;
     ssm_linear l;
     size_t r;
-    int way;
     memset(&l, 0, sizeof l);
-    make(&x, 0, 0, rows, in, 0, DENSE, 0, UNIFORM);
-    make(&weight, 0, 0, 0, out, in, DENSE, 0, UNIFORM);
-    make(&y, 0, 0, rows, out, 0, DENSE, 0, POISON);
+    make(&x, half, 0, rows, in, 0, in % 4 ? PADDED : DENSE, 0, UNIFORM);
+    make(&weight, half, 0, 0, out, in, DENSE, 0, UNIFORM);
+    make(&y, half, 0, rows, out, 0, DENSE, 0, POISON);
+    make(&one, half, 0, rows, out, 0, DENSE, 0, POISON);
     l.in = in;
     l.out = out;
     l.weight = weight.in(1).data;
-    for (way = 0; way < 3; ++way) {
-        reset(&y);
-        for (r = 0; r < rows; r += each[way]) {
-            ssm_rows from = rows_in(x, 1);
-            ssm_rows_out to = rows_out(y, 1);
-            from.data += (ptrdiff_t)r * from.row;
-            to.data += (ptrdiff_t)r * to.row;
-            ok(ssm_cuda_linear_forward(&l, from, to, each[way], SSM_FORMAT_REAL, NULL), "some rows");
-        }
-        if (way == 0) first = y.download();
-        require(same_bits(first, y.download()), "the number of rows changes bits");
+    ok(ssm_cuda_linear_forward(&l, rows_in(x, 1), rows_out(y, 1), rows, io, NULL), "all rows");
+    for (r = 0; r < rows;) {
+        const size_t some = chance(50) ? 1 : pick(1, rows - r < 100 ? rows - r : 100);
+        ssm_rows from = rows_in(x, 1);
+        ssm_rows_out to = rows_out(one, 1);
+        from.data = (const float *)((const char *)from.data + (ptrdiff_t)r * from.row * (half ? 2 : 4));
+        to.data = (float *)((char *)to.data + (ptrdiff_t)r * to.row * (half ? 2 : 4));
+        ok(ssm_cuda_linear_forward(&l, from, to, some, io, NULL), "some rows");
+        r += some;
     }
+    const std::vector<float> all = y.download(), few = one.download();
+    size_t i, same = 0;
+    for (i = 0; i < rows * out; ++i) same += memcmp(&all[y.base + i], &few[one.base + i], 4) == 0;
+    if (same != rows * out)
+        complain("the number of rows changes bits: elements that are the same", (double)same, (double)(rows * out));
 }
 
 static void linear_rows(void)
 {
-    linear_rows_of(70);
-    linear_rows_of(72);
-    linear_rows_of(660);
+    linear_rows_of(0, 70);
+    linear_rows_of(0, 72);
+    linear_rows_of(0, 660);
+    linear_rows_of(1, 1096);
 }
 
 /* With an operand that is added, beside it or in place: the products alone, plus it. */
@@ -133,5 +140,70 @@ static void linear_add(void)
                 to.data[(ptrdiff_t)r * to.row + (ptrdiff_t)c] +=
                     before[(size_t)((ptrdiff_t)other.base + (ptrdiff_t)r * step + (ptrdiff_t)c)];
         compare(y, 1e-6, "y");
+    }
+}
+
+/* One product of a random shape on the matrix units; an operand that is not inner has its row for an inner index. Numbers
+ * that must not be read lie beside it. */
+template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t N, size_t K, int parts)
+{
+    const size_t a_row = ((A_INNER ? K : M) + 7) / 8 * 8, b_row = ((B_INNER ? K : N) + 7) / 8 * 8;
+    tensor a, b, c, bias, part;
+    ssm__cuda_product p = ssm__cuda_product_of(M, N, K);
+    size_t m, n, k;
+    int tile;
+    make(&a, 1, 0, A_INNER ? M : K, a_row, 0, DENSE, 0, UNIFORM);
+    make(&b, 1, 0, B_INNER ? N : K, b_row, 0, DENSE, 0, UNIFORM);
+    make(&c, 1, 0, M, N, 0, chance(50) ? DENSE : PADDED, 0, UNIFORM);
+    if (chance(50)) make(&bias, 0, 0, 0, N, 0, DENSE, 0, UNIFORM);
+    p.depth = parts ? pick(1, K) : K;
+    if (parts) make(&part, 0, 0, (K + p.depth - 1) / p.depth * M, N, 0, DENSE, 0, POISON);
+    p.a = rows_in(a, 1).data;
+    p.b = rows_in(b, 1).data;
+    p.c = rows_out(c, 1).data;
+    p.a_row = (ptrdiff_t)a_row;
+    p.b_row = (ptrdiff_t)b_row;
+    p.c_row = rows_in(c, 1).row;
+    p.bias = bias.in(1).data;
+    p.add = chance(50) ? p.c : NULL;
+    p.add_row = p.c_row;
+    p.part = (float *)part.out(1).data;
+    require(ssm__cuda_units_suit(&p), "the operands do not suit");
+    tensor &to = parts ? part : c;
+    const int add = p.add && !parts;
+    std::vector<float> first;
+    for (tile = 0; tile < 4 && trouble == 0; ++tile) {
+        EMULATOR(emulator_shared = (tile == 3 ? 99 : chance(50) ? 163 : 227) * 1024; emulator_order = tile % 2);
+        if (tile == 0) ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(p, 4, (size_t)-1, NULL), "middle");
+        else if (tile == 1) ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(p, 8, (size_t)-1, NULL), "few");
+        else ok(ssm__cuda_units_large<A_INNER, B_INNER>(p, NULL), "large");
+        EMULATOR(emulator_order = 0);
+        if (tile == 0) first = to.download();
+        else if (!same_bits(first, to.download())) complain("another tile, other bits: tile", tile, 0);
+        if (tile < 3) reset(&to);
+    }
+    for (m = 0; m < M * (parts ? (K + p.depth - 1) / p.depth : 1); ++m)
+        for (n = 0; n < N; ++n) {
+            const size_t begin = m / M * p.depth, end = begin + p.depth < K ? begin + p.depth : K, row = m % M;
+            double sum = bias.host.empty() || parts ? 0 : bias.in(0).data[n];
+            float *y = rows_out(to, 0).data + ((ptrdiff_t)m * rows_in(to, 0).row + (ptrdiff_t)n);
+            for (k = begin; k < end; ++k)
+                sum += (double)rows_in(a, 0).data[A_INNER ? row * a_row + k : k * a_row + row] *
+                       rows_in(b, 0).data[B_INNER ? n * b_row + k : k * b_row + n];
+            *y = (float)((add ? *y : 0) + sum);
+        }
+    compare(to, parts ? 1e-5 : 1e-6, "product");
+    if (trouble) printf("     (%u x %u x %u, inner %d %d)\n", (unsigned)M, (unsigned)N, (unsigned)K, A_INNER, B_INNER);
+}
+
+static void linear_tiles(void)
+{
+    int i;
+    for (i = 0; i < rounds && trouble == 0; ++i) {
+        const size_t most = on_gpu ? 700 : 290, grain = chance(50) ? 8 : 1; /* columns by eights */
+        const size_t M = pick(1, chance(50) ? 20 : on_gpu ? 700 : 150), N = grain * pick(1, most / grain);
+        linear_product<1, 1>(M, N, pick(1, on_gpu ? 900 : 200), 0);
+        linear_product<1, 0>(M, N, pick(1, on_gpu ? 900 : 200), 0);
+        linear_product<0, 0>(N, M, pick(1, on_gpu ? 900 : 200), 1);
     }
 }

@@ -331,6 +331,7 @@ static const test tests[] = {
     {"cuda/losses/cross_entropy", losses_cross_entropy}, {"cuda/losses/mse", losses_mse},
     {"cuda/losses/mean", losses_mean},     {"cuda/losses/layer_norm", losses_layer_norm},
     {"cuda/losses/embedding", losses_embedding}, {"cuda/losses/errors", losses_errors},
+    {"cuda/linear/tiles", linear_tiles},
 };
 
 int main(int count, char **arguments)

@@ -30,7 +30,10 @@ struct dim3 {
 struct alignas(8) uint2 {
     unsigned x, y;
 };
-struct float2 {
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
     float x, y;
 };
 struct alignas(16) float4 {
@@ -39,6 +42,11 @@ struct alignas(16) float4 {
 static inline uint2 make_uint2(unsigned x, unsigned y)
 {
     const uint2 r = {x, y};
+    return r;
+}
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    const uint4 r = {x, y, z, w};
     return r;
 }
 static inline float2 make_float2(float x, float y)
@@ -128,6 +136,15 @@ static inline float __shfl_xor_sync(unsigned, float x, int mask)
     return room[now ^ (unsigned)mask];
 }
 
+static inline unsigned __shfl_xor_sync(unsigned mask, unsigned x, int other)
+{
+    float bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = __shfl_xor_sync(mask, bits, other);
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 /* Lane `from` of each `width` neighbours. */
 static inline float __shfl_sync(unsigned, float x, int from, int width)
 {
@@ -136,6 +153,50 @@ static inline float __shfl_sync(unsigned, float x, int from, int width)
     room[now] = x;
     emulator_wait(&emulator_warp[now / 32]);
     return room[now / (unsigned)width * (unsigned)width + (unsigned)from];
+}
+
+/* What every lane of the warp hands in, [lane][words]; by the same two rooms. */
+enum { EMULATOR_WORDS = 10 };
+static inline const unsigned (*emulator_gather(const void *mine, size_t bytes))[EMULATOR_WORDS]
+{
+    static unsigned rooms[2][EMULATOR_THREADS][EMULATOR_WORDS];
+    const unsigned now = emulator_now;
+    unsigned(*room)[EMULATOR_WORDS] = rooms[emulator_fibers[now].shuffles++ & 1];
+    memcpy(room[now], mine, bytes);
+    emulator_wait(&emulator_warp[now / 32]);
+    return room + now / 32 * 32;
+}
+
+/* ldmatrix.x4 */
+static inline void emulator_matrices(unsigned (&r)[4], const void *line, int turned)
+{
+    const unsigned lane = emulator_now % 32;
+    const unsigned(*all)[EMULATOR_WORDS] = emulator_gather(&line, sizeof line);
+    unsigned i, j;
+    for (i = 0; i < 4; ++i) {
+        uint16_t x[2];
+        for (j = 0; j < 2; ++j) {
+            const unsigned along = lane % 4 * 2 + j, row = turned ? along : lane / 4, column = turned ? lane / 4 : along;
+            const uint16_t *from;
+            memcpy(&from, all[8 * i + row], sizeof from);
+            x[j] = from[column];
+        }
+        r[i] = (unsigned)x[0] | (unsigned)x[1] << 16;
+    }
+}
+
+/* mma.m16n8k16 of bf16, inner indices in their order. */
+static inline void emulator_multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+{
+    const unsigned mine[6] = {a[0], a[1], a[2], a[3], b0, b1}, lane = emulator_now % 32;
+    const unsigned(*all)[EMULATOR_WORDS] = emulator_gather(mine, sizeof mine);
+    unsigned i, k;
+    for (i = 0; i < 4; ++i)
+        for (k = 0; k < 8; ++k) { /* pairs of inner indices */
+            const unsigned x = all[lane / 4 * 4 + k % 4][i / 2 + k / 4 * 2], y = all[(lane % 4 * 2 + i % 2) * 4 + k % 4][4 + k / 4];
+            c[i] += __uint_as_float(x << 16) * __uint_as_float(y << 16);
+            c[i] += __uint_as_float(x & 0xffff0000u) * __uint_as_float(y & 0xffff0000u);
+        }
 }
 
 static void emulator_entry(void)
@@ -233,6 +294,21 @@ static cudaError_t cudaLaunchKernel(void (*kernel)(P), dim3 grid, dim3 block, vo
             for (i = shared; i < shared + 4096 && i < EMULATOR_ROOM; ++i)
                 if (ssm__cuda_room[i] != 0xff) return cudaErrorInvalidValue; /* beyond what was asked for */
         }
+    return cudaSuccess;
+}
+
+/* Few SMs, so that a block of a kernel that stays has several tiles; room for shared memory as a test likes it. */
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+static int emulator_shared = 227 * 1024;
+
+static inline cudaError_t cudaGetDevice(int *device)
+{
+    *device = 0;
+    return cudaSuccess;
+}
+static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
+{
+    *value = what == cudaDevAttrMultiProcessorCount ? 3 : emulator_shared;
     return cudaSuccess;
 }
 
