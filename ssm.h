@@ -2475,6 +2475,13 @@ extern "C" {
 #define SSM__RESTRICT
 #endif
 
+/* What kernels of a GPU compute with as well (see SSM_CUDA): a formula stands once. */
+#if defined(SSM_CUDA) && defined(__CUDACC__)
+#define SSM__BOTH __host__ __device__
+#else
+#define SSM__BOTH
+#endif
+
 /* Where a call costs more than the code: the body goes to each caller. */
 #if defined(_MSC_VER)
 #define SSM__INLINE static __forceinline
@@ -2843,24 +2850,28 @@ static ssm_real ssm__pow2(ssm__sint k)
 static const ssm_real ssm__zeros[16] = {0};
 
 /* 1/k! */
-static const ssm_real ssm__inv_factorial[18] = {SSM__K(1.0),
-                                                SSM__K(1.0),
-                                                SSM__K(0.5),
-                                                SSM__K(1.0 / 6),
-                                                SSM__K(1.0 / 24),
-                                                SSM__K(1.0 / 120),
-                                                SSM__K(1.0 / 720),
-                                                SSM__K(1.0 / 5040),
-                                                SSM__K(1.0 / 40320),
-                                                SSM__K(1.0 / 362880),
-                                                SSM__K(1.0 / 3628800),
-                                                SSM__K(1.0 / 39916800),
-                                                SSM__K(1.0 / 479001600),
-                                                SSM__K(1.0 / 6227020800.0),
-                                                SSM__K(1.0 / 87178291200.0),
-                                                SSM__K(1.0 / 1307674368000.0),
-                                                SSM__K(1.0 / 20922789888000.0),
-                                                SSM__K(1.0 / 355687428096000.0)};
+SSM__BOTH static inline ssm_real ssm__inverse_factorial(int k)
+{
+    static const ssm_real table[18] = {SSM__K(1.0),
+                                       SSM__K(1.0),
+                                       SSM__K(0.5),
+                                       SSM__K(1.0 / 6),
+                                       SSM__K(1.0 / 24),
+                                       SSM__K(1.0 / 120),
+                                       SSM__K(1.0 / 720),
+                                       SSM__K(1.0 / 5040),
+                                       SSM__K(1.0 / 40320),
+                                       SSM__K(1.0 / 362880),
+                                       SSM__K(1.0 / 3628800),
+                                       SSM__K(1.0 / 39916800),
+                                       SSM__K(1.0 / 479001600),
+                                       SSM__K(1.0 / 6227020800.0),
+                                       SSM__K(1.0 / 87178291200.0),
+                                       SSM__K(1.0 / 1307674368000.0),
+                                       SSM__K(1.0 / 20922789888000.0),
+                                       SSM__K(1.0 / 355687428096000.0)};
+    return table[k];
+}
 
 #ifdef SSM_DOUBLE
 #define SSM__REAL_BYTES 8
@@ -2913,9 +2924,9 @@ static const ssm_real ssm__inv_factorial[18] = {SSM__K(1.0),
 
 /* A product, kept from the sum after it by a register that the compiler knows nothing about. The plain family needs it
  * in every sum of a product; what is not a kernel, and the same in both families, says ssm__rounded. */
-static inline ssm_real ssm__rounded(ssm_real x)
+SSM__BOTH static inline ssm_real ssm__rounded(ssm_real x)
 {
-#if !defined(SSM__MULTIPLY_ADD)
+#if !defined(SSM__MULTIPLY_ADD) || defined(__CUDA_ARCH__)
     return x;
 #elif defined(__FMA__)
     __asm__("" : "+x"(x));
@@ -3855,7 +3866,7 @@ typedef struct ssm__mimo_adjoint_block {
 typedef ssm_real v_real;
 typedef int v_mask;
 
-SSM__OP v_real v_set(ssm_real x)
+SSM__BOTH SSM__OP v_real v_set(ssm_real x)
 {
     return x;
 }
@@ -3870,30 +3881,36 @@ SSM__OP void v_store(ssm_real *p, v_real x)
     *p = x;
 }
 
-SSM__OP v_real v_add(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_add(v_real a, v_real b)
 {
     return a + b;
 }
 
-SSM__OP v_real v_sub(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_sub(v_real a, v_real b)
 {
     return a - b;
 }
 
-SSM__OP v_real v_mul(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_mul(v_real a, v_real b)
 {
+#ifdef __CUDA_ARCH__
+    return __fmul_rn(a, b);
+#else
     return SSM__ROUNDED(a * b);
+#endif
 }
 
-SSM__OP v_real v_div(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_div(v_real a, v_real b)
 {
     return a / b;
 }
 
 /* a b + c */
-SSM__OP v_real v_fma(v_real a, v_real b, v_real c)
+SSM__BOTH SSM__OP v_real v_fma(v_real a, v_real b, v_real c)
 {
-#if SSM__FUSED && defined(SSM_DOUBLE)
+#ifdef __CUDA_ARCH__
+    return fmaf(a, b, c);
+#elif SSM__FUSED && defined(SSM_DOUBLE)
     return __builtin_fma(a, b, c);
 #elif SSM__FUSED
     return __builtin_fmaf(a, b, c);
@@ -3903,29 +3920,29 @@ SSM__OP v_real v_fma(v_real a, v_real b, v_real c)
 }
 
 /* a b - c */
-SSM__OP v_real v_fms(v_real a, v_real b, v_real c)
+SSM__BOTH SSM__OP v_real v_fms(v_real a, v_real b, v_real c)
 {
     return v_fma(a, b, -c);
 }
 
 /* c - a b */
-SSM__OP v_real v_fnma(v_real a, v_real b, v_real c)
+SSM__BOTH SSM__OP v_real v_fnma(v_real a, v_real b, v_real c)
 {
     return v_fma(-a, b, c);
 }
 
 /* The lesser of a and b; b if one is NaN. */
-SSM__OP v_real v_min(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_min(v_real a, v_real b)
 {
     return a < b ? a : b;
 }
 
-SSM__OP v_real v_max(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_max(v_real a, v_real b)
 {
     return a > b ? a : b;
 }
 
-SSM__OP v_real v_abs(v_real a)
+SSM__BOTH SSM__OP v_real v_abs(v_real a)
 {
 #ifdef __GNUC__
 #ifdef SSM_DOUBLE
@@ -3941,28 +3958,28 @@ SSM__OP v_real v_abs(v_real a)
 #endif
 }
 
-SSM__OP v_real v_neg(v_real a)
+SSM__BOTH SSM__OP v_real v_neg(v_real a)
 {
     return -a;
 }
 
-SSM__OP v_mask v_lt(v_real a, v_real b)
+SSM__BOTH SSM__OP v_mask v_lt(v_real a, v_real b)
 {
     return a < b;
 }
 
-SSM__OP v_real v_select(v_mask m, v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_select(v_mask m, v_real a, v_real b)
 {
     return m ? a : b;
 }
 
-SSM__OP int v_all(v_mask m)
+SSM__BOTH SSM__OP int v_all(v_mask m)
 {
     return m;
 }
 
 /* q 2^k for a normal result, k in the low bits of t = k + 1.5 2^mantissa */
-SSM__OP v_real v_scale2(v_real q, v_real t)
+SSM__BOTH SSM__OP v_real v_scale2(v_real q, v_real t)
 {
     ssm__pun a, b;
     a.f = q;
@@ -3972,7 +3989,7 @@ SSM__OP v_real v_scale2(v_real q, v_real t)
 }
 
 /* whether k is odd, of t as in v_scale2 */
-SSM__OP v_mask v_odd(v_real t)
+SSM__BOTH SSM__OP v_mask v_odd(v_real t)
 {
     ssm__pun q;
     q.f = t;
@@ -3980,7 +3997,7 @@ SSM__OP v_mask v_odd(v_real t)
 }
 
 /* -x if bit 1 of k is set, else x, of t as in v_scale2 */
-SSM__OP v_real v_turn(v_real x, v_real t)
+SSM__BOTH SSM__OP v_real v_turn(v_real x, v_real t)
 {
     ssm__pun a, b;
     a.f = x;
@@ -3999,7 +4016,7 @@ SSM__OP v_real v_rsqrt_guess(v_real x)
 }
 
 /* x without the lower half of its mantissa: its square is exact */
-SSM__OP v_real v_high_half(v_real x)
+SSM__BOTH SSM__OP v_real v_high_half(v_real x)
 {
     ssm__pun q;
     q.f = x;
@@ -5375,7 +5392,7 @@ SSM__OP v_four v_deal(v_four x)
 /* exp(x) 2^shift, x clamped by the caller: x = k ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts so that k times the
  * first is exact. exp(r) = 1 + r + r^2 q(r); float: q minimax of degree 4, relative error 3.1e-9; double: Taylor
  * to r^13, 4e-18. */
-SSM__OP v_real v_exp_near(v_real x, v_real shift)
+SSM__BOTH SSM__OP v_real v_exp_near(v_real x, v_real shift)
 {
     const v_real magic = v_set(SSM__MAGIC), t = v_fma(x, v_set(SSM__LOG2E), magic), n = v_sub(t, magic);
     v_real r, q;
@@ -5384,8 +5401,8 @@ SSM__OP v_real v_exp_near(v_real x, v_real shift)
 #ifdef SSM_DOUBLE
     {
         int i;
-        q = v_set(ssm__inv_factorial[13]);
-        for (i = 12; i >= 2; --i) q = v_fma(q, r, v_set(ssm__inv_factorial[i]));
+        q = v_set(ssm__inverse_factorial(13));
+        for (i = 12; i >= 2; --i) q = v_fma(q, r, v_set(ssm__inverse_factorial(i)));
     }
 #else
     q = v_fma(v_set(1.381461100e-3f), r, v_set(8.368710035e-3f));
@@ -5398,7 +5415,7 @@ SSM__OP v_real v_exp_near(v_real x, v_real shift)
 }
 
 /* exp(x). The power of two comes in two factors, so that results underflow gradually and overflow to infinity. */
-SSM__SHARED v_real v_exp(v_real x)
+SSM__BOTH SSM__SHARED v_real v_exp(v_real x)
 {
     const v_mask negative = v_lt(x, v_set(0));
     const v_real shift = v_select(negative, v_set(SSM__EXP_SHIFT), v_set(-SSM__EXP_SHIFT));
@@ -5420,8 +5437,8 @@ SSM__OP v_real v_exp2_reduced(v_real r)
 #ifdef SSM_DOUBLE
     int i;
     r = v_mul(r, v_set(0.69314718055994530942));
-    q = v_set(ssm__inv_factorial[13]);
-    for (i = 12; i >= 1; --i) q = v_fma(q, r, v_set(ssm__inv_factorial[i]));
+    q = v_set(ssm__inverse_factorial(13));
+    for (i = 12; i >= 1; --i) q = v_fma(q, r, v_set(ssm__inverse_factorial(i)));
 #else
     q = v_fma(v_set(ssm__exp2_series[6]), r, v_set(ssm__exp2_series[5]));
     q = v_fma(q, r, v_set(ssm__exp2_series[4]));
@@ -5477,18 +5494,18 @@ SSM__OP v_mask v_is_small(v_real x)
  * phi'(x) = sum (k+1) x^k / (k+2)!. Truncation below 3e-9 (float), 5e-17 (double). */
 SSM__OP v_real v_phi_small(v_real x)
 {
-    v_real p = v_set(ssm__inv_factorial[SSM__PHI_TERMS + 1]);
+    v_real p = v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 1));
     int k;
-    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_fma(p, x, v_set(ssm__inv_factorial[k + 1]));
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_fma(p, x, v_set(ssm__inverse_factorial(k + 1)));
     return p;
 }
 
 SSM__OP v_real v_phi_derivative_small(v_real x)
 {
-    v_real p = v_mul(v_set(SSM__PHI_TERMS + 1), v_set(ssm__inv_factorial[SSM__PHI_TERMS + 2]));
+    v_real p = v_mul(v_set(SSM__PHI_TERMS + 1), v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 2)));
     int k;
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
-        p = v_fma(p, x, v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inv_factorial[k + 2])));
+        p = v_fma(p, x, v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inverse_factorial(k + 2))));
     return p;
 }
 
@@ -5596,15 +5613,15 @@ SSM__OP v_real v_gelu_tanh_derivative(v_real x)
 
 /* sin and cos of r, |r| a little above pi/4 at most, by their Taylor series (truncation below 2e-10 float, 3e-18
  * double). */
-SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
+SSM__BOTH SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
 {
     const int last = SSM__MANTISSA > 23 ? 17 : 11;
     const v_real z = v_mul(v_neg(r), r);
-    v_real s = v_set(ssm__inv_factorial[last]), c = v_set(ssm__inv_factorial[last - 1]);
+    v_real s = v_set(ssm__inverse_factorial(last)), c = v_set(ssm__inverse_factorial(last - 1));
     int i;
     for (i = last - 2; i >= 1; i -= 2) {
-        s = v_fma(s, z, v_set(ssm__inv_factorial[i]));
-        c = v_fma(c, z, v_set(ssm__inv_factorial[i - 1]));
+        s = v_fma(s, z, v_set(ssm__inverse_factorial(i)));
+        c = v_fma(c, z, v_set(ssm__inverse_factorial(i - 1)));
     }
     *sine = v_mul(s, r);
     *cosine = c;
@@ -5613,7 +5630,7 @@ SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
 /* r of x + rest = k pi/2 + r; k in the low bits of *turn. pi/2 in three parts: k times the first is exact for |x| below
  * SSM__ANGLE_NEAR, where rest, at most a unit in the last place of x, is not looked at. Beyond, k is taken in two parts
  * as well, so that all products with the first two parts of pi/2 and all differences are exact. */
-SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
+SSM__BOTH SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
 {
 #ifdef SSM_DOUBLE
     const v_real p1 = v_set(1.57079632673412561417e+00), p2 = v_set(6.07710050630396597660e-11);
@@ -5637,7 +5654,7 @@ SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
 /* sin and cos of x + rest, rest as in v_angle: r, |r| <= pi/4 and the rest, and the quadrant k: sin(r + pi/2) = cos r,
  * cos(r + pi/2) = -sin r. Beyond SSM__ANGLE_MOST the angle counts as 0: its last bit is worth about as much as a
  * turn. */
-SSM__SHARED void v_sincos_sum(v_real x, v_real rest, v_real *sine, v_real *cosine)
+SSM__BOTH SSM__SHARED void v_sincos_sum(v_real x, v_real rest, v_real *sine, v_real *cosine)
 {
     const v_real invalid = v_sub(x, x); /* 0; NaN stays, and infinity becomes one */
     const v_mask is_known = v_lt(v_abs(x), v_set(SSM__ANGLE_MOST));
@@ -5691,9 +5708,9 @@ SSM__OP v_real v_erf_of(v_real x, v_real power, v_real rest)
 {
     const int last = SSM__MANTISSA > 23 ? 13 : 6;
     const v_real z = v_mul(x, x), tail = v_fnma(power, rest, v_set(1));
-    v_real p = v_set(ssm__inv_factorial[last] / (ssm_real)(2 * last + 1));
+    v_real p = v_set(ssm__inverse_factorial(last) / (ssm_real)(2 * last + 1));
     int k;
-    for (k = last - 1; k >= 0; --k) p = v_fnma(z, p, v_set(ssm__inv_factorial[k] / (ssm_real)(2 * k + 1)));
+    for (k = last - 1; k >= 0; --k) p = v_fnma(z, p, v_set(ssm__inverse_factorial(k) / (ssm_real)(2 * k + 1)));
     p = v_mul(v_mul(v_set(SSM__K(1.12837916709551257390)), x), p);
     return v_select(v_is_small(x), p, v_select(v_lt(x, v_set(0)), v_neg(tail), tail));
 }
@@ -5763,7 +5780,7 @@ typedef struct v_complex {
     v_real im;
 } v_complex;
 
-SSM__OP v_complex v_c(v_real re, v_real im)
+SSM__BOTH SSM__OP v_complex v_c(v_real re, v_real im)
 {
     v_complex z;
     z.re = re;
@@ -5905,23 +5922,23 @@ SSM__OP void v_c_store(ssm_real *p, size_t i, ptrdiff_t im, size_t left, v_compl
     else v_store_pairs_part(p + 2 * i, z, left);
 }
 
-SSM__OP v_complex v_c_add(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_add(v_complex a, v_complex b)
 {
     return v_c(v_add(a.re, b.re), v_add(a.im, b.im));
 }
 
-SSM__OP v_complex v_c_sub(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_sub(v_complex a, v_complex b)
 {
     return v_c(v_sub(a.re, b.re), v_sub(a.im, b.im));
 }
 
-SSM__OP v_complex v_c_conj(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_conj(v_complex a)
 {
     return v_c(a.re, v_neg(a.im));
 }
 
 /* s a, s real */
-SSM__OP v_complex v_c_scale(v_real s, v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_scale(v_real s, v_complex a)
 {
     return v_c(v_mul(s, a.re), v_mul(s, a.im));
 }
@@ -5939,25 +5956,25 @@ SSM__OP v_complex v_c_fma_real_conj(v_real s, v_complex a, v_complex c)
 }
 
 /* a b */
-SSM__OP v_complex v_c_mul(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_mul(v_complex a, v_complex b)
 {
     return v_c(v_fnma(a.im, b.im, v_mul(a.re, b.re)), v_fma(a.im, b.re, v_mul(a.re, b.im)));
 }
 
 /* a b + c */
-SSM__OP v_complex v_c_fma(v_complex a, v_complex b, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma(v_complex a, v_complex b, v_complex c)
 {
     return v_c(v_fnma(a.im, b.im, v_fma(a.re, b.re, c.re)), v_fma(a.im, b.re, v_fma(a.re, b.im, c.im)));
 }
 
 /* conj(a) b: how the gradient b of a product reaches one factor, a being the other. */
-SSM__OP v_complex v_c_mul_conj(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_mul_conj(v_complex a, v_complex b)
 {
     return v_c(v_fma(a.im, b.im, v_mul(a.re, b.re)), v_fnma(a.im, b.re, v_mul(a.re, b.im)));
 }
 
 /* conj(a) b + c */
-SSM__OP v_complex v_c_fma_conj(v_complex a, v_complex b, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma_conj(v_complex a, v_complex b, v_complex c)
 {
     return v_c(v_fma(a.im, b.im, v_fma(a.re, b.re, c.re)), v_fnma(a.im, b.re, v_fma(a.re, b.im, c.im)));
 }
@@ -5975,13 +5992,13 @@ SSM__OP v_real v_c_real(v_complex a, v_complex b, v_real x)
 }
 
 /* Re(conj(a) b): how the gradient b of a complex number reaches a real one it depends on through a. */
-SSM__OP v_real v_c_dot(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_real v_c_dot(v_complex a, v_complex b)
 {
     return v_fma(a.im, b.im, v_mul(a.re, b.re));
 }
 
 /* 1 / a by Smith's method: no overflow from squaring. */
-SSM__OP v_complex v_c_inverse(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_inverse(v_complex a)
 {
     const v_mask tall = v_lt(v_abs(a.re), v_abs(a.im));
     const v_real large = v_select(tall, a.im, a.re), lesser = v_select(tall, a.re, a.im);
@@ -5990,26 +6007,26 @@ SSM__OP v_complex v_c_inverse(v_complex a)
 }
 
 /* |a| < 1/2 */
-SSM__OP v_mask v_c_is_small(v_complex a)
+SSM__BOTH SSM__OP v_mask v_c_is_small(v_complex a)
 {
     return v_lt(v_c_dot(a, a), v_set(SSM__K(0.25)));
 }
 
 /* (exp(a) - 1) / a, and its derivative, for |a| < 1/2 as series; 1 and 1/2 at 0. */
-SSM__OP v_complex v_c_phi_small(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_phi_small(v_complex a)
 {
-    v_complex p = v_c(v_set(ssm__inv_factorial[SSM__PHI_TERMS + 1]), v_set(0));
+    v_complex p = v_c(v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 1)), v_set(0));
     int k;
-    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_c_fma(p, a, v_c(v_set(ssm__inv_factorial[k + 1]), v_set(0)));
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_c_fma(p, a, v_c(v_set(ssm__inverse_factorial(k + 1)), v_set(0)));
     return p;
 }
 
-SSM__OP v_complex v_c_phi_derivative_small(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_phi_derivative_small(v_complex a)
 {
-    v_complex p = v_c(v_set((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2]), v_set(0));
+    v_complex p = v_c(v_set((SSM__PHI_TERMS + 1) * ssm__inverse_factorial(SSM__PHI_TERMS + 2)), v_set(0));
     int k;
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
-        p = v_c_fma(p, a, v_c(v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inv_factorial[k + 2])), v_set(0)));
+        p = v_c_fma(p, a, v_c(v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inverse_factorial(k + 2))), v_set(0)));
     return p;
 }
 
@@ -9545,14 +9562,14 @@ typedef struct v_c_coefs_grad { /* gradients of A, da and db */
 } v_c_coefs_grad;
 
 /* x, or the largest number of its sign whose reciprocal is normal. NaN stays. */
-SSM__OP v_real v_bounded(v_real x)
+SSM__BOTH SSM__OP v_real v_bounded(v_real x)
 {
     const v_real most = v_set(SSM__HUGE / 16);
     return v_max(v_neg(most), v_min(most, x));
 }
 
 /* delta A */
-SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
+SSM__BOTH SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
 {
     return v_c(v_bounded(v_mul(delta, A.re)), v_bounded(v_mul(delta, A.im)));
 }
@@ -9560,7 +9577,7 @@ SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
 /* exp(delta A), x = delta A as rounded: returns its magnitude, unit is its direction. Of an angle of several turns a
  * rounding is worth more than all others together, and every step of a recurrence adds it again: what it took is put
  * back, to first order; into the angle itself where that is large. */
-SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
+SSM__BOTH SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
 {
     const v_real d = v_high_half(delta), a = v_high_half(A.im), d_rest = v_sub(delta, d), a_rest = v_sub(A.im, a);
     v_real lost = v_fma(d_rest, a_rest, v_fma(d_rest, a, v_fma(d, a_rest, v_fms(d, a, x.im)))), sine, cosine;
@@ -9571,14 +9588,14 @@ SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex 
 }
 
 /* 1 / (1 - x/2), x = delta A; a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
-SSM__OP v_complex v_c_bilinear(v_complex x)
+SSM__BOTH SSM__OP v_complex v_c_bilinear(v_complex x)
 {
     const v_real half = v_set(SSM__K(0.5));
     return v_c_inverse(v_c(v_fnma(half, x.re, v_set(1)), v_neg(v_mul(half, x.im))));
 }
 
 /* same: da is db. */
-SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
+SSM__BOTH SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
 {
     const v_complex x = v_c_scaled(da, A), z = v_c_scaled(db, A), one = v_c(v_set(1), v_set(0));
     v_complex unit;
@@ -9608,7 +9625,8 @@ SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real d
 
 /* From g, the gradients of the coefficients k. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here
  * are holomorphic, so a gradient goes back through the conjugate of the derivative. */
-SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k, v_c_coefs g)
+SSM__BOTH SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k,
+                                                     v_c_coefs g)
 {
     const v_complex zero = v_c(v_set(0), v_set(0)), z = v_c_scaled(db, A);
     v_complex slope = k.a, b_db = zero, b_A = zero, s;
