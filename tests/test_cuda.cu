@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <algorithm>
 #include <vector>
 
 #ifdef SSM__CUDA_ON_HOST
@@ -307,6 +308,7 @@ template <class F> static void twice(F call, tensor *const *outputs, size_t coun
 #include "cuda_conv.h"
 #include "cuda_rows.h"
 #include "cuda_linear.h"
+#include "cuda_lti.h"
 
 typedef struct test {
     const char *name;
@@ -321,6 +323,10 @@ static const test tests[] = {
     {"cuda/conv/random", conv_random},     {"cuda/conv/step", conv_step},     {"cuda/conv/errors", conv_errors},
     {"cuda/rows/random", rows_random},     {"cuda/rows/norm", rows_norm},     {"cuda/rows/adamw", rows_adamw},
     {"cuda/linear/random", linear_random}, {"cuda/linear/rows", linear_rows},
+    {"cuda/line/random", line_random},     {"cuda/line/chunks", line_chunks}, {"cuda/line/layouts", line_layouts},
+    {"cuda/line/slots", line_slots},       {"cuda/line/errors", line_errors},
+    {"cuda/s5/random", s5_random},         {"cuda/s5/chunks", s5_chunks},     {"cuda/s5/step", s5_step},
+    {"cuda/s5/slots", s5_slots},           {"cuda/s5/errors", s5_errors},
 };
 
 int main(int count, char **arguments)
