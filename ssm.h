@@ -126,6 +126,10 @@
  *   >>cuda-products  matrix products on a GPU, in float,
  *   >>cuda-products-bf16  on its matrix units,
  *   >>cuda-linear    and their verbs
+ *   >>cuda-line      h = a h + b on a GPU, and its adjoint
+ *   >>cuda-linear-scan  the linear scan on a GPU
+ *   >>cuda-s5        the S5 scan on a GPU
+ *   >>cuda-s5-backward  and its gradients
  *   >>cuda-layers    layers through the tile functions of the host
  *   >>end            macros undefined, changes, licence
  */
@@ -2281,7 +2285,8 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
  *   tape  of record and backward: the states before every 16th step, need->tape bytes. backward without one (data
  *         NULL) runs forward again; with one it needs need->tape bytes less of need->work_backward
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
- * 3e-5 (float); one rounding more in bf16. */
+ * 3e-5 (float); one rounding more in bf16. y and states 1e-5 where delta is the same at every step (time stride 0) and
+ * disc is not BILINEAR: an exponential is off by up to 2 ulp, which every step then repeats. */
 SSM_API ssm_status ssm_cuda_selective_scan_sizes(const ssm_selective_scan *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_selective_scan_forward(const ssm_selective_scan *s, ssm_format io, ssm_memory work,
                                                    void *stream);
@@ -2290,6 +2295,36 @@ SSM_API ssm_status ssm_cuda_selective_scan_record(const ssm_selective_scan *s, s
 SSM_API ssm_status ssm_cuda_selective_scan_step(const ssm_selective_scan *s, ssm_format io, void *stream);
 SSM_API ssm_status ssm_cuda_selective_scan_backward(const ssm_selective_scan *s, const ssm_selective_scan_grad *grad,
                                                     ssm_format io, ssm_memory tape, ssm_memory work, void *stream);
+
+/* ssm_linear_scan_forward and the verbs beside it. Of type `io`: a, b, h and their gradients. bf16: backward takes h as it
+ * was rounded.
+ * Fast: dim even, channels next to each other, pairs of channels aligned.
+ * scan: AUTO cuts time into chunks if there are less than 64 x 16 channels x sequences, by the shape alone; SEQUENTIAL
+ * never does. BLELLOCH and CHUNKED are AUTO. Packed sequences are never cut.
+ * need->work for forward, need->work_backward for backward, which has room for da and db in case their elements lie on
+ * each other.
+ * Accuracy: |error| / |h| below 1e-6 against the CPU, gradients 1e-5 (float); one rounding more in bf16. */
+SSM_API ssm_status ssm_cuda_linear_scan_sizes(const ssm_linear_scan *s, ssm_format io, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_linear_scan_forward(const ssm_linear_scan *s, ssm_format io, ssm_memory work,
+                                                void *stream);
+SSM_API ssm_status ssm_cuda_linear_scan_backward(const ssm_linear_scan *s, const ssm_linear_scan_grad *grad,
+                                                 ssm_format io, ssm_memory work, void *stream);
+
+/* ssm_s5_scan_forward and the verbs beside it. Of type `io`: u, delta, delta_A, y and their gradients. The products with
+ * B and C are float ones, whatever io is: see ssm_cuda_linear_forward. Coefficients are those of the CPU.
+ * Fast: d_state even, step sizes of neighbouring states next to each other, two of them aligned; u and y dense and
+ * float, without D, or else they are copied.
+ * Time is cut into chunks if there are less than 64 x 16 states x sequences, by the shape alone, packed sequences never;
+ * there step and forward agree within rounding, elsewhere to the bit.
+ * need->work for forward, need->work_step for step, need->work_backward for backward. All hold B and C, and u, y and
+ * the states of all steps; backward the states twice more, du, and the gradients of the step sizes.
+ * Accuracy: |error| / |y| below 2e-6 against the CPU, gradients 1e-5, those of parameters
+ * 3e-5 (float); one rounding more in bf16. */
+SSM_API ssm_status ssm_cuda_s5_scan_sizes(const ssm_s5_scan *s, ssm_format io, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s5_scan_forward(const ssm_s5_scan *s, ssm_format io, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_scan_step(const ssm_s5_scan *s, ssm_format io, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *grad, ssm_format io,
+                                             ssm_memory work, void *stream);
 
 /* ssm_conv_forward and the verbs beside it. Of type `io`: x, y, dx and dy. Fast: width 4, dim a multiple of 4, channels
  * next to each other, rows aligned to four elements, the taps of a channel next to each other and aligned; backward
@@ -2433,8 +2468,8 @@ typedef struct ssm_cuda_product {
  * seqs    as on the host; start and slot are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
- * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL). No call waits or allocates; all can be
- * captured in a graph.
+ * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
+ * bytes each time. No call waits or allocates; all can be captured in a graph.
  * Accuracy: |error| / |y| below 1e-5 against the host in float, gradients 1e-4; in bf16 by the rounding of its rows. */
 typedef struct ssm_layer_grad { /* of a backward; NULL: not wanted, but for dy */
     const void *dy;
@@ -2611,6 +2646,13 @@ extern "C" {
 #define SSM__RESTRICT __restrict
 #else
 #define SSM__RESTRICT
+#endif
+
+/* What kernels of a GPU compute with as well (see SSM_CUDA): a formula stands once. */
+#if defined(SSM_CUDA) && defined(__CUDACC__)
+#define SSM__BOTH __host__ __device__
+#else
+#define SSM__BOTH
 #endif
 
 /* Where a call costs more than the code: the body goes to each caller. */
@@ -2981,24 +3023,28 @@ static ssm_real ssm__pow2(ssm__sint k)
 static const ssm_real ssm__zeros[16] = {0};
 
 /* 1/k! */
-static const ssm_real ssm__inv_factorial[18] = {SSM__K(1.0),
-                                                SSM__K(1.0),
-                                                SSM__K(0.5),
-                                                SSM__K(1.0 / 6),
-                                                SSM__K(1.0 / 24),
-                                                SSM__K(1.0 / 120),
-                                                SSM__K(1.0 / 720),
-                                                SSM__K(1.0 / 5040),
-                                                SSM__K(1.0 / 40320),
-                                                SSM__K(1.0 / 362880),
-                                                SSM__K(1.0 / 3628800),
-                                                SSM__K(1.0 / 39916800),
-                                                SSM__K(1.0 / 479001600),
-                                                SSM__K(1.0 / 6227020800.0),
-                                                SSM__K(1.0 / 87178291200.0),
-                                                SSM__K(1.0 / 1307674368000.0),
-                                                SSM__K(1.0 / 20922789888000.0),
-                                                SSM__K(1.0 / 355687428096000.0)};
+SSM__BOTH static inline ssm_real ssm__inverse_factorial(int k)
+{
+    static const ssm_real table[18] = {SSM__K(1.0),
+                                       SSM__K(1.0),
+                                       SSM__K(0.5),
+                                       SSM__K(1.0 / 6),
+                                       SSM__K(1.0 / 24),
+                                       SSM__K(1.0 / 120),
+                                       SSM__K(1.0 / 720),
+                                       SSM__K(1.0 / 5040),
+                                       SSM__K(1.0 / 40320),
+                                       SSM__K(1.0 / 362880),
+                                       SSM__K(1.0 / 3628800),
+                                       SSM__K(1.0 / 39916800),
+                                       SSM__K(1.0 / 479001600),
+                                       SSM__K(1.0 / 6227020800.0),
+                                       SSM__K(1.0 / 87178291200.0),
+                                       SSM__K(1.0 / 1307674368000.0),
+                                       SSM__K(1.0 / 20922789888000.0),
+                                       SSM__K(1.0 / 355687428096000.0)};
+    return table[k];
+}
 
 #ifdef SSM_DOUBLE
 #define SSM__REAL_BYTES 8
@@ -3051,9 +3097,9 @@ static const ssm_real ssm__inv_factorial[18] = {SSM__K(1.0),
 
 /* A product, kept from the sum after it by a register that the compiler knows nothing about. The plain family needs it
  * in every sum of a product; what is not a kernel, and the same in both families, says ssm__rounded. */
-static inline ssm_real ssm__rounded(ssm_real x)
+SSM__BOTH static inline ssm_real ssm__rounded(ssm_real x)
 {
-#if !defined(SSM__MULTIPLY_ADD)
+#if !defined(SSM__MULTIPLY_ADD) || defined(__CUDA_ARCH__)
     return x;
 #elif defined(__FMA__)
     __asm__("" : "+x"(x));
@@ -3993,7 +4039,7 @@ typedef struct ssm__mimo_adjoint_block {
 typedef ssm_real v_real;
 typedef int v_mask;
 
-SSM__OP v_real v_set(ssm_real x)
+SSM__BOTH SSM__OP v_real v_set(ssm_real x)
 {
     return x;
 }
@@ -4008,30 +4054,36 @@ SSM__OP void v_store(ssm_real *p, v_real x)
     *p = x;
 }
 
-SSM__OP v_real v_add(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_add(v_real a, v_real b)
 {
     return a + b;
 }
 
-SSM__OP v_real v_sub(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_sub(v_real a, v_real b)
 {
     return a - b;
 }
 
-SSM__OP v_real v_mul(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_mul(v_real a, v_real b)
 {
+#ifdef __CUDA_ARCH__
+    return __fmul_rn(a, b);
+#else
     return SSM__ROUNDED(a * b);
+#endif
 }
 
-SSM__OP v_real v_div(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_div(v_real a, v_real b)
 {
     return a / b;
 }
 
 /* a b + c */
-SSM__OP v_real v_fma(v_real a, v_real b, v_real c)
+SSM__BOTH SSM__OP v_real v_fma(v_real a, v_real b, v_real c)
 {
-#if SSM__FUSED && defined(SSM_DOUBLE)
+#ifdef __CUDA_ARCH__
+    return fmaf(a, b, c);
+#elif SSM__FUSED && defined(SSM_DOUBLE)
     return __builtin_fma(a, b, c);
 #elif SSM__FUSED
     return __builtin_fmaf(a, b, c);
@@ -4041,29 +4093,29 @@ SSM__OP v_real v_fma(v_real a, v_real b, v_real c)
 }
 
 /* a b - c */
-SSM__OP v_real v_fms(v_real a, v_real b, v_real c)
+SSM__BOTH SSM__OP v_real v_fms(v_real a, v_real b, v_real c)
 {
     return v_fma(a, b, -c);
 }
 
 /* c - a b */
-SSM__OP v_real v_fnma(v_real a, v_real b, v_real c)
+SSM__BOTH SSM__OP v_real v_fnma(v_real a, v_real b, v_real c)
 {
     return v_fma(-a, b, c);
 }
 
 /* The lesser of a and b; b if one is NaN. */
-SSM__OP v_real v_min(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_min(v_real a, v_real b)
 {
     return a < b ? a : b;
 }
 
-SSM__OP v_real v_max(v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_max(v_real a, v_real b)
 {
     return a > b ? a : b;
 }
 
-SSM__OP v_real v_abs(v_real a)
+SSM__BOTH SSM__OP v_real v_abs(v_real a)
 {
 #ifdef __GNUC__
 #ifdef SSM_DOUBLE
@@ -4079,28 +4131,28 @@ SSM__OP v_real v_abs(v_real a)
 #endif
 }
 
-SSM__OP v_real v_neg(v_real a)
+SSM__BOTH SSM__OP v_real v_neg(v_real a)
 {
     return -a;
 }
 
-SSM__OP v_mask v_lt(v_real a, v_real b)
+SSM__BOTH SSM__OP v_mask v_lt(v_real a, v_real b)
 {
     return a < b;
 }
 
-SSM__OP v_real v_select(v_mask m, v_real a, v_real b)
+SSM__BOTH SSM__OP v_real v_select(v_mask m, v_real a, v_real b)
 {
     return m ? a : b;
 }
 
-SSM__OP int v_all(v_mask m)
+SSM__BOTH SSM__OP int v_all(v_mask m)
 {
     return m;
 }
 
 /* q 2^k for a normal result, k in the low bits of t = k + 1.5 2^mantissa */
-SSM__OP v_real v_scale2(v_real q, v_real t)
+SSM__BOTH SSM__OP v_real v_scale2(v_real q, v_real t)
 {
     ssm__pun a, b;
     a.f = q;
@@ -4110,7 +4162,7 @@ SSM__OP v_real v_scale2(v_real q, v_real t)
 }
 
 /* whether k is odd, of t as in v_scale2 */
-SSM__OP v_mask v_odd(v_real t)
+SSM__BOTH SSM__OP v_mask v_odd(v_real t)
 {
     ssm__pun q;
     q.f = t;
@@ -4118,7 +4170,7 @@ SSM__OP v_mask v_odd(v_real t)
 }
 
 /* -x if bit 1 of k is set, else x, of t as in v_scale2 */
-SSM__OP v_real v_turn(v_real x, v_real t)
+SSM__BOTH SSM__OP v_real v_turn(v_real x, v_real t)
 {
     ssm__pun a, b;
     a.f = x;
@@ -4137,7 +4189,7 @@ SSM__OP v_real v_rsqrt_guess(v_real x)
 }
 
 /* x without the lower half of its mantissa: its square is exact */
-SSM__OP v_real v_high_half(v_real x)
+SSM__BOTH SSM__OP v_real v_high_half(v_real x)
 {
     ssm__pun q;
     q.f = x;
@@ -5513,7 +5565,7 @@ SSM__OP v_four v_deal(v_four x)
 /* exp(x) 2^shift, x clamped by the caller: x = k ln 2 + r, |r| <= ln 2 / 2, ln 2 in two parts so that k times the
  * first is exact. exp(r) = 1 + r + r^2 q(r); float: q minimax of degree 4, relative error 3.1e-9; double: Taylor
  * to r^13, 4e-18. */
-SSM__OP v_real v_exp_near(v_real x, v_real shift)
+SSM__BOTH SSM__OP v_real v_exp_near(v_real x, v_real shift)
 {
     const v_real magic = v_set(SSM__MAGIC), t = v_fma(x, v_set(SSM__LOG2E), magic), n = v_sub(t, magic);
     v_real r, q;
@@ -5522,8 +5574,8 @@ SSM__OP v_real v_exp_near(v_real x, v_real shift)
 #ifdef SSM_DOUBLE
     {
         int i;
-        q = v_set(ssm__inv_factorial[13]);
-        for (i = 12; i >= 2; --i) q = v_fma(q, r, v_set(ssm__inv_factorial[i]));
+        q = v_set(ssm__inverse_factorial(13));
+        for (i = 12; i >= 2; --i) q = v_fma(q, r, v_set(ssm__inverse_factorial(i)));
     }
 #else
     q = v_fma(v_set(1.381461100e-3f), r, v_set(8.368710035e-3f));
@@ -5536,7 +5588,7 @@ SSM__OP v_real v_exp_near(v_real x, v_real shift)
 }
 
 /* exp(x). The power of two comes in two factors, so that results underflow gradually and overflow to infinity. */
-SSM__SHARED v_real v_exp(v_real x)
+SSM__BOTH SSM__SHARED v_real v_exp(v_real x)
 {
     const v_mask negative = v_lt(x, v_set(0));
     const v_real shift = v_select(negative, v_set(SSM__EXP_SHIFT), v_set(-SSM__EXP_SHIFT));
@@ -5558,8 +5610,8 @@ SSM__OP v_real v_exp2_reduced(v_real r)
 #ifdef SSM_DOUBLE
     int i;
     r = v_mul(r, v_set(0.69314718055994530942));
-    q = v_set(ssm__inv_factorial[13]);
-    for (i = 12; i >= 1; --i) q = v_fma(q, r, v_set(ssm__inv_factorial[i]));
+    q = v_set(ssm__inverse_factorial(13));
+    for (i = 12; i >= 1; --i) q = v_fma(q, r, v_set(ssm__inverse_factorial(i)));
 #else
     q = v_fma(v_set(ssm__exp2_series[6]), r, v_set(ssm__exp2_series[5]));
     q = v_fma(q, r, v_set(ssm__exp2_series[4]));
@@ -5615,18 +5667,18 @@ SSM__OP v_mask v_is_small(v_real x)
  * phi'(x) = sum (k+1) x^k / (k+2)!. Truncation below 3e-9 (float), 5e-17 (double). */
 SSM__OP v_real v_phi_small(v_real x)
 {
-    v_real p = v_set(ssm__inv_factorial[SSM__PHI_TERMS + 1]);
+    v_real p = v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 1));
     int k;
-    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_fma(p, x, v_set(ssm__inv_factorial[k + 1]));
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_fma(p, x, v_set(ssm__inverse_factorial(k + 1)));
     return p;
 }
 
 SSM__OP v_real v_phi_derivative_small(v_real x)
 {
-    v_real p = v_mul(v_set(SSM__PHI_TERMS + 1), v_set(ssm__inv_factorial[SSM__PHI_TERMS + 2]));
+    v_real p = v_mul(v_set(SSM__PHI_TERMS + 1), v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 2)));
     int k;
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
-        p = v_fma(p, x, v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inv_factorial[k + 2])));
+        p = v_fma(p, x, v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inverse_factorial(k + 2))));
     return p;
 }
 
@@ -5734,15 +5786,15 @@ SSM__OP v_real v_gelu_tanh_derivative(v_real x)
 
 /* sin and cos of r, |r| a little above pi/4 at most, by their Taylor series (truncation below 2e-10 float, 3e-18
  * double). */
-SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
+SSM__BOTH SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
 {
     const int last = SSM__MANTISSA > 23 ? 17 : 11;
     const v_real z = v_mul(v_neg(r), r);
-    v_real s = v_set(ssm__inv_factorial[last]), c = v_set(ssm__inv_factorial[last - 1]);
+    v_real s = v_set(ssm__inverse_factorial(last)), c = v_set(ssm__inverse_factorial(last - 1));
     int i;
     for (i = last - 2; i >= 1; i -= 2) {
-        s = v_fma(s, z, v_set(ssm__inv_factorial[i]));
-        c = v_fma(c, z, v_set(ssm__inv_factorial[i - 1]));
+        s = v_fma(s, z, v_set(ssm__inverse_factorial(i)));
+        c = v_fma(c, z, v_set(ssm__inverse_factorial(i - 1)));
     }
     *sine = v_mul(s, r);
     *cosine = c;
@@ -5751,7 +5803,7 @@ SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
 /* r of x + rest = k pi/2 + r; k in the low bits of *turn. pi/2 in three parts: k times the first is exact for |x| below
  * SSM__ANGLE_NEAR, where rest, at most a unit in the last place of x, is not looked at. Beyond, k is taken in two parts
  * as well, so that all products with the first two parts of pi/2 and all differences are exact. */
-SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
+SSM__BOTH SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
 {
 #ifdef SSM_DOUBLE
     const v_real p1 = v_set(1.57079632673412561417e+00), p2 = v_set(6.07710050630396597660e-11);
@@ -5775,7 +5827,7 @@ SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
 /* sin and cos of x + rest, rest as in v_angle: r, |r| <= pi/4 and the rest, and the quadrant k: sin(r + pi/2) = cos r,
  * cos(r + pi/2) = -sin r. Beyond SSM__ANGLE_MOST the angle counts as 0: its last bit is worth about as much as a
  * turn. */
-SSM__SHARED void v_sincos_sum(v_real x, v_real rest, v_real *sine, v_real *cosine)
+SSM__BOTH SSM__SHARED void v_sincos_sum(v_real x, v_real rest, v_real *sine, v_real *cosine)
 {
     const v_real invalid = v_sub(x, x); /* 0; NaN stays, and infinity becomes one */
     const v_mask is_known = v_lt(v_abs(x), v_set(SSM__ANGLE_MOST));
@@ -5829,9 +5881,9 @@ SSM__OP v_real v_erf_of(v_real x, v_real power, v_real rest)
 {
     const int last = SSM__MANTISSA > 23 ? 13 : 6;
     const v_real z = v_mul(x, x), tail = v_fnma(power, rest, v_set(1));
-    v_real p = v_set(ssm__inv_factorial[last] / (ssm_real)(2 * last + 1));
+    v_real p = v_set(ssm__inverse_factorial(last) / (ssm_real)(2 * last + 1));
     int k;
-    for (k = last - 1; k >= 0; --k) p = v_fnma(z, p, v_set(ssm__inv_factorial[k] / (ssm_real)(2 * k + 1)));
+    for (k = last - 1; k >= 0; --k) p = v_fnma(z, p, v_set(ssm__inverse_factorial(k) / (ssm_real)(2 * k + 1)));
     p = v_mul(v_mul(v_set(SSM__K(1.12837916709551257390)), x), p);
     return v_select(v_is_small(x), p, v_select(v_lt(x, v_set(0)), v_neg(tail), tail));
 }
@@ -5901,7 +5953,7 @@ typedef struct v_complex {
     v_real im;
 } v_complex;
 
-SSM__OP v_complex v_c(v_real re, v_real im)
+SSM__BOTH SSM__OP v_complex v_c(v_real re, v_real im)
 {
     v_complex z;
     z.re = re;
@@ -6043,23 +6095,23 @@ SSM__OP void v_c_store(ssm_real *p, size_t i, ptrdiff_t im, size_t left, v_compl
     else v_store_pairs_part(p + 2 * i, z, left);
 }
 
-SSM__OP v_complex v_c_add(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_add(v_complex a, v_complex b)
 {
     return v_c(v_add(a.re, b.re), v_add(a.im, b.im));
 }
 
-SSM__OP v_complex v_c_sub(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_sub(v_complex a, v_complex b)
 {
     return v_c(v_sub(a.re, b.re), v_sub(a.im, b.im));
 }
 
-SSM__OP v_complex v_c_conj(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_conj(v_complex a)
 {
     return v_c(a.re, v_neg(a.im));
 }
 
 /* s a, s real */
-SSM__OP v_complex v_c_scale(v_real s, v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_scale(v_real s, v_complex a)
 {
     return v_c(v_mul(s, a.re), v_mul(s, a.im));
 }
@@ -6077,25 +6129,25 @@ SSM__OP v_complex v_c_fma_real_conj(v_real s, v_complex a, v_complex c)
 }
 
 /* a b */
-SSM__OP v_complex v_c_mul(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_mul(v_complex a, v_complex b)
 {
     return v_c(v_fnma(a.im, b.im, v_mul(a.re, b.re)), v_fma(a.im, b.re, v_mul(a.re, b.im)));
 }
 
 /* a b + c */
-SSM__OP v_complex v_c_fma(v_complex a, v_complex b, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma(v_complex a, v_complex b, v_complex c)
 {
     return v_c(v_fnma(a.im, b.im, v_fma(a.re, b.re, c.re)), v_fma(a.im, b.re, v_fma(a.re, b.im, c.im)));
 }
 
 /* conj(a) b: how the gradient b of a product reaches one factor, a being the other. */
-SSM__OP v_complex v_c_mul_conj(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_complex v_c_mul_conj(v_complex a, v_complex b)
 {
     return v_c(v_fma(a.im, b.im, v_mul(a.re, b.re)), v_fnma(a.im, b.re, v_mul(a.re, b.im)));
 }
 
 /* conj(a) b + c */
-SSM__OP v_complex v_c_fma_conj(v_complex a, v_complex b, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma_conj(v_complex a, v_complex b, v_complex c)
 {
     return v_c(v_fma(a.im, b.im, v_fma(a.re, b.re, c.re)), v_fnma(a.im, b.re, v_fma(a.re, b.im, c.im)));
 }
@@ -6113,13 +6165,13 @@ SSM__OP v_real v_c_real(v_complex a, v_complex b, v_real x)
 }
 
 /* Re(conj(a) b): how the gradient b of a complex number reaches a real one it depends on through a. */
-SSM__OP v_real v_c_dot(v_complex a, v_complex b)
+SSM__BOTH SSM__OP v_real v_c_dot(v_complex a, v_complex b)
 {
     return v_fma(a.im, b.im, v_mul(a.re, b.re));
 }
 
 /* 1 / a by Smith's method: no overflow from squaring. */
-SSM__OP v_complex v_c_inverse(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_inverse(v_complex a)
 {
     const v_mask tall = v_lt(v_abs(a.re), v_abs(a.im));
     const v_real large = v_select(tall, a.im, a.re), lesser = v_select(tall, a.re, a.im);
@@ -6128,26 +6180,26 @@ SSM__OP v_complex v_c_inverse(v_complex a)
 }
 
 /* |a| < 1/2 */
-SSM__OP v_mask v_c_is_small(v_complex a)
+SSM__BOTH SSM__OP v_mask v_c_is_small(v_complex a)
 {
     return v_lt(v_c_dot(a, a), v_set(SSM__K(0.25)));
 }
 
 /* (exp(a) - 1) / a, and its derivative, for |a| < 1/2 as series; 1 and 1/2 at 0. */
-SSM__OP v_complex v_c_phi_small(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_phi_small(v_complex a)
 {
-    v_complex p = v_c(v_set(ssm__inv_factorial[SSM__PHI_TERMS + 1]), v_set(0));
+    v_complex p = v_c(v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 1)), v_set(0));
     int k;
-    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_c_fma(p, a, v_c(v_set(ssm__inv_factorial[k + 1]), v_set(0)));
+    for (k = SSM__PHI_TERMS - 1; k >= 0; --k) p = v_c_fma(p, a, v_c(v_set(ssm__inverse_factorial(k + 1)), v_set(0)));
     return p;
 }
 
-SSM__OP v_complex v_c_phi_derivative_small(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_phi_derivative_small(v_complex a)
 {
-    v_complex p = v_c(v_set((SSM__PHI_TERMS + 1) * ssm__inv_factorial[SSM__PHI_TERMS + 2]), v_set(0));
+    v_complex p = v_c(v_set((SSM__PHI_TERMS + 1) * ssm__inverse_factorial(SSM__PHI_TERMS + 2)), v_set(0));
     int k;
     for (k = SSM__PHI_TERMS - 1; k >= 0; --k)
-        p = v_c_fma(p, a, v_c(v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inv_factorial[k + 2])), v_set(0)));
+        p = v_c_fma(p, a, v_c(v_mul(v_set((ssm_real)(k + 1)), v_set(ssm__inverse_factorial(k + 2))), v_set(0)));
     return p;
 }
 
@@ -9683,14 +9735,14 @@ typedef struct v_c_coefs_grad { /* gradients of A, da and db */
 } v_c_coefs_grad;
 
 /* x, or the largest number of its sign whose reciprocal is normal. NaN stays. */
-SSM__OP v_real v_bounded(v_real x)
+SSM__BOTH SSM__OP v_real v_bounded(v_real x)
 {
     const v_real most = v_set(SSM__HUGE / 16);
     return v_max(v_neg(most), v_min(most, x));
 }
 
 /* delta A */
-SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
+SSM__BOTH SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
 {
     return v_c(v_bounded(v_mul(delta, A.re)), v_bounded(v_mul(delta, A.im)));
 }
@@ -9698,7 +9750,7 @@ SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
 /* exp(delta A), x = delta A as rounded: returns its magnitude, unit is its direction. Of an angle of several turns a
  * rounding is worth more than all others together, and every step of a recurrence adds it again: what it took is put
  * back, to first order; into the angle itself where that is large. */
-SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
+SSM__BOTH SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
 {
     const v_real d = v_high_half(delta), a = v_high_half(A.im), d_rest = v_sub(delta, d), a_rest = v_sub(A.im, a);
     v_real lost = v_fma(d_rest, a_rest, v_fma(d_rest, a, v_fma(d, a_rest, v_fms(d, a, x.im)))), sine, cosine;
@@ -9709,14 +9761,14 @@ SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex 
 }
 
 /* 1 / (1 - x/2), x = delta A; a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
-SSM__OP v_complex v_c_bilinear(v_complex x)
+SSM__BOTH SSM__OP v_complex v_c_bilinear(v_complex x)
 {
     const v_real half = v_set(SSM__K(0.5));
     return v_c_inverse(v_c(v_fnma(half, x.re, v_set(1)), v_neg(v_mul(half, x.im))));
 }
 
 /* same: da is db. */
-SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
+SSM__BOTH SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
 {
     const v_complex x = v_c_scaled(da, A), z = v_c_scaled(db, A), one = v_c(v_set(1), v_set(0));
     v_complex unit;
@@ -9746,7 +9798,8 @@ SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real d
 
 /* From g, the gradients of the coefficients k. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here
  * are holomorphic, so a gradient goes back through the conjugate of the derivative. */
-SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k, v_c_coefs g)
+SSM__BOTH SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k,
+                                                     v_c_coefs g)
 {
     const v_complex zero = v_c(v_set(0), v_set(0)), z = v_c_scaled(db, A);
     v_complex slope = k.a, b_db = zero, b_A = zero, s;
@@ -24010,13 +24063,13 @@ SSM__DEVICE float ssm__cuda_reciprocal(float x) /* 1 ulp */
 #endif
 }
 
-/* 16 or 8 bytes from global to shared memory, behind the thread's back: see wait. */
+/* 16, 8 or 4 bytes from global to shared memory, behind the thread's back: see wait. */
 template <int BYTES> SSM__DEVICE void ssm__cuda_copy(void *to, const void *from)
 {
 #ifdef __CUDA_ARCH__
     const unsigned at = (unsigned)__cvta_generic_to_shared(to);
     if (BYTES == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(at), "l"(from) : "memory");
-    else asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" : : "r"(at), "l"(from) : "memory");
+    else asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" : : "r"(at), "l"(from), "n"(BYTES) : "memory");
 #else
     memcpy(to, from, BYTES);
 #endif
@@ -24258,6 +24311,7 @@ typedef struct ssm__cuda_padding {
     const ptrdiff_t *slot;
     size_t len;
     size_t dim;
+    size_t parts; /* of an element: 2 for pairs */
 } ssm__cuda_padding;
 
 template <class T> __global__ void ssm__cuda_pad(const ssm__cuda_padding p)
@@ -24265,15 +24319,19 @@ template <class T> __global__ void ssm__cuda_pad(const ssm__cuda_padding p)
     const ssm__span q = ssm__cuda_span_of(p.start, NULL, blockIdx.x, p.len);
     size_t i;
     if (p.slot[q.seq] >= 0) return;
-    for (i = threadIdx.x; i < q.len * p.dim; i += blockDim.x)
-        ssm__cuda_store(ssm__cuda_at<T>(p.y, q.batch, q.first + i / p.dim, i % p.dim), 0.0f);
+    for (i = threadIdx.x; i < q.len * p.dim * p.parts; i += blockDim.x) {
+        const size_t row = i / (p.dim * p.parts), at = i % (p.dim * p.parts);
+        ssm__cuda_store(ssm__cuda_at<T>(p.y, q.batch, q.first + row, at / p.parts) + at % p.parts, 0.0f);
+    }
 }
 
 /* For a problem of type P: a scan or a convolution. */
-template <class T, class P> static ssm_status ssm__cuda_pad_run(const P &s, void *stream)
+template <class T, class P>
+static ssm_status ssm__cuda_pad_run(const P &s, const ssm_out &y, size_t parts, void *stream)
 {
     ssm__cuda_padding p;
-    p.y = s.y;
+    p.y = y;
+    p.parts = parts;
     p.start = s.start;
     p.slot = s.slot;
     p.len = s.len;
@@ -25060,7 +25118,7 @@ static size_t ssm__cuda_scan_layout(ssm__cuda_scan *p, void *mem)
 template <class T> static ssm_status ssm__cuda_scan_run(const ssm__cuda_scan &p, int fast, void *stream)
 {
     ssm_status status = SSM_OK;
-    if (p.s.y.data) status = ssm__cuda_pad_run<T>(p.s, stream);
+    if (p.s.y.data) status = ssm__cuda_pad_run<T>(p.s, p.s.y, 1, stream);
     if (status != SSM_OK) return status;
     if (!fast)
         return ssm__cuda_launch(p.s.h.data ? ssm__cuda_scan_plain<T, 1> : ssm__cuda_scan_plain<T, 0>, ssm__ceil_div(p.s.batch * p.s.dim, SSM__CUDA_PLAIN), 1,
@@ -26269,7 +26327,7 @@ template <class T> static ssm_status ssm__cuda_conv_run(ssm__cuda_conv *p, int f
 {
     ssm_status status;
     ssm__cuda_conv_cut(p, fast);
-    status = ssm__cuda_pad_run<T>(p->s, stream);
+    status = ssm__cuda_pad_run<T>(p->s, p->s.y, 1, stream);
     if (status != SSM_OK) return status;
     status = ssm__cuda_conv_launch(fast ? ssm__cuda_conv_fast<T> : ssm__cuda_conv_plain<T>, *p, p->parts, stream);
     if (status != SSM_OK || !p->s.state_last.data || (!fast && p->parts == 1)) return status;
@@ -28773,10 +28831,11 @@ SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x,
     return ssm__cuda_linear_run(linear, x, ssm_rows_of(NULL, 0), y, rows, io, stream);
 }
 
-/* Parts of the sum over rows: enough blocks for a large card, of 512 rows at least. By the shape alone. */
-static size_t ssm__cuda_linear_parts(const ssm_linear *linear, size_t rows)
+/* Parts of a sum over rows, of M x N elements: enough blocks for a large card, of 512 rows at least. By the shape
+ * alone. */
+static size_t ssm__cuda_parts_of(size_t M, size_t N, size_t rows)
 {
-    const size_t tiles = ssm__cuda_tiles(linear->out, linear->in), parts = ssm__min(512 / tiles, rows / 512);
+    const size_t parts = ssm__min(512 / ssm__cuda_tiles(M, N), rows / 512);
     return parts > 1 ? parts : 1;
 }
 
@@ -28787,7 +28846,7 @@ typedef struct ssm__cuda_linear_room {
 
 static size_t ssm__cuda_linear_layout(const ssm_linear *linear, size_t rows, void *mem, ssm__cuda_linear_room *room)
 {
-    const size_t parts = ssm__cuda_linear_parts(linear, rows);
+    const size_t parts = ssm__cuda_parts_of(linear->out, linear->in, rows);
     ssm__arena arena = ssm__arena_open(mem);
     room->dweight = ssm__take(&arena, ssm__mul(parts, ssm__mul(linear->out, linear->in)));
     room->dbias = ssm__take(&arena, ssm__mul(ssm__ceil_div(rows, SSM__CUDA_ROW_PIECE), linear->out));
@@ -28830,7 +28889,7 @@ static ssm_status ssm__cuda_linear_dx(const ssm_linear *linear, ssm_rows dy, ssm
 static ssm_status ssm__cuda_linear_dweight(const ssm_linear *linear, ssm_rows x, const ssm_linear_grad *g, float *part,
                                            size_t rows, ssm_format io, void *stream)
 {
-    const size_t parts = ssm__cuda_linear_parts(linear, rows), out = linear->out, in = linear->in;
+    const size_t parts = ssm__cuda_parts_of(linear->out, linear->in, rows), out = linear->out, in = linear->in;
     ssm__cuda_product p = ssm__cuda_product_of(out, in, rows);
     ssm__cuda_sum sum = ssm__cuda_sum_of(part, g->dweight);
     ssm_status status;
@@ -28893,6 +28952,1495 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
     if (status != SSM_OK) return status;
     ssm__cuda_linear_layout(linear, rows, work.data, &room);
     return ssm__cuda_linear_back(linear, x, grad, rows, &room, io, stream);
+}
+
+/*=============================================================================
+ * >>cuda-line
+ *=============================================================================
+ * h = a h + b on a GPU: many lines side by side, real or complex, forward and adjoint; what the linear scan and the S5
+ * scan share. Where a and b come from, and what becomes of h, is a source's business (see ssm__cuda_line_linear).
+ *
+ * A block is 16 lines through time, or through a chunk of it, in tiles of 32 steps. 256 workers, each one step of a
+ * tile and two lines, make a and b of the tile after this one and give out the tile before it, while one warp, a lane
+ * for each line, runs this one: a chain of fused multiply-adds and nothing else, from shared memory to shared memory.
+ * One barrier a tile. So the arithmetic of a and b, a division or an exponential and a sine, is spread over all steps,
+ * and what is left in order is the recurrence, whose bits are those of the sequential scan.
+ * Dense tensors come through a ring that cp.async fills, a worker reading only what it asked for itself; all others are
+ * read where they are used (DENSE 0), which is slower and has the same bits.
+ *
+ * Few lines: time is cut into chunks, by the shape alone. CARRY (RETURN for the adjoint) leaves for each chunk the
+ * product of its a and its end from zero, the upper lanes of the warp running the product by the same steps from 1 with
+ * b = 0; then the chunks, each folding those before it in order.
+ */
+enum {
+    SSM__CUDA_LINES = 16,
+    SSM__CUDA_LINE_TILE = 32,
+    SSM__CUDA_LINE_WORKERS = 256,
+    SSM__CUDA_LINE_THREADS = 32 + SSM__CUDA_LINE_WORKERS,
+    SSM__CUDA_LINE_BATCH = 8, /* steps whose loads stand before their arithmetic */
+    SSM__CUDA_LINE_BLOCKS = 64 /* fewer: time is cut */
+};
+
+typedef enum ssm__cuda_line_pass {
+    SSM__CUDA_LINE_FORWARD,
+    SSM__CUDA_LINE_CARRY,
+    SSM__CUDA_LINE_ADJOINT,
+    SSM__CUDA_LINE_RETURN
+} ssm__cuda_line_pass;
+#define SSM__CUDA_IS_BACK(pass) ((pass) == SSM__CUDA_LINE_ADJOINT || (pass) == SSM__CUDA_LINE_RETURN)
+#define SSM__CUDA_IS_CARRY(pass) ((pass) == SSM__CUDA_LINE_CARRY || (pass) == SSM__CUDA_LINE_RETURN)
+
+typedef enum ssm__cuda_give { SSM__CUDA_NOTHING, SSM__CUDA_WRITE, SSM__CUDA_ADD } ssm__cuda_give;
+
+/* A tensor that a kernel gives out: written or added to; or written to work memory, as floats. */
+typedef struct ssm__cuda_target {
+    ssm_out v;
+    ssm__cuda_give give;
+    int is_float;
+} ssm__cuda_target;
+
+typedef struct ssm__cuda_line {
+    size_t batch;
+    size_t len;
+    size_t dim; /* lines */
+    const size_t *start;
+    const ptrdiff_t *slot;
+    int reverse;
+    ssm_disc disc; /* S5 */
+    size_t strips; /* of a sequence */
+    size_t chunk;  /* steps of a chunk: whole tiles */
+    size_t chunks;
+    float *carry; /* [batch][chunks][product, end][dim] */
+    ssm_in a;     /* linear scan */
+    ssm_in b;
+    ssm_in A; /* S5, [line] */
+    ssm_in delta;
+    ssm_in delta_A;
+    ssm_in v;
+    ssm_in h0; /* all states: chan is the distance of lines */
+    ssm_out h_last;
+    ssm__cuda_target h;
+    ssm_in dh; /* from here on the adjoint */
+    ssm_in before; /* h of the forward */
+    ssm_in dh_last;
+    ssm__cuda_target da;
+    ssm__cuda_target db; /* S5: of v */
+    ssm__cuda_target ddelta;
+    ssm__cuda_target ddelta_A;
+    float *dh0; /* [batch][dim] */
+    float *dA;  /* S5: [batch][chunks][dim] pairs */
+} ssm__cuda_line;
+
+/* --- values: real or complex --- */
+SSM__DEVICE float ssm__cuda_step(float a, float h, float b) /* a h + b */
+{
+    return fmaf(a, h, b);
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_step(ssm__complex a, ssm__complex h, ssm__complex b)
+{
+    return ssm__c_fma(a, h, b);
+}
+
+SSM__DEVICE float ssm__cuda_sum_of_two(float a, float b)
+{
+    return a + b;
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_sum_of_two(ssm__complex a, ssm__complex b)
+{
+    return ssm__c_add(a, b);
+}
+
+SSM__DEVICE float ssm__cuda_times_conj(float a, float b) /* conj(a) b */
+{
+    return a * b;
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_times_conj(ssm__complex a, ssm__complex b)
+{
+    return ssm__c_mul_conj(a, b);
+}
+
+SSM__DEVICE void ssm__cuda_set(float *x, const float *from, int unit) /* from memory, or 0 or 1 without it */
+{
+    *x = from ? *from : (float)unit;
+}
+
+SSM__DEVICE void ssm__cuda_set(ssm__complex *x, const float *from, int unit)
+{
+    *x = from ? ssm__c(from[0], from[1]) : ssm__c((float)unit, 0.0f);
+}
+
+SSM__DEVICE void ssm__cuda_put(float *to, float x)
+{
+    to[0] = x;
+}
+
+SSM__DEVICE void ssm__cuda_put(float *to, ssm__complex x)
+{
+    to[0] = x.re;
+    to[1] = x.im;
+}
+
+SSM__DEVICE void ssm__cuda_parts(float x, float *part)
+{
+    part[0] = x;
+}
+
+SSM__DEVICE void ssm__cuda_parts(ssm__complex x, float *part)
+{
+    part[0] = x.re;
+    part[1] = x.im;
+}
+
+/* --- what a worker reads and gives out: values of two lines, in each row of a sequence --- */
+template <class V, class E> struct ssm__cuda_two {
+    enum { PARTS = sizeof(V) / sizeof(float), BYTES = 2 * PARTS * sizeof(E) };
+    struct alignas(BYTES) bits {
+        E e[2 * PARTS];
+    };
+};
+
+template <class V, class E, int DENSE> struct ssm__cuda_reader {
+    typedef ssm__cuda_two<V, E> two;
+    const E *data; /* NULL: zeros */
+    ptrdiff_t time, line;
+
+    __device__ __forceinline__ void open(const ssm_in &v, const ssm__span &q, size_t c)
+    {
+        data = ssm__cuda_at<E>(v, q.batch, q.first, c);
+        time = v.time;
+        line = v.chan;
+    }
+
+    __device__ __forceinline__ void fetch(void *slot, size_t row) const
+    {
+        if (DENSE && data) ssm__cuda_copy<two::BYTES>(slot, data + (ptrdiff_t)row * time);
+    }
+
+    /* The first `lines` of the two. */
+    __device__ __forceinline__ void read(const void *slot, size_t row, int lines, V *x) const
+    {
+        float part[2 * two::PARTS];
+        int i;
+#pragma unroll
+        for (i = 0; i < 2 * two::PARTS; ++i) part[i] = 0;
+        if (DENSE && data) {
+            const typename two::bits all = *(const typename two::bits *)slot;
+#pragma unroll
+            for (i = 0; i < 2 * two::PARTS; ++i) part[i] = ssm__cuda_load(&all.e[i]);
+        } else if (data) {
+#pragma unroll
+            for (i = 0; i < 2 * two::PARTS; ++i)
+                if (i / two::PARTS < lines)
+                    part[i] = ssm__cuda_load(data + ((ptrdiff_t)row * time + i / two::PARTS * line + i % two::PARTS));
+        }
+#pragma unroll
+        for (i = 0; i < 2; ++i) ssm__cuda_set(&x[i], part + i * two::PARTS, 0);
+    }
+};
+
+template <class V, class E> struct ssm__cuda_writer {
+    typedef ssm__cuda_two<V, E> two;
+    void *data;
+    ptrdiff_t time, line;
+    ssm__cuda_give give;
+    int is_float, vector;
+
+    __device__ __forceinline__ void open(const ssm__cuda_target &to, const ssm__span &q, size_t c)
+    {
+        const size_t size = to.is_float ? sizeof(float) : sizeof(E);
+        give = to.v.data ? to.give : SSM__CUDA_NOTHING;
+        is_float = to.is_float;
+        time = to.v.time;
+        line = to.v.chan;
+        data = to.is_float ? (void *)ssm__cuda_at<float>(to.v, q.batch, q.first, c)
+                           : (void *)ssm__cuda_at<E>(to.v, q.batch, q.first, c);
+        vector = line == two::PARTS && size == sizeof(E) && (uintptr_t)data % two::BYTES == 0 &&
+                 time % (2 * two::PARTS) == 0;
+    }
+
+    template <class O> __device__ __forceinline__ void one_by_one(size_t row, int lines, const float *part) const
+    {
+        int i;
+#pragma unroll
+        for (i = 0; i < 2 * two::PARTS; ++i) {
+            O *to = (O *)data + ((ptrdiff_t)row * time + i / two::PARTS * line + i % two::PARTS);
+            if (i / two::PARTS < lines)
+                ssm__cuda_store(to, give == SSM__CUDA_ADD ? ssm__cuda_load(to) + part[i] : part[i]);
+        }
+    }
+
+    __device__ __forceinline__ void put(size_t row, int lines, const V *x) const
+    {
+        float part[2 * two::PARTS];
+        int i;
+        if (give == SSM__CUDA_NOTHING) return;
+#pragma unroll
+        for (i = 0; i < 2; ++i) ssm__cuda_parts(x[i], part + i * two::PARTS);
+        if (vector && lines == 2) {
+            typename two::bits *to = (typename two::bits *)((E *)data + (ptrdiff_t)row * time), all;
+            if (give == SSM__CUDA_ADD) {
+                all = *to;
+#pragma unroll
+                for (i = 0; i < 2 * two::PARTS; ++i) part[i] += ssm__cuda_load(&all.e[i]);
+            }
+#pragma unroll
+            for (i = 0; i < 2 * two::PARTS; ++i) ssm__cuda_store(&all.e[i], part[i]);
+            *to = all;
+        } else if (is_float) {
+            one_by_one<float>(row, lines, part);
+        } else {
+            one_by_one<E>(row, lines, part);
+        }
+    }
+};
+
+/* A worker's slots of one place in the ring. */
+enum { SSM__CUDA_SLOT = 16 };
+struct ssm__cuda_slots {
+    unsigned char *first;
+    __device__ __forceinline__ unsigned char *operator[](int i) const
+    {
+        return first + i * (SSM__CUDA_LINE_WORKERS * SSM__CUDA_SLOT);
+    }
+};
+
+/* --- the source of the linear scan: a, b and h are tensors --- */
+template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
+    typedef V value;
+    enum { FORWARD = 2, ADJOINT = 3, SUMS = 0 }; /* slots of a worker: a, b or dh, h before */
+    ssm__cuda_reader<V, E, DENSE> a, b, before;
+    ssm__cuda_writer<V, E> h, da, db;
+
+    template <int PASS>
+    __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__span &q, size_t c, int)
+    {
+        a.open(p.a, q, c);
+        b.open(SSM__CUDA_IS_BACK(PASS) ? p.dh : p.b, q, c);
+        before.open(p.before, q, c);
+        h.open(p.h, q, c);
+        da.open(p.da, q, c);
+        db.open(p.db, q, c);
+    }
+
+    /* Asks for a row; `prior` is the one of the step before, if there is one. */
+    template <int PASS>
+    __device__ __forceinline__ void fetch(ssm__cuda_slots slot, size_t row, size_t prior, bool has_prior) const
+    {
+        a.fetch(slot[0], row);
+        b.fetch(slot[1], row);
+        if (PASS == SSM__CUDA_LINE_ADJOINT && has_prior) before.fetch(slot[2], prior);
+    }
+
+    /* a and b of a row; of the adjoint, a and dh. */
+    template <int PASS>
+    __device__ __forceinline__ void coefs(ssm__cuda_slots slot, size_t row, int lines, V *to_a, V *to_b) const
+    {
+        a.read(slot[0], row, lines, to_a);
+        b.read(slot[1], row, lines, to_b);
+    }
+
+    /* Gives out a row of the adjoint: g is that of h, h_ the states before the step. */
+    __device__ __forceinline__ void adjoint(ssm__cuda_slots, size_t row, int lines, const V *g, const V *h_) const
+    {
+        V x[2];
+        int i;
+#pragma unroll
+        for (i = 0; i < 2; ++i) x[i] = ssm__cuda_times_conj(h_[i], g[i]);
+        da.put(row, lines, x);
+        db.put(row, lines, g);
+    }
+
+    __device__ __forceinline__ void sums(float *) const {}
+};
+
+/* --- a block --- */
+template <class S, int PASS> struct ssm__cuda_line_room {
+    typedef typename S::value V;
+    enum { RING = SSM__CUDA_IS_BACK(PASS) ? 5 : 6, SLOTS = SSM__CUDA_IS_BACK(PASS) ? S::ADJOINT : S::FORWARD };
+    struct alignas(2 * sizeof(V)) coef {
+        V a;
+        V b;
+    } coefs[2][SSM__CUDA_LINE_TILE][SSM__CUDA_LINES];
+    struct alignas(sizeof(V)) state {
+        V x;
+    } states[2][SSM__CUDA_LINE_TILE][SSM__CUDA_LINES];
+    alignas(16) unsigned char ring[RING][SLOTS][SSM__CUDA_LINE_WORKERS][SSM__CUDA_SLOT];
+};
+
+/* One thread: a lane of the warp that runs the recurrence, or a worker. */
+template <class S, int PASS> struct ssm__cuda_line_thread {
+    typedef typename S::value V;
+    typedef ssm__cuda_line_room<S, PASS> room;
+    enum { PARTS = sizeof(V) / sizeof(float), BACK = SSM__CUDA_IS_BACK(PASS), RING = room::RING };
+    const ssm__cuda_line &p;
+    room &m;
+    ssm__span q;
+    size_t c, chunk, first, end, tiles; /* its (first) line; steps first .. end - 1 */
+    int lines, worker, row, pair;       /* lines it has: 0, 1 or 2; of a worker, its step and place in a tile */
+    V x;                                /* the recurrence: state, or product */
+    S source;
+
+    __device__ __forceinline__ ssm__cuda_line_thread(const ssm__cuda_line &problem, room &shared) : p(problem), m(shared)
+    {
+        const size_t strip = blockIdx.x % (unsigned)p.strips;
+        size_t left;
+        q = ssm__cuda_span_of(p.start, p.slot, blockIdx.x / (unsigned)p.strips, p.len);
+        worker = (int)threadIdx.x - 32;
+        row = worker / (SSM__CUDA_LINES / 2);
+        pair = worker < 0 ? (int)threadIdx.x % SSM__CUDA_LINES : 2 * (worker % (SSM__CUDA_LINES / 2));
+        c = strip * SSM__CUDA_LINES + (size_t)pair;
+        left = c < p.dim ? p.dim - c : 0;
+        lines = left < 2 ? (int)left : 2;
+        chunk = blockIdx.y + (PASS == SSM__CUDA_LINE_RETURN ? 1 : 0);
+        first = chunk * p.chunk;
+        end = q.len - first < p.chunk ? q.len : first + p.chunk;
+        tiles = (end - first + SSM__CUDA_LINE_TILE - 1) / SSM__CUDA_LINE_TILE;
+        if (worker < 0) enter();
+        else if (lines) source.template open<PASS>(p, q, c, lines);
+    }
+
+    /* --- the recurrence --- */
+    __device__ __forceinline__ float *carry(size_t k, int end_of) const
+    {
+        return p.carry + (((q.seq * p.chunks + k) * 2 + (size_t)end_of) * p.dim + c) * PARTS;
+    }
+
+    __device__ __forceinline__ void enter(void)
+    {
+        const int product = threadIdx.x >= SSM__CUDA_LINES;
+        const bool whole = !SSM__CUDA_IS_CARRY(PASS);
+        const float *from = whole && lines ? ssm__cuda_state_at(BACK ? p.dh_last : p.h0, q, c) : NULL;
+        size_t k, n = !whole || !lines ? 0 : BACK ? p.chunks - 1 - chunk : chunk;
+        ssm__cuda_set(&x, from, !whole && product);
+#pragma unroll 4
+        for (k = 0; k < n; ++k) {
+            V a, b;
+            ssm__cuda_set(&a, carry(BACK ? p.chunks - 1 - k : k, 0), 0);
+            ssm__cuda_set(&b, carry(BACK ? p.chunks - 1 - k : k, 1), 0);
+            x = ssm__cuda_step(a, x, b);
+        }
+    }
+
+    __device__ __forceinline__ V advance(const typename room::coef &k)
+    {
+        const bool product = SSM__CUDA_IS_CARRY(PASS) && threadIdx.x >= SSM__CUDA_LINES;
+        V b = k.b, out;
+        if (product) ssm__cuda_set(&b, NULL, 0);
+        if (!BACK) return x = ssm__cuda_step(k.a, x, b);
+        out = ssm__cuda_sum_of_two(b, x);
+        x = ssm__cuda_times_conj(k.a, out);
+        return out;
+    }
+
+    /* The steps of a tile, or those that are left, in the order they are gone through. */
+    __device__ __forceinline__ void run(int half, size_t steps)
+    {
+        enum { N = SSM__CUDA_LINE_BATCH };
+        const int line = (int)threadIdx.x % SSM__CUDA_LINES;
+        const bool gives = threadIdx.x < SSM__CUDA_LINES;
+        typename room::coef now[N], next[N];
+        V out[N];
+        int r, i;
+        if (steps < SSM__CUDA_LINE_TILE) {
+            for (r = 0; r < (int)steps; ++r) {
+                const V one = advance(m.coefs[half][r][line]);
+                if (gives) m.states[half][r][line].x = one;
+            }
+            return;
+        }
+#pragma unroll
+        for (i = 0; i < N; ++i) now[i] = m.coefs[half][i][line];
+#pragma unroll
+        for (r = 0; r < SSM__CUDA_LINE_TILE; r += N) {
+#pragma unroll
+            for (i = 0; i < N; ++i)
+                if (r + N < SSM__CUDA_LINE_TILE) next[i] = m.coefs[half][r + N + i][line];
+#pragma unroll
+            for (i = 0; i < N; ++i) out[i] = advance(now[i]);
+#pragma unroll
+            for (i = 0; i < N; ++i) {
+                if (gives) m.states[half][r + i][line].x = out[i];
+                now[i] = next[i];
+            }
+        }
+    }
+
+    __device__ __forceinline__ void leave(void)
+    {
+        const int product = threadIdx.x >= SSM__CUDA_LINES;
+        float *to = NULL;
+        if (lines == 0) return;
+        if (SSM__CUDA_IS_CARRY(PASS)) to = carry(chunk, !product);
+        else if (product) return;
+        else if (PASS == SSM__CUDA_LINE_FORWARD && chunk + 1 == p.chunks) to = ssm__cuda_state_at(p.h_last, q, c);
+        else if (PASS == SSM__CUDA_LINE_ADJOINT && chunk == 0) to = p.dh0 + (q.seq * p.dim + c) * PARTS;
+        if (to) ssm__cuda_put(to, x);
+    }
+
+    /* --- workers --- */
+    __device__ __forceinline__ bool has(size_t tile) const
+    {
+        return lines && tile < tiles && tile * SSM__CUDA_LINE_TILE + (size_t)row < end - first;
+    }
+
+    __device__ __forceinline__ size_t step_of(size_t tile) const
+    {
+        const size_t at = tile * SSM__CUDA_LINE_TILE + (size_t)row;
+        return BACK ? end - 1 - at : first + at;
+    }
+
+    __device__ __forceinline__ size_t row_of(size_t step) const
+    {
+        return p.reverse ? q.len - 1 - step : step;
+    }
+
+    __device__ __forceinline__ ssm__cuda_slots slots(int at) const
+    {
+        ssm__cuda_slots s;
+        s.first = m.ring[at][0][worker];
+        return s;
+    }
+
+    __device__ __forceinline__ void fetch(size_t tile, int at) const
+    {
+        if (has(tile)) {
+            const size_t t = step_of(tile);
+            source.template fetch<PASS>(slots(at), row_of(t), row_of(t - 1), t > 0);
+        }
+        ssm__cuda_commit();
+    }
+
+    __device__ __forceinline__ void open(size_t tile, int at) const
+    {
+        V a[2], b[2];
+        int i;
+        if (!has(tile)) return;
+        source.template coefs<PASS>(slots(at), row_of(step_of(tile)), lines, a, b);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            typename room::coef k;
+            k.a = a[i];
+            k.b = b[i];
+            m.coefs[tile % 2][row][pair + i] = k;
+        }
+    }
+
+    __device__ __forceinline__ void close(size_t tile, int at)
+    {
+        V out[2], h_[2];
+        size_t t;
+        int i;
+        if (!has(tile)) return;
+        t = step_of(tile);
+#pragma unroll
+        for (i = 0; i < 2; ++i) out[i] = m.states[tile % 2][row][pair + i].x;
+        if (PASS == SSM__CUDA_LINE_FORWARD) source.h.put(row_of(t), lines, out);
+        if (PASS != SSM__CUDA_LINE_ADJOINT) return;
+        if (t > 0) source.before.read(slots(at)[2], row_of(t - 1), lines, h_);
+#pragma unroll
+        for (i = 0; i < 2; ++i)
+            if (t == 0) ssm__cuda_set(&h_[i], i < lines ? ssm__cuda_state_at(p.h0, q, c + (size_t)i) : NULL, 0);
+        source.adjoint(slots(at), row_of(t), lines, out, h_);
+    }
+
+    /* All but the recurrence, while that is at tile `tile`, in place `at` of the ring. A place is free when its tile is
+     * opened; for the adjoint, when it is closed. */
+    __device__ __forceinline__ void work(size_t tile, int at)
+    {
+        const int next = at + 1 == RING ? 0 : at + 1, last = at == 0 ? RING - 1 : at - 1;
+        ssm__cuda_wait<BACK ? RING - 3 : RING - 1>();
+        open(tile + 1, next);
+        if (tile > 0) close(tile - 1, last);
+        if (BACK) fetch(tile + RING - 1, last);
+        else fetch(tile + 1 + RING, next);
+    }
+
+    /* Sums of a source over all steps: four floats of each worker, through its slot; then those of a line in the order
+     * of the rows. */
+    __device__ __forceinline__ void sums(void)
+    {
+        const size_t strip = blockIdx.x % (unsigned)p.strips, line = strip * SSM__CUDA_LINES + threadIdx.x / 2;
+        float sum = 0;
+        int r;
+        if (worker >= 0) source.sums((float *)(void *)slots(0)[0]);
+        __syncthreads();
+        if (worker >= 0 || line >= p.dim) return;
+        for (r = 0; r < SSM__CUDA_LINE_TILE; ++r)
+            sum += ((const float *)(const void *)m.ring[0][0][r * SSM__CUDA_LINES / 2 + (int)threadIdx.x / 4])[threadIdx.x % 4];
+        p.dA[((q.seq * p.chunks + chunk) * p.dim + line) * 2 + threadIdx.x % 2] = sum;
+    }
+};
+
+template <class S, int PASS>
+__global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, 2) ssm__cuda_line_kernel(const ssm__cuda_line p)
+{
+    typedef ssm__cuda_line_thread<S, PASS> thread;
+    enum { RING = thread::RING, AHEAD = RING - thread::BACK };
+    thread k(p, *(ssm__cuda_line_room<S, PASS> *)ssm__cuda_room);
+    size_t tile, steps;
+    int at;
+    if (k.worker >= 0) {
+        for (at = 0; at < AHEAD; ++at) k.fetch((size_t)at, at);
+        ssm__cuda_wait<AHEAD - 1>();
+        k.open(0, 0);
+        if (!thread::BACK) k.fetch(RING, 0);
+    }
+    for (tile = 0, at = 0; tile <= k.tiles; ++tile, at = at + 1 == RING ? 0 : at + 1) {
+        __syncthreads();
+        steps = k.end - k.first - tile * SSM__CUDA_LINE_TILE;
+        if (k.worker >= 0) k.work(tile, at);
+        else if (tile < k.tiles) k.run((int)(tile % 2), steps);
+    }
+    if (k.worker < 0) k.leave();
+    if (S::SUMS && PASS == SSM__CUDA_LINE_ADJOINT) k.sums();
+}
+
+/* --- host --- */
+template <class S, int PASS> static ssm_status ssm__cuda_line_pass_run(const ssm__cuda_line &p, void *stream)
+{
+    return ssm__cuda_launch(ssm__cuda_line_kernel<S, PASS>, ssm__mul(p.batch, p.strips),
+                            SSM__CUDA_IS_CARRY(PASS) ? p.chunks - 1 : p.chunks, SSM__CUDA_LINE_THREADS,
+                            sizeof(ssm__cuda_line_room<S, PASS>), p, stream);
+}
+
+template <class S> static ssm_status ssm__cuda_line_forward(const ssm__cuda_line &p, void *stream)
+{
+    const ssm_status status = ssm__cuda_line_pass_run<S, SSM__CUDA_LINE_CARRY>(p, stream);
+    return status == SSM_OK ? ssm__cuda_line_pass_run<S, SSM__CUDA_LINE_FORWARD>(p, stream) : status;
+}
+
+template <class S> static ssm_status ssm__cuda_line_adjoint(const ssm__cuda_line &p, void *stream)
+{
+    const ssm_status status = ssm__cuda_line_pass_run<S, SSM__CUDA_LINE_RETURN>(p, stream);
+    return status == SSM_OK ? ssm__cuda_line_pass_run<S, SSM__CUDA_LINE_ADJOINT>(p, stream) : status;
+}
+
+/* Chunks of time where there are few blocks: enough for a large card, of 256 steps at least. */
+static void ssm__cuda_line_cut(ssm__cuda_line *p, int sequential)
+{
+    const size_t blocks = ssm__mul(p->batch, p->strips);
+    size_t chunks = 1;
+    if (!sequential && !p->start && !p->slot && blocks && blocks < SSM__CUDA_LINE_BLOCKS)
+        chunks = ssm__min(256 / blocks, p->len / 256);
+    p->chunk = ssm__ceil_div(ssm__ceil_div(p->len, SSM__CUDA_LINE_TILE), chunks ? chunks : 1) * SSM__CUDA_LINE_TILE;
+    p->chunks = p->chunk ? ssm__ceil_div(p->len, p->chunk) : 1;
+}
+
+/* Extents, and no tensors. */
+static ssm__cuda_line ssm__cuda_line_of(size_t batch, size_t len, size_t dim, const size_t *start,
+                                        const ptrdiff_t *slot, int sequential)
+{
+    ssm__cuda_line p;
+    memset(&p, 0, sizeof p);
+    p.batch = batch;
+    p.len = len;
+    p.dim = dim;
+    p.start = start;
+    p.slot = slot;
+    p.strips = ssm__ceil_div(dim, SSM__CUDA_LINES);
+    ssm__cuda_line_cut(&p, sequential);
+    return p;
+}
+
+/* Floats of p.carry, of values of `parts` floats. */
+static size_t ssm__cuda_line_carry(const ssm__cuda_line &p, size_t parts)
+{
+    return p.chunks > 1 ? ssm__mul(ssm__mul(p.batch, p.chunks), ssm__mul(p.dim, 2 * parts)) : 0;
+}
+
+/* Floats of a dense tensor over time. */
+static size_t ssm__cuda_line_dense(const ssm__cuda_line &p, size_t parts)
+{
+    return ssm__mul(ssm__mul(p.start ? 1 : p.batch, p.len), ssm__mul(p.dim, parts));
+}
+
+static ssm_in ssm__cuda_line_view(const ssm__cuda_line &p, const float *data, size_t parts)
+{
+    ssm_in v;
+    v.data = data;
+    v.chan = (ptrdiff_t)parts;
+    v.time = ssm__offset(p.dim, v.chan);
+    v.batch = ssm__offset(p.len, v.time);
+    v.state = 0;
+    return v;
+}
+
+/* Whether two lines of a tensor over time are one access of a worker, in every row. */
+static int ssm__cuda_line_is_dense(const ssm_in &v, size_t dim, size_t parts, ssm_format io)
+{
+    const size_t bytes = 2 * parts * (io == SSM_FORMAT_BF16 ? 2 : 4);
+    const ptrdiff_t two = 2 * (ptrdiff_t)parts;
+    return !v.data || (dim % 2 == 0 && (uintptr_t)v.data % bytes == 0 && v.batch % two == 0 && v.time % two == 0 &&
+                       v.chan == (ptrdiff_t)parts);
+}
+
+/* --- gradients: added by the kernel, or where elements lie on each other written to `room` and summed --- */
+static int ssm__cuda_line_overlaps(const ssm__cuda_line &p, const ssm_out &v)
+{
+    return (v.batch == 0 && p.batch > 1 && !p.start) || (v.time == 0 && p.len > 1) || (v.chan == 0 && p.dim > 1);
+}
+
+static ssm_status ssm__cuda_line_target(const ssm__cuda_line &p, const ssm_out &v, size_t parts, float *room,
+                                        ssm__cuda_target *to, void *stream)
+{
+    to->v = v;
+    to->give = SSM__CUDA_ADD;
+    to->is_float = 0;
+    if (!v.data || !ssm__cuda_line_overlaps(p, v)) return SSM_OK;
+    to->v = ssm_out_like(room, ssm__cuda_line_view(p, room, parts));
+    to->give = SSM__CUDA_WRITE;
+    to->is_float = 1;
+    if (!p.start) return SSM_OK; /* rows of no sequence count as zero */
+    return cudaMemsetAsync(room, 0, ssm__cuda_line_dense(p, parts) * sizeof(float), (cudaStream_t)stream) == cudaSuccess
+               ? SSM_OK
+               : SSM_ERR_DEVICE;
+}
+
+/* Adds a dense tensor over time to a view. */
+static ssm_status ssm__cuda_line_add(const ssm__cuda_line &p, const float *from, const ssm_out &v, size_t parts,
+                                     ssm_format io, void *stream)
+{
+    ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
+    if (!p.start) ssm__cuda_sum_axis(&sum, p.batch, p.len * p.dim * parts, v.batch);
+    ssm__cuda_sum_axis(&sum, p.len, p.dim * parts, v.time);
+    ssm__cuda_sum_axis(&sum, p.dim, parts, v.chan);
+    ssm__cuda_sum_axis(&sum, parts, 1, 1);
+    return ssm__cuda_sum_run(sum, io, stream);
+}
+
+static ssm_status ssm__cuda_line_settle(const ssm__cuda_line &p, const ssm__cuda_target &from, const ssm_out &v,
+                                        size_t parts, ssm_format io, void *stream)
+{
+    return v.data && from.is_float ? ssm__cuda_line_add(p, from.v.data, v, parts, io, stream) : SSM_OK;
+}
+
+/* Adds `count` tensors [line][parts] to a view of states: one for each sequence, `apart` in the view, or of one that
+ * they share (0). */
+static ssm_status ssm__cuda_line_states(const ssm__cuda_line &p, const float *from, const ssm_out &v, size_t count,
+                                        ptrdiff_t apart, size_t parts, void *stream)
+{
+    ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
+    ssm__cuda_sum_axis(&sum, count, p.dim * parts, apart);
+    ssm__cuda_sum_axis(&sum, p.dim, parts, v.chan);
+    ssm__cuda_sum_axis(&sum, parts, 1, 1);
+    return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
+}
+
+/*=============================================================================
+ * >>cuda-linear-scan
+ *=============================================================================
+ * The verbs of the linear scan on a GPU.
+ */
+/* Checks all but memory, and resolves the problem. */
+static ssm_status ssm__cuda_linear_scan_open(const ssm_linear_scan *s, ssm_format io, ssm__cuda_line *p)
+{
+    ssm_linear_scan checked, r;
+    ssm_status status;
+    if (!s) return SSM_ERR_NULL;
+    checked = *s;
+    checked.start = NULL; /* they are the device's */
+    checked.slot = NULL;
+    checked.isa = SSM_ISA_SCALAR;
+    status = ssm__linear_scan_check(&checked, &r);
+    if (status == SSM_OK) status = ssm__cuda_io_check(io);
+    if (status != SSM_OK) return status;
+    *p = ssm__cuda_line_of(s->batch, s->len, s->dim, s->start, s->slot, s->scan == SSM_SCAN_SEQUENTIAL);
+    p->reverse = s->reverse;
+    p->a = s->a;
+    p->b = s->b;
+    p->h0 = s->h0;
+    p->h_last = s->h_last;
+    p->h.v = s->h;
+    p->h.give = SSM__CUDA_WRITE;
+    return SSM_OK;
+}
+
+typedef struct ssm__cuda_line_room_of { /* of gradients that overlap */
+    float *da;
+    float *db;
+} ssm__cuda_line_room_of;
+
+static size_t ssm__cuda_linear_scan_layout(ssm__cuda_line *p, size_t parts, int backward, void *mem,
+                                           ssm__cuda_line_room_of *room)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    p->carry = ssm__take(&arena, ssm__cuda_line_carry(*p, parts));
+    if (!backward) return ssm__arena_bytes(&arena);
+    p->dh0 = ssm__take(&arena, ssm__mul(ssm__mul(p->batch, p->dim), parts));
+    room->da = ssm__take(&arena, ssm__cuda_line_dense(*p, parts));
+    room->db = ssm__take(&arena, ssm__cuda_line_dense(*p, parts));
+    return ssm__arena_bytes(&arena);
+}
+
+SSM_API ssm_status ssm_cuda_linear_scan_sizes(const ssm_linear_scan *s, ssm_format io, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm__cuda_line p;
+    ssm__cuda_line_room_of room;
+    const ssm_status status = ssm__cuda_linear_scan_open(s, io, &p);
+    const size_t parts = s && s->complex_values ? 2 : 1;
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    *need = none;
+    need->work = ssm__cuda_linear_scan_layout(&p, parts, 0, NULL, &room);
+    need->work_backward = ssm__cuda_linear_scan_layout(&p, parts, 1, NULL, &room);
+    return need->work == SSM__SIZE_MAX || need->work_backward == SSM__SIZE_MAX ? SSM_ERR_OVERFLOW : SSM_OK;
+}
+
+template <class V, class E>
+static ssm_status ssm__cuda_linear_scan_run(const ssm__cuda_line &p, int dense, int backward, void *stream)
+{
+    if (backward)
+        return dense ? ssm__cuda_line_adjoint<ssm__cuda_line_linear<V, E, 1> >(p, stream)
+                     : ssm__cuda_line_adjoint<ssm__cuda_line_linear<V, E, 0> >(p, stream);
+    return dense ? ssm__cuda_line_forward<ssm__cuda_line_linear<V, E, 1> >(p, stream)
+                 : ssm__cuda_line_forward<ssm__cuda_line_linear<V, E, 0> >(p, stream);
+}
+
+static ssm_status ssm__cuda_linear_scan_start(const ssm__cuda_line &p, size_t parts, ssm_format io, int backward,
+                                              void *stream)
+{
+    const ssm_in other = backward ? p.dh : p.b;
+    const int dense = ssm__cuda_line_is_dense(p.a, p.dim, parts, io) &&
+                      ssm__cuda_line_is_dense(other, p.dim, parts, io) &&
+                      ssm__cuda_line_is_dense(p.before, p.dim, parts, io);
+    if (io == SSM_FORMAT_BF16)
+        return parts == 2 ? ssm__cuda_linear_scan_run<ssm__complex, ssm__cuda_bf16>(p, dense, backward, stream)
+                          : ssm__cuda_linear_scan_run<float, ssm__cuda_bf16>(p, dense, backward, stream);
+    return parts == 2 ? ssm__cuda_linear_scan_run<ssm__complex, float>(p, dense, backward, stream)
+                      : ssm__cuda_linear_scan_run<float, float>(p, dense, backward, stream);
+}
+
+SSM_API ssm_status ssm_cuda_linear_scan_forward(const ssm_linear_scan *s, ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__cuda_line p;
+    ssm__cuda_line_room_of room;
+    const size_t parts = s && s->complex_values ? 2 : 1;
+    ssm_status status = ssm__cuda_linear_scan_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    status = ssm__check_block(work, ssm__cuda_linear_scan_layout(&p, parts, 0, NULL, &room));
+    if (status != SSM_OK) return status;
+    ssm__cuda_linear_scan_layout(&p, parts, 0, work.data, &room);
+    status = io == SSM_FORMAT_BF16 ? ssm__cuda_pad_run<ssm__cuda_bf16>(*s, s->h, parts, stream)
+                                   : ssm__cuda_pad_run<float>(*s, s->h, parts, stream);
+    return status == SSM_OK ? ssm__cuda_linear_scan_start(p, parts, io, 0, stream) : status;
+}
+
+static ssm_status ssm__cuda_linear_scan_back(ssm__cuda_line *p, const ssm_linear_scan_grad *d, size_t parts,
+                                             const ssm__cuda_line_room_of *room, ssm_format io, void *stream)
+{
+    ssm_status status = ssm__cuda_line_target(*p, d->da, parts, room->da, &p->da, stream);
+    if (status == SSM_OK) status = ssm__cuda_line_target(*p, d->db, parts, room->db, &p->db, stream);
+    if (status == SSM_OK) status = ssm__cuda_linear_scan_start(*p, parts, io, 1, stream);
+    if (status == SSM_OK) status = ssm__cuda_line_settle(*p, p->da, d->da, parts, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_line_settle(*p, p->db, d->db, parts, io, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_line_states(*p, p->dh0, d->dh0, p->batch, d->dh0.batch, parts, stream);
+}
+
+SSM_API ssm_status ssm_cuda_linear_scan_backward(const ssm_linear_scan *s, const ssm_linear_scan_grad *grad,
+                                                 ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__cuda_line p;
+    ssm__cuda_line_room_of room;
+    const size_t parts = s && s->complex_values ? 2 : 1;
+    ssm_status status = ssm__cuda_linear_scan_open(s, io, &p);
+    if (status == SSM_OK && s->slot) status = SSM_ERR_UNSUPPORTED;
+    if (status != SSM_OK) return status;
+    if (s->batch && s->len && (!grad || !grad->dh.data)) return SSM_ERR_NULL;
+    if (!grad) return SSM_OK; /* nothing to differentiate */
+    status = ssm__check_block(work, ssm__cuda_linear_scan_layout(&p, parts, 1, NULL, &room));
+    if (status != SSM_OK) return status;
+    ssm__cuda_linear_scan_layout(&p, parts, 1, work.data, &room);
+    p.dh = grad->dh;
+    p.dh_last = grad->dh_last;
+    if (grad->da.data) p.before = ssm__as_in(s->h);
+    return ssm__cuda_linear_scan_back(&p, grad, parts, &room, io, stream);
+}
+
+/*=============================================================================
+ * >>cuda-s5
+ *=============================================================================
+ * The S5 scan on a GPU: v = B u and y = C h as products of >>cuda-linear over all rows, B and C as real matrices on
+ * (re, im) pairs; between them the recurrence of >>cuda-line, a line for each state, in place on v.
+ */
+/* --- the source: a and b from A and the step sizes, times v --- */
+template <class E, int DENSE> struct ssm__cuda_line_s5 {
+    typedef ssm__complex value;
+    enum { FORWARD = 2, ADJOINT = 4, SUMS = 1 }; /* slots: v or dh; step sizes; h before; v */
+    ssm__cuda_reader<ssm__complex, float, DENSE> v, dh, before;
+    ssm__cuda_reader<float, E, DENSE> delta, delta_A;
+    ssm__cuda_writer<ssm__complex, float> h, dv;
+    ssm__cuda_writer<float, E> ddelta, ddelta_A;
+    ssm__complex A[2], dA[2];
+    ssm_disc disc;
+
+    __device__ __forceinline__ ssm__cuda_line_s5(void)
+    {
+        A[0] = A[1] = dA[0] = dA[1] = ssm__c(0, 0);
+    }
+
+    template <int PASS>
+    __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__span &q, size_t c, int lines)
+    {
+        int i;
+        disc = p.disc;
+        v.open(p.v, q, c);
+        dh.open(p.dh, q, c);
+        before.open(p.before, q, c);
+        delta.open(p.delta, q, c);
+        delta_A.open(p.delta_A, q, c);
+        h.open(p.h, q, c);
+        dv.open(p.db, q, c);
+        ddelta.open(p.ddelta, q, c);
+        ddelta_A.open(p.ddelta_A, q, c);
+#pragma unroll
+        for (i = 0; i < 2; ++i)
+            if (i < lines) ssm__cuda_set(&A[i], ssm__cuda_at<float>(p.A, 0, 0, c + (size_t)i), 0);
+    }
+
+    template <int PASS>
+    __device__ __forceinline__ void fetch(ssm__cuda_slots slot, size_t row, size_t prior, bool has_prior) const
+    {
+        if (SSM__CUDA_IS_BACK(PASS)) dh.fetch(slot[0], row);
+        else v.fetch(slot[0], row);
+        delta.fetch(slot[1], row);
+        delta_A.fetch(slot[1] + SSM__CUDA_SLOT / 2, row);
+        if (PASS != SSM__CUDA_LINE_ADJOINT) return;
+        if (has_prior) before.fetch(slot[2], prior);
+        v.fetch(slot[3], row);
+    }
+
+    /* Step sizes of a row, held as on the CPU. */
+    __device__ __forceinline__ void steps(ssm__cuda_slots slot, size_t row, int lines, float *da, float *db) const
+    {
+        int i;
+        delta.read(slot[1], row, lines, db);
+        if (delta_A.data) delta_A.read(slot[1] + SSM__CUDA_SLOT / 2, row, lines, da);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            db[i] = ssm__bounded(db[i]);
+            da[i] = delta_A.data ? ssm__bounded(da[i]) : db[i];
+        }
+    }
+
+    template <int PASS>
+    __device__ __forceinline__ void coefs(ssm__cuda_slots slot, size_t row, int lines, ssm__complex *to_a,
+                                          ssm__complex *to_b) const
+    {
+        float da[2], db[2];
+        int i;
+        steps(slot, row, lines, da, db);
+        if (SSM__CUDA_IS_BACK(PASS)) dh.read(slot[0], row, lines, to_b);
+        else v.read(slot[0], row, lines, to_b);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const ssm__c_coef k = ssm__c_discretise(disc, A[i], da[i], db[i], !delta_A.data);
+            to_a[i] = k.a;
+            if (!SSM__CUDA_IS_BACK(PASS)) to_b[i] = ssm__c_mul(k.b, to_b[i]);
+        }
+    }
+
+    __device__ __forceinline__ void adjoint(ssm__cuda_slots slot, size_t row, int lines, const ssm__complex *g,
+                                            const ssm__complex *h_)
+    {
+        ssm__complex w[2];
+        float da[2], db[2];
+        int i;
+        steps(slot, row, lines, da, db);
+        v.read(slot[3], row, lines, w);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const ssm__c_coef k = ssm__c_discretise(disc, A[i], da[i], db[i], !delta_A.data);
+            ssm__c_coef slope;
+            ssm__c_coef_grad d;
+            slope.a = ssm__c_mul_conj(h_[i], g[i]);
+            slope.b = ssm__c_mul_conj(w[i], g[i]);
+            w[i] = ssm__c_mul_conj(k.b, g[i]);
+            d = ssm__c_discretise_grad(disc, A[i], da[i], db[i], k, slope);
+            dA[i] = ssm__c_add(dA[i], d.A);
+            da[i] = d.da;
+            db[i] = delta_A.data ? d.db : d.da + d.db;
+        }
+        dv.put(row, lines, w);
+        ddelta.put(row, lines, db);
+        ddelta_A.put(row, lines, da);
+    }
+
+    __device__ __forceinline__ void sums(float *to) const
+    {
+        ssm__cuda_put(to, dA[0]);
+        ssm__cuda_put(to + 2, dA[1]);
+    }
+};
+
+/* --- the problem --- */
+typedef struct ssm__cuda_s5 {
+    ssm_s5_scan s; /* disc resolved */
+    ssm_s5_scan_grad d;
+    size_t rows; /* of all sequences */
+    size_t in;   /* floats of a row of u */
+    size_t out;  /* of y */
+    size_t width; /* of v: two for each state */
+    float *B;    /* [width][in]: v from u */
+    float *C;    /* [out][width]: y from h */
+    float *u;    /* [rows][in], where the tensor itself is not that */
+    float *y;    /* [rows][out]; backward: dy */
+    float *v;    /* [rows][width], then h; backward: dv */
+    float *h;    /* from here on backward */
+    float *dh;
+    float *du;
+    float *part; /* of dB, dC: [part][width][in] and the like */
+    float *dD;   /* [piece of rows][dim] */
+    float *ddelta; /* where gradients overlap */
+    float *ddelta_A;
+    ssm__cuda_line line;
+} ssm__cuda_s5;
+
+/* One complex matrix and its real form, element (c, n): entry j is that of part j % 2 of the state and part j / 2 of the
+ * channel, of which there are `each`. */
+typedef struct ssm__cuda_s5_form {
+    ssm_out matrix; /* read: B, C; added to: dB, dC */
+    size_t dim;
+    size_t states;
+    size_t each;
+    int is_C;
+    float scale;
+    float *form;
+    size_t parts; /* forms to sum, one behind the other */
+} ssm__cuda_s5_form;
+
+typedef struct ssm__cuda_s5_entry {
+    size_t at;
+    size_t part; /* of the complex number: 0 re, 1 im */
+    float factor;
+} ssm__cuda_s5_entry;
+
+SSM__DEVICE ssm__cuda_s5_entry ssm__cuda_s5_entry_of(const ssm__cuda_s5_form &f, size_t c, size_t n, size_t j)
+{
+    const size_t state = j % 2, channel = j / 2, from = f.is_C ? state : channel, to = f.is_C ? channel : state;
+    ssm__cuda_s5_entry e;
+    e.at = f.is_C ? (c * f.each + channel) * 2 * f.states + 2 * n + state
+                  : (2 * n + state) * f.dim * f.each + c * f.each + channel;
+    e.part = from != to;
+    e.factor = from && !to ? -f.scale : f.scale;
+    return e;
+}
+
+/* FOLD 0: the form of a matrix. 1: the gradient of a form, back to that of the matrix. */
+template <int FOLD> __global__ void __launch_bounds__(256) ssm__cuda_s5_matrix(const ssm__cuda_s5_form f)
+{
+    const size_t index = (size_t)blockIdx.x * 256 + threadIdx.x, c = index / f.states, n = index % f.states;
+    const size_t apart = f.dim * f.each * 2 * f.states;
+    float *z, sum[2] = {0, 0};
+    size_t j, i;
+    if (c >= f.dim) return;
+    z = ssm__cuda_at<float>(f.matrix, 0, 0, c) + (ptrdiff_t)n * f.matrix.state;
+    for (j = 0; j < 2 * f.each; ++j) {
+        const ssm__cuda_s5_entry e = ssm__cuda_s5_entry_of(f, c, n, j);
+        float x = 0;
+        if (!FOLD) f.form[e.at] = e.factor * z[e.part];
+#pragma unroll 4
+        for (i = 0; FOLD && i < f.parts; ++i) x += f.form[i * apart + e.at];
+        sum[e.part] = fmaf(e.factor, x, sum[e.part]);
+    }
+    if (FOLD) z[0] += sum[0];
+    if (FOLD) z[1] += sum[1];
+}
+
+/* --- rows: a warp for each, of floats --- */
+typedef struct ssm__cuda_s5_rows {
+    size_t batch;
+    size_t len;
+    size_t rows;
+    size_t dim;
+    const size_t *start;
+    ssm_out tensor; /* read: u, dy; written: y */
+    int pairs;
+    ssm_rows_out to; /* rows of floats; `scatter` reads them */
+    ssm_in u;        /* scatter with D: y += D u */
+    int u_pairs;
+    ssm_in D;
+} ssm__cuda_s5_rows;
+
+enum { SSM__CUDA_S5_ROWS = 8 };
+
+/* Whether a row is of a sequence: those of packed problems that are not lie before the first and behind the last. */
+SSM__DEVICE bool ssm__cuda_s5_has(const ssm__cuda_s5_rows &p, size_t row)
+{
+    return !p.start || (row >= p.start[0] && row < p.start[p.batch]);
+}
+
+/* Tensor to rows; zeros for rows of no sequence. */
+template <class T> __global__ void __launch_bounds__(256) ssm__cuda_s5_gather(const ssm__cuda_s5_rows p)
+{
+    const size_t row = (size_t)blockIdx.x * SSM__CUDA_S5_ROWS + threadIdx.x / 32, each = p.pairs ? 2 : 1;
+    const size_t b = p.start ? 0 : row / p.len, t = p.start ? row : row % p.len;
+    size_t i;
+    if (row >= p.rows) return;
+    for (i = threadIdx.x % 32; i < p.dim * each; i += 32)
+        p.to.data[(ptrdiff_t)row * p.to.row + (ptrdiff_t)i] =
+            ssm__cuda_s5_has(p, row) ? ssm__cuda_load(ssm__cuda_at<T>(p.tensor, b, t, i / each) + i % each) : 0.0f;
+}
+
+/* Rows to tensor, with D u. */
+template <class T> __global__ void __launch_bounds__(256) ssm__cuda_s5_scatter(const ssm__cuda_s5_rows p)
+{
+    const size_t row = (size_t)blockIdx.x * SSM__CUDA_S5_ROWS + threadIdx.x / 32, each = p.pairs ? 2 : 1;
+    const size_t b = p.start ? 0 : row / p.len, t = p.start ? row : row % p.len;
+    size_t i;
+    if (row >= p.rows || !ssm__cuda_s5_has(p, row)) return;
+    for (i = threadIdx.x % 32; i < p.dim * each; i += 32) {
+        const size_t c = i / each, part = i % each;
+        float x = p.to.data[(ptrdiff_t)row * p.to.row + (ptrdiff_t)i];
+        if (p.D.data && (part == 0 || p.u_pairs))
+            x = fmaf(*ssm__cuda_at<float>(p.D, 0, 0, c), ssm__cuda_load(ssm__cuda_at<T>(p.u, b, t, c) + part), x);
+        ssm__cuda_store(ssm__cuda_at<T>(p.tensor, b, t, c) + part, x);
+    }
+}
+
+/* --- host --- */
+static ssm__cuda_s5_rows ssm__cuda_s5_rows_of(const ssm__cuda_s5 &p, const ssm_in &tensor, int pairs, float *to)
+{
+    ssm__cuda_s5_rows r;
+    memset(&r, 0, sizeof r);
+    r.batch = p.s.batch;
+    r.len = p.s.len;
+    r.rows = p.rows;
+    r.dim = p.s.dim;
+    r.start = p.s.start;
+    r.tensor.data = (float *)(uintptr_t)tensor.data;
+    r.tensor.batch = tensor.batch;
+    r.tensor.time = tensor.time;
+    r.tensor.chan = tensor.chan;
+    r.pairs = pairs;
+    r.to = ssm_rows_out_of(to, ssm__offset(p.s.dim, pairs ? 2 : 1));
+    return r;
+}
+
+static ssm_status ssm__cuda_s5_rows_run(void (*kernel)(ssm__cuda_s5_rows), const ssm__cuda_s5_rows &r, void *stream)
+{
+    return ssm__cuda_launch(kernel, ssm__ceil_div(r.rows, SSM__CUDA_S5_ROWS), 1, 256, 0, r, stream);
+}
+
+/* Rows of a tensor that is read: itself, if it is dense floats, else a copy in `room`. */
+static ssm_status ssm__cuda_s5_read(const ssm__cuda_s5 &p, const ssm_in &v, int pairs, ssm_format io, float *room,
+                                    ssm_rows *r, void *stream)
+{
+    const ptrdiff_t row = p.s.len == 1 ? v.batch : v.time;
+    const ssm__cuda_s5_rows g = ssm__cuda_s5_rows_of(p, v, pairs, room);
+    const int even = p.s.len == 1 || p.s.batch == 1 || v.batch == ssm__offset(p.s.len, v.time);
+    *r = ssm_rows_of(room, g.to.row);
+    if (io == SSM_FORMAT_REAL && !p.s.start && even && v.chan == (pairs ? 2 : 1)) {
+        *r = ssm_rows_of(v.data, row);
+        return SSM_OK;
+    }
+    return ssm__cuda_s5_rows_run(io == SSM_FORMAT_BF16 ? ssm__cuda_s5_gather<ssm__cuda_bf16>
+                                                       : ssm__cuda_s5_gather<float>,
+                                 g, stream);
+}
+
+static ssm_status ssm__cuda_s5_form_run(const ssm__cuda_s5 &p, const ssm_in &matrix, int is_C, float *form,
+                                        size_t parts, void *stream)
+{
+    const size_t blocks = ssm__ceil_div(ssm__mul(p.s.dim, p.s.d_state), 256);
+    ssm__cuda_s5_form f;
+    f.matrix = ssm_out_like((float *)(uintptr_t)matrix.data, matrix);
+    f.dim = p.s.dim;
+    f.states = p.s.d_state;
+    f.each = (is_C ? p.s.complex_output : p.s.complex_input) ? 2 : 1;
+    f.is_C = is_C;
+    f.scale = is_C && p.s.conj_sym ? 2.0f : 1.0f;
+    f.form = form;
+    f.parts = parts;
+    if (parts) return ssm__cuda_launch(ssm__cuda_s5_matrix<1>, blocks, 1, 256, 0, f, stream);
+    return ssm__cuda_launch(ssm__cuda_s5_matrix<0>, blocks, 1, 256, 0, f, stream);
+}
+
+/* c [M][N] = a b^T; B_INNER: b is [N][K], else [K][N]. */
+template <int B_INNER>
+static ssm_status ssm__cuda_s5_product(size_t M, size_t N, size_t K, ssm_rows a, const float *b, float *c, void *stream)
+{
+    ssm__cuda_product p = ssm__cuda_product_of(M, N, K);
+    p.a = a.data;
+    p.a_row = a.row;
+    p.b = b;
+    p.b_row = (ptrdiff_t)(B_INNER ? K : N);
+    p.c = c;
+    p.c_row = (ptrdiff_t)N;
+    return ssm__cuda_product_run<float, 1, B_INNER>(p, stream);
+}
+
+/* Views of states [b][n] and of step sizes [b][t][n]: lines are states. */
+static ssm_in ssm__cuda_s5_lines(ssm_in v)
+{
+    v.chan = v.state;
+    return v;
+}
+
+static ssm_out ssm__cuda_s5_lines_out(ssm_out v)
+{
+    v.chan = v.state;
+    return v;
+}
+
+/* Checks all but y and memory, and resolves the problem. */
+static ssm_status ssm__cuda_s5_open(const ssm_s5_scan *s, ssm_format io, ssm__cuda_s5 *p)
+{
+    ssm_s5_scan checked;
+    ssm_status status;
+    if (!s) return SSM_ERR_NULL;
+    checked = *s;
+    checked.start = NULL; /* they are the device's */
+    checked.slot = NULL;
+    checked.isa = SSM_ISA_SCALAR;
+    memset(p, 0, sizeof *p);
+    status = ssm__s5_scan_check(&checked, &p->s);
+    if (status == SSM_OK) status = ssm__cuda_io_check(io);
+    if (status != SSM_OK) return status;
+    p->s.start = s->start;
+    p->s.slot = s->slot;
+    p->rows = s->start ? s->len : ssm__mul(s->batch, s->len);
+    p->in = ssm__s5_in(s);
+    p->out = ssm__s5_out(s);
+    p->width = ssm__mul(2, s->d_state);
+    p->line = ssm__cuda_line_of(s->batch, s->len, s->d_state, s->start, s->slot, 0);
+    p->line.disc = p->s.disc;
+    p->line.A = ssm__cuda_s5_lines(s->A);
+    p->line.delta = ssm__cuda_s5_lines(s->delta);
+    p->line.delta_A = ssm__cuda_s5_lines(s->delta_A);
+    p->line.h0 = ssm__cuda_s5_lines(s->h0);
+    p->line.h_last = ssm__cuda_s5_lines_out(s->h_last);
+    return SSM_OK;
+}
+
+/* What forward and backward share. */
+static void ssm__cuda_s5_take(ssm__cuda_s5 *p, ssm__arena *arena)
+{
+    p->B = ssm__take(arena, ssm__mul(p->width, p->in));
+    p->C = ssm__take(arena, ssm__mul(p->width, p->out));
+    p->u = ssm__take(arena, ssm__mul(p->rows, p->in));
+    p->y = ssm__take(arena, ssm__mul(p->rows, p->out));
+    p->v = ssm__take(arena, ssm__mul(p->rows, p->width));
+    p->line.carry = ssm__take(arena, ssm__cuda_line_carry(p->line, 2));
+}
+
+static size_t ssm__cuda_s5_layout(ssm__cuda_s5 *p, void *mem)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_s5_take(p, &arena);
+    return ssm__arena_bytes(&arena);
+}
+
+/* v of all rows, and the problem of the recurrence on it: h where v is. Backward wants u too. */
+static ssm_status ssm__cuda_s5_drive(ssm__cuda_s5 *p, ssm_format io, ssm_rows *u, void *stream)
+{
+    ssm_status status = ssm__cuda_s5_form_run(*p, p->s.B, 0, p->B, 0, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_form_run(*p, p->s.C, 1, p->C, 0, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_read(*p, p->s.u, p->s.complex_input, io, p->u, u, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_product<1>(p->rows, p->width, p->in, *u, p->B, p->v, stream);
+    p->line.v = ssm__cuda_line_view(p->line, p->v, 2);
+    p->line.h.v = ssm_out_like(p->v, p->line.v);
+    p->line.h.give = SSM__CUDA_WRITE;
+    return status;
+}
+
+template <class E> static ssm_status ssm__cuda_s5_states(const ssm__cuda_line &p, int dense, int backward, void *stream)
+{
+    if (backward)
+        return dense ? ssm__cuda_line_adjoint<ssm__cuda_line_s5<E, 1> >(p, stream)
+                     : ssm__cuda_line_adjoint<ssm__cuda_line_s5<E, 0> >(p, stream);
+    return dense ? ssm__cuda_line_forward<ssm__cuda_line_s5<E, 1> >(p, stream)
+                 : ssm__cuda_line_forward<ssm__cuda_line_s5<E, 0> >(p, stream);
+}
+
+/* The recurrence, or its adjoint. */
+static ssm_status ssm__cuda_s5_run(const ssm__cuda_line &p, ssm_format io, int backward, void *stream)
+{
+    const int dense = ssm__cuda_line_is_dense(p.v, p.dim, 2, SSM_FORMAT_REAL) &&
+                      ssm__cuda_line_is_dense(p.delta, p.dim, 1, io) && ssm__cuda_line_is_dense(p.delta_A, p.dim, 1, io);
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_s5_states<ssm__cuda_bf16>(p, dense, backward, stream)
+                                 : ssm__cuda_s5_states<float>(p, dense, backward, stream);
+}
+
+/* y = C h + D u, to the tensor. */
+template <class T> static ssm_status ssm__cuda_s5_output(const ssm__cuda_s5 &p, ssm_format io, void *stream)
+{
+    const ssm_in y = ssm__as_in(p.s.y);
+    const int direct = io == SSM_FORMAT_REAL && !p.s.start && !p.s.slot && !p.s.D.data &&
+                       y.chan == (p.s.complex_output ? 2 : 1) && y.time == (ptrdiff_t)p.out &&
+                       (p.s.batch == 1 || y.batch == ssm__offset(p.s.len, y.time));
+    ssm__cuda_s5_rows r = ssm__cuda_s5_rows_of(p, y, p.s.complex_output, p.y);
+    ssm_status status = ssm__cuda_s5_product<1>(p.rows, p.out, p.width, ssm_rows_of(p.v, (ptrdiff_t)p.width), p.C,
+                                                direct ? p.s.y.data : p.y, stream);
+    if (status != SSM_OK || direct) return status;
+    r.u = p.s.u;
+    r.u_pairs = p.s.complex_input;
+    r.D = p.s.D;
+    status = ssm__cuda_s5_rows_run(ssm__cuda_s5_scatter<T>, r, stream);
+    return status == SSM_OK ? ssm__cuda_pad_run<T>(p.s, p.s.y, p.s.complex_output ? 2 : 1, stream) : status;
+}
+
+static ssm_status ssm__cuda_s5_forward(ssm__cuda_s5 *p, ssm_format io, ssm_memory work, void *stream)
+{
+    ssm_rows u;
+    ssm_status status = ssm__check_block(work, ssm__cuda_s5_layout(p, NULL));
+    if (status != SSM_OK) return status;
+    ssm__cuda_s5_layout(p, work.data);
+    if (p->rows) status = ssm__cuda_s5_drive(p, io, &u, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_run(p->line, io, 0, stream);
+    if (status != SSM_OK || p->rows == 0) return status;
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_s5_output<ssm__cuda_bf16>(*p, io, stream)
+                                 : ssm__cuda_s5_output<float>(*p, io, stream);
+}
+
+SSM_API ssm_status ssm_cuda_s5_scan_forward(const ssm_s5_scan *s, ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__cuda_s5 p;
+    const ssm_status status = ssm__cuda_s5_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
+    return ssm__cuda_s5_forward(&p, io, work, stream);
+}
+
+SSM_API ssm_status ssm_cuda_s5_scan_step(const ssm_s5_scan *s, ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__cuda_s5 p;
+    const ssm_status status = ssm__cuda_s5_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (s->batch && (!s->y.data || !s->h_last.data)) return SSM_ERR_NULL;
+    if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
+    p.line.h0 = ssm__as_in(p.line.h_last);
+    return ssm__cuda_s5_forward(&p, io, work, stream);
+}
+
+/*=============================================================================
+ * >>cuda-s5-backward
+ *=============================================================================
+ * Gradients of the S5 scan on a GPU: the states once more, then the adjoint of every part, last to first:
+ *
+ *     dC = k dy conj(h)   dh = k conj(C) dy   dv, dA, ddelta: >>cuda-line   dB = dv conj(u)   du = conj(B) dv + D dy
+ */
+/* D's part in du, a warp for a row; and in dD, a thread for a channel and 64 rows. */
+typedef struct ssm__cuda_s5_skip {
+    ssm_rows u;
+    ssm_rows dy;
+    ssm_in D;
+    size_t rows;
+    size_t dim;
+    int u_pairs;
+    int y_pairs;
+    float *du;
+    float *dD;
+} ssm__cuda_s5_skip;
+
+enum { SSM__CUDA_S5_PIECE = 64 };
+
+__global__ void __launch_bounds__(256) ssm__cuda_s5_skip_du(const ssm__cuda_s5_skip p)
+{
+    const size_t row = (size_t)blockIdx.x * SSM__CUDA_S5_ROWS + threadIdx.x / 32, in = p.u_pairs ? 2 : 1;
+    const size_t out = p.y_pairs ? 2 : 1;
+    size_t i;
+    if (row >= p.rows) return;
+    for (i = threadIdx.x % 32; i < p.dim * in; i += 32) {
+        const float dy = i % in < out ? p.dy.data[(ptrdiff_t)row * p.dy.row + (ptrdiff_t)(i / in * out + i % in)] : 0.0f;
+        float *du = p.du + row * p.dim * in + i;
+        *du = fmaf(*ssm__cuda_at<float>(p.D, 0, 0, i / in), dy, *du);
+    }
+}
+
+__global__ void __launch_bounds__(256) ssm__cuda_s5_skip_dD(const ssm__cuda_s5_skip p)
+{
+    const size_t c = (size_t)blockIdx.y * 256 + threadIdx.x, first = (size_t)blockIdx.x * SSM__CUDA_S5_PIECE;
+    const size_t end = first + SSM__CUDA_S5_PIECE < p.rows ? first + SSM__CUDA_S5_PIECE : p.rows;
+    const size_t in = p.u_pairs ? 2 : 1, out = p.y_pairs ? 2 : 1;
+    float sum = 0;
+    size_t r;
+    if (c >= p.dim) return;
+    for (r = first; r < end; ++r) {
+        const float *u = p.u.data + ((ptrdiff_t)r * p.u.row + (ptrdiff_t)(c * in));
+        const float *dy = p.dy.data + ((ptrdiff_t)r * p.dy.row + (ptrdiff_t)(c * out));
+        sum = fmaf(dy[0], u[0], sum);
+        if (in == 2 && out == 2) sum = fmaf(dy[1], u[1], sum);
+    }
+    p.dD[blockIdx.x * p.dim + c] = sum;
+}
+
+/* Parts of a sum over rows: see ssm__cuda_parts_of. */
+static size_t ssm__cuda_s5_parts(const ssm__cuda_s5 *p, size_t columns)
+{
+    return ssm__cuda_parts_of(p->width, columns, p->rows);
+}
+
+static size_t ssm__cuda_s5_back_layout(ssm__cuda_s5 *p, void *mem)
+{
+    const size_t steps = ssm__mul(p->rows, p->s.d_state), channels = ssm__mul(p->s.batch, p->width);
+    const size_t dB = ssm__mul(ssm__cuda_s5_parts(p, p->in), ssm__mul(p->width, p->in));
+    const size_t dC = ssm__mul(ssm__cuda_s5_parts(p, p->out), ssm__mul(p->width, p->out));
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_s5_take(p, &arena);
+    p->h = ssm__take(&arena, ssm__mul(p->rows, p->width));
+    p->dh = ssm__take(&arena, ssm__mul(p->rows, p->width));
+    p->du = ssm__take(&arena, ssm__mul(p->rows, p->in));
+    p->part = ssm__take(&arena, dB > dC ? dB : dC);
+    p->dD = ssm__take(&arena, ssm__mul(ssm__ceil_div(p->rows, SSM__CUDA_S5_PIECE), p->s.dim));
+    p->ddelta = ssm__take(&arena, steps);
+    p->ddelta_A = ssm__take(&arena, steps);
+    p->line.dh0 = ssm__take(&arena, channels);
+    p->line.dA = ssm__take(&arena, ssm__mul(p->line.chunks, channels));
+    return ssm__arena_bytes(&arena);
+}
+
+SSM_API ssm_status ssm_cuda_s5_scan_sizes(const ssm_s5_scan *s, ssm_format io, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm__cuda_s5 p;
+    ssm_s5_scan step;
+    ssm_status status = ssm__cuda_s5_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    *need = none;
+    need->work = ssm__cuda_s5_layout(&p, NULL);
+    need->work_backward = ssm__cuda_s5_back_layout(&p, NULL);
+    step = *s;
+    step.len = 1;
+    step.start = NULL;
+    status = ssm__cuda_s5_open(&step, io, &p);
+    if (status == SSM_OK) need->work_step = ssm__cuda_s5_layout(&p, NULL);
+    if (status != SSM_OK) return status;
+    return need->work == SSM__SIZE_MAX || need->work_step == SSM__SIZE_MAX || need->work_backward == SSM__SIZE_MAX
+               ? SSM_ERR_OVERFLOW
+               : SSM_OK;
+}
+
+/* The gradient of B or C from two sets of rows: a form [M][N] in parts, folded in their order. */
+static ssm_status ssm__cuda_s5_dmatrix(const ssm__cuda_s5 &p, ssm_rows a, size_t M, ssm_rows b, size_t N, int is_C,
+                                       void *stream)
+{
+    const ssm_out to = is_C ? p.d.dC : p.d.dB;
+    const size_t parts = ssm__cuda_parts_of(M, N, p.rows);
+    ssm__cuda_product k = ssm__cuda_product_of(M, N, p.rows);
+    ssm_status status;
+    if (!to.data) return SSM_OK;
+    k.depth = ssm__ceil_div(ssm__ceil_div(p.rows, parts), SSM__CUDA_PRODUCT_DEPTH) * SSM__CUDA_PRODUCT_DEPTH;
+    k.a = a.data;
+    k.a_row = a.row;
+    k.b = b.data;
+    k.b_row = b.row;
+    k.part = p.part;
+    status = ssm__cuda_product_run<float, 0, 0>(k, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_s5_form_run(p, ssm__as_in(to), is_C, p.part, ssm__ceil_div(p.rows, k.depth), stream);
+}
+
+/* Through D: du of the work memory, and dD. */
+static ssm_status ssm__cuda_s5_skip_run(const ssm__cuda_s5 &p, ssm_rows u, ssm_rows dy, void *stream)
+{
+    const size_t pieces = ssm__ceil_div(p.rows, SSM__CUDA_S5_PIECE);
+    ssm__cuda_sum sum = ssm__cuda_sum_of(p.dD, p.d.dD.data);
+    ssm__cuda_s5_skip k;
+    ssm_status status = SSM_OK;
+    if (!p.s.D.data) return SSM_OK;
+    k.u = u;
+    k.dy = dy;
+    k.D = p.s.D;
+    k.rows = p.rows;
+    k.dim = p.s.dim;
+    k.u_pairs = p.s.complex_input;
+    k.y_pairs = p.s.complex_output;
+    k.du = p.du;
+    k.dD = p.dD;
+    if (p.d.du.data)
+        status = ssm__cuda_launch(ssm__cuda_s5_skip_du, ssm__ceil_div(p.rows, SSM__CUDA_S5_ROWS), 1, 256, 0, k, stream);
+    if (status != SSM_OK || !p.d.dD.data) return status;
+    status = ssm__cuda_launch(ssm__cuda_s5_skip_dD, pieces, ssm__ceil_div(p.s.dim, 256), 256, 0, k, stream);
+    ssm__cuda_sum_axis(&sum, pieces, p.s.dim, 0);
+    ssm__cuda_sum_axis(&sum, p.s.dim, 1, p.d.dD.chan);
+    return status == SSM_OK ? ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream) : status;
+}
+
+/* du of all rows, added to the tensor. */
+static ssm_status ssm__cuda_s5_du(const ssm__cuda_s5 &p, ssm_rows u, ssm_rows dy, ssm_format io, void *stream)
+{
+    const size_t parts = p.s.complex_input ? 2 : 1;
+    ssm__cuda_line channels = p.line;
+    ssm_status status = SSM_OK;
+    if (p.d.du.data)
+        status = ssm__cuda_s5_product<0>(p.rows, p.in, p.width, ssm_rows_of(p.v, (ptrdiff_t)p.width), p.B, p.du, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_skip_run(p, u, dy, stream);
+    channels.dim = p.s.dim;
+    return status == SSM_OK ? ssm__cuda_line_add(channels, p.du, p.d.du, parts, io, stream) : status;
+}
+
+/* The recurrence: its states, kept in h, the gradient dh of them, and its adjoint, which leaves dv in v. */
+static ssm_status ssm__cuda_s5_turn(ssm__cuda_s5 *p, ssm_rows dy, ssm_format io, void *stream)
+{
+    const size_t width = p->width;
+    const ssm_rows h = ssm_rows_of(p->h, (ptrdiff_t)width);
+    const ssm_out ddelta = ssm__cuda_s5_lines_out(p->d.ddelta), ddelta_A = ssm__cuda_s5_lines_out(p->d.ddelta_A);
+    ssm_status status = SSM_OK;
+    p->line.h.v.data = p->h;
+    p->line.h_last.data = NULL;
+    if (p->s.start && /* rows of no sequence count as zero */
+        cudaMemsetAsync(p->h, 0, p->rows * width * sizeof(float), (cudaStream_t)stream) != cudaSuccess)
+        return SSM_ERR_DEVICE;
+    status = ssm__cuda_s5_run(p->line, io, 0, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_dmatrix(*p, dy, p->out, h, width, 1, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_product<0>(p->rows, width, p->out, dy, p->C, p->dh, stream);
+    p->line.before = ssm__cuda_line_view(p->line, p->h, 2);
+    p->line.dh = ssm__cuda_line_view(p->line, p->dh, 2);
+    p->line.db.v = ssm_out_like(p->v, p->line.v);
+    p->line.db.give = SSM__CUDA_WRITE;
+    if (status == SSM_OK) status = ssm__cuda_line_target(p->line, ddelta, 1, p->ddelta, &p->line.ddelta, stream);
+    if (status == SSM_OK && p->s.delta_A.data)
+        status = ssm__cuda_line_target(p->line, ddelta_A, 1, p->ddelta_A, &p->line.ddelta_A, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_run(p->line, io, 1, stream);
+    if (status == SSM_OK) status = ssm__cuda_line_settle(p->line, p->line.ddelta, ddelta, 1, io, stream);
+    if (status == SSM_OK && p->s.delta_A.data)
+        status = ssm__cuda_line_settle(p->line, p->line.ddelta_A, ddelta_A, 1, io, stream);
+    return status;
+}
+
+static ssm_status ssm__cuda_s5_back(ssm__cuda_s5 *p, ssm_format io, void *stream)
+{
+    const ssm_out dA = ssm__cuda_s5_lines_out(p->d.dA), dh0 = ssm__cuda_s5_lines_out(p->d.dh0);
+    ssm_rows u, dy;
+    ssm_status status = SSM_OK;
+    p->line.dh_last = ssm__cuda_s5_lines(p->d.dh_last);
+    if (p->rows == 0) {
+        status = ssm__cuda_s5_run(p->line, io, 1, stream);
+        return status == SSM_OK ? ssm__cuda_line_states(p->line, p->line.dh0, dh0, p->s.batch, dh0.batch, 2, stream)
+                                : status;
+    }
+    status = ssm__cuda_s5_drive(p, io, &u, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_read(*p, p->d.dy, p->s.complex_output, io, p->y, &dy, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_turn(p, dy, io, stream);
+    if (status == SSM_OK)
+        status = ssm__cuda_s5_dmatrix(*p, ssm_rows_of(p->v, (ptrdiff_t)p->width), p->width, u, p->in, 0, stream);
+    if (status == SSM_OK) status = ssm__cuda_s5_du(*p, u, dy, io, stream);
+    if (status == SSM_OK)
+        status = ssm__cuda_line_states(p->line, p->line.dA, dA, p->s.batch * p->line.chunks, 0, 2, stream);
+    return status == SSM_OK ? ssm__cuda_line_states(p->line, p->line.dh0, dh0, p->s.batch, dh0.batch, 2, stream)
+                            : status;
+}
+
+SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *grad, ssm_format io,
+                                             ssm_memory work, void *stream)
+{
+    ssm__cuda_s5 p;
+    ssm_status status = ssm__cuda_s5_open(s, io, &p);
+    if (status == SSM_OK && s->slot) status = SSM_ERR_UNSUPPORTED;
+    if (status != SSM_OK) return status;
+    if (s->batch && s->len && (!grad || !grad->dy.data)) return SSM_ERR_NULL;
+    if (!grad) return SSM_OK; /* nothing to differentiate */
+    p.d = *grad;
+    status = ssm__check_block(work, ssm__cuda_s5_back_layout(&p, NULL));
+    if (status != SSM_OK) return status;
+    ssm__cuda_s5_back_layout(&p, work.data);
+    return ssm__cuda_s5_back(&p, io, stream);
 }
 
 /*=============================================================================
@@ -29214,6 +30762,7 @@ static void ssm__device_pad(ssm__device_call *c)
     p.slot = c->seqs->slot;
     p.len = c->seqs->len;
     p.dim = c->call.d_model;
+    p.parts = 1;
     if (p.slot && ssm__device_ready(&c->device, SSM_OK, 0))
         c->device.status = ssm__cuda_launch(c->device.io == SSM_FORMAT_BF16 ? ssm__cuda_pad<ssm__cuda_bf16>
                                                                             : ssm__cuda_pad<float>,

@@ -3,7 +3,7 @@
  *   nvcc -arch=sm_90a -O3 -I. bench/bench_cuda.cu -o bench_cuda && bench_cuda [NAME...]
  *
  * Median of 15 runs between events, L2 flushed before each. The rivals' figures were measured with the kernels of
- * mamba_ssm and causal_conv1d on one H200; on another card only the ratio to the limit says something. */
+ * mamba_ssm, causal_conv1d and lrnnx on one H200; on another card only the ratio to the limit says something. */
 #define SSM_CUDA
 #define SSM_IMPLEMENTATION
 #include "ssm.h"

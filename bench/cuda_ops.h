@@ -108,8 +108,154 @@ static void rows(size_t count, size_t dim, ssm_format io)
                2.0 * n * e / BANDWIDTH / 1e6, 0, 0);
 }
 
+/* The recurrence of the S5 scan alone, v and the step sizes given, as the rival's kernel has it; backward is the states
+ * once more and the adjoint. Then the whole op, of as many channels as states. */
+static void s5_recurrence(size_t batch, size_t states, size_t len, ssm_disc disc, double rival, double rival_back)
+{
+    const size_t n = batch * len * states;
+    const ssm_format f32 = SSM_FORMAT_REAL;
+    const char *type = disc == SSM_DISC_BILINEAR ? "bilinear" : "zoh";
+    const bool has_bar = disc == SSM_DISC_BILINEAR;
+    char name[100];
+    array v(2 * n, f32, -1, 1), delta(n, f32, 0.001f, 0.1f), A(2 * states, f32, -1, -0.1f), h(2 * n, f32, 0, 0);
+    array dh(2 * n, f32, -1, 1), dv(2 * n, f32, 0, 0), ddelta(n, f32, 0, 0), dA(2 * n, f32, 0, 0), dh0(2 * n, f32, 0, 0);
+    ssm__cuda_line p = ssm__cuda_line_of(batch, len, states, NULL, NULL, 0);
+    array carry(ssm__cuda_line_carry(p, 2) + 1, f32, 0, 0);
+    p.disc = disc;
+    p.carry = carry.data;
+    p.v = ssm__cuda_line_view(p, v.data, 2);
+    p.h.v = ssm_out_like(h.data, p.v);
+    p.h.give = SSM__CUDA_WRITE;
+    p.delta = ssm__cuda_line_view(p, delta.data, 1);
+    p.A.data = A.data;
+    p.A.chan = 2;
+    snprintf(name, sizeof name, "s5 recurrence forward %s %zux%zux%zu", type, batch, states, len);
+    if (wanted(name))
+        report(name, milliseconds([&] { ok(ssm__cuda_s5_run(p, f32, 0, NULL), name); }), 20.0 * n / BANDWIDTH / 1e6,
+               rival, has_bar ? rival / 2 : 0);
+    snprintf(name, sizeof name, "s5 recurrence backward %s %zux%zux%zu", type, batch, states, len);
+    if (!wanted(name)) return;
+    p.before = ssm__cuda_line_view(p, h.data, 2);
+    p.dh = ssm__cuda_line_view(p, dh.data, 2);
+    p.db.v = ssm_out_like(dv.data, p.v);
+    p.db.give = SSM__CUDA_WRITE;
+    p.ddelta.v = ssm_out_like(ddelta.data, p.delta);
+    p.ddelta.give = SSM__CUDA_ADD;
+    p.dA = dA.data;
+    p.dh0 = dh0.data;
+    const double ms = milliseconds([&] {
+        ok(ssm__cuda_s5_run(p, f32, 0, NULL), name);
+        ok(ssm__cuda_s5_run(p, f32, 1, NULL), name);
+    });
+    report(name, ms, 64.0 * n / BANDWIDTH / 1e6, rival_back, has_bar ? rival_back / 4 : 0);
+}
+
+static void s5(size_t batch, size_t dim, size_t len)
+{
+    const size_t n = batch * len * dim, m = dim * dim;
+    const ssm_format f32 = SSM_FORMAT_REAL;
+    const double limit = 2.0 * 4 * n * dim / 66.9e12 * 1e3; /* two products */
+    char name[100];
+    array u(n, f32, -1, 1), delta(n, f32, 0.001f, 0.1f), A(2 * dim, f32, -1, -0.1f), B(2 * m, f32, -1, 1);
+    array C(2 * m, f32, -1, 1), y(n, f32, 0, 0), dy(n, f32, -1, 1), du(n, f32, 0, 0), dd(n, f32, 0, 0);
+    array dA(2 * dim, f32, 0, 0), dB(2 * m, f32, 0, 0), dC(2 * m, f32, 0, 0);
+    ssm_s5_scan s;
+    ssm_s5_scan_grad g;
+    ssm_sizes need;
+    memset(&s, 0, sizeof s);
+    memset(&g, 0, sizeof g);
+    s.batch = batch;
+    s.len = len;
+    s.dim = s.d_state = dim;
+    s.disc = SSM_DISC_BILINEAR;
+    s.conj_sym = 1;
+    s.u = ssm_in_btc(u.data, len, dim);
+    s.delta = ssm_in_btcn(delta.data, len, 1, dim);
+    s.A = ssm_in_pairs(ssm_in_cn(A.data, dim));
+    s.B = ssm_in_pairs(ssm_in_cn(B.data, dim));
+    s.C = ssm_in_pairs(ssm_in_cn(C.data, dim));
+    s.y = ssm_out_like(y.data, s.u);
+    g.dy = ssm_in_btc(dy.data, len, dim);
+    g.du = ssm_out_like(du.data, s.u);
+    g.ddelta = ssm_out_like(dd.data, s.delta);
+    g.dA = ssm_out_like(dA.data, s.A);
+    g.dB = ssm_out_like(dB.data, s.B);
+    g.dC = ssm_out_like(dC.data, s.C);
+    ok(ssm_cuda_s5_scan_sizes(&s, f32, &need), "sizes");
+    array work(need.work_backward / 4 + 64, f32, 0, 0);
+    snprintf(name, sizeof name, "s5 forward bilinear %zux%zux%zu", batch, dim, len);
+    if (wanted(name))
+        report(name, milliseconds([&] {
+                   ok(ssm_cuda_s5_scan_forward(&s, f32, ssm_memory_of(work.data, need.work), NULL), name);
+               }),
+               limit, 0, 0);
+    snprintf(name, sizeof name, "s5 backward bilinear %zux%zux%zu", batch, dim, len);
+    if (wanted(name))
+        report(name, milliseconds([&] {
+                   ok(ssm_cuda_s5_scan_backward(&s, &g, f32, ssm_memory_of(work.data, need.work_backward), NULL), name);
+               }),
+               2.5 * limit, 0, 0);
+}
+
+static void linear_scan(size_t batch, size_t dim, size_t len, int pairs, ssm_format io)
+{
+    const size_t n = batch * len * dim * (pairs ? 2 : 1), e = io == SSM_FORMAT_BF16 ? 2 : 4;
+    const char *type = io == SSM_FORMAT_BF16 ? "bf16" : "f32", *kind = pairs ? "complex" : "real";
+    char name[100];
+    array a(n, io, -0.7f, 0.7f), b(n, io, -1, 1), h(n, io, 0, 0), dh(n, io, -1, 1), da(n, io, 0, 0), db(n, io, 0, 0);
+    ssm_linear_scan s;
+    ssm_linear_scan_grad g;
+    ssm_sizes need;
+    memset(&s, 0, sizeof s);
+    memset(&g, 0, sizeof g);
+    s.batch = batch;
+    s.len = len;
+    s.dim = dim;
+    s.complex_values = pairs;
+    s.a = ssm_in_btc(a.data, len, dim);
+    if (pairs) s.a = ssm_in_pairs(s.a);
+    s.b = s.a;
+    s.b.data = b.data;
+    s.h = ssm_out_like(h.data, s.a);
+    g.dh = s.a;
+    g.dh.data = dh.data;
+    g.da = ssm_out_like(da.data, s.a);
+    g.db = ssm_out_like(db.data, s.a);
+    ok(ssm_cuda_linear_scan_sizes(&s, io, &need), "sizes");
+    array work(need.work_backward / 4 + 64, SSM_FORMAT_REAL, 0, 0);
+    snprintf(name, sizeof name, "linear scan forward %s %s %zux%zux%zu", kind, type, batch, dim, len);
+    if (wanted(name))
+        report(name, milliseconds([&] {
+                   ok(ssm_cuda_linear_scan_forward(&s, io, ssm_memory_of(work.data, need.work), NULL), name);
+               }),
+               3.0 * n * e / BANDWIDTH / 1e6, 0, 0);
+    snprintf(name, sizeof name, "linear scan backward %s %s %zux%zux%zu", kind, type, batch, dim, len);
+    if (wanted(name))
+        report(name, milliseconds([&] {
+                   ok(ssm_cuda_linear_scan_backward(&s, &g, io, ssm_memory_of(work.data, need.work_backward), NULL),
+                      name);
+               }),
+               7.0 * n * e / BANDWIDTH / 1e6, 0, 0);
+}
+
+static void scans(void)
+{
+    s5_recurrence(8, 256, 2048, SSM_DISC_BILINEAR, 0.076, 0.516);
+    s5_recurrence(8, 256, 16384, SSM_DISC_BILINEAR, 0.492, 3.854);
+    s5_recurrence(1, 64, 131072, SSM_DISC_BILINEAR, 0.529, 2.322);
+    s5_recurrence(8, 256, 2048, SSM_DISC_ZOH, 0.081, 0.576);
+    s5_recurrence(8, 256, 16384, SSM_DISC_ZOH, 0.528, 4.339);
+    s5_recurrence(1, 64, 131072, SSM_DISC_ZOH, 0.603, 2.760);
+    s5(8, 256, 2048);
+    linear_scan(8, 1536, 2048, 0, SSM_FORMAT_REAL);
+    linear_scan(8, 1536, 2048, 0, SSM_FORMAT_BF16);
+    linear_scan(8, 256, 2048, 1, SSM_FORMAT_REAL);
+    linear_scan(1, 1536, 131072, 0, SSM_FORMAT_REAL);
+}
+
 static void ops(void)
 {
+    scans();
     linear(16384, 768, 3072, SSM_FORMAT_REAL);
     linear(16384, 1536, 768, SSM_FORMAT_REAL);
     linear(16384, 1536, 80, SSM_FORMAT_REAL);

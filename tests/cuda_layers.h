@@ -68,6 +68,8 @@ static void configure_mamba(ssm_mamba_config *c)
     c->residual = chance(50);
     c->x_proj_bias = chance(20);
     c->dbc_norm = chance(60) ? SSM_DBC_PLAIN : chance(50) ? SSM_DBC_NORM : SSM_DBC_NORM_WEIGHTED;
+    if (c->dbc_norm && c->d_state < 8) c->d_state = 8; /* the norm of one number is its sign, which rounding flips */
+    if (c->dbc_norm && c->dt_rank < 4) c->dt_rank = 4;
 }
 
 template <class L> static size_t no_conv(const L *)
@@ -291,8 +293,11 @@ template <class L, class C> static void layer_random(const layer_verbs<L, C> &ve
         compare(dparams, steep, "dparams");
         if (with_state) k.compare_states(&dstate, steep, "dstate");
         if (trouble)
-            printf("     (batch %u len %u d_model %u packed %d bf16 %d state %d)\n", (unsigned)batch,
-                   (unsigned)k.seqs[0].len, (unsigned)k.d_model(), packed, half, with_state);
+            printf("     (batch %u len %u d_model %u dim %u d_state %u dt_rank %u disc %d norms %d packed %d bf16 %d state %d)\n",
+                   (unsigned)batch, (unsigned)k.seqs[0].len, (unsigned)k.d_model(),
+                   (unsigned)k.v.core(&k.layer[0])->dim, (unsigned)k.v.core(&k.layer[0])->d_state,
+                   (unsigned)k.v.core(&k.layer[0])->dt_rank, (int)k.v.core(&k.layer[0])->disc,
+                   (int)k.v.core(&k.layer[0])->dbc_norm, packed, half, with_state);
     }
 }
 
@@ -323,6 +328,7 @@ static void layer_splits(void)
         int way;
         layer_shape(&k, half, 0);
         k.config.scan = SSM_SCAN_SEQUENTIAL;
+        if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
         k.seqs[1].batch = k.seqs[0].batch = 1;
         make(&k.x, half, 1, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, UNIFORM);
         make(&k.y, half, 1, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, POISON);
@@ -376,6 +382,7 @@ static void layer_slots(void)
         size_t b, j;
         layer_shape(&k, half, 0);
         k.config.scan = SSM_SCAN_SEQUENTIAL;
+        if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
         k.seqs[0].batch = 3;
         if (chance(50)) k.seqs[0].len = 1;
         make(&k.x, half, 3, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, UNIFORM);

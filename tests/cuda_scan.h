@@ -107,6 +107,14 @@ static void scan_pack(scan_case *k)
             "start");
 }
 
+/* Of y and states. ex2.approx is off by up to 2 ulp. Where the decay is the same at every step that adds up, over as many
+ * steps as a state remembers; elsewhere it averages out. */
+static double scan_bound(const scan_case &k)
+{
+    const int repeats = k.delta.view.time == 0 && k.delta_A.host.empty() && k.s.disc != SSM_DISC_BILINEAR;
+    return repeats ? 1e-5 : 1e-6;
+}
+
 /* Forward and backward of a problem, on both sides. */
 static void scan_check(scan_case *k)
 {
@@ -126,8 +134,8 @@ static void scan_check(scan_case *k)
         block room(need.work);
         twice([&] { ok(ssm_cuda_selective_scan_forward(&device, k->io, room.memory(), NULL), "forward"); }, forward, 2,
               "forward: other bits the second time");
-        compare(k->y, 1e-6, "y");
-        compare(k->h_last, 1e-6, "h_last");
+        compare(k->y, scan_bound(*k), "y");
+        compare(k->h_last, scan_bound(*k), "h_last");
     }
     ok(ssm_selective_scan_backward(&host, &host_grad, ssm_memory_of(work.data(), work.size())), "host backward");
     {
@@ -418,9 +426,9 @@ static void scan_slots(void)
                    "with slots");
             },
             outputs, 3, "slots: other bits the second time");
-        compare(k.y, 1e-6, "y");
-        compare(k.h_last, 1e-6, "h_last");
-        compare(shown, 1e-6, "h");
+        compare(k.y, scan_bound(k), "y");
+        compare(k.h_last, scan_bound(k), "h_last");
+        compare(shown, scan_bound(k), "h");
         require(ssm_cuda_selective_scan_record(&device, k.io, room.memory(), room.memory(), NULL) ==
                     SSM_ERR_UNSUPPORTED,
                 "record with slots");

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <algorithm>
 #include <vector>
 
 #ifdef SSM__CUDA_ON_HOST
@@ -310,6 +311,7 @@ template <class F> static void twice(F call, tensor *const *outputs, size_t coun
 #include "cuda_linear.h"
 #include "cuda_layers.h"
 #include "cuda_losses.h"
+#include "cuda_lti.h"
 
 typedef struct test {
     const char *name;
@@ -332,6 +334,10 @@ static const test tests[] = {
     {"cuda/losses/mean", losses_mean},     {"cuda/losses/layer_norm", losses_layer_norm},
     {"cuda/losses/embedding", losses_embedding}, {"cuda/losses/errors", losses_errors},
     {"cuda/linear/tiles", linear_tiles},
+    {"cuda/line/random", line_random},     {"cuda/line/chunks", line_chunks}, {"cuda/line/layouts", line_layouts},
+    {"cuda/line/slots", line_slots},       {"cuda/line/errors", line_errors},
+    {"cuda/s5/random", s5_random},         {"cuda/s5/chunks", s5_chunks},     {"cuda/s5/step", s5_step},
+    {"cuda/s5/slots", s5_slots},           {"cuda/s5/errors", s5_errors},
 };
 
 int main(int count, char **arguments)
