@@ -28175,6 +28175,22 @@ SSM__DEVICE void ssm__cuda_thin_ask(const ssm__cuda_product &p, ssm__cuda_thin_s
     ssm__cuda_commit();
 }
 
+/* A slice of `depth` products, or a whole one: that is unrolled, so that loads run ahead of the chain of sums. */
+SSM__DEVICE float ssm__cuda_thin_sum(const float *x, const float *w, size_t depth, float sum)
+{
+    int k, j;
+    if (depth >= SSM__CUDA_THIN_DEPTH) {
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_THIN_DEPTH; k += 4) {
+            const ssm__four a = ssm__cuda_load4(x + k), b = ssm__cuda_load4(w + k);
+            for (j = 0; j < 4; ++j) sum = fmaf(a.v[j], b.v[j], sum);
+        }
+        return sum;
+    }
+    for (k = 0; k < (int)depth; ++k) sum = fmaf(x[k], w[k], sum);
+    return sum;
+}
+
 __global__ void __launch_bounds__(SSM__CUDA_THIN_THREADS) ssm__cuda_product_thin(const ssm__cuda_product p)
 {
     ssm__cuda_thin_slice *ring = (ssm__cuda_thin_slice *)(void *)ssm__cuda_room;
@@ -28183,17 +28199,14 @@ __global__ void __launch_bounds__(SSM__CUDA_THIN_THREADS) ssm__cuda_product_thin
     const size_t n = n0 + (size_t)column, m = m0 + (size_t)row;
     const int slices = (int)((p.K + SSM__CUDA_THIN_DEPTH - 1) / SSM__CUDA_THIN_DEPTH);
     float sum = 0, *c;
-    int i, k, j;
+    int i;
     for (i = 0; i < SSM__CUDA_THIN_RING - 1; ++i) ssm__cuda_thin_ask(p, ring, m0, n0, i);
     for (i = 0; i < slices; ++i) {
         const ssm__cuda_thin_slice &s = ring[i % SSM__CUDA_THIN_RING];
         ssm__cuda_wait<SSM__CUDA_THIN_RING - 2>();
         __syncthreads(); /* all have their part of slice i, and are done with slice i - 1 */
         ssm__cuda_thin_ask(p, ring, m0, n0, i + SSM__CUDA_THIN_RING - 1);
-        for (k = 0; k < SSM__CUDA_THIN_DEPTH && (size_t)(i * SSM__CUDA_THIN_DEPTH + k) < p.K; k += 4) {
-            const ssm__four a = ssm__cuda_load4(&s.x[row][k]), b = ssm__cuda_load4(&s.w[column][k]);
-            for (j = 0; j < 4; ++j) sum = fmaf(a.v[j], b.v[j], sum);
-        }
+        sum = ssm__cuda_thin_sum(s.x[row], s.w[column], p.K - (size_t)i * SSM__CUDA_THIN_DEPTH, sum);
     }
     if (m >= p.M || n >= p.N) return;
     c = (float *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n);
