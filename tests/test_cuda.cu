@@ -308,6 +308,7 @@ template <class F> static void twice(F call, tensor *const *outputs, size_t coun
 #include "cuda_rows.h"
 #include "cuda_linear.h"
 #include "cuda_losses.h"
+#include "cuda_ssd.h"
 
 typedef struct test {
     const char *name;
@@ -325,6 +326,8 @@ static const test tests[] = {
     {"cuda/losses/cross_entropy", losses_cross_entropy}, {"cuda/losses/mse", losses_mse},
     {"cuda/losses/mean", losses_mean},     {"cuda/losses/layer_norm", losses_layer_norm},
     {"cuda/losses/embedding", losses_embedding}, {"cuda/losses/errors", losses_errors},
+    {"cuda/ssd/random", ssd_random},       {"cuda/ssd/packed", ssd_packed},   {"cuda/ssd/step", ssd_step},
+    {"cuda/ssd/slots", ssd_slots},         {"cuda/ssd/errors", ssd_errors},
 };
 
 int main(int count, char **arguments)
