@@ -2360,7 +2360,7 @@ SSM_API ssm_status ssm_cuda_cross_entropy_backward(const ssm_cross_entropy *s, f
 
 /* ssm_mse_forward and ssm_mse_backward. Of type `io`: x, target, weight and dx. losses and mean are float and the device's.
  * need->work for forward, need->work_backward for backward.
- * Accuracy: |error| / |losses| below 1e-6 against the CPU, dx 1e-5 (float); one rounding more in bf16. */
+ * Accuracy: |error| / |losses| below 1e-5 against the CPU, dx too (float); one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_mse_sizes(const ssm_mse *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_mse_forward(const ssm_mse *s, ssm_format io, float *losses, float *mean, ssm_memory work,
                                         void *stream);
@@ -27995,22 +27995,20 @@ SSM__DEVICE float ssm__cuda_fold_tile(float *v)
     return v[0];
 }
 
-/* What a lane knows of its own step and channel. */
+/* What a lane knows of its own step and channel; zeros where there is none. */
 typedef struct ssm__cuda_ssd_own {
     float x;
     float raw; /* delta with its bias */
     float dt;
-    float dy; /* before the gate */
+    float z;
+    float dy;    /* as it comes */
+    float gated; /* dy behind the gate's back */
 } ssm__cuda_ssd_own;
 
-/* dt of a head at row t of a sequence. */
-template <class T>
-SSM__DEVICE float ssm__cuda_ssd_delta(const ssm_ssd &s, const ssm__span &q, size_t t, size_t head, float *raw)
+/* dt from delta with its bias. */
+SSM__DEVICE float ssm__cuda_ssd_delta(const ssm_ssd &s, float raw)
 {
-    float dt = ssm__cuda_load(ssm__cuda_at<T>(s.delta, q.batch, q.first + t, head));
-    if (s.delta_bias.data) dt += *ssm__cuda_at<float>(s.delta_bias, 0, 0, head);
-    *raw = dt;
-    if (s.delta_softplus) dt = ssm__cuda_softplus(dt);
+    float dt = s.delta_softplus ? ssm__cuda_softplus(raw) : raw;
     if ((s.delta_min > 0 || s.delta_max > 0) && dt < s.delta_min) dt = s.delta_min;
     if (s.delta_max > 0 && dt > s.delta_max) dt = s.delta_max;
     return dt;
@@ -28039,6 +28037,7 @@ typedef struct __align__(16) ssm__cuda_ssd_room {
 template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     const ssm__cuda_ssd &p;
     ssm__cuda_ssd_room &m;
+    float *coefs;  /* [2][B, C][4][32 NS] of two tiles */
     float *shared; /* [2][4][warps][32 NS]: dB or dC of each warp */
     ssm__span q;
     size_t c0, n0; /* the warp's first channel, the lane's first state */
@@ -28046,14 +28045,16 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     int lane, warp, step, chan;
     bool live; /* there is a channel c0 + chan */
     int channels, half;
-    float A, A2, D;
+    float A, A2, D, bias;
     float h[SSM__CUDA_SSD_CHANNELS][NS]; /* BACK: the adjoint state */
+    float ahead[2 * NS];                 /* the thread's part of the next tile's B and C */
+    ssm__cuda_ssd_own next;              /* its own inputs there, as they come */
     float held;                          /* the lane's sum of the slabs so far, for a step */
     float sums[3];                       /* BACK: dA, dbias, dD */
     float decay;                         /* BACK: sum g a h[t-1] over the warp's channels and states */
 
     __device__ __forceinline__ ssm__cuda_ssd_lane(const ssm__cuda_ssd &problem, ssm__cuda_ssd_room &room)
-        : p(problem), m(room), shared((float *)(void *)(&room + 1))
+        : p(problem), m(room), coefs((float *)(void *)(&room + 1)), shared(coefs + 16 * 32 * NS)
     {
         const unsigned strips = (unsigned)p.strips, per = (unsigned)p.s.heads * strips;
         const size_t P = p.s.headdim;
@@ -28073,6 +28074,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         A = *ssm__cuda_at<float>(p.s.A, 0, 0, head);
         A2 = A * SSM__CUDA_LOG2E;
         D = p.s.D.data && live ? *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? own_channel() : head) : 0.0f;
+        bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
         sums[0] = sums[1] = sums[2] = decay = held = 0;
         half = 0;
     }
@@ -28121,45 +28123,69 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         else load(channels ? ssm__cuda_state_at(p.s.h0, q, c0) : NULL, p.s.h0.chan, p.s.h0.state);
     }
 
+    /* Element `index` of the B and C of the tile at t, as they lie in shared memory; loads that need not wait for each
+     * other: every address is one of the problem, what it must not be is taken out afterwards. */
+    __device__ __forceinline__ float coef(size_t t, unsigned index) const
+    {
+        const unsigned i = index / (32 * NS) % SSM__CUDA_SSD_STEPS;
+        const ssm_in &v = index / (32 * NS) < SSM__CUDA_SSD_STEPS ? p.s.B : p.s.C;
+        const size_t n = (size_t)slab * SSM__CUDA_SSD_STATES + index % (32 * NS), last = p.s.d_state - 1;
+        const size_t at = t + i < q.len ? t + i : q.len - 1;
+        const T *from = ssm__cuda_at<T>(v, q.batch, q.first + at, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
+        const float x = ssm__cuda_load(from + (ptrdiff_t)(n < last ? n : last) * v.state);
+        return t + i < q.len && n <= last ? x : 0.0f;
+    }
+
+    /* Asks for what the tile at t needs. */
+    __device__ __forceinline__ void fetch(size_t t)
+    {
+        const size_t at = q.first + (t + (size_t)step < q.len ? t + (size_t)step : q.len - 1);
+        int r;
+        next.x = live ? ssm__cuda_load(ssm__cuda_at<T>(p.s.x, q.batch, at, own_channel())) : 0.0f;
+        next.raw = ssm__cuda_load(ssm__cuda_at<T>(p.s.delta, q.batch, at, head));
+        next.z = live && p.s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(p.s.z, q.batch, at, own_channel())) : 0.0f;
+        if (MODE >= SSM__CUDA_SSD_KEPT)
+            next.dy = live ? ssm__cuda_load(ssm__cuda_at<T>(p.d.dy, q.batch, at, own_channel())) : 0.0f;
+#pragma unroll
+        for (r = 0; r < 2 * NS; ++r) ahead[r] = coef(t, (unsigned)r * blockDim.x + threadIdx.x);
+    }
+
+    /* What was asked for, into shared memory; blocks of fewer warps bring the rest only now. */
+    __device__ __forceinline__ void settle(size_t t, int to)
+    {
+        float *c = coefs + (size_t)to * 8 * 32 * NS;
+        unsigned index;
+        int r;
+#pragma unroll
+        for (r = 0; r < 2 * NS; ++r) c[(unsigned)r * blockDim.x + threadIdx.x] = ahead[r];
+        for (index = 2 * NS * blockDim.x + threadIdx.x; index < 8 * 32 * NS; index += blockDim.x) c[index] = coef(t, index);
+    }
+
     /* The lane's own inputs of the tile at t, and for the warp what all lanes need of them. Steps behind the end leave
      * the state as it is. */
     __device__ __forceinline__ ssm__cuda_ssd_own open(size_t t)
     {
-        const bool inside = t + (size_t)step < q.len;
+        const ssm__cuda_ssd_own none = {0, 0, 0, 0, 0, 0};
         ssm__cuda_ssd_tile &tile = m.tile[half][warp];
-        ssm__cuda_ssd_own own = {0, 0, 0, 0};
-        t += (size_t)step;
-        if (inside && live) own.x = ssm__cuda_load(ssm__cuda_at<T>(p.s.x, q.batch, q.first + t, own_channel()));
-        if (inside) own.dt = ssm__cuda_ssd_delta<T>(p.s, q, t, head, &own.raw);
+        ssm__cuda_ssd_own own = next;
+        own.raw += bias;
+        own.dt = ssm__cuda_ssd_delta(p.s, own.raw);
+        if (MODE >= SSM__CUDA_SSD_KEPT) own.gated = p.s.z.data ? own.dy * ssm__cuda_silu(own.z) : own.dy;
+        if (t + (size_t)step >= q.len) own = none;
         tile.e[step][chan] = own.dt * own.x;
         if (chan == 0) tile.a[step] = ssm__cuda_exp2(own.dt * A2);
-        if (MODE >= SSM__CUDA_SSD_KEPT) {
-            if (inside && live) own.dy = ssm__cuda_load(ssm__cuda_at<T>(p.d.dy, q.batch, q.first + t, own_channel()));
-            if (MODE == SSM__CUDA_SSD_BACK) own.dy = gated(own.dy, t, inside);
-            tile.dy[step][chan] = MODE == SSM__CUDA_SSD_BACK ? own.dy : gated(own.dy, t, inside);
-        }
+        if (MODE >= SSM__CUDA_SSD_KEPT) tile.dy[step][chan] = own.gated;
         __syncwarp();
         return own;
     }
 
-    __device__ __forceinline__ float gate(size_t t) const
+    /* The lane's states of B (0) or C (1) at step i of a tile. */
+    __device__ __forceinline__ void take(int which, int i, float *to) const
     {
-        return ssm__cuda_load(ssm__cuda_at<T>(p.s.z, q.batch, q.first + t, own_channel()));
-    }
-
-    __device__ __forceinline__ float gated(float dy, size_t t, bool inside) const
-    {
-        return p.s.z.data && inside && live ? dy * ssm__cuda_silu(gate(t)) : dy;
-    }
-
-    /* The lane's states of B or C at row t. */
-    __device__ __forceinline__ void coefs(const ssm_in &v, size_t t, float *to) const
-    {
-        const T *from = ssm__cuda_at<T>(v, q.batch, q.first + t, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
+        const float *from = coefs + ((half * 2 + which) * SSM__CUDA_SSD_STEPS + i) * 32 * NS + lane;
         int j;
 #pragma unroll
-        for (j = 0; j < NS; ++j)
-            to[j] = t < q.len && has(j) ? ssm__cuda_load(from + (ptrdiff_t)(n0 + 32 * (size_t)j) * v.state) : 0.0f;
+        for (j = 0; j < NS; ++j) to[j] = from[32 * j];
     }
 
     /* Gives what the warp's channels add to dB or dC at step i to the block. */
@@ -28181,8 +28207,8 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         const float a = tile.a[i];
         float B[NS], C[NS], dC[NS], v[SSM__CUDA_SSD_CHANNELS];
         int k, j;
-        coefs(p.s.B, t + (size_t)i, B);
-        coefs(p.s.C, t + (size_t)i, C);
+        take(0, i, B);
+        take(1, i, C);
         for (j = 0; j < NS; ++j) dC[j] = 0;
 #pragma unroll
         for (k = 0; k < SSM__CUDA_SSD_CHANNELS; ++k) {
@@ -28231,25 +28257,24 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         const bool inside = live && t < q.len;
         const float y = fmaf(D, own.x, MODE == SSM__CUDA_SSD_KEPT ? fmaf(own.dt * own.x, cb, sum) : sum);
         if (MODE == SSM__CUDA_SSD_KEPT) {
-            float gain = gated(own.dy, t, t < q.len) * sum;
+            float gain = own.gated * sum;
             gain += __shfl_xor_sync(0xffffffffu, gain, 4);
             gain += __shfl_xor_sync(0xffffffffu, gain, 2);
             gain += __shfl_xor_sync(0xffffffffu, gain, 1);
             if (chan == 0 && t < q.len) p.gain[row(t) * p.s.heads * p.strips * p.warps + part] = gain;
             if (inside && p.s.z.data)
-                p.dz[row(t) * p.dim + own_channel()] = own.dy * y * ssm__cuda_silu_derivative(gate(t));
+                p.dz[row(t) * p.dim + own_channel()] = own.dy * y * ssm__cuda_silu_derivative(own.z);
         } else if (inside) {
             ssm__cuda_store(ssm__cuda_at<T>(p.s.y, q.batch, q.first + t, own_channel()),
-                            p.s.z.data ? y * ssm__cuda_silu(gate(t)) : y);
+                            p.s.z.data ? y * ssm__cuda_silu(own.z) : y);
         }
     }
 
-    /* dB or dC of a tile: the sums of the warps, in their order. */
+    /* dB or dC of a tile, behind a barrier: the sums of the warps, in their order. */
     __device__ __forceinline__ void collect(size_t t, float *to) const
     {
         const unsigned width = 32 * NS, warps = (unsigned)p.warps;
         unsigned index, w;
-        __syncthreads();
         for (index = threadIdx.x; index < SSM__CUDA_SSD_STEPS * width; index += blockDim.x) {
             const unsigned i = index / width, n = index % width;
             const float *from = shared + ((size_t)half * SSM__CUDA_SSD_STEPS + i) * warps * width + n;
@@ -28261,14 +28286,26 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         }
     }
 
+    /* All of the first tile, at t. */
+    __device__ __forceinline__ void first(size_t t)
+    {
+        fetch(t);
+        settle(t, half);
+        __syncthreads();
+    }
+
+    /* Through time; while a tile is computed, the next is on its way. */
     __device__ __forceinline__ void run(void)
     {
         float v[SSM__CUDA_SSD_STEPS], cb[SSM__CUDA_SSD_STEPS];
         size_t t;
         int i;
+        if (q.len) first(0);
         for (t = 0; t < q.len; t += SSM__CUDA_SSD_STEPS, half ^= 1) {
             const ssm__cuda_ssd_own own = open(t);
+            const bool more = t + SSM__CUDA_SSD_STEPS < q.len;
             float sum, own_cb = 0;
+            if (more) fetch(t + SSM__CUDA_SSD_STEPS);
             if (MODE == SSM__CUDA_SSD_KEPT && t % SSM__CUDA_SSD_KEEP == 0)
                 store(dense(p.kept, ssm__cuda_ssd_tile_of(p, q) + t / SSM__CUDA_SSD_KEEP), (ptrdiff_t)p.s.d_state, 1);
 #pragma unroll
@@ -28276,6 +28313,8 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
             sum = gather(ssm__cuda_fold_tile(v), t + (size_t)step);
             if (MODE == SSM__CUDA_SSD_KEPT) own_cb = gather_cb(ssm__cuda_fold_steps(cb), t + (size_t)step);
             if (slab + 1 == p.slabs) close(t + (size_t)step, own, sum, own_cb);
+            if (more) settle(t + SSM__CUDA_SSD_STEPS, half ^ 1);
+            __syncthreads();
             if (MODE == SSM__CUDA_SSD_KEPT) collect(t, p.dC);
         }
         if (MODE == SSM__CUDA_SSD_KEPT) store(dense(p.last, q.seq), (ptrdiff_t)p.s.d_state, 1);
@@ -28284,7 +28323,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
 };
 
 template <class T, int NS, int MODE>
-__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 4 && MODE != SSM__CUDA_SSD_SHOW ? 3 : 2)
+__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= (MODE == SSM__CUDA_SSD_KEPT ? 2 : 4) ? 3 : 2)
     ssm__cuda_ssd_kernel(const ssm__cuda_ssd p)
 {
     ssm__cuda_ssd_lane<T, NS, MODE> k(p, *(ssm__cuda_ssd_room *)ssm__cuda_room);
@@ -28337,9 +28376,10 @@ static ssm_status ssm__cuda_ssd_pad(const ssm_ssd &s, size_t dim, ssm_format io,
 
 template <class T, int NS, int MODE> static ssm_status ssm__cuda_ssd_launch(const ssm__cuda_ssd &p, void *stream)
 {
-    const size_t sums = MODE >= SSM__CUDA_SSD_KEPT ? 2 * SSM__CUDA_SSD_STEPS * p.warps * NS * 32 * sizeof(float) : 0;
+    const size_t row = 32 * NS * sizeof(float), coefs = 4 * SSM__CUDA_SSD_STEPS * row;
+    const size_t sums = MODE >= SSM__CUDA_SSD_KEPT ? 2 * SSM__CUDA_SSD_STEPS * p.warps * row : 0;
     return ssm__cuda_launch(ssm__cuda_ssd_kernel<T, NS, MODE>, ssm__mul(p.s.batch, ssm__mul(p.s.heads, p.strips)), 1,
-                            32 * (unsigned)p.warps, sizeof(ssm__cuda_ssd_room) + sums, p, stream);
+                            32 * (unsigned)p.warps, sizeof(ssm__cuda_ssd_room) + coefs + sums, p, stream);
 }
 
 /* With as many states a lane as the problem wants. */
@@ -28450,8 +28490,8 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
         return p.exact + index * p.s.heads * p.strips * p.warps + this->part;
     }
 
-    /* Step i of the tile at t. */
-    __device__ __forceinline__ float retreat(size_t t, int i, float *cb)
+    /* Step i of a tile. */
+    __device__ __forceinline__ float retreat(int i, float *cb)
     {
         const ssm__cuda_ssd_tile &tile = m.tile[this->half][this->warp];
         const ssm__four e[2] = {ssm__cuda_load4(tile.e[i]), ssm__cuda_load4(tile.e[i] + 4)};
@@ -28459,8 +28499,8 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
         const float a = tile.a[i];
         float B[NS], C[NS], dB[NS], v[SSM__CUDA_SSD_CHANNELS];
         int k, j;
-        this->coefs(p.s.B, t + (size_t)i, B);
-        this->coefs(p.s.C, t + (size_t)i, C);
+        this->take(0, i, B);
+        this->take(1, i, C);
         for (j = 0; j < NS; ++j) dB[j] = 0;
 #pragma unroll
         for (k = 0; k < SSM__CUDA_SSD_CHANNELS; ++k) {
@@ -28502,7 +28542,7 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
                                                float first)
     {
         const size_t at = t + (size_t)this->step;
-        float back = own.x * sum, now = own.x * own.dy * cb, U, ddt, slope;
+        float back = own.x * sum, now = own.x * own.gated * cb, U, ddt, slope;
         now += __shfl_xor_sync(0xffffffffu, now, 4);
         now += __shfl_xor_sync(0xffffffffu, now, 2);
         now += __shfl_xor_sync(0xffffffffu, now, 1);
@@ -28518,8 +28558,8 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
             this->sums[0] = fmaf(own.dt, U, this->sums[0]);
             this->sums[1] = fmaf(ddt, slope, this->sums[1]);
         }
-        this->sums[2] = fmaf(own.dy, own.x, this->sums[2]);
-        if (this->live) p.dx[this->row(at) * p.dim + this->own_channel()] = fmaf(this->D, own.dy, own.dt * fmaf(own.dy, cb, sum));
+        this->sums[2] = fmaf(own.gated, own.x, this->sums[2]);
+        if (this->live) p.dx[this->row(at) * p.dim + this->own_channel()] = fmaf(this->D, own.gated, own.dt * fmaf(own.gated, cb, sum));
     }
 
     __device__ __forceinline__ void run(void)
@@ -28529,20 +28569,24 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
         size_t t;
         int i;
         this->decay = exact(this->dense(p.last, q.seq), exact_at(q.seq));
+        if (q.len) this->first((q.len - 1) / SSM__CUDA_SSD_STEPS * SSM__CUDA_SSD_STEPS);
         for (t = (q.len + SSM__CUDA_SSD_STEPS - 1) / SSM__CUDA_SSD_STEPS * SSM__CUDA_SSD_STEPS; t > 0; this->half ^= 1) {
             bool is_kept;
-            float first = 0, sum, own_cb;
+            float from_kept = 0, sum, own_cb;
             t -= SSM__CUDA_SSD_STEPS;
             const ssm__cuda_ssd_own own = this->open(t);
             is_kept = t % SSM__CUDA_SSD_KEEP == 0;
+            if (t) this->fetch(t - SSM__CUDA_SSD_STEPS);
 #pragma unroll
-            for (i = SSM__CUDA_SSD_STEPS - 1; i >= 0; --i) v[i] = retreat(t, i, cb + i);
+            for (i = SSM__CUDA_SSD_STEPS - 1; i >= 0; --i) v[i] = retreat(i, cb + i);
             if (is_kept)
-                first = exact(this->dense(p.kept, kept + t / SSM__CUDA_SSD_KEEP),
-                              exact_at(p.s.batch + kept + t / SSM__CUDA_SSD_KEEP));
+                from_kept = exact(this->dense(p.kept, kept + t / SSM__CUDA_SSD_KEEP),
+                                  exact_at(p.s.batch + kept + t / SSM__CUDA_SSD_KEEP));
             sum = this->gather(ssm__cuda_fold_tile(v), t + (size_t)this->step);
             own_cb = this->gather_cb(ssm__cuda_fold_steps(cb), t + (size_t)this->step);
-            if (this->slab + 1 == p.slabs) leave_step(t, own, sum, own_cb, is_kept, first);
+            if (this->slab + 1 == p.slabs) leave_step(t, own, sum, own_cb, is_kept, from_kept);
+            if (t) this->settle(t - SSM__CUDA_SSD_STEPS, this->half ^ 1);
+            __syncthreads();
             this->collect(t, p.dB);
         }
         this->store(this->dense(p.dh, q.seq), (ptrdiff_t)N, 1);
@@ -28563,7 +28607,7 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
 };
 
 template <class T, int NS>
-__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 4 ? 3 : 2) ssm__cuda_ssd_back(const ssm__cuda_ssd p)
+__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm__cuda_ssd_back(const ssm__cuda_ssd p)
 {
     ssm__cuda_ssd_adjoint<T, NS> k(p, *(ssm__cuda_ssd_room *)ssm__cuda_room);
     unsigned slab;
@@ -28659,7 +28703,8 @@ template <class T> static ssm_status ssm__cuda_ssd_back_run(const ssm__cuda_ssd 
 {
     const size_t N = p.s.d_state, blocks = p.s.batch * p.s.heads * p.strips, threads = 32 * p.warps;
     const size_t states = N <= 32 ? 1 : N <= 64 ? 2 : N <= 128 ? 4 : 8;
-    const size_t room = sizeof(ssm__cuda_ssd_room) + 2 * SSM__CUDA_SSD_STEPS * threads * states * sizeof(float);
+    const size_t row = 32 * states * sizeof(float);
+    const size_t room = sizeof(ssm__cuda_ssd_room) + (4 + 2 * p.warps) * SSM__CUDA_SSD_STEPS * row;
     const ssm_status status = ssm__cuda_ssd_states<T, SSM__CUDA_SSD_KEPT>(p, stream);
     if (status != SSM_OK) return status;
     return ssm__cuda_launch(states == 1   ? ssm__cuda_ssd_back<T, 1>

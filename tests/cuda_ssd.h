@@ -101,11 +101,11 @@ static void ssd_shape(ssd_case *k, int round)
     k->io = round % 3 == 2 ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
     k->s.batch = pick(1, 3);
     k->s.n_groups = pick(1, 2);
-    k->s.heads = k->s.n_groups * pick(1, on_gpu ? 4 : 2);
+    k->s.heads = k->s.n_groups * pick(1, 2);
     k->s.headdim = chance(40) ? 8 * pick(1, on_gpu ? 16 : 3) : pick(1, on_gpu ? 140 : 20);
     k->s.d_state = chance(40) ? (size_t)16 << pick(0, on_gpu ? 4 : 3) : pick(1, on_gpu ? 300 : 140);
     if (chance(10)) k->s.d_state = pick(257, on_gpu ? 700 : 300);
-    k->s.len = on_gpu ? (chance(20) ? pick(1000, 5000) : pick(1, 400)) : chance(20) ? pick(64, 140) : pick(1, 40);
+    k->s.len = on_gpu ? (chance(10) ? pick(1000, 3000) : pick(1, 200)) : chance(20) ? pick(64, 140) : pick(1, 40);
     if (!on_gpu && k->s.d_state > 64) k->s.len = pick(1, 20), k->s.batch = 1;
 }
 
