@@ -2293,8 +2293,8 @@ SSM_API ssm_status ssm_cuda_selective_scan_backward(const ssm_selective_scan *s,
  * scan is not read: every forward is sequential, and has the bits of step.
  * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
  * need->work for forward, need->work_backward for backward.
- * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
- * 3e-5 (float); one rounding more in bf16. */
+ * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters 3e-5 (float), and of a sum over
+ * n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -2330,8 +2330,9 @@ SSM_API ssm_status ssm_cuda_norm_forward(const ssm_norm *norm, ssm_rows x, ssm_r
 SSM_API ssm_status ssm_cuda_norm_backward(const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
                                           float *dweight, size_t rows, ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_layer_norm_forward and ssm_layer_norm_backward. Of type `io`: x, y, dy and dx; weight, bias and their gradients are
- * float. Sums over a row are those of 32 lanes and a tree. need->work_backward for backward of `rows` rows.
+/* ssm_layer_norm_forward and ssm_layer_norm_backward. Of type `io`: x, y, dy and dx; weight, bias and their
+ * gradients are float. Sums over a row are those of 32 lanes and a tree. need->work_backward for backward of `rows`
+ * rows.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5 (float); one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_layer_norm_sizes(const ssm_layer_norm *norm, size_t rows, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_layer_norm_forward(const ssm_layer_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows,
@@ -2339,18 +2340,19 @@ SSM_API ssm_status ssm_cuda_layer_norm_forward(const ssm_layer_norm *norm, ssm_r
 SSM_API ssm_status ssm_cuda_layer_norm_backward(const ssm_layer_norm *norm, ssm_rows x, const ssm_layer_norm_grad *grad,
                                                 size_t rows, ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_embedding_forward and ssm_embedding_backward. Of type `io`: weight, y and dy; dweight is float. The tokens are the
- * device's and cannot be looked at: one beyond the table is padding. dweight has the CPU's bits: rows are sorted by token
- * (in need->work_backward), and those of a token added in their order. A token of very many rows is one long sum. */
+/* ssm_embedding_forward and ssm_embedding_backward. Of type `io`: weight, y and dy; dweight is float. The tokens
+ * are the device's and cannot be looked at: one beyond the table is padding. dweight has the CPU's bits: rows are
+ * sorted by token (in need->work_backward), and those of a token added in their order. A token of very many rows is
+ * one long sum. */
 SSM_API ssm_status ssm_cuda_embedding_sizes(const ssm_embedding *e, size_t rows, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_embedding_forward(const ssm_embedding *e, const int *token, ssm_rows_out y, size_t rows,
                                               ssm_format io, void *stream);
 SSM_API ssm_status ssm_cuda_embedding_backward(const ssm_embedding *e, const int *token, ssm_rows dy, float *dweight,
                                                size_t rows, ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_cross_entropy_forward and ssm_cross_entropy_backward. Of type `io`: x and dx. losses and mean are float and the
- * device's. A label that is no class is one that does not count. need->work_backward for backward. Logits are read once
- * from memory forward (with smoothing twice), twice backward.
+/* ssm_cross_entropy_forward and ssm_cross_entropy_backward. Of type `io`: x and dx. losses and mean are float and
+ * the device's. A label that is no class is one that does not count. need->work_backward for backward. Logits are read
+ * once from memory forward (with smoothing twice), twice backward.
  * Accuracy: losses and mean within 1e-6 |loss| + 1e-6 of the CPU's, dx 1e-5 (float); one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_cross_entropy_sizes(const ssm_cross_entropy *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_cross_entropy_forward(const ssm_cross_entropy *s, ssm_format io, float *losses, float *mean,
@@ -2358,8 +2360,8 @@ SSM_API ssm_status ssm_cuda_cross_entropy_forward(const ssm_cross_entropy *s, ss
 SSM_API ssm_status ssm_cuda_cross_entropy_backward(const ssm_cross_entropy *s, float dmean, ssm_rows_out dx,
                                                    ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_mse_forward and ssm_mse_backward. Of type `io`: x, target, weight and dx. losses and mean are float and the device's.
- * need->work for forward, need->work_backward for backward.
+/* ssm_mse_forward and ssm_mse_backward. Of type `io`: x, target, weight and dx. losses and mean are float and the
+ * device's. need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |losses| below 1e-5 against the CPU, dx too (float); one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_mse_sizes(const ssm_mse *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_mse_forward(const ssm_mse *s, ssm_format io, float *losses, float *mean, ssm_memory work,
@@ -2367,8 +2369,8 @@ SSM_API ssm_status ssm_cuda_mse_forward(const ssm_mse *s, ssm_format io, float *
 SSM_API ssm_status ssm_cuda_mse_backward(const ssm_mse *s, float dmean, ssm_rows_out dx, ssm_format io, ssm_memory work,
                                          void *stream);
 
-/* ssm_mean_forward and ssm_mean_backward: every tensor of type `io`, start the device's. In float they have the CPU's bits.
- * A thread adds up a channel of a sequence, so few sequences of few channels are slow. */
+/* ssm_mean_forward and ssm_mean_backward: every tensor of type `io`, start the device's. In float they have the
+ * CPU's bits. A thread adds up a channel of a sequence, so few sequences of few channels are slow. */
 SSM_API ssm_status ssm_cuda_mean_forward(const ssm_mean *s, ssm_rows x, ssm_rows_out y, ssm_format io, void *stream);
 SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_rows_out dx, ssm_format io, void *stream);
 
@@ -26622,8 +26624,8 @@ SSM_API ssm_status ssm_cuda_adamw_step(const ssm_adamw *adamw, const ssm_params 
 /*=============================================================================
  * >>cuda-norms
  *=============================================================================
- * LayerNorm and embedding on a GPU. Rows of a norm are those of a warp, as in RMSNorm. The gradient of an embedding is a
- * sum over the rows that share a token, in the order of rows: a sort brings them together.
+ * LayerNorm and embedding on a GPU. Rows of a norm are those of a warp, as in RMSNorm. The gradient of an embedding is
+ * a sum over the rows that share a token, in the order of rows: a sort brings them together.
  */
 enum {
     SSM__CUDA_SORT = 256,      /* rows of a block, and values of a digit */
@@ -27161,7 +27163,8 @@ SSM__DEVICE bool ssm__cuda_counts(const ssm__cuda_loss &p, size_t r)
 }
 
 /* -sum q log p = log sum - (x[label] - largest) - smoothing mean(x - x[label]). */
-template <class T, int WARPS> __global__ void __launch_bounds__(32 * WARPS) ssm__cuda_cross_entropy(const ssm__cuda_loss p)
+template <class T, int WARPS>
+__global__ void __launch_bounds__(32 * WARPS) ssm__cuda_cross_entropy(const ssm__cuda_loss p)
 {
     __shared__ float room[2][WARPS];
     const size_t r = blockIdx.x;
@@ -27904,11 +27907,11 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
 /*=============================================================================
  * >>cuda-ssd
  *=============================================================================
- * The scan of Mamba-2 on a GPU, step after step, for every option. A warp has eight channels of a head, a lane of it the
- * states lane, lane + 32, ... of each, in registers; a block is up to four warps of one head, which read the same B and C.
- * Four steps make 32 sums over states (4 steps x 8 channels), which a butterfly adds up so that each lane ends with its
- * own: lane i has step i / 8 and channel i % 8, whose inputs it reads and whose output it writes. More than 256 states run
- * in slabs, one after the other. step is forward of one row.
+ * The scan of Mamba-2 on a GPU, step after step, for every option. A warp has eight channels of a head, a lane of it
+ * the states lane, lane + 32, ... of each, in registers; a block is up to four warps of one head, which read the same
+ * B and C. Four steps make 32 sums over states (4 steps x 8 channels), which a butterfly adds up so that each lane
+ * ends with its own: lane i has step i / 8 and channel i % 8, whose inputs it reads and whose output it writes. More
+ * than 256 states run in slabs, one after the other. step is forward of one row.
  */
 enum {
     SSM__CUDA_SSD_CHANNELS = 8, /* of a warp */
@@ -28158,7 +28161,8 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         int r;
 #pragma unroll
         for (r = 0; r < 2 * NS; ++r) c[(unsigned)r * blockDim.x + threadIdx.x] = ahead[r];
-        for (index = 2 * NS * blockDim.x + threadIdx.x; index < 8 * 32 * NS; index += blockDim.x) c[index] = coef(t, index);
+        for (index = 2 * NS * blockDim.x + threadIdx.x; index < 8 * 32 * NS; index += blockDim.x)
+            c[index] = coef(t, index);
     }
 
     /* The lane's own inputs of the tile at t, and for the warp what all lanes need of them. Steps behind the end leave
@@ -28438,8 +28442,9 @@ SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stre
 /*=============================================================================
  * >>cuda-ssd-backward
  *=============================================================================
- * Gradients of the scan of Mamba-2 on a GPU, for every option: one run through time forward, one backward, none of which
- * needs the states of the other. With g[t] = C dy + a[t+1] g[t+1] and sums over the channels p and states n of a head
+ * Gradients of the scan of Mamba-2 on a GPU, for every option: one run through time forward, one backward, none of
+ * which needs the states of the other. With g[t] = C dy + a[t+1] g[t+1] and sums over the channels p and states n of a
+ * head
  *
  *   dC = sum_p dy s           (forward)      dB = dt sum_p g x,   dx = dt sum_n g B + D dy           (backward)
  *   ddt[t] = sum_p x sum_n g B + A U[t]      U[t] = sum_pn g[t] a[t] s[t-1]
@@ -28448,8 +28453,8 @@ SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stre
  *
  *   U[t] = U[t+1] + sum_p (dy[t] sum_n C a s[t-1] - dt x sum_n G B)
  *
- * where what a step gives itself (dy dt x sum_n B C) has cancelled: all terms are as small as U where a head forgets fast.
- * Rounding would add up over a long sequence: at every 64th step U is taken from g and the state kept there.
+ * where what a step gives itself (dy dt x sum_n B C) has cancelled: all terms are as small as U where a head forgets
+ * fast. Rounding would add up over a long sequence: at every 64th step U is taken from g and the state kept there.
  * Source: Dao & Gu 2024, arXiv:2405.21060, whose chunked backward has ddt as such a sum too.
  */
 /* The adjoint, after ssm__cuda_ssd_lane of KEPT. */
@@ -28538,8 +28543,8 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
     }
 
     /* The lane's own gradients; sum: of B and the g of later steps, over states. */
-    __device__ __forceinline__ void leave_step(size_t t, const ssm__cuda_ssd_own &own, float sum, float cb, bool is_kept,
-                                               float first)
+    __device__ __forceinline__ void leave_step(size_t t, const ssm__cuda_ssd_own &own, float sum, float cb,
+                                               bool is_kept, float first)
     {
         const size_t at = t + (size_t)this->step;
         float back = own.x * sum, now = own.x * own.gated * cb, U, ddt, slope;
@@ -28559,7 +28564,9 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
             this->sums[1] = fmaf(ddt, slope, this->sums[1]);
         }
         this->sums[2] = fmaf(own.gated, own.x, this->sums[2]);
-        if (this->live) p.dx[this->row(at) * p.dim + this->own_channel()] = fmaf(this->D, own.gated, own.dt * fmaf(own.gated, cb, sum));
+        if (this->live)
+            p.dx[this->row(at) * p.dim + this->own_channel()] =
+                fmaf(this->D, own.gated, own.dt * fmaf(own.gated, cb, sum));
     }
 
     __device__ __forceinline__ void run(void)
@@ -28570,7 +28577,8 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
         int i;
         this->decay = exact(this->dense(p.last, q.seq), exact_at(q.seq));
         if (q.len) this->first((q.len - 1) / SSM__CUDA_SSD_STEPS * SSM__CUDA_SSD_STEPS);
-        for (t = (q.len + SSM__CUDA_SSD_STEPS - 1) / SSM__CUDA_SSD_STEPS * SSM__CUDA_SSD_STEPS; t > 0; this->half ^= 1) {
+        t = (q.len + SSM__CUDA_SSD_STEPS - 1) / SSM__CUDA_SSD_STEPS * SSM__CUDA_SSD_STEPS;
+        for (; t > 0; this->half ^= 1) {
             bool is_kept;
             float from_kept = 0, sum, own_cb;
             t -= SSM__CUDA_SSD_STEPS;
@@ -28621,8 +28629,8 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm
 /* --- sums, layout and verb --- */
 /* A dense [rows][count][n] to a view of time: `per` of the `count` add up in each of its channels, of which there are
  * count / per. */
-static ssm_status ssm__cuda_ssd_rows(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count, size_t per,
-                                     size_t n, ssm_format io, void *stream)
+static ssm_status ssm__cuda_ssd_rows(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
+                                     size_t per, size_t n, ssm_format io, void *stream)
 {
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
     if (!p.s.start) ssm__cuda_sum_axis(&sum, p.s.batch, p.s.len * count * n, v.batch);
@@ -28895,9 +28903,9 @@ extern "C" {
 /* CHANGES
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
- *          share out their work. With SSM_CUDA the selective scan, convolution, products, row operations, RMSNorm and
- *          AdamW on a GPU (SSM_ERR_DEVICE). LayerNorm, embedding; norms of dt, B and C and a bias in Mamba's x_proj; the
- *          LRU, as ssm_s5 with lru = 1.
+ *          share out their work. With SSM_CUDA the selective scan and Mamba-2's, convolution, products, row operations,
+ *          norms, embedding, losses and AdamW on a GPU (SSM_ERR_DEVICE). LayerNorm, embedding; norms of dt, B and C and
+ *          a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

@@ -161,7 +161,8 @@ static void ssd_step(void)
     const size_t slots = 64, heads = 80, dim = heads * 64;
     const ssm_format io = SSM_FORMAT_REAL;
     array x(slots * dim, io, -1, 1), delta(slots * heads, io, -2, 1), y(slots * dim, io, 0, 0);
-    array B(slots * 128, io, -1, 1), C(slots * 128, io, -1, 1), A(heads, io, -16, -1), state(slots * dim * 128, io, -1, 1);
+    array B(slots * 128, io, -1, 1), C(slots * 128, io, -1, 1), A(heads, io, -16, -1);
+    array state(slots * dim * 128, io, -1, 1);
     ssm_ssd s;
     memset(&s, 0, sizeof s);
     s.batch = slots;
@@ -190,7 +191,8 @@ static void training(size_t count, size_t dim, size_t words, ssm_format io)
     char name[100];
     array x(n, io, -1, 1), dx(n, io, 0, 0), table(words * dim, io, -1, 1), dtable(words * dim, SSM_FORMAT_REAL, 0, 0);
     array logits(count * words, io, -1, 1), dlogits(count * words, io, 0, 0), losses(count + 1, SSM_FORMAT_REAL, 0, 0);
-    array weight(dim, SSM_FORMAT_REAL, -1, 1), dweight(dim, SSM_FORMAT_REAL, 0, 0), tokens(count, SSM_FORMAT_REAL, 0, 0);
+    array weight(dim, SSM_FORMAT_REAL, -1, 1), dweight(dim, SSM_FORMAT_REAL, 0, 0);
+    array tokens(count, SSM_FORMAT_REAL, 0, 0);
     std::vector<int> host(count);
     ssm_layer_norm norm;
     ssm_layer_norm_grad g;
@@ -227,11 +229,15 @@ static void training(size_t count, size_t dim, size_t words, ssm_format io)
                2.0 * n * e / BANDWIDTH / 1e6, 0, 0);
     snprintf(name, sizeof name, "layer_norm backward %s %zux%zu", type, count, dim);
     if (wanted(name))
-        report(name, milliseconds([&] { ok(ssm_cuda_layer_norm_backward(&norm, in, &g, count, io, room, NULL), name); }),
+        report(name, milliseconds([&] {
+                   ok(ssm_cuda_layer_norm_backward(&norm, in, &g, count, io, room, NULL), name);
+               }),
                4.0 * n * e / BANDWIDTH / 1e6, 0, 0);
     snprintf(name, sizeof name, "embedding %s %zux%zu of %zu", type, count, dim, words);
     if (wanted(name))
-        report(name, milliseconds([&] { ok(ssm_cuda_embedding_forward(&embedding, token, out, count, io, NULL), name); }),
+        report(name, milliseconds([&] {
+                   ok(ssm_cuda_embedding_forward(&embedding, token, out, count, io, NULL), name);
+               }),
                2.0 * n * e / BANDWIDTH / 1e6, 0, 0);
     snprintf(name, sizeof name, "embedding backward %s %zux%zu of %zu", type, count, dim, words);
     if (wanted(name))
