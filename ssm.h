@@ -126,6 +126,8 @@
  *   >>cuda-products  matrix products on a GPU, in float,
  *   >>cuda-products-bf16  on its matrix units,
  *   >>cuda-linear    and their verbs
+ *   >>cuda-ssd       the scan of Mamba-2 on a GPU
+ *   >>cuda-ssd-backward  its gradients
  *   >>cuda-line      h = a h + b on a GPU, and its adjoint
  *   >>cuda-linear-scan  the linear scan on a GPU
  *   >>cuda-s5        the S5 scan on a GPU
@@ -2326,6 +2328,20 @@ SSM_API ssm_status ssm_cuda_s5_scan_step(const ssm_s5_scan *s, ssm_format io, ss
 SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_grad *grad, ssm_format io,
                                              ssm_memory work, void *stream);
 
+/* ssm_ssd_forward and the verbs beside it. Of type `io`: x, delta, B, C, z, y and their gradients.
+ * A warp runs eight channels of a head step after step. Best where n of B and C and the channels of x lie next to each
+ * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states run 256 at a time, one after the other.
+ * scan is not read: every forward is sequential, and has the bits of step.
+ * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
+ * need->work for forward, need->work_backward for backward.
+ * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters 3e-5 (float), and of a sum over
+ * n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. */
+SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
+SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *grad, ssm_format io, ssm_memory work,
+                                         void *stream);
+
 /* ssm_conv_forward and the verbs beside it. Of type `io`: x, y, dx and dy. Fast: width 4, dim a multiple of 4, channels
  * next to each other, rows aligned to four elements, the taps of a channel next to each other and aligned; backward
  * without dstate and dstate_last.
@@ -2355,8 +2371,9 @@ SSM_API ssm_status ssm_cuda_norm_forward(const ssm_norm *norm, ssm_rows x, ssm_r
 SSM_API ssm_status ssm_cuda_norm_backward(const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
                                           float *dweight, size_t rows, ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_layer_norm_forward and ssm_layer_norm_backward. Of type `io`: x, y, dy and dx; weight, bias and their gradients are
- * float. Sums over a row are those of 32 lanes and a tree. need->work_backward for backward of `rows` rows.
+/* ssm_layer_norm_forward and ssm_layer_norm_backward. Of type `io`: x, y, dy and dx; weight, bias and their
+ * gradients are float. Sums over a row are those of 32 lanes and a tree. need->work_backward for backward of `rows`
+ * rows.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5 (float); one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_layer_norm_sizes(const ssm_layer_norm *norm, size_t rows, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_layer_norm_forward(const ssm_layer_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows,
@@ -2364,18 +2381,19 @@ SSM_API ssm_status ssm_cuda_layer_norm_forward(const ssm_layer_norm *norm, ssm_r
 SSM_API ssm_status ssm_cuda_layer_norm_backward(const ssm_layer_norm *norm, ssm_rows x, const ssm_layer_norm_grad *grad,
                                                 size_t rows, ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_embedding_forward and ssm_embedding_backward. Of type `io`: weight, y and dy; dweight is float. The tokens are the
- * device's and cannot be looked at: one beyond the table is padding. dweight has the CPU's bits: rows are sorted by token
- * (in need->work_backward), and those of a token added in their order. A token of very many rows is one long sum. */
+/* ssm_embedding_forward and ssm_embedding_backward. Of type `io`: weight, y and dy; dweight is float. The tokens
+ * are the device's and cannot be looked at: one beyond the table is padding. dweight has the CPU's bits: rows are
+ * sorted by token (in need->work_backward), and those of a token added in their order. A token of very many rows is
+ * one long sum. */
 SSM_API ssm_status ssm_cuda_embedding_sizes(const ssm_embedding *e, size_t rows, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_embedding_forward(const ssm_embedding *e, const int *token, ssm_rows_out y, size_t rows,
                                               ssm_format io, void *stream);
 SSM_API ssm_status ssm_cuda_embedding_backward(const ssm_embedding *e, const int *token, ssm_rows dy, float *dweight,
                                                size_t rows, ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_cross_entropy_forward and ssm_cross_entropy_backward. Of type `io`: x and dx. losses and mean are float and the
- * device's. A label that is no class is one that does not count. need->work_backward for backward. Logits are read once
- * from memory forward (with smoothing twice), twice backward.
+/* ssm_cross_entropy_forward and ssm_cross_entropy_backward. Of type `io`: x and dx. losses and mean are float and
+ * the device's. A label that is no class is one that does not count. need->work_backward for backward. Logits are read
+ * once from memory forward (with smoothing twice), twice backward.
  * Accuracy: losses and mean within 1e-6 |loss| + 1e-6 of the CPU's, dx 1e-5 (float); one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_cross_entropy_sizes(const ssm_cross_entropy *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_cross_entropy_forward(const ssm_cross_entropy *s, ssm_format io, float *losses, float *mean,
@@ -2383,17 +2401,17 @@ SSM_API ssm_status ssm_cuda_cross_entropy_forward(const ssm_cross_entropy *s, ss
 SSM_API ssm_status ssm_cuda_cross_entropy_backward(const ssm_cross_entropy *s, float dmean, ssm_rows_out dx,
                                                    ssm_format io, ssm_memory work, void *stream);
 
-/* ssm_mse_forward and ssm_mse_backward. Of type `io`: x, target, weight and dx. losses and mean are float and the device's.
- * need->work for forward, need->work_backward for backward.
- * Accuracy: |error| / |losses| below 1e-6 against the CPU, dx 1e-5 (float); one rounding more in bf16. */
+/* ssm_mse_forward and ssm_mse_backward. Of type `io`: x, target, weight and dx. losses and mean are float and the
+ * device's. need->work for forward, need->work_backward for backward.
+ * Accuracy: |error| / |losses| below 1e-5 against the CPU, dx too (float); one rounding more in bf16. */
 SSM_API ssm_status ssm_cuda_mse_sizes(const ssm_mse *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_mse_forward(const ssm_mse *s, ssm_format io, float *losses, float *mean, ssm_memory work,
                                         void *stream);
 SSM_API ssm_status ssm_cuda_mse_backward(const ssm_mse *s, float dmean, ssm_rows_out dx, ssm_format io, ssm_memory work,
                                          void *stream);
 
-/* ssm_mean_forward and ssm_mean_backward: every tensor of type `io`, start the device's. In float they have the CPU's bits.
- * A thread adds up a channel of a sequence, so few sequences of few channels are slow. */
+/* ssm_mean_forward and ssm_mean_backward: every tensor of type `io`, start the device's. In float they have the
+ * CPU's bits. A thread adds up a channel of a sequence, so few sequences of few channels are slow. */
 SSM_API ssm_status ssm_cuda_mean_forward(const ssm_mean *s, ssm_rows x, ssm_rows_out y, ssm_format io, void *stream);
 SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_rows_out dx, ssm_format io, void *stream);
 
@@ -27034,8 +27052,8 @@ SSM_API ssm_status ssm_cuda_adamw_step(const ssm_adamw *adamw, const ssm_params 
 /*=============================================================================
  * >>cuda-norms
  *=============================================================================
- * LayerNorm and embedding on a GPU. Rows of a norm are those of a warp, as in RMSNorm. The gradient of an embedding is a
- * sum over the rows that share a token, in the order of rows: a sort brings them together.
+ * LayerNorm and embedding on a GPU. Rows of a norm are those of a warp, as in RMSNorm. The gradient of an embedding is
+ * a sum over the rows that share a token, in the order of rows: a sort brings them together.
  */
 enum {
     SSM__CUDA_SORT = 256,      /* rows of a block, and values of a digit */
@@ -27573,7 +27591,8 @@ SSM__DEVICE bool ssm__cuda_counts(const ssm__cuda_loss &p, size_t r)
 }
 
 /* -sum q log p = log sum - (x[label] - largest) - smoothing mean(x - x[label]). */
-template <class T, int WARPS> __global__ void __launch_bounds__(32 * WARPS) ssm__cuda_cross_entropy(const ssm__cuda_loss p)
+template <class T, int WARPS>
+__global__ void __launch_bounds__(32 * WARPS) ssm__cuda_cross_entropy(const ssm__cuda_loss p)
 {
     __shared__ float room[2][WARPS];
     const size_t r = blockIdx.x;
@@ -28965,6 +28984,859 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
     if (status != SSM_OK) return status;
     ssm__cuda_linear_layout(linear, rows, work.data, &room);
     return ssm__cuda_linear_back(linear, x, grad, rows, &room, io, stream);
+}
+
+/*=============================================================================
+ * >>cuda-ssd
+ *=============================================================================
+ * The scan of Mamba-2 on a GPU, step after step, for every option. A warp has eight channels of a head, a lane of it
+ * the states lane, lane + 32, ... of each, in registers; a block is up to four warps of one head, which read the same
+ * B and C. Four steps make 32 sums over states (4 steps x 8 channels), which a butterfly adds up so that each lane
+ * ends with its own: lane i has step i / 8 and channel i % 8, whose inputs it reads and whose output it writes. More
+ * than 256 states run in slabs, one after the other. step is forward of one row.
+ */
+enum {
+    SSM__CUDA_SSD_CHANNELS = 8, /* of a warp */
+    SSM__CUDA_SSD_STEPS = 4,    /* of a tile */
+    SSM__CUDA_SSD_WARPS = 4,    /* of a block, at most */
+    SSM__CUDA_SSD_STATES = 256, /* of a slab, at most */
+    SSM__CUDA_SSD_KEEP = 64     /* steps between kept states */
+};
+
+typedef enum ssm__cuda_ssd_mode {
+    SSM__CUDA_SSD_OUT,  /* outputs */
+    SSM__CUDA_SSD_SHOW, /* and every state */
+    SSM__CUDA_SSD_KEPT, /* what the adjoint needs: kept states, dy y, dC, dz */
+    SSM__CUDA_SSD_BACK  /* the adjoint */
+} ssm__cuda_ssd_mode;
+
+typedef struct ssm__cuda_ssd {
+    ssm_ssd s; /* groups resolved */
+    ssm_ssd_grad d;
+    size_t dim;
+    size_t warps;  /* of a block */
+    size_t strips; /* blocks of a head */
+    size_t slabs;
+    size_t rows;   /* of all sequences */
+    size_t tiles;  /* kept states of a sequence; of packed ones see ssm__cuda_ssd_tile_of */
+    float *sum;    /* more than one slab: [rows][dim], sums over the states of the slabs so far */
+    float *kept;   /* [tile][dim][d_state]: states before every 64th step */
+    float *last;   /* [batch][dim][d_state]: states after the last */
+    float *gain;   /* [rows][parts]: sum over a warp's channels of dy C a s[t-1] */
+    float *cb;     /* [rows][parts], more than one slab: B C of the slabs so far */
+    float *exact;  /* more than one slab: [batch + tile][parts], sums of g and a state so far */
+    float *dB;     /* [rows][blocks][d_state] */
+    float *dC;     /* [rows][blocks][d_state] */
+    float *dx;     /* [rows][dim] */
+    float *dz;     /* [rows][dim] */
+    float *ddelta; /* [rows][parts] */
+    float *dA;     /* [batch][parts] */
+    float *dbias;  /* [batch][parts] */
+    float *dD;     /* [batch][dim] */
+    float *dh;     /* [batch][dim][d_state] */
+} ssm__cuda_ssd;
+
+/* First kept state of a sequence; packed as ssm__cuda_tile_of. */
+SSM__DEVICE size_t ssm__cuda_ssd_tile_of(const ssm__cuda_ssd &p, const ssm__span &q)
+{
+    return p.s.start ? q.first / SSM__CUDA_SSD_KEEP + q.seq : q.seq * p.tiles;
+}
+
+/* One level of a butterfly: half of 2 HALF numbers goes to the lane across, what comes back is added to the others. */
+template <int HALF> SSM__DEVICE void ssm__cuda_fold(float *v, int across)
+{
+    const bool upper = (threadIdx.x & (unsigned)across) != 0;
+    int i;
+#pragma unroll
+    for (i = 0; i < HALF; ++i) {
+        const float other = __shfl_xor_sync(0xffffffffu, upper ? v[i] : v[i + HALF], across);
+        v[i] = (upper ? v[i + HALF] : v[i]) + other;
+    }
+}
+
+/* The sum of v[lane / 8] over the warp. */
+SSM__DEVICE float ssm__cuda_fold_steps(float *v)
+{
+    int i;
+    ssm__cuda_fold<2>(v, 16);
+    ssm__cuda_fold<1>(v, 8);
+    for (i = 4; i > 0; i /= 2) v[0] += __shfl_xor_sync(0xffffffffu, v[0], i);
+    return v[0];
+}
+
+/* The sum of v[lane % 8] over eight lanes, then of the v[lane / 8] of those over all. */
+SSM__DEVICE float ssm__cuda_fold_channels(float *v)
+{
+    ssm__cuda_fold<4>(v, 4);
+    ssm__cuda_fold<2>(v, 2);
+    ssm__cuda_fold<1>(v, 1);
+    return v[0];
+}
+
+SSM__DEVICE float ssm__cuda_fold_tile(float *v)
+{
+    ssm__cuda_fold<2>(v, 16);
+    ssm__cuda_fold<1>(v, 8);
+    return v[0];
+}
+
+/* What a lane knows of its own step and channel; zeros where there is none. */
+typedef struct ssm__cuda_ssd_own {
+    float x;
+    float raw; /* delta with its bias */
+    float dt;
+    float z;
+    float dy;    /* as it comes */
+    float gated; /* dy behind the gate's back */
+} ssm__cuda_ssd_own;
+
+/* dt from delta with its bias. */
+SSM__DEVICE float ssm__cuda_ssd_delta(const ssm_ssd &s, float raw)
+{
+    float dt = s.delta_softplus ? ssm__cuda_softplus(raw) : raw;
+    if ((s.delta_min > 0 || s.delta_max > 0) && dt < s.delta_min) dt = s.delta_min;
+    if (s.delta_max > 0 && dt > s.delta_max) dt = s.delta_max;
+    return dt;
+}
+
+/* d dt / d delta: 0 where a limit holds dt. */
+SSM__DEVICE float ssm__cuda_ssd_slope(const ssm_ssd &s, float raw, float dt)
+{
+    if ((s.delta_min > 0 || s.delta_max > 0) && !(dt > s.delta_min)) return 0.0f;
+    if (s.delta_max > 0 && !(dt < s.delta_max)) return 0.0f;
+    return s.delta_softplus ? ssm__cuda_sigmoid(raw) : 1.0f;
+}
+
+/* Shared memory of a warp: two tiles, that who reads one does not meet who writes the next. */
+typedef struct ssm__cuda_ssd_tile {
+    float e[SSM__CUDA_SSD_STEPS][SSM__CUDA_SSD_CHANNELS];  /* dt x */
+    float dy[SSM__CUDA_SSD_STEPS][SSM__CUDA_SSD_CHANNELS]; /* before the gate */
+    float a[SSM__CUDA_SSD_STEPS];
+} ssm__cuda_ssd_tile;
+
+typedef struct __align__(16) ssm__cuda_ssd_room {
+    ssm__cuda_ssd_tile tile[2][SSM__CUDA_SSD_WARPS];
+} ssm__cuda_ssd_room;
+
+/* One thread, with NS states of each of eight channels. */
+template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
+    const ssm__cuda_ssd &p;
+    ssm__cuda_ssd_room &m;
+    float *coefs;  /* [2][B, C][4][32 NS] of two tiles */
+    float *shared; /* [2][4][warps][32 NS]: dB or dC of each warp */
+    ssm__span q;
+    size_t c0, n0; /* the warp's first channel, the lane's first state */
+    unsigned head, block, part, slab;
+    int lane, warp, step, chan;
+    bool live; /* there is a channel c0 + chan */
+    int channels, half;
+    float A, A2, D, bias;
+    float h[SSM__CUDA_SSD_CHANNELS][NS]; /* BACK: the adjoint state */
+    float ahead[2 * NS];                 /* the thread's part of the next tile's B and C */
+    ssm__cuda_ssd_own next;              /* its own inputs there, as they come */
+    float held;                          /* the lane's sum of the slabs so far, for a step */
+    float sums[3];                       /* BACK: dA, dbias, dD */
+    float decay;                         /* BACK: sum g a h[t-1] over the warp's channels and states */
+
+    __device__ __forceinline__ ssm__cuda_ssd_lane(const ssm__cuda_ssd &problem, ssm__cuda_ssd_room &room)
+        : p(problem), m(room), coefs((float *)(void *)(&room + 1)), shared(coefs + 16 * 32 * NS)
+    {
+        const unsigned strips = (unsigned)p.strips, per = (unsigned)p.s.heads * strips;
+        const size_t P = p.s.headdim;
+        size_t first;
+        lane = (int)threadIdx.x & 31;
+        warp = (int)threadIdx.x >> 5;
+        step = lane >> 3;
+        chan = lane & 7;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, blockIdx.x / per, p.s.len);
+        block = blockIdx.x % per;
+        head = block / strips;
+        part = block * (unsigned)p.warps + (unsigned)warp;
+        first = ((size_t)(block % strips) * p.warps + (size_t)warp) * SSM__CUDA_SSD_CHANNELS;
+        channels = first >= P ? 0 : P - first < SSM__CUDA_SSD_CHANNELS ? (int)(P - first) : SSM__CUDA_SSD_CHANNELS;
+        live = chan < channels;
+        c0 = head * P + first;
+        A = *ssm__cuda_at<float>(p.s.A, 0, 0, head);
+        A2 = A * SSM__CUDA_LOG2E;
+        D = p.s.D.data && live ? *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? own_channel() : head) : 0.0f;
+        bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
+        sums[0] = sums[1] = sums[2] = decay = held = 0;
+        half = 0;
+    }
+
+    __device__ __forceinline__ size_t own_channel(void) const { return c0 + (size_t)chan; }
+
+    __device__ __forceinline__ size_t row(size_t t) const { return q.batch * p.s.len + q.first + t; }
+
+    __device__ __forceinline__ bool has(int j) const { return n0 + 32 * (size_t)j < p.s.d_state; }
+
+    /* Of each channel, state n0 + 32 j at from + k apart. */
+    __device__ __forceinline__ void load(const float *from, ptrdiff_t apart, ptrdiff_t state)
+    {
+        int k, j;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_SSD_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j)
+                h[k][j] = from && k < channels && has(j) ? from[k * apart + (ptrdiff_t)(n0 + 32 * (size_t)j) * state]
+                                                         : 0.0f;
+    }
+
+    __device__ __forceinline__ void store(float *to, ptrdiff_t apart, ptrdiff_t state) const
+    {
+        int k, j;
+        if (!to) return;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_SSD_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j)
+                if (k < channels && has(j)) to[k * apart + (ptrdiff_t)(n0 + 32 * (size_t)j) * state] = h[k][j];
+    }
+
+    /* A dense [...][dim][d_state] of states. */
+    __device__ __forceinline__ float *dense(float *states, size_t index) const
+    {
+        return states + (index * p.dim + c0) * p.s.d_state;
+    }
+
+    __device__ __forceinline__ void enter(unsigned number)
+    {
+        slab = number;
+        n0 = (size_t)slab * SSM__CUDA_SSD_STATES + (size_t)lane;
+        if (MODE == SSM__CUDA_SSD_BACK)
+            load(channels ? ssm__cuda_at<float>(p.d.dh_last, q.seq, 0, c0) : NULL, p.d.dh_last.chan, p.d.dh_last.state);
+        else load(channels ? ssm__cuda_state_at(p.s.h0, q, c0) : NULL, p.s.h0.chan, p.s.h0.state);
+    }
+
+    /* Element `index` of the B and C of the tile at t, as they lie in shared memory; loads that need not wait for each
+     * other: every address is one of the problem, what it must not be is taken out afterwards. */
+    __device__ __forceinline__ float coef(size_t t, unsigned index) const
+    {
+        const unsigned i = index / (32 * NS) % SSM__CUDA_SSD_STEPS;
+        const ssm_in &v = index / (32 * NS) < SSM__CUDA_SSD_STEPS ? p.s.B : p.s.C;
+        const size_t n = (size_t)slab * SSM__CUDA_SSD_STATES + index % (32 * NS), last = p.s.d_state - 1;
+        const size_t at = t + i < q.len ? t + i : q.len - 1;
+        const T *from = ssm__cuda_at<T>(v, q.batch, q.first + at, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
+        const float x = ssm__cuda_load(from + (ptrdiff_t)(n < last ? n : last) * v.state);
+        return t + i < q.len && n <= last ? x : 0.0f;
+    }
+
+    /* Asks for what the tile at t needs. */
+    __device__ __forceinline__ void fetch(size_t t)
+    {
+        const size_t at = q.first + (t + (size_t)step < q.len ? t + (size_t)step : q.len - 1);
+        int r;
+        next.x = live ? ssm__cuda_load(ssm__cuda_at<T>(p.s.x, q.batch, at, own_channel())) : 0.0f;
+        next.raw = ssm__cuda_load(ssm__cuda_at<T>(p.s.delta, q.batch, at, head));
+        next.z = live && p.s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(p.s.z, q.batch, at, own_channel())) : 0.0f;
+        if (MODE >= SSM__CUDA_SSD_KEPT)
+            next.dy = live ? ssm__cuda_load(ssm__cuda_at<T>(p.d.dy, q.batch, at, own_channel())) : 0.0f;
+#pragma unroll
+        for (r = 0; r < 2 * NS; ++r) ahead[r] = coef(t, (unsigned)r * blockDim.x + threadIdx.x);
+    }
+
+    /* What was asked for, into shared memory; blocks of fewer warps bring the rest only now. */
+    __device__ __forceinline__ void settle(size_t t, int to)
+    {
+        float *c = coefs + (size_t)to * 8 * 32 * NS;
+        unsigned index;
+        int r;
+#pragma unroll
+        for (r = 0; r < 2 * NS; ++r) c[(unsigned)r * blockDim.x + threadIdx.x] = ahead[r];
+        for (index = 2 * NS * blockDim.x + threadIdx.x; index < 8 * 32 * NS; index += blockDim.x)
+            c[index] = coef(t, index);
+    }
+
+    /* The lane's own inputs of the tile at t, and for the warp what all lanes need of them. Steps behind the end leave
+     * the state as it is. */
+    __device__ __forceinline__ ssm__cuda_ssd_own open(size_t t)
+    {
+        const ssm__cuda_ssd_own none = {0, 0, 0, 0, 0, 0};
+        ssm__cuda_ssd_tile &tile = m.tile[half][warp];
+        ssm__cuda_ssd_own own = next;
+        own.raw += bias;
+        own.dt = ssm__cuda_ssd_delta(p.s, own.raw);
+        if (MODE >= SSM__CUDA_SSD_KEPT) own.gated = p.s.z.data ? own.dy * ssm__cuda_silu(own.z) : own.dy;
+        if (t + (size_t)step >= q.len) own = none;
+        tile.e[step][chan] = own.dt * own.x;
+        if (chan == 0) tile.a[step] = ssm__cuda_exp2(own.dt * A2);
+        if (MODE >= SSM__CUDA_SSD_KEPT) tile.dy[step][chan] = own.gated;
+        __syncwarp();
+        return own;
+    }
+
+    /* The lane's states of B (0) or C (1) at step i of a tile. */
+    __device__ __forceinline__ void take(int which, int i, float *to) const
+    {
+        const float *from = coefs + ((half * 2 + which) * SSM__CUDA_SSD_STEPS + i) * 32 * NS + lane;
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) to[j] = from[32 * j];
+    }
+
+    /* Gives what the warp's channels add to dB or dC at step i to the block. */
+    __device__ __forceinline__ void give(int i, const float *d) const
+    {
+        float *to = shared + ((size_t)((half * SSM__CUDA_SSD_STEPS + i) * (int)p.warps + warp) * NS) * 32 + lane;
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) to[32 * j] = d[j];
+    }
+
+    /* Step i of the tile at t: states, and the sum over them of channel lane % 8, for eight lanes each. KEPT: dC; the sum
+     * is what the states before the step add to it, *cb what B and C add for each dt x. */
+    __device__ __forceinline__ float advance(size_t t, int i, float *cb)
+    {
+        const ssm__cuda_ssd_tile &tile = m.tile[half][warp];
+        const ssm__four e[2] = {ssm__cuda_load4(tile.e[i]), ssm__cuda_load4(tile.e[i] + 4)};
+        const ssm__four dy[2] = {ssm__cuda_load4(tile.dy[i]), ssm__cuda_load4(tile.dy[i] + 4)};
+        const float a = tile.a[i];
+        float B[NS], C[NS], dC[NS], v[SSM__CUDA_SSD_CHANNELS];
+        int k, j;
+        take(0, i, B);
+        take(1, i, C);
+        for (j = 0; j < NS; ++j) dC[j] = 0;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_SSD_CHANNELS; ++k) {
+            v[k] = 0;
+#pragma unroll
+            for (j = 0; j < NS; ++j) {
+                const float before = h[k][j] * a;
+                h[k][j] = fmaf(a, h[k][j], e[k / 4].v[k % 4] * B[j]);
+                v[k] = fmaf(C[j], MODE == SSM__CUDA_SSD_KEPT ? before : h[k][j], v[k]);
+                if (MODE == SSM__CUDA_SSD_KEPT) dC[j] = fmaf(dy[k / 4].v[k % 4], h[k][j], dC[j]);
+            }
+        }
+        *cb = 0;
+        for (j = 0; j < NS; ++j) *cb = fmaf(B[j], C[j], *cb);
+        if (MODE == SSM__CUDA_SSD_KEPT) give(i, dC);
+        if (MODE == SSM__CUDA_SSD_SHOW && t + (size_t)i < q.len && channels)
+            store(ssm__cuda_at<float>(p.s.h, q.batch, q.first + t + (size_t)i, c0), p.s.h.chan, p.s.h.state);
+        return ssm__cuda_fold_channels(v);
+    }
+
+    /* B C of the lane's own step, with that of the slabs before. */
+    __device__ __forceinline__ float gather_cb(float cb, size_t t)
+    {
+        float *at = p.cb + row(t) * p.s.heads * p.strips * p.warps + part;
+        if (p.slabs == 1) return cb;
+        if (slab && t < q.len) cb += *at;
+        __syncwarp();
+        if (chan == 0 && t < q.len) *at = cb;
+        return cb;
+    }
+
+    /* The lane's sum, with those of the slabs before; the last slab has all of it. */
+    __device__ __forceinline__ float gather(float sum, size_t t)
+    {
+        const size_t at = row(t) * p.dim + own_channel();
+        const bool inside = live && t < q.len;
+        if (slab) sum += p.sum && inside ? p.sum[at] : held;
+        if (slab + 1 < p.slabs && p.sum && inside) p.sum[at] = sum;
+        held = sum;
+        return sum;
+    }
+
+    /* What the lane's own sum becomes: y, or dz and what dy and the states before the step give. */
+    __device__ __forceinline__ void close(size_t t, const ssm__cuda_ssd_own &own, float sum, float cb)
+    {
+        const bool inside = live && t < q.len;
+        const float y = fmaf(D, own.x, MODE == SSM__CUDA_SSD_KEPT ? fmaf(own.dt * own.x, cb, sum) : sum);
+        if (MODE == SSM__CUDA_SSD_KEPT) {
+            float gain = own.gated * sum;
+            gain += __shfl_xor_sync(0xffffffffu, gain, 4);
+            gain += __shfl_xor_sync(0xffffffffu, gain, 2);
+            gain += __shfl_xor_sync(0xffffffffu, gain, 1);
+            if (chan == 0 && t < q.len) p.gain[row(t) * p.s.heads * p.strips * p.warps + part] = gain;
+            if (inside && p.s.z.data)
+                p.dz[row(t) * p.dim + own_channel()] = own.dy * y * ssm__cuda_silu_derivative(own.z);
+        } else if (inside) {
+            ssm__cuda_store(ssm__cuda_at<T>(p.s.y, q.batch, q.first + t, own_channel()),
+                            p.s.z.data ? y * ssm__cuda_silu(own.z) : y);
+        }
+    }
+
+    /* dB or dC of a tile, behind a barrier: the sums of the warps, in their order. */
+    __device__ __forceinline__ void collect(size_t t, float *to) const
+    {
+        const unsigned width = 32 * NS, warps = (unsigned)p.warps;
+        unsigned index, w;
+        for (index = threadIdx.x; index < SSM__CUDA_SSD_STEPS * width; index += blockDim.x) {
+            const unsigned i = index / width, n = index % width;
+            const float *from = shared + ((size_t)half * SSM__CUDA_SSD_STEPS + i) * warps * width + n;
+            const size_t state = (size_t)slab * SSM__CUDA_SSD_STATES + n;
+            float sum = from[0];
+            for (w = 1; w < warps; ++w) sum += from[w * width];
+            if (t + i < q.len && state < p.s.d_state)
+                to[(row(t + i) * p.s.heads * p.strips + block) * p.s.d_state + state] = sum;
+        }
+    }
+
+    /* All of the first tile, at t. */
+    __device__ __forceinline__ void first(size_t t)
+    {
+        fetch(t);
+        settle(t, half);
+        __syncthreads();
+    }
+
+    /* Through time; while a tile is computed, the next is on its way. */
+    __device__ __forceinline__ void run(void)
+    {
+        float v[SSM__CUDA_SSD_STEPS], cb[SSM__CUDA_SSD_STEPS];
+        size_t t;
+        int i;
+        if (q.len) first(0);
+        for (t = 0; t < q.len; t += SSM__CUDA_SSD_STEPS, half ^= 1) {
+            const ssm__cuda_ssd_own own = open(t);
+            const bool more = t + SSM__CUDA_SSD_STEPS < q.len;
+            float sum, own_cb = 0;
+            if (more) fetch(t + SSM__CUDA_SSD_STEPS);
+            if (MODE == SSM__CUDA_SSD_KEPT && t % SSM__CUDA_SSD_KEEP == 0)
+                store(dense(p.kept, ssm__cuda_ssd_tile_of(p, q) + t / SSM__CUDA_SSD_KEEP), (ptrdiff_t)p.s.d_state, 1);
+#pragma unroll
+            for (i = 0; i < SSM__CUDA_SSD_STEPS; ++i) v[i] = advance(t, i, cb + i);
+            sum = gather(ssm__cuda_fold_tile(v), t + (size_t)step);
+            if (MODE == SSM__CUDA_SSD_KEPT) own_cb = gather_cb(ssm__cuda_fold_steps(cb), t + (size_t)step);
+            if (slab + 1 == p.slabs) close(t + (size_t)step, own, sum, own_cb);
+            if (more) settle(t + SSM__CUDA_SSD_STEPS, half ^ 1);
+            __syncthreads();
+            if (MODE == SSM__CUDA_SSD_KEPT) collect(t, p.dC);
+        }
+        if (MODE == SSM__CUDA_SSD_KEPT) store(dense(p.last, q.seq), (ptrdiff_t)p.s.d_state, 1);
+        else if (channels) store(ssm__cuda_state_at(p.s.h_last, q, c0), p.s.h_last.chan, p.s.h_last.state);
+    }
+};
+
+template <class T, int NS, int MODE>
+__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= (MODE == SSM__CUDA_SSD_KEPT ? 2 : 4) ? 3 : 2)
+    ssm__cuda_ssd_kernel(const ssm__cuda_ssd p)
+{
+    ssm__cuda_ssd_lane<T, NS, MODE> k(p, *(ssm__cuda_ssd_room *)ssm__cuda_room);
+    unsigned slab;
+    for (slab = 0; slab < p.slabs; ++slab) {
+        k.enter(slab);
+        k.run();
+    }
+}
+
+/* --- verbs --- */
+/* Checks all but y, states and memory, and resolves the problem. */
+static ssm_status ssm__cuda_ssd_open(const ssm_ssd *s, ssm_format io, ssm__cuda_ssd *p)
+{
+    ssm_ssd checked;
+    ssm_status status;
+    if (!s) return SSM_ERR_NULL;
+    checked = *s;
+    checked.start = NULL; /* they are the device's */
+    checked.slot = NULL;
+    checked.isa = SSM_ISA_SCALAR;
+    memset(p, 0, sizeof *p);
+    status = ssm__ssd_check(&checked, &p->s);
+    if (status == SSM_OK) status = ssm__cuda_io_check(io);
+    if (status != SSM_OK) return status;
+    p->s.start = s->start;
+    p->s.slot = s->slot;
+    p->s.n_groups = ssm__groups(s->n_groups);
+    p->dim = s->heads * s->headdim;
+    p->warps = ssm__min(SSM__CUDA_SSD_WARPS, ssm__ceil_div(s->headdim, SSM__CUDA_SSD_CHANNELS));
+    p->strips = ssm__ceil_div(s->headdim, p->warps * SSM__CUDA_SSD_CHANNELS);
+    p->slabs = ssm__ceil_div(s->d_state, SSM__CUDA_SSD_STATES);
+    p->rows = s->start ? s->len : ssm__mul(s->batch, s->len);
+    p->tiles = ssm__ceil_div(s->len, SSM__CUDA_SSD_KEEP);
+    return p->dim > 0x7fffffff ? SSM_ERR_OVERFLOW : SSM_OK;
+}
+
+static ssm_status ssm__cuda_ssd_pad(const ssm_ssd &s, size_t dim, ssm_format io, void *stream)
+{
+    ssm__cuda_padding p;
+    p.y = s.y;
+    p.start = s.start;
+    p.slot = s.slot;
+    p.len = s.len;
+    p.dim = dim;
+    if (!s.slot) return SSM_OK;
+    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_pad<ssm__cuda_bf16> : ssm__cuda_pad<float>, s.batch, 1,
+                            256, 0, p, stream);
+}
+
+template <class T, int NS, int MODE> static ssm_status ssm__cuda_ssd_launch(const ssm__cuda_ssd &p, void *stream)
+{
+    const size_t row = 32 * NS * sizeof(float), coefs = 4 * SSM__CUDA_SSD_STEPS * row;
+    const size_t sums = MODE >= SSM__CUDA_SSD_KEPT ? 2 * SSM__CUDA_SSD_STEPS * p.warps * row : 0;
+    return ssm__cuda_launch(ssm__cuda_ssd_kernel<T, NS, MODE>, ssm__mul(p.s.batch, ssm__mul(p.s.heads, p.strips)), 1,
+                            32 * (unsigned)p.warps, sizeof(ssm__cuda_ssd_room) + coefs + sums, p, stream);
+}
+
+/* With as many states a lane as the problem wants. */
+template <class T, int MODE> static ssm_status ssm__cuda_ssd_states(const ssm__cuda_ssd &p, void *stream)
+{
+    if (p.s.d_state <= 32) return ssm__cuda_ssd_launch<T, 1, MODE>(p, stream);
+    if (p.s.d_state <= 64) return ssm__cuda_ssd_launch<T, 2, MODE>(p, stream);
+    if (p.s.d_state <= 128) return ssm__cuda_ssd_launch<T, 4, MODE>(p, stream);
+    return ssm__cuda_ssd_launch<T, 8, MODE>(p, stream);
+}
+
+template <int MODE> static ssm_status ssm__cuda_ssd_run(const ssm__cuda_ssd &p, ssm_format io, void *stream)
+{
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_ssd_states<ssm__cuda_bf16, MODE>(p, stream)
+                                 : ssm__cuda_ssd_states<float, MODE>(p, stream);
+}
+
+static size_t ssm__cuda_ssd_layout(ssm__cuda_ssd *p, void *mem)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    if (p->slabs > 1) p->sum = ssm__take(&arena, ssm__mul(p->rows, p->dim));
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_status ssm__cuda_ssd_outputs(const ssm__cuda_ssd &p, ssm_format io, void *stream)
+{
+    const ssm_status status = ssm__cuda_ssd_pad(p.s, p.dim, io, stream);
+    if (status != SSM_OK) return status;
+    return p.s.h.data ? ssm__cuda_ssd_run<SSM__CUDA_SSD_SHOW>(p, io, stream)
+                      : ssm__cuda_ssd_run<SSM__CUDA_SSD_OUT>(p, io, stream);
+}
+
+SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream)
+{
+    ssm__cuda_ssd p;
+    ssm_status status = ssm__cuda_ssd_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
+    status = ssm__check_block(work, ssm__cuda_ssd_layout(&p, NULL));
+    if (status != SSM_OK) return status;
+    ssm__cuda_ssd_layout(&p, work.data);
+    return ssm__cuda_ssd_outputs(p, io, stream);
+}
+
+SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream)
+{
+    ssm__cuda_ssd p;
+    const ssm_status status = ssm__cuda_ssd_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (s->batch && (!s->y.data || !s->h_last.data)) return SSM_ERR_NULL;
+    if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
+    p.s.h0 = ssm__as_in(p.s.h_last);
+    return ssm__cuda_ssd_outputs(p, io, stream);
+}
+
+/*=============================================================================
+ * >>cuda-ssd-backward
+ *=============================================================================
+ * Gradients of the scan of Mamba-2 on a GPU, for every option: one run through time forward, one backward, none of
+ * which needs the states of the other. With g[t] = C dy + a[t+1] g[t+1] and sums over the channels p and states n of a
+ * head
+ *
+ *   dC = sum_p dy s           (forward)      dB = dt sum_p g x,   dx = dt sum_n g B + D dy           (backward)
+ *   ddt[t] = sum_p x sum_n g B + A U[t]      U[t] = sum_pn g[t] a[t] s[t-1]
+ *
+ * and U needs no states either. With G[t] = a[t+1] g[t+1], what later steps give, and a s[t-1] = s[t] - dt B x
+ *
+ *   U[t] = U[t+1] + sum_p (dy[t] sum_n C a s[t-1] - dt x sum_n G B)
+ *
+ * where what a step gives itself (dy dt x sum_n B C) has cancelled: all terms are as small as U where a head forgets
+ * fast. Rounding would add up over a long sequence: at every 64th step U is taken from g and the state kept there.
+ * Source: Dao & Gu 2024, arXiv:2405.21060, whose chunked backward has ddt as such a sum too.
+ */
+/* The adjoint, after ssm__cuda_ssd_lane of KEPT. */
+template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, NS, SSM__CUDA_SSD_BACK> {
+    typedef ssm__cuda_ssd_lane<T, NS, SSM__CUDA_SSD_BACK> lane_type;
+    using lane_type::p;
+    using lane_type::q;
+    using lane_type::h;
+    using lane_type::m;
+
+    __device__ __forceinline__ ssm__cuda_ssd_adjoint(const ssm__cuda_ssd &problem, ssm__cuda_ssd_room &room)
+        : lane_type(problem, room)
+    {
+    }
+
+    /* The sum of g over states and channels with those kept at `from`; `at`: where slabs add theirs up. */
+    __device__ __forceinline__ float exact(const float *from, float *at) const
+    {
+        float sum = 0;
+        int k, j;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_SSD_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j)
+                if (k < this->channels && this->has(j))
+                    sum = fmaf(h[k][j], from[(size_t)k * p.s.d_state + this->n0 + 32 * (size_t)j], sum);
+        sum = ssm__cuda_warp_sum(sum);
+        if (p.slabs == 1) return sum;
+        if (this->slab) sum += *at;
+        __syncwarp();
+        if (this->lane == 0) *at = sum;
+        __syncwarp();
+        return sum;
+    }
+
+    __device__ __forceinline__ float *exact_at(size_t index) const
+    {
+        return p.exact + index * p.s.heads * p.strips * p.warps + this->part;
+    }
+
+    /* Step i of a tile. */
+    __device__ __forceinline__ float retreat(int i, float *cb)
+    {
+        const ssm__cuda_ssd_tile &tile = m.tile[this->half][this->warp];
+        const ssm__four e[2] = {ssm__cuda_load4(tile.e[i]), ssm__cuda_load4(tile.e[i] + 4)};
+        const ssm__four dy[2] = {ssm__cuda_load4(tile.dy[i]), ssm__cuda_load4(tile.dy[i] + 4)};
+        const float a = tile.a[i];
+        float B[NS], C[NS], dB[NS], v[SSM__CUDA_SSD_CHANNELS];
+        int k, j;
+        this->take(0, i, B);
+        this->take(1, i, C);
+        for (j = 0; j < NS; ++j) dB[j] = 0;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_SSD_CHANNELS; ++k) {
+            v[k] = 0;
+#pragma unroll
+            for (j = 0; j < NS; ++j) {
+                const float g = fmaf(C[j], dy[k / 4].v[k % 4], h[k][j]);
+                v[k] = fmaf(B[j], h[k][j], v[k]);
+                dB[j] = fmaf(e[k / 4].v[k % 4], g, dB[j]);
+                h[k][j] = g * a;
+            }
+        }
+        *cb = 0;
+        for (j = 0; j < NS; ++j) *cb = fmaf(B[j], C[j], *cb);
+        this->give(i, dB);
+        return ssm__cuda_fold_channels(v);
+    }
+
+    /* U of the lane's own step: from the last step of the tile down. `first`: that of the tile's first step, where it
+     * is kept. */
+    __device__ __forceinline__ float descend(size_t t, float dt, float back, bool is_kept, float first)
+    {
+        const size_t own = t + (size_t)this->step;
+        const float change =
+            own < q.len ? fmaf(-dt, back, p.gain[this->row(own) * p.s.heads * p.strips * p.warps + this->part]) : 0.0f;
+        float mine = 0;
+        int i;
+#pragma unroll
+        for (i = SSM__CUDA_SSD_STEPS - 1; i >= 0; --i) {
+            this->decay += __shfl_sync(0xffffffffu, change, 8 * i, 32);
+            if (i == 0 && is_kept) this->decay = first;
+            if (i == this->step) mine = this->decay;
+        }
+        return mine;
+    }
+
+    /* The lane's own gradients; sum: of B and the g of later steps, over states. */
+    __device__ __forceinline__ void leave_step(size_t t, const ssm__cuda_ssd_own &own, float sum, float cb,
+                                               bool is_kept, float first)
+    {
+        const size_t at = t + (size_t)this->step;
+        float back = own.x * sum, now = own.x * own.gated * cb, U, ddt, slope;
+        now += __shfl_xor_sync(0xffffffffu, now, 4);
+        now += __shfl_xor_sync(0xffffffffu, now, 2);
+        now += __shfl_xor_sync(0xffffffffu, now, 1);
+        back += __shfl_xor_sync(0xffffffffu, back, 4);
+        back += __shfl_xor_sync(0xffffffffu, back, 2);
+        back += __shfl_xor_sync(0xffffffffu, back, 1);
+        U = descend(t, own.dt, back, is_kept, first);
+        if (at >= q.len) return;
+        ddt = fmaf(this->A, U, back + now);
+        slope = ssm__cuda_ssd_slope(p.s, own.raw, own.dt);
+        if (this->chan == 0) {
+            p.ddelta[this->row(at) * p.s.heads * p.strips * p.warps + this->part] = ddt * slope;
+            this->sums[0] = fmaf(own.dt, U, this->sums[0]);
+            this->sums[1] = fmaf(ddt, slope, this->sums[1]);
+        }
+        this->sums[2] = fmaf(own.gated, own.x, this->sums[2]);
+        if (this->live)
+            p.dx[this->row(at) * p.dim + this->own_channel()] =
+                fmaf(this->D, own.gated, own.dt * fmaf(own.gated, cb, sum));
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        const size_t kept = ssm__cuda_ssd_tile_of(p, q), N = p.s.d_state;
+        float v[SSM__CUDA_SSD_STEPS], cb[SSM__CUDA_SSD_STEPS];
+        size_t t;
+        int i;
+        this->decay = exact(this->dense(p.last, q.seq), exact_at(q.seq));
+        if (q.len) this->first((q.len - 1) / SSM__CUDA_SSD_STEPS * SSM__CUDA_SSD_STEPS);
+        t = (q.len + SSM__CUDA_SSD_STEPS - 1) / SSM__CUDA_SSD_STEPS * SSM__CUDA_SSD_STEPS;
+        for (; t > 0; this->half ^= 1) {
+            bool is_kept;
+            float from_kept = 0, sum, own_cb;
+            t -= SSM__CUDA_SSD_STEPS;
+            const ssm__cuda_ssd_own own = this->open(t);
+            is_kept = t % SSM__CUDA_SSD_KEEP == 0;
+            if (t) this->fetch(t - SSM__CUDA_SSD_STEPS);
+#pragma unroll
+            for (i = SSM__CUDA_SSD_STEPS - 1; i >= 0; --i) v[i] = retreat(i, cb + i);
+            if (is_kept)
+                from_kept = exact(this->dense(p.kept, kept + t / SSM__CUDA_SSD_KEEP),
+                                  exact_at(p.s.batch + kept + t / SSM__CUDA_SSD_KEEP));
+            sum = this->gather(ssm__cuda_fold_tile(v), t + (size_t)this->step);
+            own_cb = this->gather_cb(ssm__cuda_fold_steps(cb), t + (size_t)this->step);
+            if (this->slab + 1 == p.slabs) leave_step(t, own, sum, own_cb, is_kept, from_kept);
+            if (t) this->settle(t - SSM__CUDA_SSD_STEPS, this->half ^ 1);
+            __syncthreads();
+            this->collect(t, p.dB);
+        }
+        this->store(this->dense(p.dh, q.seq), (ptrdiff_t)N, 1);
+    }
+
+    /* What was summed over the sequence. */
+    __device__ __forceinline__ void leave(void)
+    {
+        const size_t at = q.seq * p.s.heads * p.strips * p.warps + this->part;
+        const float dA = ssm__cuda_warp_sum(this->sums[0]), dbias = ssm__cuda_warp_sum(this->sums[1]);
+        float dD = this->sums[2];
+        dD += __shfl_xor_sync(0xffffffffu, dD, 16);
+        dD += __shfl_xor_sync(0xffffffffu, dD, 8);
+        if (this->lane == 0) p.dA[at] = dA;
+        if (this->lane == 0) p.dbias[at] = dbias;
+        if (this->step == 0 && this->live) p.dD[q.seq * p.dim + this->own_channel()] = dD;
+    }
+};
+
+template <class T, int NS>
+__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm__cuda_ssd_back(const ssm__cuda_ssd p)
+{
+    ssm__cuda_ssd_adjoint<T, NS> k(p, *(ssm__cuda_ssd_room *)ssm__cuda_room);
+    unsigned slab;
+    for (slab = 0; slab < p.slabs; ++slab) {
+        k.enter(slab);
+        k.run();
+    }
+    k.leave();
+}
+
+/* --- sums, layout and verb --- */
+/* A dense [rows][count][n] to a view of time: `per` of the `count` add up in each of its channels, of which there are
+ * count / per. */
+static ssm_status ssm__cuda_ssd_rows(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
+                                     size_t per, size_t n, ssm_format io, void *stream)
+{
+    ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
+    if (!p.s.start) ssm__cuda_sum_axis(&sum, p.s.batch, p.s.len * count * n, v.batch);
+    ssm__cuda_sum_axis(&sum, p.s.len, count * n, v.time);
+    ssm__cuda_sum_axis(&sum, count / per, per * n, v.chan);
+    ssm__cuda_sum_axis(&sum, per, n, 0);
+    ssm__cuda_sum_axis(&sum, n, 1, v.state);
+    return ssm__cuda_sum_run(sum, io, stream);
+}
+
+/* A dense [batch][count] to a view of channels. */
+static ssm_status ssm__cuda_ssd_channels(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
+                                         size_t per, void *stream)
+{
+    ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
+    ssm__cuda_sum_axis(&sum, p.s.batch, count, 0);
+    ssm__cuda_sum_axis(&sum, count / per, per, v.chan);
+    ssm__cuda_sum_axis(&sum, per, 1, 0);
+    return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
+}
+
+static ssm_status ssm__cuda_ssd_dh0(const ssm__cuda_ssd &p, void *stream)
+{
+    const ssm_out &v = p.d.dh0;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(p.dh, v.data);
+    ssm__cuda_sum_axis(&sum, p.s.batch, p.dim * p.s.d_state, v.batch);
+    ssm__cuda_sum_axis(&sum, p.dim, p.s.d_state, v.chan);
+    ssm__cuda_sum_axis(&sum, p.s.d_state, 1, v.state);
+    return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
+}
+
+static ssm_status ssm__cuda_ssd_sums(const ssm__cuda_ssd &p, ssm_format io, void *stream)
+{
+    const ssm_ssd_grad &d = p.d;
+    const size_t blocks = p.s.heads * p.strips, parts = blocks * p.warps, N = p.s.d_state, dim = p.dim;
+    ssm_status status = ssm__cuda_ssd_rows(p, p.dB, d.dB, blocks, blocks / p.s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dC, d.dC, blocks, blocks / p.s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dx, d.dx, dim, 1, 1, io, stream);
+    if (status == SSM_OK && p.s.z.data) status = ssm__cuda_ssd_rows(p, p.dz, d.dz, dim, 1, 1, io, stream);
+    if (status == SSM_OK)
+        status = ssm__cuda_ssd_rows(p, p.ddelta, d.ddelta, parts, parts / p.s.heads, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dA, d.dA, parts, parts / p.s.heads, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dbias, d.ddelta_bias, parts, parts / p.s.heads, stream);
+    if (status == SSM_OK && p.s.D.data)
+        status = ssm__cuda_ssd_channels(p, p.dD, d.dD, dim, p.s.D_has_hdim ? 1 : p.s.headdim, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_dh0(p, stream) : status;
+}
+
+static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
+{
+    const size_t N = p->s.d_state, blocks = ssm__mul(p->s.heads, p->strips), parts = ssm__mul(blocks, p->warps);
+    const size_t packed = ssm__add(p->s.len / SSM__CUDA_SSD_KEEP, ssm__add(p->s.batch, 2));
+    const size_t tiles = p->s.start ? packed : ssm__add(ssm__mul(p->s.batch, p->tiles), 1);
+    const size_t states = ssm__mul(p->dim, N), rows = ssm__mul(p->rows, p->dim);
+    const size_t partial = ssm__mul(ssm__mul(p->rows, blocks), N);
+    ssm__arena arena = ssm__arena_open(mem);
+    if (p->slabs > 1) {
+        p->sum = ssm__take(&arena, rows);
+        p->cb = ssm__take(&arena, ssm__mul(p->rows, parts));
+        p->exact = ssm__take(&arena, ssm__mul(ssm__add(tiles, p->s.batch), parts));
+    }
+    p->kept = ssm__take(&arena, ssm__mul(tiles, states));
+    p->last = ssm__take(&arena, ssm__mul(p->s.batch, states));
+    p->gain = ssm__take(&arena, ssm__mul(p->rows, parts));
+    p->dB = ssm__take(&arena, partial);
+    p->dC = ssm__take(&arena, partial);
+    p->dx = ssm__take(&arena, rows);
+    p->dz = ssm__take(&arena, p->s.z.data ? rows : 0);
+    p->ddelta = ssm__take(&arena, ssm__mul(p->rows, parts));
+    p->dA = ssm__take(&arena, ssm__mul(p->s.batch, parts));
+    p->dbias = ssm__take(&arena, ssm__mul(p->s.batch, parts));
+    p->dD = ssm__take(&arena, ssm__mul(p->s.batch, p->dim));
+    p->dh = ssm__take(&arena, ssm__mul(p->s.batch, states));
+    return ssm__arena_bytes(&arena);
+}
+
+template <class T> static ssm_status ssm__cuda_ssd_back_run(const ssm__cuda_ssd &p, void *stream)
+{
+    const size_t N = p.s.d_state, blocks = p.s.batch * p.s.heads * p.strips, threads = 32 * p.warps;
+    const size_t states = N <= 32 ? 1 : N <= 64 ? 2 : N <= 128 ? 4 : 8;
+    const size_t row = 32 * states * sizeof(float);
+    const size_t room = sizeof(ssm__cuda_ssd_room) + (4 + 2 * p.warps) * SSM__CUDA_SSD_STEPS * row;
+    const ssm_status status = ssm__cuda_ssd_states<T, SSM__CUDA_SSD_KEPT>(p, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_launch(states == 1   ? ssm__cuda_ssd_back<T, 1>
+                            : states == 2 ? ssm__cuda_ssd_back<T, 2>
+                            : states == 4 ? ssm__cuda_ssd_back<T, 4>
+                                          : ssm__cuda_ssd_back<T, 8>,
+                            blocks, 1, (unsigned)threads, room, p, stream);
+}
+
+SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need)
+{
+    static const ssm_sizes none = SSM__EMPTY;
+    ssm__cuda_ssd p;
+    const ssm_status status = ssm__cuda_ssd_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (!need) return SSM_ERR_NULL;
+    *need = none;
+    need->work = ssm__cuda_ssd_layout(&p, NULL);
+    need->work_backward = ssm__cuda_ssd_back_layout(&p, NULL);
+    if (need->work != SSM__SIZE_MAX && need->work_backward != SSM__SIZE_MAX) return SSM_OK;
+    *need = none;
+    return SSM_ERR_OVERFLOW;
+}
+
+SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *grad, ssm_format io, ssm_memory work,
+                                         void *stream)
+{
+    ssm__cuda_ssd p;
+    size_t bytes;
+    ssm_status status = ssm__cuda_ssd_open(s, io, &p);
+    if (status != SSM_OK) return status;
+    if (s->slot) return SSM_ERR_UNSUPPORTED;
+    if (!grad || (!grad->dy.data && s->batch && s->len)) return SSM_ERR_NULL;
+    p.d = *grad;
+    bytes = ssm__cuda_ssd_back_layout(&p, NULL);
+    status = ssm__check_block(work, bytes);
+    if (status != SSM_OK || s->batch == 0) return status;
+    ssm__cuda_ssd_back_layout(&p, work.data);
+    if (s->start && cudaMemsetAsync(work.data, 0, bytes, (cudaStream_t)stream) != cudaSuccess) return SSM_ERR_DEVICE;
+    status = io == SSM_FORMAT_BF16 ? ssm__cuda_ssd_back_run<ssm__cuda_bf16>(p, stream)
+                                   : ssm__cuda_ssd_back_run<float>(p, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_sums(p, io, stream) : status;
 }
 
 /*=============================================================================
@@ -31210,9 +32082,9 @@ SSM__DEVICE_LAYER(mamba, mamba)
 /* CHANGES
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
- *          share out their work. With SSM_CUDA the selective scan, convolution, products, row operations, RMSNorm and
- *          AdamW on a GPU (SSM_ERR_DEVICE). LayerNorm, embedding; norms of dt, B and C and a bias in Mamba's x_proj; the
- *          LRU, as ssm_s5 with lru = 1.
+ *          share out their work. With SSM_CUDA the selective scan and Mamba-2's, convolution, products, row operations,
+ *          norms, embedding, losses and AdamW on a GPU (SSM_ERR_DEVICE). LayerNorm, embedding; norms of dt, B and C and
+ *          a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

@@ -312,6 +312,7 @@ template <class F> static void twice(F call, tensor *const *outputs, size_t coun
 #include "cuda_layers.h"
 #include "cuda_losses.h"
 #include "cuda_lti.h"
+#include "cuda_ssd.h"
 
 typedef struct test {
     const char *name;
@@ -338,6 +339,8 @@ static const test tests[] = {
     {"cuda/line/slots", line_slots},       {"cuda/line/errors", line_errors},
     {"cuda/s5/random", s5_random},         {"cuda/s5/chunks", s5_chunks},     {"cuda/s5/step", s5_step},
     {"cuda/s5/slots", s5_slots},           {"cuda/s5/errors", s5_errors},
+    {"cuda/ssd/random", ssd_random},       {"cuda/ssd/packed", ssd_packed},   {"cuda/ssd/step", ssd_step},
+    {"cuda/ssd/slots", ssd_slots},         {"cuda/ssd/errors", ssd_errors},
 };
 
 int main(int count, char **arguments)
