@@ -2532,6 +2532,18 @@ SSM_API ssm_status ssm_cuda_mamba_record(const ssm_mamba *layer, float *state, c
 SSM_API ssm_status ssm_cuda_mamba_backward(const ssm_mamba *layer, const void *x, const ssm_layer_grad *grad,
     const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
+SSM_API ssm_status ssm_cuda_mamba2_sizes(const ssm_mamba2_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_mamba2_bind(ssm_mamba2 *layer, const ssm_mamba2_config *config, const float *params,
+    ssm_memory mem, void *stream);
+SSM_API ssm_status ssm_cuda_mamba2_forward(const ssm_mamba2 *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba2_step(const ssm_mamba2 *layer, float *state, const void *x, void *y, size_t streams,
+    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba2_record(const ssm_mamba2 *layer, float *state, const void *x, void *y,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba2_backward(const ssm_mamba2 *layer, const void *x, const ssm_layer_grad *grad,
+    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
 #endif /* SSM_CUDA */
 
 #ifdef __cplusplus
@@ -11581,6 +11593,10 @@ static void ssm__device_norm(ssm__device *d, const ssm_norm *norm, ssm_rows x, s
 static void ssm__device_norm_backward(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
                                       ssm_real *dweight, size_t rows);
 static void ssm__device_accumulate(ssm__device *d, size_t rows, size_t dim, ssm_rows from, ssm_rows_out to);
+static void ssm__device_gate(ssm__device *d, const ssm__row_block *b);
+static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b);
+static void ssm__device_ssd(ssm__device *d, const ssm_ssd *s);
+static void ssm__device_ssd_backward(ssm__device *d, const ssm_ssd *s, const ssm_ssd_grad *g);
 static void ssm__device_conv(ssm__device *d, const ssm_conv *s);
 static void ssm__device_conv_backward(ssm__device *d, const ssm_conv *s, const ssm_conv_grad *g);
 static void ssm__device_scan(ssm__device *d, const ssm_selective_scan *s);
@@ -12286,6 +12302,19 @@ static void ssm__rows_accumulate(const ssm_parallel *parallel, ssm_isa isa, size
     b.add = b.y = to.data;
     b.add_row = b.y_row = to.row;
     ssm__rows_add(parallel, isa, &b);
+}
+
+/* y = x silu(z), and its gradients dx and dz from dy, added. */
+static void ssm__rows_gate(const ssm_parallel *parallel, ssm_isa isa, ssm__row_block *b)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_gate(device, b));
+    ssm__rows(parallel, b, SSM__RUN(isa, row_gate));
+}
+
+static void ssm__rows_gate_backward(const ssm_parallel *parallel, ssm_isa isa, ssm__row_block *b)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_gate_backward(device, b));
+    ssm__rows(parallel, b, SSM__RUN(isa, row_gate_backward));
 }
 
 static int ssm__row_has_z(ssm_rowop_kind kind)
@@ -15517,6 +15546,7 @@ static void ssm__ssd(const ssm_ssd *s, void *work)
     const size_t rows = s->start ? s->len : s->batch * s->len;
     ssm__ssd_job j;
     size_t all;
+    SSM__ON_DEVICE(s->parallel, ssm__device_ssd(device, s));
     j.s = s;
     j.d = NULL;
     j.work = (unsigned char *)work;
@@ -15544,6 +15574,7 @@ static void ssm__ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *d, void *wor
     int shared = ssm__is_shared(d->dh0, s->batch, s->heads, d->dh0.batch);
     ssm__ssd_job j;
     size_t all, i;
+    SSM__ON_DEVICE(s->parallel, ssm__device_ssd_backward(device, s, d));
     j.s = s;
     j.d = d;
     j.work = (unsigned char *)work;
@@ -18055,6 +18086,13 @@ static const ssm_real *ssm__bind_taps(ssm__binder *b, size_t offset, size_t widt
     return at;
 }
 
+/* The same as the convolution sees them. */
+static ssm_in ssm__taps_view(const ssm_real *taps, size_t width, size_t chans, ssm_isa isa)
+{
+    (void)isa;
+    return SSM__IS_DEVICE(isa) ? ssm__view(taps, 0, 0, width, 1) : ssm__view(taps, 0, 0, 1, chans);
+}
+
 /* A layer's walk: shapes, and every pointer into the block. */
 typedef void (*ssm__bind_walk)(void *layer, ssm__binder *b);
 
@@ -18545,13 +18583,26 @@ static void ssm__take_dstate(const ssm_parallel *parallel, ssm_real *dstate, siz
 }
 
 /* dA_log += dA A, as A = -exp(A_log). */
+static void ssm__dA_log(const ssm_parallel *parallel, const ssm_real *dA, const ssm_real *A, ssm_real *dA_log,
+                        size_t count)
+{
+    size_t i;
+    if (!dA_log) return;
+    SSM__ON_DEVICE(parallel, ssm__device_scaled(device, dA, A, dA_log, count));
+    (void)parallel;
+    for (i = 0; i < count; ++i) dA_log[i] += ssm__rounded(dA[i] * A[i]);
+}
+
+/* The same of a core, whose A on the host lies the other way round. */
 static void ssm__core_dA_log(const ssm_core *core, const ssm_parallel *parallel, const ssm_real *dA, ssm_real *dA_log)
 {
     const size_t chans = core->shared_A ? 1 : core->dim, row = ssm__core_A_row(core);
     size_t c, n;
     if (!dA_log) return;
-    SSM__ON_DEVICE(parallel, ssm__device_scaled(device, dA, core->A, dA_log, ssm__core_A_count(core)));
-    (void)parallel;
+    if (SSM__IS_DEVICE(core->isa)) {
+        ssm__dA_log(parallel, dA, core->A, dA_log, ssm__core_A_count(core));
+        return;
+    }
     for (c = 0; c < chans; ++c)
         for (n = 0; n < core->d_state; ++n)
             dA_log[c * core->d_state + n] += ssm__rounded(dA[n * row + c] * core->A[n * row + c]);
@@ -18853,7 +18904,7 @@ static void ssm__core_layer_tile_backward(const ssm__call *call)
     const ssm__core_tile k = ssm__core_layer_view(core, call, NULL);
     ssm__core_scratch scratch;
     ssm__core_grad g;
-    ssm__core_scratch_take(core, &arena, call->tile.count * call->tile.steps, call->tile.count, &scratch);
+    ssm__core_scratch_take(core, &arena, call->tile.count * call->tile.steps, ssm__tile_streams(&call->tile), &scratch);
     g.dy = call->dy;
     g.du = call->dx;
     g.dz = ssm_rows_out_of(NULL, 0);
@@ -19386,8 +19437,7 @@ static ssm_conv ssm__mamba_conv_of(const ssm_mamba *m, size_t batch, size_t len)
     s.width = m->config.d_conv;
     s.silu = 1;
     s.x = ssm__view(NULL, 0, E, 1, 0);
-    s.weight = SSM__IS_DEVICE(m->config.isa) ? ssm__view(m->conv_weight, 0, 0, m->config.d_conv, 1)
-                                             : ssm__view(m->conv_weight, 0, 0, 1, E);
+    s.weight = ssm__taps_view(m->conv_weight, m->config.d_conv, E, m->config.isa);
     s.bias = ssm_in_c(m->conv_bias);
     s.state = ssm__view(NULL, 0, 0, 1, E);
     s.isa = m->config.isa;
@@ -19512,7 +19562,7 @@ static void ssm__mamba_tile_backward(const ssm__call *call)
     ssm__mamba_scratch w;
     ssm__mamba_view v;
     ssm__core_grad g;
-    ssm__mamba_scratch_layout(m, rows, call->tile.count, call->work, &w);
+    ssm__mamba_scratch_layout(m, rows, ssm__tile_streams(&call->tile), call->work, &w);
     v = ssm__mamba_view_of(m, call, none);
     ssm__clear_rows(call->parallel, w.ds, rows * E);
     ssm__clear_rows(call->parallel, w.du, rows * E);
@@ -19696,6 +19746,21 @@ static void ssm__mamba2_describe(ssm_mamba2 *m, const char *prefix, ssm_params *
     m->offsets = o;
 }
 
+/* A = -exp(A_log) of every head. */
+static const ssm_real *ssm__mamba2_bind_A(ssm__binder *b, size_t A_log, size_t heads)
+{
+    const ssm_real *at;
+    ssm_real *A;
+    size_t h;
+    if (SSM__IS_DEVICE(b->isa)) return SSM__BIND_DEVICE(b, SSM__FILL_DECAY, A_log, heads);
+    at = ssm__bind_reals(b, heads, &A);
+    if (!A) return at;
+    ssm__copy(A, b->params + A_log, heads);
+    SSM__RUN(b->isa, row_exp)(heads, A);
+    for (h = 0; h < heads; ++h) A[h] = -A[h];
+    return at;
+}
+
 /* The walk through the block's weights, from its resolved config. */
 static void ssm__mamba2_walk(void *layer, ssm__binder *b)
 {
@@ -19703,9 +19768,7 @@ static void ssm__mamba2_walk(void *layer, ssm__binder *b)
     const ssm_mamba2_config *c = &m->config;
     const size_t M = c->d_model, E = c->d_inner, K = c->d_conv, H = m->heads, X = m->conv_dim;
     const ssm_mamba2_offsets o = m->offsets;
-    ssm_real *A;
     ssm__float limit;
-    size_t h;
     b->isa = c->isa;
     ssm__bind_option(b, c->residual != 0);
     ssm__bind_option(b, c->norm_before_gate != 0);
@@ -19720,12 +19783,7 @@ static void ssm__mamba2_walk(void *layer, ssm__binder *b)
     m->conv_weight = ssm__bind_taps(b, o.conv_weight, K, X);
     m->conv_bias = ssm__bind_copy(b, o.conv_bias, X);
     m->dt_bias = ssm__bind_copy(b, o.dt_bias, H);
-    m->A = ssm__bind_reals(b, H, &A);
-    if (A) {
-        ssm__copy(A, b->params + o.A_log, H);
-        SSM__RUN(c->isa, row_exp)(H, A);
-        for (h = 0; h < H; ++h) A[h] = -A[h];
-    }
+    m->A = ssm__mamba2_bind_A(b, o.A_log, H);
     m->D = ssm__bind_copy(b, o.D, c->D_has_hdim ? E : H);
     ssm__bind_norm(&m->norm, b, o.norm, E, c->norm_eps);
     m->norm.dim = E / c->n_groups;
@@ -19807,9 +19865,9 @@ static size_t ssm__mamba2_work_layout(const ssm_mamba2 *m, size_t rows, size_t s
     ssm__arena arena = ssm__arena_open(work);
     ssm_ssd s = ssm__mamba2_ssd_of(m, streams, ssm__ceil_div(rows, streams ? streams : 1));
     ssm_real placeholder; /* the state is given, so that the scan needs none of its own */
-    size_t scan;
+    size_t scan = 0;
     s.h_last.data = &placeholder;
-    ssm__ssd_forward_bytes(&s, &scan);
+    if (!SSM__IS_DEVICE(m->config.isa)) ssm__ssd_forward_bytes(&s, &scan);
     w->scan = ssm__take(&arena, ssm__ceil_div(scan, sizeof(ssm_real)));
     ssm__mamba2_take(m, &arena, rows, &w->mem);
     w->x = m->config.pre_norm ? ssm__take(&arena, ssm__mul(rows, m->config.d_model)) : NULL;
@@ -19822,8 +19880,8 @@ static size_t ssm__mamba2_scratch_layout(const ssm_mamba2 *m, size_t rows, size_
     const size_t inner = ssm__mul(rows, m->config.d_inner), model = ssm__mul(rows, m->config.d_model);
     const ssm_ssd s = ssm__mamba2_ssd_of(m, streams, ssm__ceil_div(rows, streams ? streams : 1));
     ssm__arena arena = ssm__arena_open(work);
-    size_t scan;
-    ssm__ssd_backward_bytes(&s, &scan);
+    size_t scan = 0;
+    if (!SSM__IS_DEVICE(m->config.isa)) ssm__ssd_backward_bytes(&s, &scan);
     w->x = m->config.pre_norm ? ssm__take(&arena, model) : NULL;
     w->dx = m->config.pre_norm ? ssm__take(&arena, model) : NULL;
     w->din = ssm__take(&arena, ssm__mul(rows, m->in_proj.out));
@@ -19874,12 +19932,20 @@ static ssm__call ssm__mamba2_call(const ssm_mamba2 *m)
 {
     ssm__call call = ssm__call_of(m, m->config.d_model, ssm__add(ssm__mamba2_conv_count(m), ssm__mamba2_scan_count(m)));
     call.whole = ssm__scan_needs_whole(m->config.scan);
+    call.on_device = SSM__IS_DEVICE(m->config.isa);
     call.has_params = m->out_proj.weight != NULL;
     call.parallel = m->config.parallel;
     return call;
 }
 
 /* --- forward --- */
+/* The scan's states, laid out as ssm__core_states has them. */
+static ssm_in ssm__mamba2_states(const ssm_mamba2 *m, const ssm_real *data, size_t batch)
+{
+    return SSM__IS_DEVICE(m->config.isa) ? ssm__view(data, batch, 0, m->config.d_state, 1)
+                                         : ssm__view(data, batch, 0, 1, m->config.d_inner);
+}
+
 /* One tile as the block sees it. */
 typedef struct ssm__mamba2_view {
     ssm__mamba2_mem mem;
@@ -19892,8 +19958,10 @@ static ssm__mamba2_view ssm__mamba2_view_of(const ssm_mamba2 *m, const ssm__call
 {
     static const ssm_conv none = SSM__EMPTY;
     const ssm__tile *t = &call->tile;
+    const ssm_parallel *p = call->parallel;
     const size_t E = m->config.d_inner, X = m->conv_dim, N = m->config.d_state, at = ssm__mamba2_conv_count(m);
     const ptrdiff_t in_row = (ptrdiff_t)m->in_proj.out, X_row = (ptrdiff_t)X;
+    ssm_real *B;
     ssm__mamba2_view v;
     v.mem = mem;
     if (call->kept) {
@@ -19905,43 +19973,47 @@ static ssm__mamba2_view ssm__mamba2_view_of(const ssm_mamba2 *m, const ssm__call
         v.mem.o += t->row * E;
     }
     v.conv = none;
-    v.conv.batch = t->count;
+    v.conv.batch = ssm__tile_streams(t);
     v.conv.len = t->steps;
+    v.conv.start = t->start;
     v.conv.dim = X;
     v.conv.width = m->config.d_conv;
     v.conv.silu = 1;
-    v.conv.x = ssm__tile_view(v.mem.in + E, t, in_row, 1, 0);
-    v.conv.weight = ssm__view(m->conv_weight, 0, 0, 1, X);
+    v.conv.x = ssm__tile_view(ssm__row_part(p, v.mem.in, E), t, in_row, 1, 0);
+    v.conv.weight = ssm__taps_view(m->conv_weight, m->config.d_conv, X, m->config.isa);
     v.conv.bias = ssm_in_c(m->conv_bias);
     v.conv.state = ssm__view(call->entering, call->state_count, 0, 1, X);
     v.conv.state_last = ssm_out_like(call->state, v.conv.state);
     v.conv.y = ssm_out_like(v.mem.xbc, ssm__tile_view(NULL, t, X_row, 1, 0));
     v.conv.isa = m->config.isa;
-    v.conv.parallel = call->parallel;
-    v.scan = ssm__mamba2_ssd_of(m, t->count, t->steps);
+    v.conv.parallel = p;
+    v.scan = ssm__mamba2_ssd_of(m, ssm__tile_streams(t), t->steps);
+    v.scan.start = t->start;
+    B = ssm__row_part(p, v.mem.xbc, E);
     v.scan.x = ssm__tile_view(v.mem.xbc, t, X_row, 1, 0);
-    v.scan.B = ssm__tile_view(v.mem.xbc + E, t, X_row, N, 1);
-    v.scan.C = ssm__tile_view(v.mem.xbc + E + m->config.n_groups * N, t, X_row, N, 1);
-    v.scan.delta = ssm__tile_view(v.mem.in + E + X, t, in_row, 1, 0);
+    v.scan.B = ssm__tile_view(B, t, X_row, N, 1);
+    v.scan.C = ssm__tile_view(ssm__row_part(p, B, m->config.n_groups * N), t, X_row, N, 1);
+    v.scan.delta = ssm__tile_view(ssm__row_part(p, v.mem.in, E + X), t, in_row, 1, 0);
     v.scan.delta_bias = ssm_in_c(m->dt_bias);
     v.scan.A = ssm_in_c(m->A);
     v.scan.D = ssm_in_c(m->D);
-    v.scan.h0 = ssm__view(call->entering + at, call->state_count, 0, 1, E);
-    v.scan.h_last = ssm_out_like(call->state + at, v.scan.h0);
+    v.scan.h0 = ssm__mamba2_states(m, ssm__state_part(call->entering, at), call->state_count);
+    v.scan.h_last = ssm_out_like(ssm__state_part(call->state, at), v.scan.h0);
     v.scan.y = ssm_out_like(v.mem.s, ssm__tile_view(NULL, t, (ptrdiff_t)E, 1, 0));
-    v.scan.parallel = call->parallel;
+    v.scan.parallel = p;
     v.scan.slot = v.conv.slot = call->slot;
     return v;
 }
 
 /* RMSNorm of rows of E reals, group by group; y may be x. */
-static void ssm__mamba2_norm(const ssm_mamba2 *m, const ssm__call *call, const ssm_real *x, ssm_real *y, size_t rows)
+static void ssm__mamba2_norm(const ssm_mamba2 *m, const ssm__call *call, ssm_real *x, ssm_real *y, size_t rows)
 {
     const ptrdiff_t E_row = (ptrdiff_t)m->config.d_inner;
     ssm_norm norm = m->norm;
     size_t g;
-    for (g = 0; g < m->config.n_groups; ++g, x += norm.dim, y += norm.dim, norm.weight += norm.dim)
-        ssm__norm(call->parallel, &norm, ssm_rows_of(x, E_row), ssm_rows_out_of(y, E_row), rows);
+    for (g = 0; g < m->config.n_groups; ++g, norm.weight += norm.dim)
+        ssm__norm(call->parallel, &norm, ssm_rows_of(ssm__row_part(call->parallel, x, g * norm.dim), E_row),
+                  ssm_rows_out_of(ssm__row_part(call->parallel, y, g * norm.dim), E_row), rows);
 }
 
 /* x silu(z) of a tile: the block of the forward and, with gradients, of the backward. */
@@ -19967,7 +20039,7 @@ static void ssm__mamba2_tile(const ssm__call *call)
     ssm__mamba2_room w;
     ssm__mamba2_view v;
     ssm__row_block gate;
-    ssm__mamba2_work_layout(m, rows, call->tile.count, call->work, &w);
+    ssm__mamba2_work_layout(m, rows, ssm__tile_streams(&call->tile), call->work, &w);
     v = ssm__mamba2_view_of(m, call, w.mem);
     if (w.x) {
         ssm__norm(call->parallel, &m->pre_norm, x, ssm_rows_out_of(w.x, (ptrdiff_t)M), rows);
@@ -19978,24 +20050,26 @@ static void ssm__mamba2_tile(const ssm__call *call)
     ssm__ssd(&v.scan, w.scan);
     if (first) ssm__mamba2_norm(m, call, v.mem.s, v.mem.o, rows);
     gate = ssm__mamba2_gate(m, &v, first ? v.mem.o : v.mem.s, v.mem.o, rows);
-    ssm__rows(call->parallel, &gate, SSM__RUN(m->config.isa, row_gate));
+    ssm__rows_gate(call->parallel, m->config.isa, &gate);
     if (!first && !m->config.no_norm) ssm__mamba2_norm(m, call, v.mem.o, v.mem.o, rows);
     ssm__linear(call->parallel, &m->out_proj, ssm_rows_of(v.mem.o, (ptrdiff_t)m->config.d_inner),
                 m->config.residual ? call->x : none, call->y, rows);
 }
 
 /* --- backward --- */
-static void ssm__mamba2_norm_backward(const ssm_mamba2 *m, const ssm__call *call, const ssm_real *x, const ssm_real *dy,
+static void ssm__mamba2_norm_backward(const ssm_mamba2 *m, const ssm__call *call, ssm_real *x, ssm_real *dy,
                                       ssm_real *dx, size_t rows)
 {
+    const ssm_parallel *p = call->parallel;
     const ptrdiff_t E_row = (ptrdiff_t)m->config.d_inner;
     ssm_real *dweight = ssm__grad_at(call->dparams, m->offsets.norm);
     ssm_norm norm = m->norm;
     size_t g;
-    for (g = 0; g < m->config.n_groups; ++g, x += norm.dim, dy += norm.dim, dx += norm.dim, norm.weight += norm.dim) {
-        ssm__norm_backward(call->parallel, &norm, ssm_rows_of(x, E_row), ssm_rows_of(dy, E_row),
-                           ssm_rows_out_of(dx, E_row), dweight, rows);
-        if (dweight) dweight += norm.dim;
+    for (g = 0; g < m->config.n_groups; ++g, norm.weight += norm.dim) {
+        const size_t at = g * norm.dim;
+        ssm__norm_backward(p, &norm, ssm_rows_of(ssm__row_part(p, x, at), E_row),
+                           ssm_rows_of(ssm__row_part(p, dy, at), E_row), ssm_rows_out_of(ssm__row_part(p, dx, at), E_row),
+                           dweight ? dweight + at : NULL, rows);
     }
 }
 
@@ -20009,7 +20083,7 @@ static void ssm__mamba2_gate_backward(const ssm_mamba2 *m, const ssm__call *call
     b.dz = w->din;
     b.dy_row = b.dx_row = b.x_row;
     b.dz_row = b.z_row;
-    ssm__rows(call->parallel, &b, SSM__RUN(m->config.isa, row_gate_backward));
+    ssm__rows_gate_backward(call->parallel, m->config.isa, &b);
 }
 
 /* Gate and norm: from w->dout to w->ds and the z part of w->din. */
@@ -20021,7 +20095,7 @@ static void ssm__mamba2_out_backward(const ssm_mamba2 *m, const ssm__call *call,
         ssm__mamba2_gate_backward(m, call, gate, w->dout, w->ds, w);
         return;
     }
-    ssm__zero(w->dmid, rows * m->config.d_inner);
+    ssm__clear_rows(call->parallel, w->dmid, rows * m->config.d_inner);
     if (m->config.norm_before_gate) {
         ssm__mamba2_norm(m, call, v->mem.s, w->mid, rows);
         gate.x = w->mid;
@@ -20029,7 +20103,7 @@ static void ssm__mamba2_out_backward(const ssm_mamba2 *m, const ssm__call *call,
         ssm__mamba2_norm_backward(m, call, v->mem.s, w->dmid, w->ds, rows);
         return;
     }
-    ssm__rows(call->parallel, &gate, SSM__RUN(m->config.isa, row_gate));
+    ssm__rows_gate(call->parallel, m->config.isa, &gate);
     ssm__mamba2_norm_backward(m, call, w->mid, w->dout, w->dmid, rows);
     ssm__mamba2_gate_backward(m, call, gate, w->dmid, w->ds, w);
 }
@@ -20040,24 +20114,26 @@ static void ssm__mamba2_scan_backward(const ssm_mamba2 *m, const ssm__call *call
 {
     static const ssm_ssd_grad none = SSM__EMPTY;
     const ssm_mamba2_offsets *o = &m->offsets;
+    const ssm_parallel *p = call->parallel;
     const size_t E = m->config.d_inner, N = m->config.d_state, count = ssm__mamba2_scan_count(m);
-    ssm_real *dh = call->state + ssm__mamba2_conv_count(m), *dA_log = ssm__grad_at(call->dparams, o->A_log);
+    ssm_real *dh = ssm__state_part(call->state, ssm__mamba2_conv_count(m)), *dB = ssm__row_part(p, w->dxbc, E);
     ssm_ssd_grad d = none;
-    size_t h;
-    ssm__zero(w->dA, m->heads);
-    ssm__take_dstate(call->parallel, dh, call->state_count, call->tile.count, count, w->dh);
+    ssm__clear_reals(p, w->dA, m->heads);
+    if (dh) {
+        ssm__take_dstate(p, dh, call->state_count, ssm__tile_streams(&call->tile), count, w->dh);
+        d.dh_last = ssm__mamba2_states(m, w->dh, count);
+        d.dh0 = ssm_out_like(dh, v->scan.h0);
+    }
     d.dy = ssm__tile_view(w->ds, &call->tile, (ptrdiff_t)E, 1, 0);
-    d.dh_last = ssm__view(w->dh, count, 0, 1, E);
-    d.dh0 = ssm_out_like(dh, v->scan.h0);
     d.dx = ssm_out_like(w->dxbc, v->scan.x);
-    d.dB = ssm_out_like(w->dxbc + E, v->scan.B);
-    d.dC = ssm_out_like(w->dxbc + E + m->config.n_groups * N, v->scan.C);
-    d.ddelta = ssm_out_like(w->din + E + m->conv_dim, v->scan.delta);
+    d.dB = ssm_out_like(dB, v->scan.B);
+    d.dC = ssm_out_like(ssm__row_part(p, dB, m->config.n_groups * N), v->scan.C);
+    d.ddelta = ssm_out_like(ssm__row_part(p, w->din, E + m->conv_dim), v->scan.delta);
     d.dA = ssm_out_like(w->dA, v->scan.A);
     d.dD = ssm_out_like(ssm__grad_at(call->dparams, o->D), v->scan.D);
     d.ddelta_bias = ssm_out_like(ssm__grad_at(call->dparams, o->dt_bias), v->scan.delta_bias);
     ssm__ssd_backward(&v->scan, &d, w->scan);
-    for (h = 0; dA_log && h < m->heads; ++h) dA_log[h] += ssm__rounded(w->dA[h] * m->A[h]); /* A = -exp(A_log) */
+    ssm__dA_log(p, w->dA, m->A, ssm__grad_at(call->dparams, o->A_log), m->heads);
 }
 
 /* Convolution: from w->dxbc to the x, B and C part of w->din. */
@@ -20067,11 +20143,13 @@ static void ssm__mamba2_conv_backward(const ssm_mamba2 *m, const ssm__call *call
     static const ssm_conv_grad none = SSM__EMPTY;
     const size_t count = ssm__mamba2_conv_count(m);
     ssm_conv_grad d = none;
-    ssm__take_dstate(call->parallel, call->state, call->state_count, call->tile.count, count, w->dconv);
+    if (call->state) {
+        ssm__take_dstate(call->parallel, call->state, call->state_count, ssm__tile_streams(&call->tile), count, w->dconv);
+        d.dstate_last = ssm__view(w->dconv, count, 0, 1, m->conv_dim);
+        d.dstate = ssm_out_like(call->state, v->conv.state);
+    }
     d.dy = ssm__tile_view(w->dxbc, &call->tile, (ptrdiff_t)m->conv_dim, 1, 0);
-    d.dstate_last = ssm__view(w->dconv, count, 0, 1, m->conv_dim);
-    d.dx = ssm_out_like(w->din + m->config.d_inner, v->conv.x);
-    d.dstate = ssm_out_like(call->state, v->conv.state);
+    d.dx = ssm_out_like(ssm__row_part(call->parallel, w->din, m->config.d_inner), v->conv.x);
     d.dweight = ssm_out_like(ssm__grad_at(call->dparams, m->offsets.conv_weight), ssm_in_cn(NULL, m->config.d_conv));
     d.dbias = ssm_out_like(ssm__grad_at(call->dparams, m->offsets.conv_bias), v->conv.bias);
     ssm__conv_backward(&v->conv, &d);
@@ -20086,7 +20164,7 @@ static void ssm__mamba2_in_backward(const ssm_mamba2 *m, const ssm__call *call, 
     ssm_rows_out dx = call->dx;
     if (m->config.pre_norm) {
         ssm__norm(call->parallel, &m->pre_norm, x, ssm_rows_out_of(w->x, (ptrdiff_t)M), rows);
-        ssm__zero(w->dx, rows * M);
+        ssm__clear_rows(call->parallel, w->dx, rows * M);
         x = ssm_rows_of(w->x, (ptrdiff_t)M);
         dx = ssm_rows_out_of(w->dx, (ptrdiff_t)M);
     }
@@ -20105,12 +20183,12 @@ static void ssm__mamba2_tile_backward(const ssm__call *call)
     const size_t E = m->config.d_inner, rows = call->tile.count * call->tile.steps;
     ssm__mamba2_scratch w;
     ssm__mamba2_view v;
-    ssm__mamba2_scratch_layout(m, rows, call->tile.count, call->work, &w);
+    ssm__mamba2_scratch_layout(m, rows, ssm__tile_streams(&call->tile), call->work, &w);
     v = ssm__mamba2_view_of(m, call, none);
-    ssm__zero(w.dout, rows * E);
-    ssm__zero(w.ds, rows * E);
-    ssm__zero(w.dxbc, rows * m->conv_dim);
-    ssm__zero(w.din, rows * m->in_proj.out);
+    ssm__clear_rows(call->parallel, w.dout, rows * E);
+    ssm__clear_rows(call->parallel, w.ds, rows * E);
+    ssm__clear_rows(call->parallel, w.dxbc, rows * m->conv_dim);
+    ssm__clear_rows(call->parallel, w.din, rows * m->in_proj.out);
     ssm__linear_backward(call->parallel, &m->out_proj, ssm_rows_of(v.mem.o, (ptrdiff_t)E), call->dy,
                          ssm_rows_out_of(w.dout, (ptrdiff_t)E), ssm__grad_at(call->dparams, m->offsets.out_weight),
                          ssm__grad_at(call->dparams, m->offsets.out_bias), rows);
@@ -29455,6 +29533,7 @@ static ssm_status ssm__cuda_ssd_pad(const ssm_ssd &s, size_t dim, ssm_format io,
     p.slot = s.slot;
     p.len = s.len;
     p.dim = dim;
+    p.parts = 1;
     if (!s.slot) return SSM_OK;
     return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_pad<ssm__cuda_bf16> : ssm__cuda_pad<float>, s.batch, 1,
                             256, 0, p, stream);
@@ -31427,6 +31506,55 @@ static void ssm__device_scan_backward(ssm__device *d, const ssm_selective_scan *
         d->status = ssm_cuda_selective_scan_backward(s, g, d->io, d->tape, d->work, d->stream);
 }
 
+static void ssm__device_ssd(ssm__device *d, const ssm_ssd *s)
+{
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_ssd_sizes(s, d->io, &need);
+    const int is_step = s->len == 1 && !s->start && s->h0.data && s->h0.data == s->h_last.data;
+    if (!ssm__device_ready(d, status, need.work)) return;
+    d->status = is_step ? ssm_cuda_ssd_step(s, d->io, d->stream) : ssm_cuda_ssd_forward(s, d->io, d->work, d->stream);
+}
+
+static void ssm__device_ssd_backward(ssm__device *d, const ssm_ssd *s, const ssm_ssd_grad *g)
+{
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_ssd_sizes(s, d->io, &need);
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_ssd_backward(s, g, d->io, d->work, d->stream);
+}
+
+/* The gate that a block of rows describes. */
+static ssm_rowop ssm__device_gate_of(const ssm__row_block *b)
+{
+    ssm_rowop op = SSM__EMPTY;
+    op.kind = SSM_ROW_GATE;
+    op.rows = b->rows;
+    op.dim = b->dim;
+    op.x = ssm_rows_of(b->x, b->x_row);
+    op.z = ssm_rows_of(b->z, b->z_row);
+    op.y = ssm_rows_out_of(b->y, b->y_row);
+    return op;
+}
+
+static void ssm__device_gate(ssm__device *d, const ssm__row_block *b)
+{
+    const ssm_rowop op = ssm__device_gate_of(b);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_row_forward(&op, d->io, d->stream);
+}
+
+static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b)
+{
+    const ssm_rowop op = ssm__device_gate_of(b);
+    ssm_rowop_grad g = SSM__EMPTY;
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_row_sizes(&op, d->io, &need);
+    g.dy = ssm_rows_of(b->dy, b->dy_row);
+    g.dx = ssm_rows_out_of(b->dx, b->dx_row);
+    g.dz = ssm_rows_out_of(b->dz, b->dz_row);
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_row_backward(&op, &g, d->io, d->work, d->stream);
+}
+
 static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_format io)
 {
     if (!ssm__device_ready(d, SSM_OK, 0)) return;
@@ -31935,6 +32063,7 @@ extern "C" {
 SSM__DEVICE_LAYER(selective, core)
 SSM__DEVICE_LAYER(s6, core)
 SSM__DEVICE_LAYER(mamba, mamba)
+SSM__DEVICE_LAYER(mamba2, mamba2)
 #endif /* SSM_CUDA */
 
 /*=============================================================================

@@ -19,16 +19,16 @@ template <class L, class C> struct layer_verbs {
                                 ssm_memory, void *);
     void (*configure)(C *); /* at random */
     size_t (*conv)(const L *); /* reals before the scan's states in a state */
-    const ssm_core *(*core)(const L *);
+    void (*scan)(const L *, size_t *dim, size_t *rows); /* channels, and states of each */
 };
 
-#define LAYER_VERBS(X, configure, conv, core)                                                                          \
+#define LAYER_VERBS(X, configure, conv, scan)                                                                          \
     static const layer_verbs<ssm_##X, ssm_##X##_config> X##_verbs = {                                                  \
         ssm_##X##_params,       ssm_##X##_init,          {ssm_##X##_sizes, ssm_cuda_##X##_sizes},                      \
         ssm_##X##_bind,         ssm_cuda_##X##_bind,     ssm_##X##_forward,                                            \
         ssm_cuda_##X##_forward, ssm_cuda_##X##_step,     ssm_##X##_record,                                             \
         ssm_cuda_##X##_record,  ssm_##X##_backward,      ssm_cuda_##X##_backward,                                      \
-        configure,              conv,                    core};
+        configure,              conv,                    scan};
 
 static ssm_disc any_disc(void)
 {
@@ -82,14 +82,45 @@ static size_t mamba_conv(const ssm_mamba *m)
     return (m->config.d_conv - 1) * m->config.d_inner;
 }
 
-template <class L> static const ssm_core *core_of(const L *l)
+template <class L> static void core_scan(const L *l, size_t *dim, size_t *rows)
 {
-    return &l->core;
+    *dim = l->core.dim;
+    *rows = ssm__state_rows(l->core.disc, l->core.d_state);
 }
 
-LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_of<ssm_selective>)
-LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_of<ssm_s6>)
-LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_of<ssm_mamba>)
+static void configure_mamba2(ssm_mamba2_config *c)
+{
+    static const size_t dims[] = {4, 8, 16};
+    c->d_model = chance(50) ? 32 : pick(1, 40);
+    c->headdim = dims[pick(0, 2)];
+    c->n_groups = chance(60) ? 1 : 2;
+    c->d_inner = c->headdim * c->n_groups * pick(1, 2);
+    c->d_state = chance(50) ? 32 : pick(1, 40);
+    c->d_conv = chance(60) ? 4 : pick(1, 5);
+    c->proj_bias = chance(30);
+    c->no_conv_bias = chance(30);
+    c->pre_norm = chance(50);
+    c->residual = chance(50);
+    c->norm_before_gate = chance(40);
+    c->no_norm = chance(20);
+    c->D_has_hdim = chance(30);
+}
+
+static size_t mamba2_conv(const ssm_mamba2 *m)
+{
+    return (m->config.d_conv - 1) * m->conv_dim;
+}
+
+static void mamba2_scan(const ssm_mamba2 *m, size_t *dim, size_t *rows)
+{
+    *dim = m->config.d_inner;
+    *rows = m->config.d_state;
+}
+
+LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_scan<ssm_selective>)
+LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_scan<ssm_s6>)
+LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_scan<ssm_mamba>)
+LAYER_VERBS(mamba2, configure_mamba2, mamba2_conv, mamba2_scan)
 
 /* One layer, bound on both sides with the same parameters, and its sequences. */
 template <class L, class C> struct layer_case {
@@ -147,10 +178,10 @@ template <class L, class C> struct layer_case {
     /* States as the other side has them: [conv][n][c] on the host, [conv][c][n] on the device. */
     std::vector<float> turned(const std::vector<float> &state, int to_device) const
     {
-        const ssm_core *core = v.core(&layer[0]);
-        const size_t conv = v.conv(&layer[0]), dim = core->dim, N = ssm__state_rows(core->disc, core->d_state);
+        const size_t conv = v.conv(&layer[0]);
         std::vector<float> r = state;
-        size_t b, n, c;
+        size_t b, n, c, dim, N;
+        v.scan(&layer[0], &dim, &N);
         for (b = 0; b < state.size() / states(); ++b)
             for (n = 0; n < N; ++n)
                 for (c = 0; c < dim; ++c) {
@@ -182,11 +213,9 @@ template <class L, class C> struct layer_case {
     {
         std::vector<float> host = t->host;
         turn(t, 0);
-        const ssm_core *core = v.core(&layer[0]);
         std::vector<float> inner(host.begin() + (ptrdiff_t)t->base, host.end() - GUARD);
         const std::vector<float> r = turned(inner, 1);
         std::copy(r.begin(), r.end(), t->host.begin() + (ptrdiff_t)t->base);
-        (void)core;
         compare(*t, bound, what);
         t->host = host;
     }
@@ -293,11 +322,8 @@ template <class L, class C> static void layer_random(const layer_verbs<L, C> &ve
         compare(dparams, steep, "dparams");
         if (with_state) k.compare_states(&dstate, steep, "dstate");
         if (trouble)
-            printf("     (batch %u len %u d_model %u dim %u d_state %u dt_rank %u disc %d norms %d packed %d bf16 %d state %d)\n",
-                   (unsigned)batch, (unsigned)k.seqs[0].len, (unsigned)k.d_model(),
-                   (unsigned)k.v.core(&k.layer[0])->dim, (unsigned)k.v.core(&k.layer[0])->d_state,
-                   (unsigned)k.v.core(&k.layer[0])->dt_rank, (int)k.v.core(&k.layer[0])->disc,
-                   (int)k.v.core(&k.layer[0])->dbc_norm, packed, half, with_state);
+            printf("     (batch %u len %u d_model %u packed %d bf16 %d state %d)\n", (unsigned)batch,
+                   (unsigned)k.seqs[0].len, (unsigned)k.d_model(), packed, half, with_state);
     }
 }
 
@@ -314,6 +340,11 @@ static void layer_s6(void)
 static void layer_mamba(void)
 {
     layer_random(mamba_verbs);
+}
+
+static void layer_mamba2(void)
+{
+    layer_random(mamba2_verbs);
 }
 
 /* A sequence in one piece, in two, and step by step: the same bits; and a state in another slot than the first. */
