@@ -14,7 +14,9 @@
  * FOLDER/bf16/model.h and FOLDER/int8/model.h (examples/firmware). --seeds N trains N times from N seeds and
  * prints the accuracies. --load reads the weights from such a file, of this or any other machine, instead of
  * training. */
+#ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 1 /* for isatty */
+#endif
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 

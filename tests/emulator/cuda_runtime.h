@@ -357,6 +357,10 @@ static inline cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, s
     for (i = 0; i < height; ++i) memset((char *)to + i * pitch, value, width);
     return cudaSuccess;
 }
+static inline const char *cudaGetErrorString(cudaError_t error)
+{
+    return error == cudaSuccess ? "no error" : "an error of the emulator";
+}
 static inline cudaError_t cudaDeviceSynchronize(void)
 {
     return cudaSuccess;
