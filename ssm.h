@@ -232,6 +232,8 @@
  *                       what is left out is SSM_ERR_CONFIG then
  *   SSM_CUDA            the ops on a GPU too (>>api-cuda). The implementation      all files that call them
  *                       is then C++ for nvcc, and needs the CUDA runtime
+ *   SSM_CUDA_PRODUCT    a function of the host program that multiplies matrices    implementation
+ *                       on a GPU, cuBLAS say (>>api-cuda); none
  *   SSM_ALIGN           alignment inside memory blocks, power of 2; 64     implementation
  *   SSM_TILE_ROWS       rows (sequence x step) a layer works on at a time; 64   implementation
  *                       Neither of the two changes a bit of a forward result
@@ -2331,8 +2333,10 @@ typedef struct ssm_linear_grad {
 } ssm_linear_grad;
 
 /* ssm_linear_forward and ssm_linear_backward. Of type `io`: x, y, weight, dx and dy; bias, dweight and dbias are float.
- * packed and format are not read. The arithmetic is float in either case, every sum in the order of the inner index
- * (dweight and dbias: in parts of at least 512 and of 64 rows).
+ * packed and format are not read. Sums are float in either case, in the order of the inner index (dweight and dbias: in
+ * parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
+ * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
+ * same bits whatever the number of rows.
  * need->work_backward for backward of `rows` rows. Rows of dx that lie on each other cost a launch each.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
  * 3e-5 (float); one rounding more in bf16. */
@@ -2341,6 +2345,35 @@ SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x,
                                            ssm_format io, void *stream);
 SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x, const ssm_linear_grad *grad,
                                             size_t rows, ssm_format io, ssm_memory work, void *stream);
+
+/* A product as SSM_CUDA_PRODUCT gets it:
+ *
+ *   C[i][j] = sum_l A[i][l] B[l][j], + C[i][j] if `add`
+ *
+ *   a, b    in   of type io; element (i, l) of A at a[i a_m + l a_k], (l, j) of B at b[j b_n + l b_k]
+ *   c       out  of type c_format (float for dweight); element (i, j) at c[i c_m + j]
+ *
+ * a_m or a_k is 1, so is b_n or b_k; the other one may be anything, 0 and negative numbers too.
+ * The macro names a function: ssm_status f(const ssm_cuda_product *p, void *stream), declared before the implementation.
+ * It queues the product on the stream, or returns SSM_ERR_CONFIG and the kernels of this file do it; any other status
+ * comes back from the verb. It is asked for every product without a bias, and its bits are its own
+ * (examples/cuda/cublas.cu). */
+typedef struct ssm_cuda_product {
+    size_t m;
+    size_t n;
+    size_t k;
+    const void *a;
+    const void *b;
+    void *c;
+    ptrdiff_t a_m;
+    ptrdiff_t a_k;
+    ptrdiff_t b_n;
+    ptrdiff_t b_k;
+    ptrdiff_t c_m;
+    ssm_format io;
+    ssm_format c_format;
+    int add;
+} ssm_cuda_product;
 
 #endif /* SSM_CUDA */
 
@@ -27254,10 +27287,43 @@ __global__ void __launch_bounds__(SSM__CUDA_ROW_THREADS) ssm__cuda_bias_kernel(c
 }
 
 /* --- verbs --- */
-/* One product: bf16 on the matrix units where its operands are aligned. */
+#ifdef SSM_CUDA_PRODUCT
+/* Asks the host program's function; SSM_ERR_CONFIG: it does not want this one. */
+template <int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_product_asked(const ssm__cuda_product &p, ssm_format io, ssm_format c_format, void *stream)
+{
+    ssm_cuda_product q;
+    if (p.part || p.bias || (p.add && (p.add != p.c || p.add_row != p.c_row))) return SSM_ERR_CONFIG;
+    q.m = p.M;
+    q.n = p.N;
+    q.k = p.K;
+    q.a = p.a;
+    q.b = p.b;
+    q.c = p.c;
+    q.a_m = A_INNER ? p.a_row : 1;
+    q.a_k = A_INNER ? 1 : p.a_row;
+    q.b_n = B_INNER ? p.b_row : 1;
+    q.b_k = B_INNER ? 1 : p.b_row;
+    q.c_m = p.c_row;
+    q.io = io;
+    q.c_format = c_format;
+    q.add = p.add != NULL;
+    return SSM_CUDA_PRODUCT(&q, stream);
+}
+#else
+template <int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_product_asked(const ssm__cuda_product &, ssm_format, ssm_format, void *)
+{
+    return SSM_ERR_CONFIG;
+}
+#endif
+
+/* One product: by the host program's function, on the matrix units if it is of bf16 and aligned, or else in float. */
 template <int A_INNER, int B_INNER>
 static ssm_status ssm__cuda_product_any(const ssm__cuda_product &p, ssm_format io, void *stream)
 {
+    const ssm_status status = ssm__cuda_product_asked<A_INNER, B_INNER>(p, io, io, stream);
+    if (status != SSM_ERR_CONFIG) return status;
     if (io != SSM_FORMAT_BF16) return ssm__cuda_product_run<float, A_INNER, B_INNER>(p, stream);
     return ssm__cuda_units_suit(&p) ? ssm__cuda_units_run<A_INNER, B_INNER>(p, stream)
                                     : ssm__cuda_product_run<ssm__cuda_bf16, A_INNER, B_INNER>(p, stream);
@@ -27372,6 +27438,11 @@ static ssm_status ssm__cuda_linear_dweight(const ssm_linear *linear, ssm_rows x,
     p.a_row = g->dy.row;
     p.b = x.data;
     p.b_row = x.row;
+    p.c = g->dweight;
+    p.c_row = p.add_row = (ptrdiff_t)in;
+    p.add = g->dweight;
+    status = ssm__cuda_product_asked<0, 0>(p, io, SSM_FORMAT_REAL, stream);
+    if (status != SSM_ERR_CONFIG) return status;
     p.part = part;
     status = ssm__cuda_product_any<0, 0>(p, io, stream);
     ssm__cuda_sum_axis(&sum, ssm__ceil_div(rows, p.depth), out * in, 0);
