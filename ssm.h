@@ -26792,7 +26792,24 @@ static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
  * (SSM__CUDA_PANEL) behind. The 16-byte chunk c of line l lies at c ^ l % 8: what eight lanes read or write together
  * lies in eight different groups of banks, and wgmma knows it as its 128-byte swizzle, of either order of indices.
  */
-enum { SSM__CUDA_SLICE = 64, SSM__CUDA_LINE = 128, SSM__CUDA_PANEL = 64 * SSM__CUDA_LINE };
+enum {
+    SSM__CUDA_SLICE = 64,
+    SSM__CUDA_LINE = 128,
+    SSM__CUDA_PANEL = 64 * SSM__CUDA_LINE,
+    SSM__CUDA_BARRIERS = 64 /* bytes before the ring */
+};
+
+/* What the bulk copy engine of sm_90 knows of an operand: the driver's CUtensorMap. */
+struct ssm__cuda_map {
+    __align__(128) uint64_t opaque[16];
+};
+
+struct ssm__cuda_units {
+    ssm__cuda_product p;
+    int mapped; /* a and b are there */
+    ssm__cuda_map a;
+    ssm__cuda_map b;
+};
 
 /* Whether this reading of the kernels has wgmma, and slices whose slots are still read when the next one begins. */
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -26891,6 +26908,38 @@ SSM__DEVICE void ssm__cuda_wgmma_commit(void)
     asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory");
 }
 
+/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
+SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
+}
+
+SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
+}
+
+/* Waits for the end of an even (0) or odd (1) phase. */
+SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    unsigned done;
+    do {
+        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
+    } while (!done);
+}
+
+/* The box of a map at (across, line) to shared memory, swizzled; zeros beyond the tensor. */
+SSM__DEVICE void ssm__cuda_copy_box(void *to, const ssm__cuda_map *map, size_t across, size_t line, uint64_t *barrier)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(map), "r"((int)across), "r"((int)line),
+                     "r"((unsigned)__cvta_generic_to_shared(barrier)) : "memory");
+}
+
 /* All but the last GROUPS groups of the warp's wgmma are done. */
 template <int GROUPS> SSM__DEVICE void ssm__cuda_wgmma_wait(void)
 {
@@ -26948,6 +26997,19 @@ template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
             ssm__cuda_copy_first(to + i * DOWN * SSM__CUDA_LINE, some ? from + i * DOWN * row : data, some);
         }
     }
+
+#if SSM__CUDA_WGMMA
+    /* The same by one thread, from a map. */
+    static __device__ __forceinline__ void copy_mapped(unsigned char *to, const ssm__cuda_map *map, size_t m0, size_t k0,
+                                                       uint64_t *barrier)
+    {
+        int i;
+        if (INNER) ssm__cuda_copy_box(to, map, k0, m0, barrier);
+        else
+            for (i = 0; i < ROWS / 64; ++i)
+                ssm__cuda_copy_box(to + i * SSM__CUDA_PANEL, map, m0 + 64 * (size_t)i, k0, barrier);
+    }
+#endif
 
     /* Rows m .. m + 15 and inner indices 16 k .. 16 k + 15 as four matrices; of the second and third one is eight rows
      * on and the other eight inner indices: rows first for A, inner indices for B. */
@@ -27012,15 +27074,12 @@ template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_slice {
         return WIDE ? 8 * block : (int)threadIdx.x / 32 % TILE::ACROSS * BROAD + block % (BROAD / 8) * 8;
     }
 
-    /* The next slice on its way to a slot: one group of copies, empty behind the last tile. */
-    static __device__ __forceinline__ void feed(const ssm__cuda_product &p, ssm__cuda_walk<TILE> &at, unsigned char *slot)
+    /* A slice on its way to a slot. */
+    static __device__ __forceinline__ void copy(const ssm__cuda_product &p, const ssm__cuda_walk<TILE> &at,
+                                                unsigned char *slot)
     {
-        if (at.tile < p.tiles) {
-            left::copy(slot, (const ssm__cuda_bf16 *)p.a, p.a_row, at.m0, p.M, at.k, at.end);
-            right::copy(slot + left::BYTES, (const ssm__cuda_bf16 *)p.b, p.b_row, at.n0, p.N, at.k, at.end);
-            at.next(p);
-        }
-        ssm__cuda_commit();
+        left::copy(slot, (const ssm__cuda_bf16 *)p.a, p.a_row, at.m0, p.M, at.k, at.end);
+        right::copy(slot + left::BYTES, (const ssm__cuda_bf16 *)p.b, p.b_row, at.n0, p.N, at.k, at.end);
     }
 };
 
@@ -27050,7 +27109,19 @@ template <class SLICE, int WIDE> struct ssm__cuda_unit {
         }
     }
     static __device__ __forceinline__ void end(void) {}
-    static __device__ __forceinline__ void show(void) {}
+
+    /* Slices arrive as groups of copies; empty ones behind the last tile. */
+    static __device__ __forceinline__ void open(const ssm__cuda_units &) {}
+    template <class WALK>
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const WALK &at, unsigned char *ring, int slot)
+    {
+        if (at.tile < q.p.tiles) SLICE::copy(q.p, at, ring + slot * SLICE::BYTES);
+        ssm__cuda_commit();
+    }
+    static __device__ __forceinline__ void wait(const ssm__cuda_units &, int ahead, int, unsigned)
+    {
+        ssm__cuda_wait_oldest(ahead);
+    }
 };
 
 #if SSM__CUDA_WGMMA
@@ -27071,7 +27142,36 @@ template <class SLICE> struct ssm__cuda_unit<SLICE, 1> {
         ssm__cuda_wgmma_wait<1>();
     }
     static __device__ __forceinline__ void end(void) { ssm__cuda_wgmma_wait<0>(); }
-    static __device__ __forceinline__ void show(void) { ssm__cuda_show(); }
+
+    /* With maps the first thread alone copies, and a barrier for each slot says that its slice is there. */
+    static __device__ __forceinline__ uint64_t *barrier(int slot) { return (uint64_t *)(void *)ssm__cuda_room + slot; }
+    static __device__ __forceinline__ void open(const ssm__cuda_units &q)
+    {
+        int i;
+        for (i = 0; threadIdx.x == 0 && i < q.p.slots; ++i) ssm__cuda_barrier_open(barrier(i));
+        __syncthreads();
+    }
+    template <class WALK>
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const WALK &at, unsigned char *ring, int slot)
+    {
+        if (!q.mapped) {
+            ssm__cuda_unit<SLICE, 0>::feed(q, at, ring, slot);
+        } else if (threadIdx.x == 0 && at.tile < q.p.tiles) {
+            unsigned char *to = ring + slot * SLICE::BYTES;
+            ssm__cuda_barrier_expect(barrier(slot), SLICE::BYTES);
+            SLICE::left::copy_mapped(to, &q.a, at.m0, at.k, barrier(slot));
+            SLICE::right::copy_mapped(to + SLICE::left::BYTES, &q.b, at.n0, at.k, barrier(slot));
+        }
+        __syncwarp();
+    }
+    static __device__ __forceinline__ void wait(const ssm__cuda_units &q, int ahead, int slot, unsigned phase)
+    {
+        if (q.mapped) ssm__cuda_barrier_wait(barrier(slot), phase);
+        else {
+            ssm__cuda_wait_oldest(ahead);
+            ssm__cuda_show();
+        }
+    }
 };
 #endif
 
@@ -27177,30 +27277,37 @@ SSM__DEVICE void ssm__cuda_store_tile(const ssm__cuda_product &p, const WALK &at
                                  at.n0 + (size_t)SLICE::column(i) + threadIdx.x % 4 * 2, &sum[i][2 * row]);
 }
 
-/* Steps on their way while one is multiplied: all slots but that one, and with wgmma the one before. A block takes every
- * gridDim.x-th tile. One barrier a slice: behind it the slice's copies by all threads have landed, and nobody reads the
- * slot that the next copies go to. */
+/* Slices on their way while one is multiplied: all slots but that one, and with wgmma the one before. A block takes
+ * every gridDim.x-th tile. One barrier a slice: behind it the slice's copies by all threads have landed, and nobody reads
+ * the slot that the next copies go to. */
 template <class TILE, int A_INNER, int B_INNER>
-__global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM) ssm__cuda_product_units(const ssm__cuda_product p)
+__global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM)
+    ssm__cuda_product_units(const __grid_constant__ ssm__cuda_units q)
 {
     typedef ssm__cuda_slice<TILE, A_INNER, B_INNER> slice;
     typedef ssm__cuda_unit<slice, slice::WIDE> unit;
-    unsigned char *ring = ssm__cuda_room + (0 - (uintptr_t)ssm__cuda_room) % 1024;
+    const ssm__cuda_product &p = q.p;
+    unsigned char *ring = ssm__cuda_room + SSM__CUDA_BARRIERS;
     const int ahead = p.slots - 1 - slice::WIDE;
     ssm__cuda_walk<TILE> here(p, blockIdx.x), from(here);
     float sum[TILE::BLOCKS][4];
-    int fill = 0, use = 0, i;
+    unsigned phase = 0;
+    int use = 0, fill, i;
+    ring += (0 - (uintptr_t)ring) % 1024;
     for (i = 0; i < TILE::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
-    for (i = 0; i < ahead; ++i, fill = fill + 1 == p.slots ? 0 : fill + 1) slice::feed(p, from, ring + fill * slice::BYTES);
+    unit::open(q);
+    for (fill = 0; fill < ahead; ++fill, from.next(p)) unit::feed(q, from, ring, fill);
     while (here.tile < p.tiles) {
         const size_t first = here.k;
-        for (; here.k < here.end; here.k += SSM__CUDA_SLICE, use = use + 1 == p.slots ? 0 : use + 1) {
-            ssm__cuda_wait_oldest(ahead);
-            unit::show();
+        for (; here.k < here.end; here.k += SSM__CUDA_SLICE) {
+            unit::wait(q, ahead, use, phase);
             __syncthreads();
-            slice::feed(p, from, ring + fill * slice::BYTES);
+            unit::feed(q, from, ring, fill);
+            from.next(p);
             fill = fill + 1 == p.slots ? 0 : fill + 1;
             unit::multiply(sum, ring + use * slice::BYTES, here.k > first);
+            use = use + 1 == p.slots ? 0 : use + 1;
+            phase ^= use == 0;
         }
         unit::end();
         ssm__cuda_store_tile<slice>(p, here, sum);
@@ -27223,30 +27330,81 @@ static int ssm__cuda_card(cudaDeviceAttr what)
     return value;
 }
 
-template <class TILE, int A_INNER, int B_INNER>
-static ssm_status ssm__cuda_units_launch(ssm__cuda_product p, size_t slots, size_t blocks, void *stream)
+/* Room for a ring at a multiple of 1024. */
+static size_t ssm__cuda_units_room(size_t slots, size_t bytes)
 {
-    const size_t parts = ssm__ceil_div(p.K, p.depth);
+    return SSM__CUDA_BARRIERS + 1023 + slots * bytes;
+}
+
+template <class TILE, int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_units_launch(ssm__cuda_units q, size_t slots, size_t blocks, void *stream)
+{
+    const ssm__cuda_product &p = q.p;
     size_t tiles;
-    p.lines = ssm__ceil_div(p.M, TILE::M);
-    p.columns = ssm__ceil_div(p.N, TILE::N);
-    tiles = ssm__mul(parts, ssm__mul(p.lines, p.columns));
+    q.p.lines = ssm__ceil_div(p.M, TILE::M);
+    q.p.columns = ssm__ceil_div(p.N, TILE::N);
+    tiles = ssm__mul(ssm__ceil_div(p.K, p.depth), ssm__mul(p.lines, p.columns));
     if (tiles > 0x3fffffffu) return SSM_ERR_OVERFLOW;
-    p.tiles = (unsigned)tiles;
-    p.slots = (int)slots;
-    p.wide = !p.part && p.N % 8 == 0 && ((uintptr_t)p.c | (uintptr_t)p.add) % 16 == 0 && p.c_row % 8 == 0 && p.add_row % 8 == 0;
+    q.p.tiles = (unsigned)tiles;
+    q.p.slots = (int)slots;
+    q.p.wide = !p.part && p.N % 8 == 0 && ((uintptr_t)p.c | (uintptr_t)p.add) % 16 == 0 && p.c_row % 8 == 0 &&
+               (!p.add || p.add_row % 8 == 0);
     return ssm__cuda_launch(ssm__cuda_product_units<TILE, A_INNER, B_INNER>, ssm__min(tiles, blocks), 1,
-                            32 * TILE::WARPS, 1024 + slots * ssm__cuda_slice<TILE, A_INNER, B_INNER>::BYTES, p, stream);
+                            32 * TILE::WARPS,
+                            ssm__cuda_units_room(slots, ssm__cuda_slice<TILE, A_INNER, B_INNER>::BYTES), q, stream);
+}
+
+/* A map of `lines` lines of `across` elements, in boxes of 64 elements and `box` lines: the driver makes it, found
+ * through the runtime. 0: there is none, and threads copy. */
+static int ssm__cuda_map_of(ssm__cuda_map *map, const void *data, ptrdiff_t row, size_t across, size_t lines,
+                            unsigned box)
+{
+#if defined(CUDART_VERSION) && CUDART_VERSION >= 12050
+    typedef int (*encode_type)(void *map, int type, uint32_t rank, void *data, const uint64_t *extents,
+                               const uint64_t *strides, const uint32_t *box, const uint32_t *steps, int interleave,
+                               int swizzle, int promotion, int fill);
+    enum { BFLOAT16 = 9, SWIZZLE_128B = 3, L2_256B = 3 };
+    const uint64_t extents[2] = {across, lines}, strides[1] = {(uint64_t)row * 2};
+    const uint32_t boxes[2] = {64, box}, steps[2] = {1, 1};
+    cudaDriverEntryPointQueryResult found;
+    void *encode;
+    if (row <= 0 || (uint64_t)across >> 31 || (uint64_t)lines >> 31 || (uint64_t)row >> 38) return 0;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found) !=
+            cudaSuccess ||
+        found != cudaDriverEntryPointSuccess)
+        return 0;
+    return ((encode_type)encode)(map, BFLOAT16, 2, (void *)(uintptr_t)data, extents, strides, boxes, steps, 0,
+                                 SWIZZLE_128B, L2_256B, 0) == 0;
+#else
+    (void)map, (void)data, (void)row, (void)across, (void)lines, (void)box;
+    return 0;
+#endif
+}
+
+static ssm__cuda_units ssm__cuda_units_of(const ssm__cuda_product &p)
+{
+    ssm__cuda_units q;
+    memset(&q, 0, sizeof q);
+    q.p = p;
+    return q;
 }
 
 /* As many slots of the large tile as an SM has room for, two at least. */
 template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_large(const ssm__cuda_product &p, void *stream)
 {
+    typedef ssm__cuda_large tile;
+    enum { BYTES = ssm__cuda_slice<tile, A_INNER, B_INNER>::BYTES };
     const size_t room = (size_t)ssm__cuda_card(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     const size_t sms = (size_t)ssm__cuda_card(cudaDevAttrMultiProcessorCount);
-    const size_t slots = (room - 1024) / ssm__cuda_slice<ssm__cuda_large, A_INNER, B_INNER>::BYTES;
-    if (room < 1024 || sms == 0) return SSM_ERR_DEVICE;
-    return ssm__cuda_units_launch<ssm__cuda_large, A_INNER, B_INNER>(p, ssm__min(slots, 4), sms, stream);
+    const size_t slots = room >= ssm__cuda_units_room(4, BYTES) ? 4 : room >= ssm__cuda_units_room(3, BYTES) ? 3 : 2;
+    ssm__cuda_units q = ssm__cuda_units_of(p);
+    if (sms == 0) return SSM_ERR_DEVICE;
+    if (ssm__cuda_card(cudaDevAttrComputeCapabilityMajor) == 9 && (p.depth == p.K || p.depth % SSM__CUDA_SLICE == 0))
+        q.mapped = ssm__cuda_map_of(&q.a, p.a, p.a_row, A_INNER ? p.K : p.M, A_INNER ? p.M : p.K,
+                                    A_INNER ? (unsigned)tile::M : (unsigned)SSM__CUDA_SLICE) &&
+                   ssm__cuda_map_of(&q.b, p.b, p.b_row, B_INNER ? p.K : p.N, B_INNER ? p.N : p.K,
+                                    B_INNER ? (unsigned)tile::N : (unsigned)SSM__CUDA_SLICE);
+    return ssm__cuda_units_launch<tile, A_INNER, B_INNER>(q, slots, sms, stream);
 }
 
 /* The tile by the shape alone; 64 large tiles are half a large card. */
@@ -27255,8 +27413,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
     const size_t large = ssm__mul(ssm__ceil_div(p.M, 128), ssm__mul(ssm__ceil_div(p.N, 256), ssm__ceil_div(p.K, p.depth)));
     if (large >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
     if (p.M <= 16 && A_INNER)
-        return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(p, 8, SSM__SIZE_MAX, stream);
-    return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(p, 4, SSM__SIZE_MAX, stream);
+        return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
+    return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
 }
 
 /*=============================================================================

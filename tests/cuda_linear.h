@@ -197,16 +197,18 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
     ssm__cuda_product p = ssm__cuda_product_of(M, N, K);
     size_t m, n, k;
     int tile;
+    const int backwards = chance(25); /* and copies by threads, where a large tile has others */
     make(&a, 1, 0, A_INNER ? M : K, a_row, 0, DENSE, 0, UNIFORM);
     make(&b, 1, 0, B_INNER ? N : K, b_row, 0, DENSE, 0, UNIFORM);
     make(&c, 1, 0, M, N, 0, chance(50) ? DENSE : PADDED, 0, UNIFORM);
     if (chance(50)) make(&bias, 0, 0, 0, N, 0, DENSE, 0, UNIFORM);
     p.depth = parts ? pick(1, K) : K;
     if (parts) make(&part, 0, 0, (K + p.depth - 1) / p.depth * M, N, 0, DENSE, 0, POISON);
-    p.a = rows_in(a, 1).data;
     p.b = rows_in(b, 1).data;
     p.c = rows_out(c, 1).data;
-    p.a_row = (ptrdiff_t)a_row;
+    p.a_row = backwards ? -(ptrdiff_t)a_row : (ptrdiff_t)a_row;
+    const ptrdiff_t begins = backwards ? (ptrdiff_t)(((A_INNER ? M : K) - 1) * a_row) : 0;
+    p.a = (const uint16_t *)(const void *)rows_in(a, 1).data + begins;
     p.b_row = (ptrdiff_t)b_row;
     p.c_row = rows_in(c, 1).row;
     p.bias = bias.in(1).data;
@@ -219,8 +221,8 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
     std::vector<float> first;
     for (tile = 0; tile < 4 && trouble == 0; ++tile) {
         EMULATOR(emulator_shared = (tile == 3 ? 99 : chance(50) ? 163 : 227) * 1024; emulator_order = tile % 2);
-        if (tile == 0) ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(p, 4, (size_t)-1, NULL), "middle");
-        else if (tile == 1) ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(p, 8, (size_t)-1, NULL), "few");
+        if (tile == 0) ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, (size_t)-1, NULL), "middle");
+        else if (tile == 1) ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(ssm__cuda_units_of(p), 8, (size_t)-1, NULL), "few");
         else ok(ssm__cuda_units_large<A_INNER, B_INNER>(p, NULL), "large");
         EMULATOR(emulator_order = 0);
         if (tile == 0) first = to.download();
@@ -233,7 +235,8 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
             double sum = bias.host.empty() || parts ? 0 : bias.in(0).data[n];
             float *y = rows_out(to, 0).data + ((ptrdiff_t)m * rows_in(to, 0).row + (ptrdiff_t)n);
             for (k = begin; k < end; ++k)
-                sum += (double)rows_in(a, 0).data[A_INNER ? row * a_row + k : k * a_row + row] *
+                sum += (double)rows_in(a, 0).data[begins + (A_INNER ? (ptrdiff_t)row * p.a_row + (ptrdiff_t)k
+                                                                       : (ptrdiff_t)k * p.a_row + (ptrdiff_t)row)] *
                        rows_in(b, 0).data[B_INNER ? n * b_row + k : k * b_row + n];
             *y = (float)((add ? *y : 0) + sum);
         }

@@ -22,6 +22,7 @@
 #define __launch_bounds__(...)
 #define __shared__ thread_local
 #define __align__(n) __attribute__((aligned(n)))
+#define __grid_constant__
 
 struct dim3 {
     unsigned x, y, z;
@@ -298,7 +299,11 @@ static cudaError_t cudaLaunchKernel(void (*kernel)(P), dim3 grid, dim3 block, vo
 }
 
 /* Few SMs, so that a block of a kernel that stays has several tiles; room for shared memory as a test likes it. */
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaDeviceAttr {
+    cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
 static int emulator_shared = 227 * 1024;
 
 static inline cudaError_t cudaGetDevice(int *device)
@@ -308,7 +313,7 @@ static inline cudaError_t cudaGetDevice(int *device)
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
 {
-    *value = what == cudaDevAttrMultiProcessorCount ? 3 : emulator_shared;
+    *value = what == cudaDevAttrMultiProcessorCount ? 3 : what == cudaDevAttrComputeCapabilityMajor ? 8 : emulator_shared;
     return cudaSuccess;
 }
 
