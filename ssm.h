@@ -26980,22 +26980,38 @@ template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
         TURNS = ROWS * 8 / THREADS      /* and how often */
     };
 
-    /* Rows from m0 on of M, inner indices from k0 on of K; zeros beyond. */
-    static __device__ __forceinline__ void copy(unsigned char *to, const ssm__cuda_bf16 *data, ptrdiff_t row, size_t m0,
-                                                size_t M, size_t k0, size_t K)
+    const ssm__cuda_bf16 *from; /* the thread's first chunk of the next slice, */
+    ptrdiff_t row;
+    ptrdiff_t lines; /* lines that there are from there on, */
+    ptrdiff_t most;  /* and elements */
+
+    /* At rows from m0 on of M, inner indices from k0 on of K. */
+    __device__ __forceinline__ void aim(const void *data, size_t m0, size_t M, size_t k0, size_t K)
+    {
+        const size_t line = (INNER ? m0 : k0) + threadIdx.x / ACROSS, at = (INNER ? k0 : m0) + 8 * (threadIdx.x % ACROSS);
+        lines = (ptrdiff_t)((INNER ? M : K) - line);
+        most = (ptrdiff_t)((INNER ? K : M) - at);
+        from = (const ssm__cuda_bf16 *)data + ((ptrdiff_t)line * row + (ptrdiff_t)at);
+    }
+
+    __device__ __forceinline__ void next(void)
+    {
+        from += INNER ? (ptrdiff_t)SSM__CUDA_SLICE : SSM__CUDA_SLICE * row;
+        most -= INNER ? SSM__CUDA_SLICE : 0;
+        lines -= INNER ? 0 : SSM__CUDA_SLICE;
+    }
+
+    /* Zeros beyond the operand, which is not read there. */
+    __device__ __forceinline__ void copy(unsigned char *to) const
     {
         const unsigned across = threadIdx.x % ACROSS, down = threadIdx.x / ACROSS;
-        const size_t line = (INNER ? m0 : k0) + down, lines = INNER ? M : K;
-        const size_t at = (INNER ? k0 : m0) + 8 * across, most = INNER ? K : M;
-        const int bytes = at >= most ? 0 : most - at < 8 ? 2 * (int)(most - at) : 16;
-        const ssm__cuda_bf16 *from = data + ((ptrdiff_t)line * row + (ptrdiff_t)at);
+        const int bytes = most >= 8 ? 16 : most > 0 ? 2 * (int)most : 0, there = lines < ROWS + 64 ? (int)lines : ROWS + 64;
+        const ssm__cuda_bf16 *at = from;
         int i;
         to += across / 8 * SSM__CUDA_PANEL + down * SSM__CUDA_LINE + ((across ^ down) % 8) * 16;
 #pragma unroll
-        for (i = 0; i < TURNS; ++i) {
-            const int some = line + (size_t)(i * DOWN) < lines ? bytes : 0;
-            ssm__cuda_copy_first(to + i * DOWN * SSM__CUDA_LINE, some ? from + i * DOWN * row : data, some);
-        }
+        for (i = 0; i < TURNS; ++i, at += DOWN * row)
+            ssm__cuda_copy_first(to + i * DOWN * SSM__CUDA_LINE, at, i * DOWN < there ? bytes : 0);
     }
 
 #if SSM__CUDA_WGMMA
@@ -27041,12 +27057,6 @@ template <class TILE> struct ssm__cuda_walk {
         k = part * p.depth;
         end = k + p.depth < p.K ? k + p.depth : p.K;
     }
-
-    __device__ __forceinline__ void next(const ssm__cuda_product &p)
-    {
-        k += SSM__CUDA_SLICE;
-        if (k >= end) at(p, tile + gridDim.x);
-    }
 };
 
 template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_slice {
@@ -27073,13 +27083,35 @@ template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_slice {
     {
         return WIDE ? 8 * block : (int)threadIdx.x / 32 % TILE::ACROSS * BROAD + block % (BROAD / 8) * 8;
     }
+};
 
-    /* A slice on its way to a slot. */
-    static __device__ __forceinline__ void copy(const ssm__cuda_product &p, const ssm__cuda_walk<TILE> &at,
-                                                unsigned char *slot)
+/* What a block fetches next. */
+template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_feeder {
+    ssm__cuda_walk<TILE> at;
+    typename ssm__cuda_slice<TILE, A_INNER, B_INNER>::left a;
+    typename ssm__cuda_slice<TILE, A_INNER, B_INNER>::right b;
+
+    __device__ __forceinline__ ssm__cuda_feeder(const ssm__cuda_product &p) : at(p, blockIdx.x)
     {
-        left::copy(slot, (const ssm__cuda_bf16 *)p.a, p.a_row, at.m0, p.M, at.k, at.end);
-        right::copy(slot + left::BYTES, (const ssm__cuda_bf16 *)p.b, p.b_row, at.n0, p.N, at.k, at.end);
+        a.row = p.a_row;
+        b.row = p.b_row;
+        aim(p);
+    }
+
+    __device__ __forceinline__ void aim(const ssm__cuda_product &p)
+    {
+        a.aim(p.a, at.m0, p.M, at.k, at.end);
+        b.aim(p.b, at.n0, p.N, at.k, at.end);
+    }
+
+    __device__ __forceinline__ void next(const ssm__cuda_product &p)
+    {
+        at.k += SSM__CUDA_SLICE;
+        a.next();
+        b.next();
+        if (at.k < at.end) return;
+        at.at(p, at.tile + gridDim.x);
+        aim(p);
     }
 };
 
@@ -27112,10 +27144,13 @@ template <class SLICE, int WIDE> struct ssm__cuda_unit {
 
     /* Slices arrive as groups of copies; empty ones behind the last tile. */
     static __device__ __forceinline__ void open(const ssm__cuda_units &) {}
-    template <class WALK>
-    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const WALK &at, unsigned char *ring, int slot)
+    template <class FEEDER>
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring, int slot)
     {
-        if (at.tile < q.p.tiles) SLICE::copy(q.p, at, ring + slot * SLICE::BYTES);
+        if (from.at.tile < q.p.tiles) {
+            from.a.copy(ring + slot * SLICE::BYTES);
+            from.b.copy(ring + slot * SLICE::BYTES + SLICE::left::BYTES);
+        }
         ssm__cuda_commit();
     }
     static __device__ __forceinline__ void wait(const ssm__cuda_units &, int ahead, int, unsigned)
@@ -27151,16 +27186,16 @@ template <class SLICE> struct ssm__cuda_unit<SLICE, 1> {
         for (i = 0; threadIdx.x == 0 && i < q.p.slots; ++i) ssm__cuda_barrier_open(barrier(i));
         __syncthreads();
     }
-    template <class WALK>
-    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const WALK &at, unsigned char *ring, int slot)
+    template <class FEEDER>
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring, int slot)
     {
         if (!q.mapped) {
-            ssm__cuda_unit<SLICE, 0>::feed(q, at, ring, slot);
-        } else if (threadIdx.x == 0 && at.tile < q.p.tiles) {
+            ssm__cuda_unit<SLICE, 0>::feed(q, from, ring, slot);
+        } else if (threadIdx.x == 0 && from.at.tile < q.p.tiles) {
             unsigned char *to = ring + slot * SLICE::BYTES;
             ssm__cuda_barrier_expect(barrier(slot), SLICE::BYTES);
-            SLICE::left::copy_mapped(to, &q.a, at.m0, at.k, barrier(slot));
-            SLICE::right::copy_mapped(to + SLICE::left::BYTES, &q.b, at.n0, at.k, barrier(slot));
+            SLICE::left::copy_mapped(to, &q.a, from.at.m0, from.at.k, barrier(slot));
+            SLICE::right::copy_mapped(to + SLICE::left::BYTES, &q.b, from.at.n0, from.at.k, barrier(slot));
         }
         __syncwarp();
     }
@@ -27210,26 +27245,22 @@ SSM__DEVICE void ssm__cuda_turn(unsigned (&w)[4])
     w[3] = high ? w[3] : got;
 }
 
-/* Row m, columns 8 i + 2 lane and the next of four blocks side by side from n on. Lanes trade, so that each reads and
- * writes eight columns by one access: four times fewer lines for every instruction. */
-SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2])
+/* Four blocks of sums side by side from column n on: lanes trade, so that each reads and writes eight columns of row m by
+ * one access, a fourth of the lines for every instruction. */
+SSM__DEVICE uint4 ssm__cuda_added(const ssm__cuda_product &p, size_t m, size_t n)
+{
+    const size_t mine = n + 8 * (threadIdx.x % 4);
+    if (!p.add || m >= p.M || mine >= p.N) return make_uint4(0, 0, 0, 0);
+    return *(const uint4 *)(const void *)((const ssm__cuda_bf16 *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)mine));
+}
+
+SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2], uint4 add)
 {
     const unsigned lane = threadIdx.x % 4;
     const size_t mine = n + 8 * lane;
-    const int here = m < p.M && mine < p.N;
-    unsigned w[4] = {0, 0, 0, 0};
+    unsigned w[4] = {add.x, add.y, add.z, add.w};
     int i;
-    if (p.add) {
-        if (here) {
-            const ssm__cuda_bf16 *add = (const ssm__cuda_bf16 *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)mine);
-            const uint4 x = *(const uint4 *)(const void *)add;
-            w[0] = x.x;
-            w[1] = x.y;
-            w[2] = x.z;
-            w[3] = x.w;
-        }
-        ssm__cuda_turn(w);
-    }
+    if (p.add) ssm__cuda_turn(w);
 #pragma unroll
     for (i = 0; i < 4; ++i) {
         const size_t at = n + 8 * (size_t)i + 2 * lane;
@@ -27242,31 +27273,50 @@ SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size
         w[i] = ssm__cuda_round(low, high);
     }
     ssm__cuda_turn(w);
-    if (here)
+    if (m < p.M && mine < p.N)
         *(uint4 *)(void *)((ssm__cuda_bf16 *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)mine)) =
             make_uint4(w[0], w[1], w[2], w[3]);
+}
+
+/* Blocks from `first` on, four by four. What is added is all read before anything is written: the compiler must take
+ * both for the same memory, and would wait for every line. */
+template <class SLICE, int FOURS>
+SSM__DEVICE void ssm__cuda_store_fours(const ssm__cuda_product &p, size_t m, size_t n0,
+                                       const float (&sum)[SLICE::BLOCKS][4], int first)
+{
+    uint4 add[FOURS][2];
+    float four[4][2];
+    int i, j, row;
+#pragma unroll
+    for (i = 0; i < FOURS; ++i)
+#pragma unroll
+        for (row = 0; row < 2; ++row)
+            add[i][row] = ssm__cuda_added(p, m + (size_t)(SLICE::row(first + 4 * i) + 8 * row),
+                                          n0 + (size_t)SLICE::column(first + 4 * i));
+#pragma unroll
+    for (i = 0; i < FOURS; ++i)
+#pragma unroll
+        for (row = 0; row < 2; ++row) {
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                four[j][0] = sum[first + 4 * i + j][2 * row];
+                four[j][1] = sum[first + 4 * i + j][2 * row + 1];
+            }
+            ssm__cuda_store_wide(p, m + (size_t)(SLICE::row(first + 4 * i) + 8 * row),
+                                 n0 + (size_t)SLICE::column(first + 4 * i), four, add[i][row]);
+        }
 }
 
 /* A warp's sums of a tile to where they belong. */
 template <class SLICE, class WALK>
 SSM__DEVICE void ssm__cuda_store_tile(const ssm__cuda_product &p, const WALK &at, const float (&sum)[SLICE::BLOCKS][4])
 {
+    enum { FOURS = SLICE::BLOCKS >= 16 ? 4 : SLICE::BLOCKS >= 4 ? SLICE::BLOCKS / 4 : 1 };
     const size_t m = at.m0 + threadIdx.x % 32 / 4;
     int i, row;
-    if (p.wide && SLICE::BLOCKS % 4 == 0) {
+    if (p.wide && SLICE::BLOCKS >= 4) {
 #pragma unroll
-        for (i = 0; i < SLICE::BLOCKS / 4 * 4; i += 4)
-#pragma unroll
-            for (row = 0; row < 2; ++row) {
-                float four[4][2];
-                int j;
-#pragma unroll
-                for (j = 0; j < 4; ++j) {
-                    four[j][0] = sum[i + j][2 * row];
-                    four[j][1] = sum[i + j][2 * row + 1];
-                }
-                ssm__cuda_store_wide(p, m + (size_t)(SLICE::row(i) + 8 * row), at.n0 + (size_t)SLICE::column(i), four);
-            }
+        for (i = 0; i + 4 <= SLICE::BLOCKS; i += 4 * FOURS) ssm__cuda_store_fours<SLICE, FOURS>(p, m, at.n0, sum, i);
         return;
     }
 #pragma unroll
@@ -27289,7 +27339,8 @@ __global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM)
     const ssm__cuda_product &p = q.p;
     unsigned char *ring = ssm__cuda_room + SSM__CUDA_BARRIERS;
     const int ahead = p.slots - 1 - slice::WIDE;
-    ssm__cuda_walk<TILE> here(p, blockIdx.x), from(here);
+    ssm__cuda_walk<TILE> here(p, blockIdx.x);
+    ssm__cuda_feeder<TILE, A_INNER, B_INNER> from(p);
     float sum[TILE::BLOCKS][4];
     unsigned phase = 0;
     int use = 0, fill, i;
