@@ -2336,7 +2336,8 @@ typedef struct ssm_linear_grad {
  * packed and format are not read. Sums are float in either case, in the order of the inner index (dweight and dbias: in
  * parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
  * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
- * same bits whatever the number of rows.
+ * same bits whatever the number of rows. On an H100 or H200 compile for sm_90a (nvcc -gencode
+ * arch=compute_90a,code=sm_90a): its own instructions double the speed of large products, and change no bit.
  * need->work_backward for backward of `rows` rows. Rows of dx that lie on each other cost a launch each.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
  * 3e-5 (float); one rounding more in bf16. */
@@ -26786,11 +26787,12 @@ static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
  * instruction, in their order: neither tile nor instruction (mma.sync, wgmma), neither the number of rows nor that of
  * SMs changes a bit.
  *
- * A block holds a ring of slices in shared memory, each 64 inner indices of its rows of A and of B: 128 bytes a line. The
- * ring runs on from tile to tile, so that the next tile is on its way while sums are written. A line is one row of an
- * operand whose inner indices lie next to each other; else one inner index and 64 rows, and further rows lie 64 lines
- * (SSM__CUDA_PANEL) behind. The 16-byte chunk c of line l lies at c ^ l % 8: what eight lanes read or write together
- * lies in eight different groups of banks, and wgmma knows it as its 128-byte swizzle, of either order of indices.
+ * A block holds a ring of slices in shared memory, each 64 inner indices of its rows of A and of B: 128 bytes a line.
+ * The ring runs on from tile to tile, so that the next tile is on its way while sums are written. A line is one row of
+ * an operand whose inner indices lie next to each other; else one inner index and 64 rows, and further rows lie 64
+ * lines (SSM__CUDA_PANEL) behind. The 16-byte chunk c of line l lies at c ^ l % 8: what eight lanes read or write
+ * together lies in eight different groups of banks, and wgmma knows it as its 128-byte swizzle, of either order of
+ * indices.
  */
 enum {
     SSM__CUDA_SLICE = 64,
@@ -26811,7 +26813,7 @@ struct ssm__cuda_units {
     ssm__cuda_map b;
 };
 
-/* Whether this reading of the kernels has wgmma, and slices whose slots are still read when the next one begins. */
+/* Whether this reading of the kernels has wgmma, which still reads a slot when the next slice begins. */
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define SSM__CUDA_WGMMA 1
 #else
@@ -26867,19 +26869,21 @@ SSM__DEVICE void ssm__cuda_multiply_add(float (&c)[4], const unsigned (&a)[4], u
 #define SSM__CUDA_SUMS4(i) SSM__CUDA_SUMS(i), SSM__CUDA_SUMS(i + 1), SSM__CUDA_SUMS(i + 2), SSM__CUDA_SUMS(i + 3)
 #define SSM__CUDA_SUMS16(i) SSM__CUDA_SUMS4(i), SSM__CUDA_SUMS4(i + 4), SSM__CUDA_SUMS4(i + 8), SSM__CUDA_SUMS4(i + 12)
 
-/* c = a b, + c if `keep`, a 64 x 16 and b 16 x 256 in shared memory, by four warps: of warp w rows 16 w .., as above. */
+/* c = a b, + c if `keep`, a 64 x 16 and b 16 x 256 in shared memory, by four warps: warp w has rows 16 w .., each as
+ * above. */
 template <int A_INNER, int B_INNER>
 SSM__DEVICE void ssm__cuda_wgmma(float (&c)[32][4], uint64_t a, uint64_t b, int keep)
 {
     asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %130, 0;\n"
                  "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-                 "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
-                 "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
-                 "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "
-                 "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, "
-                 "%120, %121, %122, %123, %124, %125, %126, %127"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+                 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+                 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
                  "}, %128, %129, keep, 1, 1, %131, %132;\n}"
                  : SSM__CUDA_SUMS16(0), SSM__CUDA_SUMS16(16)
                  : "l"(a), "l"(b), "r"(keep), "n"(!A_INNER), "n"(!B_INNER));
@@ -26935,7 +26939,8 @@ SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
 /* The box of a map at (across, line) to shared memory, swizzled; zeros beyond the tensor. */
 SSM__DEVICE void ssm__cuda_copy_box(void *to, const ssm__cuda_map *map, size_t across, size_t line, uint64_t *barrier)
 {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];"
                  : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(map), "r"((int)across), "r"((int)line),
                      "r"((unsigned)__cvta_generic_to_shared(barrier)) : "memory");
 }
@@ -26988,7 +26993,8 @@ template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
     /* At rows from m0 on of M, inner indices from k0 on of K. */
     __device__ __forceinline__ void aim(const void *data, size_t m0, size_t M, size_t k0, size_t K)
     {
-        const size_t line = (INNER ? m0 : k0) + threadIdx.x / ACROSS, at = (INNER ? k0 : m0) + 8 * (threadIdx.x % ACROSS);
+        const size_t line = (INNER ? m0 : k0) + threadIdx.x / ACROSS;
+        const size_t at = (INNER ? k0 : m0) + 8 * (threadIdx.x % ACROSS);
         lines = (ptrdiff_t)((INNER ? M : K) - line);
         most = (ptrdiff_t)((INNER ? K : M) - at);
         from = (const ssm__cuda_bf16 *)data + ((ptrdiff_t)line * row + (ptrdiff_t)at);
@@ -27005,7 +27011,8 @@ template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
     __device__ __forceinline__ void copy(unsigned char *to) const
     {
         const unsigned across = threadIdx.x % ACROSS, down = threadIdx.x / ACROSS;
-        const int bytes = most >= 8 ? 16 : most > 0 ? 2 * (int)most : 0, there = lines < ROWS + 64 ? (int)lines : ROWS + 64;
+        const int bytes = most >= 8 ? 16 : most > 0 ? 2 * (int)most : 0;
+        const int there = lines < ROWS + 64 ? (int)lines : ROWS + 64;
         const ssm__cuda_bf16 *at = from;
         int i;
         to += across / 8 * SSM__CUDA_PANEL + down * SSM__CUDA_LINE + ((across ^ down) % 8) * 16;
@@ -27016,8 +27023,8 @@ template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
 
 #if SSM__CUDA_WGMMA
     /* The same by one thread, from a map. */
-    static __device__ __forceinline__ void copy_mapped(unsigned char *to, const ssm__cuda_map *map, size_t m0, size_t k0,
-                                                       uint64_t *barrier)
+    static __device__ __forceinline__ void copy_mapped(unsigned char *to, const ssm__cuda_map *map, size_t m0,
+                                                       size_t k0, uint64_t *barrier)
     {
         int i;
         if (INNER) ssm__cuda_copy_box(to, map, k0, m0, barrier);
@@ -27085,7 +27092,7 @@ template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_slice {
     }
 };
 
-/* What a block fetches next. */
+/* What a block fetches next, and where each thread's copies of it begin. */
 template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_feeder {
     ssm__cuda_walk<TILE> at;
     typename ssm__cuda_slice<TILE, A_INNER, B_INNER>::left a;
@@ -27145,7 +27152,8 @@ template <class SLICE, int WIDE> struct ssm__cuda_unit {
     /* Slices arrive as groups of copies; empty ones behind the last tile. */
     static __device__ __forceinline__ void open(const ssm__cuda_units &) {}
     template <class FEEDER>
-    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring, int slot)
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring,
+                                                int slot)
     {
         if (from.at.tile < q.p.tiles) {
             from.a.copy(ring + slot * SLICE::BYTES);
@@ -27170,9 +27178,9 @@ template <class SLICE> struct ssm__cuda_unit<SLICE, 1> {
         ssm__cuda_wgmma_begin();
 #pragma unroll
         for (k = 0; k < 4; ++k)
-            ssm__cuda_wgmma<SLICE::A, SLICE::B>(sum, ssm__cuda_descriptor(a + k * (SLICE::A ? 32 : 16 * SSM__CUDA_LINE)),
-                                              ssm__cuda_descriptor(b + k * (SLICE::B ? 32 : 16 * SSM__CUDA_LINE)),
-                                              keep || k);
+            ssm__cuda_wgmma<SLICE::A, SLICE::B>(
+                sum, ssm__cuda_descriptor(a + k * (SLICE::A ? 32 : 16 * SSM__CUDA_LINE)),
+                ssm__cuda_descriptor(b + k * (SLICE::B ? 32 : 16 * SSM__CUDA_LINE)), keep || k);
         ssm__cuda_wgmma_commit();
         ssm__cuda_wgmma_wait<1>();
     }
@@ -27187,7 +27195,8 @@ template <class SLICE> struct ssm__cuda_unit<SLICE, 1> {
         __syncthreads();
     }
     template <class FEEDER>
-    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring, int slot)
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring,
+                                                int slot)
     {
         if (!q.mapped) {
             ssm__cuda_unit<SLICE, 0>::feed(q, from, ring, slot);
@@ -27245,8 +27254,7 @@ SSM__DEVICE void ssm__cuda_turn(unsigned (&w)[4])
     w[3] = high ? w[3] : got;
 }
 
-/* Four blocks of sums side by side from column n on: lanes trade, so that each reads and writes eight columns of row m by
- * one access, a fourth of the lines for every instruction. */
+/* What is added to the lane's eight columns of row m among 32 from n on. */
 SSM__DEVICE uint4 ssm__cuda_added(const ssm__cuda_product &p, size_t m, size_t n)
 {
     const size_t mine = n + 8 * (threadIdx.x % 4);
@@ -27254,7 +27262,10 @@ SSM__DEVICE uint4 ssm__cuda_added(const ssm__cuda_product &p, size_t m, size_t n
     return *(const uint4 *)(const void *)((const ssm__cuda_bf16 *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)mine));
 }
 
-SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2], uint4 add)
+/* Row m of four blocks side by side from column n on. Lanes have two columns of each block; they trade, so that each
+ * writes eight columns by one access: an instruction touches as many lines as with pairs and writes four times more. */
+SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2],
+                                      uint4 add)
 {
     const unsigned lane = threadIdx.x % 4;
     const size_t mine = n + 8 * lane;
@@ -27327,9 +27338,10 @@ SSM__DEVICE void ssm__cuda_store_tile(const ssm__cuda_product &p, const WALK &at
                                  at.n0 + (size_t)SLICE::column(i) + threadIdx.x % 4 * 2, &sum[i][2 * row]);
 }
 
-/* Slices on their way while one is multiplied: all slots but that one, and with wgmma the one before. A block takes
- * every gridDim.x-th tile. One barrier a slice: behind it the slice's copies by all threads have landed, and nobody reads
- * the slot that the next copies go to. */
+/* A block takes every gridDim.x-th tile. On their way while a slice is multiplied: all slots but its own, and with
+ * wgmma the one before. One barrier a slice: behind it everybody's copies of the slice have landed, and nobody reads the
+ * slot that the next ones go to. 128 sums and 32 words of operands a thread, or with wgmma 128 sums and what is added:
+ * 190 to 245 registers, one block an SM; three of the middle tile, 130 each. */
 template <class TILE, int A_INNER, int B_INNER>
 __global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM)
     ssm__cuda_product_units(const __grid_constant__ ssm__cuda_units q)
@@ -27461,8 +27473,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_large(cons
 /* The tile by the shape alone; 64 large tiles are half a large card. */
 template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const ssm__cuda_product &p, void *stream)
 {
-    const size_t large = ssm__mul(ssm__ceil_div(p.M, 128), ssm__mul(ssm__ceil_div(p.N, 256), ssm__ceil_div(p.K, p.depth)));
-    if (large >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
+    const size_t tiles = ssm__mul(ssm__ceil_div(p.M, ssm__cuda_large::M), ssm__ceil_div(p.N, ssm__cuda_large::N));
+    if (ssm__mul(tiles, ssm__ceil_div(p.K, p.depth)) >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
     if (p.M <= 16 && A_INNER)
         return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
     return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
@@ -27682,7 +27694,8 @@ static ssm_status ssm__cuda_linear_back(const ssm_linear *linear, ssm_rows x, co
 {
     ssm_status status = SSM_OK;
     if (g->dx.data) status = ssm__cuda_linear_dx(linear, g->dy, g->dx, rows, io, stream);
-    if (status == SSM_OK && g->dweight) status = ssm__cuda_linear_dweight(linear, x, g, room->dweight, rows, io, stream);
+    if (status == SSM_OK && g->dweight)
+        status = ssm__cuda_linear_dweight(linear, x, g, room->dweight, rows, io, stream);
     if (status != SSM_OK || !g->dbias) return status;
     return io == SSM_FORMAT_BF16 ? ssm__cuda_linear_dbias<ssm__cuda_bf16>(linear->out, g, room->dbias, rows, stream)
                                  : ssm__cuda_linear_dbias<float>(linear->out, g, room->dbias, rows, stream);
@@ -27854,7 +27867,8 @@ extern "C" {
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the selective scan, convolution, products, row operations, RMSNorm and
- *          AdamW on a GPU (SSM_ERR_DEVICE). LayerNorm, embedding; norms of dt, B and C and a bias in Mamba's x_proj; the
+ *          AdamW on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT.
+ *          LayerNorm, embedding; norms of dt, B and C and a bias in Mamba's x_proj; the
  *          LRU, as ssm_s5 with lru = 1.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.

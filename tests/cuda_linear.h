@@ -143,7 +143,8 @@ static void linear_rows(void)
         const std::vector<float> all = y.download(), few = one.download();
         size_t i, same = 0;
         for (i = 0; i < rows * out; ++i) same += memcmp(&all[y.base + i], &few[one.base + i], 4) == 0;
-        if (same != rows * out) complain("the number of rows changes bits: elements that are the same", (double)same, (double)(rows * out));
+        if (same != rows * out)
+            complain("the number of rows changes bits: same elements", (double)same, (double)(rows * out));
     }
 }
 
@@ -188,8 +189,8 @@ static void linear_add(void)
     }
 }
 
-/* One product of a random shape on the matrix units; an operand that is not inner has its row for an inner index. Numbers
- * that must not be read lie beside it. */
+/* One product on the matrix units by each tile, which must agree to the bit, against loops in double. An operand that is
+ * not inner has a row for each inner index. Numbers that must not be read lie beside. */
 template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t N, size_t K, int parts)
 {
     const size_t a_row = ((A_INNER ? K : M) + 7) / 8 * 8, b_row = ((B_INNER ? K : N) + 7) / 8 * 8;
@@ -221,8 +222,11 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
     std::vector<float> first;
     for (tile = 0; tile < 4 && trouble == 0; ++tile) {
         EMULATOR(emulator_shared = (tile == 3 ? 99 : chance(50) ? 163 : 227) * 1024; emulator_order = tile % 2);
-        if (tile == 0) ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, (size_t)-1, NULL), "middle");
-        else if (tile == 1) ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(ssm__cuda_units_of(p), 8, (size_t)-1, NULL), "few");
+        const ssm__cuda_units q = ssm__cuda_units_of(p);
+        if (tile == 0)
+            ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(q, 4, (size_t)-1, NULL), "middle");
+        else if (tile == 1)
+            ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(q, 8, (size_t)-1, NULL), "few");
         else ok(ssm__cuda_units_large<A_INNER, B_INNER>(p, NULL), "large");
         EMULATOR(emulator_order = 0);
         if (tile == 0) first = to.download();
