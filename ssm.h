@@ -26690,8 +26690,8 @@ template <class T, int INNER> struct ssm__cuda_loader {
     }
 };
 
-/* Blocks an SM; for sm_120 ptxas spills at two. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+/* Blocks an SM; for sm_100 and sm_120 ptxas spills at two. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 #define SSM__CUDA_PRODUCT_BLOCKS 1
 #else
 #define SSM__CUDA_PRODUCT_BLOCKS 2
