@@ -2435,7 +2435,8 @@ typedef struct ssm_linear_grad {
  * packed and format are not read. Sums are float in either case, in the order of the inner index (dweight and dbias: in
  * parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
  * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
- * same bits whatever the number of rows.
+ * same bits whatever the number of rows. On an H100 or H200 compile for sm_90a (nvcc -gencode
+ * arch=compute_90a,code=sm_90a): its own instructions double the speed of large products, and change no bit.
  * need->work_backward for backward of `rows` rows. Rows of dx that lie on each other cost a launch each.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
  * 3e-5 (float); one rounding more in bf16. */
@@ -2473,6 +2474,7 @@ typedef struct ssm_cuda_product {
     ssm_format c_format;
     int add;
 } ssm_cuda_product;
+
 /* --- layers ---
  * The layers once more, with the configs, parameter tables and arithmetic of the host: ssm_mamba_params lays out the
  * flat array `params`, which is here one of the device; gradients have its layout.
@@ -28160,8 +28162,8 @@ template <class T, int INNER> struct ssm__cuda_loader {
     }
 };
 
-/* Blocks an SM; for sm_120 ptxas spills at two. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+/* Blocks an SM; for sm_100 and sm_120 ptxas spills at two. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 #define SSM__CUDA_PRODUCT_BLOCKS 1
 #else
 #define SSM__CUDA_PRODUCT_BLOCKS 2
@@ -28354,15 +28356,33 @@ static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
  * instruction, in their order: neither tile nor instruction (mma.sync, wgmma), neither the number of rows nor that of
  * SMs changes a bit.
  *
- * A block holds a ring of slices in shared memory, each 64 inner indices of its rows of A and of B: 128 bytes a line. The
- * ring runs on from tile to tile, so that the next tile is on its way while sums are written. A line is one row of an
- * operand whose inner indices lie next to each other; else one inner index and 64 rows, and further rows lie 64 lines
- * (SSM__CUDA_PANEL) behind. The 16-byte chunk c of line l lies at c ^ l % 8: what eight lanes read or write together
- * lies in eight different groups of banks, and wgmma knows it as its 128-byte swizzle, of either order of indices.
+ * A block holds a ring of slices in shared memory, each 64 inner indices of its rows of A and of B: 128 bytes a line.
+ * The ring runs on from tile to tile, so that the next tile is on its way while sums are written. A line is one row of
+ * an operand whose inner indices lie next to each other; else one inner index and 64 rows, and further rows lie 64
+ * lines (SSM__CUDA_PANEL) behind. The 16-byte chunk c of line l lies at c ^ l % 8: what eight lanes read or write
+ * together lies in eight different groups of banks, and wgmma knows it as its 128-byte swizzle, of either order of
+ * indices.
  */
-enum { SSM__CUDA_SLICE = 64, SSM__CUDA_LINE = 128, SSM__CUDA_PANEL = 64 * SSM__CUDA_LINE };
+enum {
+    SSM__CUDA_SLICE = 64,
+    SSM__CUDA_LINE = 128,
+    SSM__CUDA_PANEL = 64 * SSM__CUDA_LINE,
+    SSM__CUDA_BARRIERS = 64 /* bytes before the ring */
+};
 
-/* Whether this reading of the kernels has wgmma, and slices whose slots are still read when the next one begins. */
+/* What the bulk copy engine of sm_90 knows of an operand: the driver's CUtensorMap. */
+struct ssm__cuda_map {
+    __align__(128) uint64_t opaque[16];
+};
+
+struct ssm__cuda_units {
+    ssm__cuda_product p;
+    int mapped; /* a and b are there */
+    ssm__cuda_map a;
+    ssm__cuda_map b;
+};
+
+/* Whether this reading of the kernels has wgmma, which still reads a slot when the next slice begins. */
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define SSM__CUDA_WGMMA 1
 #else
@@ -28418,19 +28438,21 @@ SSM__DEVICE void ssm__cuda_multiply_add(float (&c)[4], const unsigned (&a)[4], u
 #define SSM__CUDA_SUMS4(i) SSM__CUDA_SUMS(i), SSM__CUDA_SUMS(i + 1), SSM__CUDA_SUMS(i + 2), SSM__CUDA_SUMS(i + 3)
 #define SSM__CUDA_SUMS16(i) SSM__CUDA_SUMS4(i), SSM__CUDA_SUMS4(i + 4), SSM__CUDA_SUMS4(i + 8), SSM__CUDA_SUMS4(i + 12)
 
-/* c = a b, + c if `keep`, a 64 x 16 and b 16 x 256 in shared memory, by four warps: of warp w rows 16 w .., as above. */
+/* c = a b, + c if `keep`, a 64 x 16 and b 16 x 256 in shared memory, by four warps: warp w has rows 16 w .., each as
+ * above. */
 template <int A_INNER, int B_INNER>
 SSM__DEVICE void ssm__cuda_wgmma(float (&c)[32][4], uint64_t a, uint64_t b, int keep)
 {
     asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %130, 0;\n"
                  "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-                 "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, "
-                 "%40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "
-                 "%60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "
-                 "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, "
-                 "%120, %121, %122, %123, %124, %125, %126, %127"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+                 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+                 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
                  "}, %128, %129, keep, 1, 1, %131, %132;\n}"
                  : SSM__CUDA_SUMS16(0), SSM__CUDA_SUMS16(16)
                  : "l"(a), "l"(b), "r"(keep), "n"(!A_INNER), "n"(!B_INNER));
@@ -28457,6 +28479,39 @@ SSM__DEVICE void ssm__cuda_wgmma_begin(void)
 SSM__DEVICE void ssm__cuda_wgmma_commit(void)
 {
     asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory");
+}
+
+/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
+SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
+}
+
+SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
+}
+
+/* Waits for the end of an even (0) or odd (1) phase. */
+SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    unsigned done;
+    do {
+        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
+    } while (!done);
+}
+
+/* The box of a map at (across, line) to shared memory, swizzled; zeros beyond the tensor. */
+SSM__DEVICE void ssm__cuda_copy_box(void *to, const ssm__cuda_map *map, size_t across, size_t line, uint64_t *barrier)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];"
+                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(map), "r"((int)across), "r"((int)line),
+                     "r"((unsigned)__cvta_generic_to_shared(barrier)) : "memory");
 }
 
 /* All but the last GROUPS groups of the warp's wgmma are done. */
@@ -28499,23 +28554,54 @@ template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
         TURNS = ROWS * 8 / THREADS      /* and how often */
     };
 
-    /* Rows from m0 on of M, inner indices from k0 on of K; zeros beyond. */
-    static __device__ __forceinline__ void copy(unsigned char *to, const ssm__cuda_bf16 *data, ptrdiff_t row, size_t m0,
-                                                size_t M, size_t k0, size_t K)
+    const ssm__cuda_bf16 *from; /* the thread's first chunk of the next slice, */
+    ptrdiff_t row;
+    ptrdiff_t lines; /* lines that there are from there on, */
+    ptrdiff_t most;  /* and elements */
+
+    /* At rows from m0 on of M, inner indices from k0 on of K. */
+    __device__ __forceinline__ void aim(const void *data, size_t m0, size_t M, size_t k0, size_t K)
+    {
+        const size_t line = (INNER ? m0 : k0) + threadIdx.x / ACROSS;
+        const size_t at = (INNER ? k0 : m0) + 8 * (threadIdx.x % ACROSS);
+        lines = (ptrdiff_t)((INNER ? M : K) - line);
+        most = (ptrdiff_t)((INNER ? K : M) - at);
+        from = (const ssm__cuda_bf16 *)data + ((ptrdiff_t)line * row + (ptrdiff_t)at);
+    }
+
+    __device__ __forceinline__ void next(void)
+    {
+        from += INNER ? (ptrdiff_t)SSM__CUDA_SLICE : SSM__CUDA_SLICE * row;
+        most -= INNER ? SSM__CUDA_SLICE : 0;
+        lines -= INNER ? 0 : SSM__CUDA_SLICE;
+    }
+
+    /* Zeros beyond the operand, which is not read there. */
+    __device__ __forceinline__ void copy(unsigned char *to) const
     {
         const unsigned across = threadIdx.x % ACROSS, down = threadIdx.x / ACROSS;
-        const size_t line = (INNER ? m0 : k0) + down, lines = INNER ? M : K;
-        const size_t at = (INNER ? k0 : m0) + 8 * across, most = INNER ? K : M;
-        const int bytes = at >= most ? 0 : most - at < 8 ? 2 * (int)(most - at) : 16;
-        const ssm__cuda_bf16 *from = data + ((ptrdiff_t)line * row + (ptrdiff_t)at);
+        const int bytes = most >= 8 ? 16 : most > 0 ? 2 * (int)most : 0;
+        const int there = lines < ROWS + 64 ? (int)lines : ROWS + 64;
+        const ssm__cuda_bf16 *at = from;
         int i;
         to += across / 8 * SSM__CUDA_PANEL + down * SSM__CUDA_LINE + ((across ^ down) % 8) * 16;
 #pragma unroll
-        for (i = 0; i < TURNS; ++i) {
-            const int some = line + (size_t)(i * DOWN) < lines ? bytes : 0;
-            ssm__cuda_copy_first(to + i * DOWN * SSM__CUDA_LINE, some ? from + i * DOWN * row : data, some);
-        }
+        for (i = 0; i < TURNS; ++i, at += DOWN * row)
+            ssm__cuda_copy_first(to + i * DOWN * SSM__CUDA_LINE, at, i * DOWN < there ? bytes : 0);
     }
+
+#if SSM__CUDA_WGMMA
+    /* The same by one thread, from a map. */
+    static __device__ __forceinline__ void copy_mapped(unsigned char *to, const ssm__cuda_map *map, size_t m0,
+                                                       size_t k0, uint64_t *barrier)
+    {
+        int i;
+        if (INNER) ssm__cuda_copy_box(to, map, k0, m0, barrier);
+        else
+            for (i = 0; i < ROWS / 64; ++i)
+                ssm__cuda_copy_box(to + i * SSM__CUDA_PANEL, map, m0 + 64 * (size_t)i, k0, barrier);
+    }
+#endif
 
     /* Rows m .. m + 15 and inner indices 16 k .. 16 k + 15 as four matrices; of the second and third one is eight rows
      * on and the other eight inner indices: rows first for A, inner indices for B. */
@@ -28547,12 +28633,6 @@ template <class TILE> struct ssm__cuda_walk {
         k = part * p.depth;
         end = k + p.depth < p.K ? k + p.depth : p.K;
     }
-
-    __device__ __forceinline__ void next(const ssm__cuda_product &p)
-    {
-        k += SSM__CUDA_SLICE;
-        if (k >= end) at(p, tile + gridDim.x);
-    }
 };
 
 template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_slice {
@@ -28579,16 +28659,35 @@ template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_slice {
     {
         return WIDE ? 8 * block : (int)threadIdx.x / 32 % TILE::ACROSS * BROAD + block % (BROAD / 8) * 8;
     }
+};
 
-    /* The next slice on its way to a slot: one group of copies, empty behind the last tile. */
-    static __device__ __forceinline__ void feed(const ssm__cuda_product &p, ssm__cuda_walk<TILE> &at, unsigned char *slot)
+/* What a block fetches next, and where each thread's copies of it begin. */
+template <class TILE, int A_INNER, int B_INNER> struct ssm__cuda_feeder {
+    ssm__cuda_walk<TILE> at;
+    typename ssm__cuda_slice<TILE, A_INNER, B_INNER>::left a;
+    typename ssm__cuda_slice<TILE, A_INNER, B_INNER>::right b;
+
+    __device__ __forceinline__ ssm__cuda_feeder(const ssm__cuda_product &p) : at(p, blockIdx.x)
     {
-        if (at.tile < p.tiles) {
-            left::copy(slot, (const ssm__cuda_bf16 *)p.a, p.a_row, at.m0, p.M, at.k, at.end);
-            right::copy(slot + left::BYTES, (const ssm__cuda_bf16 *)p.b, p.b_row, at.n0, p.N, at.k, at.end);
-            at.next(p);
-        }
-        ssm__cuda_commit();
+        a.row = p.a_row;
+        b.row = p.b_row;
+        aim(p);
+    }
+
+    __device__ __forceinline__ void aim(const ssm__cuda_product &p)
+    {
+        a.aim(p.a, at.m0, p.M, at.k, at.end);
+        b.aim(p.b, at.n0, p.N, at.k, at.end);
+    }
+
+    __device__ __forceinline__ void next(const ssm__cuda_product &p)
+    {
+        at.k += SSM__CUDA_SLICE;
+        a.next();
+        b.next();
+        if (at.k < at.end) return;
+        at.at(p, at.tile + gridDim.x);
+        aim(p);
     }
 };
 
@@ -28618,7 +28717,23 @@ template <class SLICE, int WIDE> struct ssm__cuda_unit {
         }
     }
     static __device__ __forceinline__ void end(void) {}
-    static __device__ __forceinline__ void show(void) {}
+
+    /* Slices arrive as groups of copies; empty ones behind the last tile. */
+    static __device__ __forceinline__ void open(const ssm__cuda_units &) {}
+    template <class FEEDER>
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring,
+                                                int slot)
+    {
+        if (from.at.tile < q.p.tiles) {
+            from.a.copy(ring + slot * SLICE::BYTES);
+            from.b.copy(ring + slot * SLICE::BYTES + SLICE::left::BYTES);
+        }
+        ssm__cuda_commit();
+    }
+    static __device__ __forceinline__ void wait(const ssm__cuda_units &, int ahead, int, unsigned)
+    {
+        ssm__cuda_wait_oldest(ahead);
+    }
 };
 
 #if SSM__CUDA_WGMMA
@@ -28632,14 +28747,44 @@ template <class SLICE> struct ssm__cuda_unit<SLICE, 1> {
         ssm__cuda_wgmma_begin();
 #pragma unroll
         for (k = 0; k < 4; ++k)
-            ssm__cuda_wgmma<SLICE::A, SLICE::B>(sum, ssm__cuda_descriptor(a + k * (SLICE::A ? 32 : 16 * SSM__CUDA_LINE)),
-                                              ssm__cuda_descriptor(b + k * (SLICE::B ? 32 : 16 * SSM__CUDA_LINE)),
-                                              keep || k);
+            ssm__cuda_wgmma<SLICE::A, SLICE::B>(
+                sum, ssm__cuda_descriptor(a + k * (SLICE::A ? 32 : 16 * SSM__CUDA_LINE)),
+                ssm__cuda_descriptor(b + k * (SLICE::B ? 32 : 16 * SSM__CUDA_LINE)), keep || k);
         ssm__cuda_wgmma_commit();
         ssm__cuda_wgmma_wait<1>();
     }
     static __device__ __forceinline__ void end(void) { ssm__cuda_wgmma_wait<0>(); }
-    static __device__ __forceinline__ void show(void) { ssm__cuda_show(); }
+
+    /* With maps the first thread alone copies, and a barrier for each slot says that its slice is there. */
+    static __device__ __forceinline__ uint64_t *barrier(int slot) { return (uint64_t *)(void *)ssm__cuda_room + slot; }
+    static __device__ __forceinline__ void open(const ssm__cuda_units &q)
+    {
+        int i;
+        for (i = 0; threadIdx.x == 0 && i < q.p.slots; ++i) ssm__cuda_barrier_open(barrier(i));
+        __syncthreads();
+    }
+    template <class FEEDER>
+    static __device__ __forceinline__ void feed(const ssm__cuda_units &q, const FEEDER &from, unsigned char *ring,
+                                                int slot)
+    {
+        if (!q.mapped) {
+            ssm__cuda_unit<SLICE, 0>::feed(q, from, ring, slot);
+        } else if (threadIdx.x == 0 && from.at.tile < q.p.tiles) {
+            unsigned char *to = ring + slot * SLICE::BYTES;
+            ssm__cuda_barrier_expect(barrier(slot), SLICE::BYTES);
+            SLICE::left::copy_mapped(to, &q.a, from.at.m0, from.at.k, barrier(slot));
+            SLICE::right::copy_mapped(to + SLICE::left::BYTES, &q.b, from.at.n0, from.at.k, barrier(slot));
+        }
+        __syncwarp();
+    }
+    static __device__ __forceinline__ void wait(const ssm__cuda_units &q, int ahead, int slot, unsigned phase)
+    {
+        if (q.mapped) ssm__cuda_barrier_wait(barrier(slot), phase);
+        else {
+            ssm__cuda_wait_oldest(ahead);
+            ssm__cuda_show();
+        }
+    }
 };
 #endif
 
@@ -28678,26 +28823,24 @@ SSM__DEVICE void ssm__cuda_turn(unsigned (&w)[4])
     w[3] = high ? w[3] : got;
 }
 
-/* Row m, columns 8 i + 2 lane and the next of four blocks side by side from n on. Lanes trade, so that each reads and
- * writes eight columns by one access: four times fewer lines for every instruction. */
-SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2])
+/* What is added to the lane's eight columns of row m among 32 from n on. */
+SSM__DEVICE uint4 ssm__cuda_added(const ssm__cuda_product &p, size_t m, size_t n)
+{
+    const size_t mine = n + 8 * (threadIdx.x % 4);
+    if (!p.add || m >= p.M || mine >= p.N) return make_uint4(0, 0, 0, 0);
+    return *(const uint4 *)(const void *)((const ssm__cuda_bf16 *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)mine));
+}
+
+/* Row m of four blocks side by side from column n on. Lanes have two columns of each block; they trade, so that each
+ * writes eight columns by one access: an instruction touches as many lines as with pairs and writes four times more. */
+SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size_t n, const float (&sum)[4][2],
+                                      uint4 add)
 {
     const unsigned lane = threadIdx.x % 4;
     const size_t mine = n + 8 * lane;
-    const int here = m < p.M && mine < p.N;
-    unsigned w[4] = {0, 0, 0, 0};
+    unsigned w[4] = {add.x, add.y, add.z, add.w};
     int i;
-    if (p.add) {
-        if (here) {
-            const ssm__cuda_bf16 *add = (const ssm__cuda_bf16 *)p.add + ((ptrdiff_t)m * p.add_row + (ptrdiff_t)mine);
-            const uint4 x = *(const uint4 *)(const void *)add;
-            w[0] = x.x;
-            w[1] = x.y;
-            w[2] = x.z;
-            w[3] = x.w;
-        }
-        ssm__cuda_turn(w);
-    }
+    if (p.add) ssm__cuda_turn(w);
 #pragma unroll
     for (i = 0; i < 4; ++i) {
         const size_t at = n + 8 * (size_t)i + 2 * lane;
@@ -28710,31 +28853,50 @@ SSM__DEVICE void ssm__cuda_store_wide(const ssm__cuda_product &p, size_t m, size
         w[i] = ssm__cuda_round(low, high);
     }
     ssm__cuda_turn(w);
-    if (here)
+    if (m < p.M && mine < p.N)
         *(uint4 *)(void *)((ssm__cuda_bf16 *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)mine)) =
             make_uint4(w[0], w[1], w[2], w[3]);
+}
+
+/* Blocks from `first` on, four by four. What is added is all read before anything is written: the compiler must take
+ * both for the same memory, and would wait for every line. */
+template <class SLICE, int FOURS>
+SSM__DEVICE void ssm__cuda_store_fours(const ssm__cuda_product &p, size_t m, size_t n0,
+                                       const float (&sum)[SLICE::BLOCKS][4], int first)
+{
+    uint4 add[FOURS][2];
+    float four[4][2];
+    int i, j, row;
+#pragma unroll
+    for (i = 0; i < FOURS; ++i)
+#pragma unroll
+        for (row = 0; row < 2; ++row)
+            add[i][row] = ssm__cuda_added(p, m + (size_t)(SLICE::row(first + 4 * i) + 8 * row),
+                                          n0 + (size_t)SLICE::column(first + 4 * i));
+#pragma unroll
+    for (i = 0; i < FOURS; ++i)
+#pragma unroll
+        for (row = 0; row < 2; ++row) {
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                four[j][0] = sum[first + 4 * i + j][2 * row];
+                four[j][1] = sum[first + 4 * i + j][2 * row + 1];
+            }
+            ssm__cuda_store_wide(p, m + (size_t)(SLICE::row(first + 4 * i) + 8 * row),
+                                 n0 + (size_t)SLICE::column(first + 4 * i), four, add[i][row]);
+        }
 }
 
 /* A warp's sums of a tile to where they belong. */
 template <class SLICE, class WALK>
 SSM__DEVICE void ssm__cuda_store_tile(const ssm__cuda_product &p, const WALK &at, const float (&sum)[SLICE::BLOCKS][4])
 {
+    enum { FOURS = SLICE::BLOCKS >= 16 ? 4 : SLICE::BLOCKS >= 4 ? SLICE::BLOCKS / 4 : 1 };
     const size_t m = at.m0 + threadIdx.x % 32 / 4;
     int i, row;
-    if (p.wide && SLICE::BLOCKS % 4 == 0) {
+    if (p.wide && SLICE::BLOCKS >= 4) {
 #pragma unroll
-        for (i = 0; i < SLICE::BLOCKS / 4 * 4; i += 4)
-#pragma unroll
-            for (row = 0; row < 2; ++row) {
-                float four[4][2];
-                int j;
-#pragma unroll
-                for (j = 0; j < 4; ++j) {
-                    four[j][0] = sum[i + j][2 * row];
-                    four[j][1] = sum[i + j][2 * row + 1];
-                }
-                ssm__cuda_store_wide(p, m + (size_t)(SLICE::row(i) + 8 * row), at.n0 + (size_t)SLICE::column(i), four);
-            }
+        for (i = 0; i + 4 <= SLICE::BLOCKS; i += 4 * FOURS) ssm__cuda_store_fours<SLICE, FOURS>(p, m, at.n0, sum, i);
         return;
     }
 #pragma unroll
@@ -28745,30 +28907,39 @@ SSM__DEVICE void ssm__cuda_store_tile(const ssm__cuda_product &p, const WALK &at
                                  at.n0 + (size_t)SLICE::column(i) + threadIdx.x % 4 * 2, &sum[i][2 * row]);
 }
 
-/* Steps on their way while one is multiplied: all slots but that one, and with wgmma the one before. A block takes every
- * gridDim.x-th tile. One barrier a slice: behind it the slice's copies by all threads have landed, and nobody reads the
- * slot that the next copies go to. */
+/* A block takes every gridDim.x-th tile. On their way while a slice is multiplied: all slots but its own, and with
+ * wgmma the one before. One barrier a slice: behind it everybody's copies of the slice have landed, and nobody reads the
+ * slot that the next ones go to. 128 sums and 32 words of operands a thread, or with wgmma 128 sums and what is added:
+ * 190 to 245 registers, one block an SM; three of the middle tile, 130 each. */
 template <class TILE, int A_INNER, int B_INNER>
-__global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM) ssm__cuda_product_units(const ssm__cuda_product p)
+__global__ void __launch_bounds__(32 * TILE::WARPS, TILE::AN_SM)
+    ssm__cuda_product_units(const __grid_constant__ ssm__cuda_units q)
 {
     typedef ssm__cuda_slice<TILE, A_INNER, B_INNER> slice;
     typedef ssm__cuda_unit<slice, slice::WIDE> unit;
-    unsigned char *ring = ssm__cuda_room + (0 - (uintptr_t)ssm__cuda_room) % 1024;
+    const ssm__cuda_product &p = q.p;
+    unsigned char *ring = ssm__cuda_room + SSM__CUDA_BARRIERS;
     const int ahead = p.slots - 1 - slice::WIDE;
-    ssm__cuda_walk<TILE> here(p, blockIdx.x), from(here);
+    ssm__cuda_walk<TILE> here(p, blockIdx.x);
+    ssm__cuda_feeder<TILE, A_INNER, B_INNER> from(p);
     float sum[TILE::BLOCKS][4];
-    int fill = 0, use = 0, i;
+    unsigned phase = 0;
+    int use = 0, fill, i;
+    ring += (0 - (uintptr_t)ring) % 1024;
     for (i = 0; i < TILE::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
-    for (i = 0; i < ahead; ++i, fill = fill + 1 == p.slots ? 0 : fill + 1) slice::feed(p, from, ring + fill * slice::BYTES);
+    unit::open(q);
+    for (fill = 0; fill < ahead; ++fill, from.next(p)) unit::feed(q, from, ring, fill);
     while (here.tile < p.tiles) {
         const size_t first = here.k;
-        for (; here.k < here.end; here.k += SSM__CUDA_SLICE, use = use + 1 == p.slots ? 0 : use + 1) {
-            ssm__cuda_wait_oldest(ahead);
-            unit::show();
+        for (; here.k < here.end; here.k += SSM__CUDA_SLICE) {
+            unit::wait(q, ahead, use, phase);
             __syncthreads();
-            slice::feed(p, from, ring + fill * slice::BYTES);
+            unit::feed(q, from, ring, fill);
+            from.next(p);
             fill = fill + 1 == p.slots ? 0 : fill + 1;
             unit::multiply(sum, ring + use * slice::BYTES, here.k > first);
+            use = use + 1 == p.slots ? 0 : use + 1;
+            phase ^= use == 0;
         }
         unit::end();
         ssm__cuda_store_tile<slice>(p, here, sum);
@@ -28791,40 +28962,91 @@ static int ssm__cuda_card(cudaDeviceAttr what)
     return value;
 }
 
-template <class TILE, int A_INNER, int B_INNER>
-static ssm_status ssm__cuda_units_launch(ssm__cuda_product p, size_t slots, size_t blocks, void *stream)
+/* Room for a ring at a multiple of 1024. */
+static size_t ssm__cuda_units_room(size_t slots, size_t bytes)
 {
-    const size_t parts = ssm__ceil_div(p.K, p.depth);
+    return SSM__CUDA_BARRIERS + 1023 + slots * bytes;
+}
+
+template <class TILE, int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_units_launch(ssm__cuda_units q, size_t slots, size_t blocks, void *stream)
+{
+    const ssm__cuda_product &p = q.p;
     size_t tiles;
-    p.lines = ssm__ceil_div(p.M, TILE::M);
-    p.columns = ssm__ceil_div(p.N, TILE::N);
-    tiles = ssm__mul(parts, ssm__mul(p.lines, p.columns));
+    q.p.lines = ssm__ceil_div(p.M, TILE::M);
+    q.p.columns = ssm__ceil_div(p.N, TILE::N);
+    tiles = ssm__mul(ssm__ceil_div(p.K, p.depth), ssm__mul(p.lines, p.columns));
     if (tiles > 0x3fffffffu) return SSM_ERR_OVERFLOW;
-    p.tiles = (unsigned)tiles;
-    p.slots = (int)slots;
-    p.wide = !p.part && p.N % 8 == 0 && ((uintptr_t)p.c | (uintptr_t)p.add) % 16 == 0 && p.c_row % 8 == 0 && p.add_row % 8 == 0;
+    q.p.tiles = (unsigned)tiles;
+    q.p.slots = (int)slots;
+    q.p.wide = !p.part && p.N % 8 == 0 && ((uintptr_t)p.c | (uintptr_t)p.add) % 16 == 0 && p.c_row % 8 == 0 &&
+               (!p.add || p.add_row % 8 == 0);
     return ssm__cuda_launch(ssm__cuda_product_units<TILE, A_INNER, B_INNER>, ssm__min(tiles, blocks), 1,
-                            32 * TILE::WARPS, 1024 + slots * ssm__cuda_slice<TILE, A_INNER, B_INNER>::BYTES, p, stream);
+                            32 * TILE::WARPS,
+                            ssm__cuda_units_room(slots, ssm__cuda_slice<TILE, A_INNER, B_INNER>::BYTES), q, stream);
+}
+
+/* A map of `lines` lines of `across` elements, in boxes of 64 elements and `box` lines: the driver makes it, found
+ * through the runtime. 0: there is none, and threads copy. */
+static int ssm__cuda_map_of(ssm__cuda_map *map, const void *data, ptrdiff_t row, size_t across, size_t lines,
+                            unsigned box)
+{
+#if defined(CUDART_VERSION) && CUDART_VERSION >= 12050
+    typedef int (*encode_type)(void *map, int type, uint32_t rank, void *data, const uint64_t *extents,
+                               const uint64_t *strides, const uint32_t *box, const uint32_t *steps, int interleave,
+                               int swizzle, int promotion, int fill);
+    enum { BFLOAT16 = 9, SWIZZLE_128B = 3, L2_256B = 3 };
+    const uint64_t extents[2] = {across, lines}, strides[1] = {(uint64_t)row * 2};
+    const uint32_t boxes[2] = {64, box}, steps[2] = {1, 1};
+    cudaDriverEntryPointQueryResult found;
+    void *encode;
+    if (row <= 0 || (uint64_t)across >> 31 || (uint64_t)lines >> 31 || (uint64_t)row >> 38) return 0;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found) !=
+            cudaSuccess ||
+        found != cudaDriverEntryPointSuccess)
+        return 0;
+    return ((encode_type)encode)(map, BFLOAT16, 2, (void *)(uintptr_t)data, extents, strides, boxes, steps, 0,
+                                 SWIZZLE_128B, L2_256B, 0) == 0;
+#else
+    (void)map, (void)data, (void)row, (void)across, (void)lines, (void)box;
+    return 0;
+#endif
+}
+
+static ssm__cuda_units ssm__cuda_units_of(const ssm__cuda_product &p)
+{
+    ssm__cuda_units q;
+    memset(&q, 0, sizeof q);
+    q.p = p;
+    return q;
 }
 
 /* As many slots of the large tile as an SM has room for, two at least. */
 template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_large(const ssm__cuda_product &p, void *stream)
 {
+    typedef ssm__cuda_large tile;
+    enum { BYTES = ssm__cuda_slice<tile, A_INNER, B_INNER>::BYTES };
     const size_t room = (size_t)ssm__cuda_card(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     const size_t sms = (size_t)ssm__cuda_card(cudaDevAttrMultiProcessorCount);
-    const size_t slots = (room - 1024) / ssm__cuda_slice<ssm__cuda_large, A_INNER, B_INNER>::BYTES;
-    if (room < 1024 || sms == 0) return SSM_ERR_DEVICE;
-    return ssm__cuda_units_launch<ssm__cuda_large, A_INNER, B_INNER>(p, ssm__min(slots, 4), sms, stream);
+    const size_t slots = room >= ssm__cuda_units_room(4, BYTES) ? 4 : room >= ssm__cuda_units_room(3, BYTES) ? 3 : 2;
+    ssm__cuda_units q = ssm__cuda_units_of(p);
+    if (sms == 0) return SSM_ERR_DEVICE;
+    if (ssm__cuda_card(cudaDevAttrComputeCapabilityMajor) == 9 && (p.depth == p.K || p.depth % SSM__CUDA_SLICE == 0))
+        q.mapped = ssm__cuda_map_of(&q.a, p.a, p.a_row, A_INNER ? p.K : p.M, A_INNER ? p.M : p.K,
+                                    A_INNER ? (unsigned)tile::M : (unsigned)SSM__CUDA_SLICE) &&
+                   ssm__cuda_map_of(&q.b, p.b, p.b_row, B_INNER ? p.K : p.N, B_INNER ? p.N : p.K,
+                                    B_INNER ? (unsigned)tile::N : (unsigned)SSM__CUDA_SLICE);
+    return ssm__cuda_units_launch<tile, A_INNER, B_INNER>(q, slots, sms, stream);
 }
 
 /* The tile by the shape alone; 64 large tiles are half a large card. */
 template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const ssm__cuda_product &p, void *stream)
 {
-    const size_t large = ssm__mul(ssm__ceil_div(p.M, 128), ssm__mul(ssm__ceil_div(p.N, 256), ssm__ceil_div(p.K, p.depth)));
-    if (large >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
+    const size_t tiles = ssm__mul(ssm__ceil_div(p.M, ssm__cuda_large::M), ssm__ceil_div(p.N, ssm__cuda_large::N));
+    if (ssm__mul(tiles, ssm__ceil_div(p.K, p.depth)) >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
     if (p.M <= 16 && A_INNER)
-        return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(p, 8, SSM__SIZE_MAX, stream);
-    return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(p, 4, SSM__SIZE_MAX, stream);
+        return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
+    return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
 }
 
 /*=============================================================================
@@ -29043,7 +29265,8 @@ static ssm_status ssm__cuda_linear_back(const ssm_linear *linear, ssm_rows x, co
 {
     ssm_status status = SSM_OK;
     if (g->dx.data) status = ssm__cuda_linear_dx(linear, g->dy, g->dx, rows, io, stream);
-    if (status == SSM_OK && g->dweight) status = ssm__cuda_linear_dweight(linear, x, g, room->dweight, rows, io, stream);
+    if (status == SSM_OK && g->dweight)
+        status = ssm__cuda_linear_dweight(linear, x, g, room->dweight, rows, io, stream);
     if (status != SSM_OK || !g->dbias) return status;
     return io == SSM_FORMAT_BF16 ? ssm__cuda_linear_dbias<ssm__cuda_bf16>(linear->out, g, room->dbias, rows, stream)
                                  : ssm__cuda_linear_dbias<float>(linear->out, g, room->dbias, rows, stream);
@@ -32211,9 +32434,10 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 /* CHANGES
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
- *          share out their work. With SSM_CUDA the selective scan and Mamba-2's, convolution, products, row operations,
- *          norms, embedding, losses and AdamW on a GPU (SSM_ERR_DEVICE). LayerNorm, embedding; norms of dt, B and C and
- *          a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
+ *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
+ *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba and Mamba-2 on a GPU
+ *          (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of dt, B
+ *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

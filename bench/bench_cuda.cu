@@ -102,9 +102,11 @@ static void scan(size_t batch, size_t dim, size_t len, ssm_format io, double riv
 {
     const size_t n = batch * len * dim, m = batch * len * 16, e = io == SSM_FORMAT_BF16 ? 2 : 4;
     const char *type = io == SSM_FORMAT_BF16 ? "bf16" : "f32";
-    char name[100], every[200];
-    snprintf(every, sizeof every, "scan forward %s %zux%zux%zu scan record scan backward, tape scan backward %s %zux%zux%zu", type,
-             batch, dim, len, type, batch, dim, len);
+    char name[100], every[400];
+    snprintf(every, sizeof every,
+             "scan forward %s %zux%zux%zu scan record %s %zux%zux%zu scan backward, tape %s %zux%zux%zu "
+             "scan backward %s %zux%zux%zu",
+             type, batch, dim, len, type, batch, dim, len, type, batch, dim, len, type, batch, dim, len);
     if (!wanted(every)) return; /* before a gigabyte of random numbers is made */
     array u(n, io, -1, 1), delta(n, io, -2, 1), z(n, io, -2, 2), y(n, io, 0, 0), dy(n, io, -1, 1);
     array B(m, io, -1, 1), C(m, io, -1, 1), A(dim * 16, SSM_FORMAT_REAL, -16, -1), D(dim, SSM_FORMAT_REAL, -1, 1);

@@ -30,6 +30,17 @@ if ! command -v nvcc > /dev/null; then
     echo "skip cuda/nvcc (needs nvcc)"
     exit 0
 fi
+if [ -f "$(dirname "$(command -v nvcc)")/../include/cublas_v2.h" ]; then
+    if nvcc -std=c++17 -arch=sm_90 -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror -I. examples/cuda/cublas.cu \
+        -lcublas -o $out/cublas > $out/cublas.txt 2>&1; then
+        echo "ok   cuda/cublas"
+    else
+        head -20 $out/cublas.txt
+        echo "FAIL cuda/cublas"
+    fi
+else
+    echo "skip cuda/cublas (needs cuBLAS)"
+fi
 targets="80 90 90a 100 120"
 codes=$(for target in $targets; do echo "-gencode=arch=compute_$target,code=sm_$target"; done)
 # shellcheck disable=SC2086

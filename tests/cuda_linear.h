@@ -1,8 +1,56 @@
 /* cuda_linear.h - tests of matrix products on a GPU; part of test_cuda.cu. */
 
+static int hook_wanted, hook_calls;
+
+static float hook_read(const std::vector<unsigned char> &x, size_t at, ssm_format format)
+{
+    float r;
+    uint16_t bits;
+    if (format != SSM_FORMAT_BF16) {
+        memcpy(&r, &x[at * 4], 4);
+        return r;
+    }
+    memcpy(&bits, &x[at * 2], 2);
+    return tensor::__uint_as_float_of(bits);
+}
+
+static std::vector<unsigned char> hook_fetch(const void *from, ptrdiff_t last, ssm_format format)
+{
+    std::vector<unsigned char> r((size_t)(last + 1) * (format == SSM_FORMAT_BF16 ? 2 : 4));
+    cuda_ok(cudaMemcpy(r.data(), from, r.size(), cudaMemcpyDeviceToHost), "hook");
+    return r;
+}
+
+/* The host program's products, by plain loops over what the description says. */
+static ssm_status hook(const ssm_cuda_product *p, void *)
+{
+    const ptrdiff_t m = (ptrdiff_t)p->m, n = (ptrdiff_t)p->n, k = (ptrdiff_t)p->k;
+    ptrdiff_t i, j, l;
+    if (!hook_wanted) return SSM_ERR_CONFIG;
+    hook_calls += 1;
+    const std::vector<unsigned char> a = hook_fetch(p->a, (m - 1) * p->a_m + (k - 1) * p->a_k, p->io);
+    const std::vector<unsigned char> b = hook_fetch(p->b, (n - 1) * p->b_n + (k - 1) * p->b_k, p->io);
+    std::vector<unsigned char> c = hook_fetch(p->c, (m - 1) * p->c_m + n - 1, p->c_format);
+    for (i = 0; i < m; ++i)
+        for (j = 0; j < n; ++j) {
+            const size_t at = (size_t)(i * p->c_m + j);
+            double sum = p->add ? hook_read(c, at, p->c_format) : 0;
+            for (l = 0; l < k; ++l)
+                sum += (double)hook_read(a, (size_t)(i * p->a_m + l * p->a_k), p->io) *
+                       hook_read(b, (size_t)(j * p->b_n + l * p->b_k), p->io);
+            const float y = (float)sum;
+            const uint16_t bits = ssm__bf16(y);
+            if (p->c_format == SSM_FORMAT_BF16) memcpy(&c[at * 2], &bits, 2);
+            else memcpy(&c[at * 4], &y, 4);
+        }
+    cuda_ok(cudaMemcpy(p->c, c.data(), c.size(), cudaMemcpyHostToDevice), "hook");
+    return SSM_OK;
+}
+
 static void linear_random(void)
 {
     int i;
+    hook_calls = 0;
     for (i = 0; i < 2 * rounds && trouble == 0; ++i) {
         const ssm_format io = i % 2 ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
         const int half = i % 2, shared = i % 8 == 0 ? 2 : 0;
@@ -36,6 +84,7 @@ static void linear_random(void)
         g.dweight = dweight.out(1).data;
         g.dbias = dbias.out(1).data;
         tensor *const forward[] = {&y}, *const backward[] = {&dx, &dweight, &dbias};
+        hook_wanted = i == 1 || chance(20);
         ok(ssm_linear_forward(&l[0], rows_in(x, 0), rows_out(y, 0), rows), "host forward");
         twice([&] { ok(ssm_cuda_linear_forward(&l[1], rows_in(x, 1), rows_out(y, 1), rows, io, NULL), "forward"); },
               forward, 1, "forward: other bits");
@@ -48,6 +97,7 @@ static void linear_random(void)
         twice(
             [&] { ok(ssm_cuda_linear_backward(&l[1], rows_in(x, 1), &g, rows, io, work.memory(), NULL), "backward"); },
             backward, 3, "backward: other bits");
+        hook_wanted = 0;
         compare(dx, half && shared ? 1e-2 : 1e-5, "dx"); /* bf16 rows that lie on each other are rounded one by one */
         compare(dweight, 1e-5, "dweight");
         compare(dbias, 1e-5, "dbias");
@@ -59,6 +109,7 @@ static void linear_random(void)
                     SSM_ERR_MEMORY,
                 "a byte of workspace");
     }
+    require(hook_calls > 0, "nobody asked the host program");
 }
 
 /* A row alone gives the bits that it has among others. */
@@ -143,8 +194,8 @@ static void linear_add(void)
     }
 }
 
-/* One product of a random shape on the matrix units; an operand that is not inner has its row for an inner index. Numbers
- * that must not be read lie beside it. */
+/* One product on the matrix units by each tile, which must agree to the bit, against loops in double. An operand that is
+ * not inner has a row for each inner index. Numbers that must not be read lie beside. */
 template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t N, size_t K, int parts)
 {
     const size_t a_row = ((A_INNER ? K : M) + 7) / 8 * 8, b_row = ((B_INNER ? K : N) + 7) / 8 * 8;
@@ -152,16 +203,18 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
     ssm__cuda_product p = ssm__cuda_product_of(M, N, K);
     size_t m, n, k;
     int tile;
+    const int backwards = chance(25); /* and copies by threads, where a large tile has others */
     make(&a, 1, 0, A_INNER ? M : K, a_row, 0, DENSE, 0, UNIFORM);
     make(&b, 1, 0, B_INNER ? N : K, b_row, 0, DENSE, 0, UNIFORM);
     make(&c, 1, 0, M, N, 0, chance(50) ? DENSE : PADDED, 0, UNIFORM);
     if (chance(50)) make(&bias, 0, 0, 0, N, 0, DENSE, 0, UNIFORM);
     p.depth = parts ? pick(1, K) : K;
     if (parts) make(&part, 0, 0, (K + p.depth - 1) / p.depth * M, N, 0, DENSE, 0, POISON);
-    p.a = rows_in(a, 1).data;
     p.b = rows_in(b, 1).data;
     p.c = rows_out(c, 1).data;
-    p.a_row = (ptrdiff_t)a_row;
+    p.a_row = backwards ? -(ptrdiff_t)a_row : (ptrdiff_t)a_row;
+    const ptrdiff_t begins = backwards ? (ptrdiff_t)(((A_INNER ? M : K) - 1) * a_row) : 0;
+    p.a = (const uint16_t *)(const void *)rows_in(a, 1).data + begins;
     p.b_row = (ptrdiff_t)b_row;
     p.c_row = rows_in(c, 1).row;
     p.bias = bias.in(1).data;
@@ -174,8 +227,11 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
     std::vector<float> first;
     for (tile = 0; tile < 4 && trouble == 0; ++tile) {
         EMULATOR(emulator_shared = (tile == 3 ? 99 : chance(50) ? 163 : 227) * 1024; emulator_order = tile % 2);
-        if (tile == 0) ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(p, 4, (size_t)-1, NULL), "middle");
-        else if (tile == 1) ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(p, 8, (size_t)-1, NULL), "few");
+        const ssm__cuda_units q = ssm__cuda_units_of(p);
+        if (tile == 0)
+            ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(q, 4, (size_t)-1, NULL), "middle");
+        else if (tile == 1)
+            ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(q, 8, (size_t)-1, NULL), "few");
         else ok(ssm__cuda_units_large<A_INNER, B_INNER>(p, NULL), "large");
         EMULATOR(emulator_order = 0);
         if (tile == 0) first = to.download();
@@ -188,7 +244,8 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
             double sum = bias.host.empty() || parts ? 0 : bias.in(0).data[n];
             float *y = rows_out(to, 0).data + ((ptrdiff_t)m * rows_in(to, 0).row + (ptrdiff_t)n);
             for (k = begin; k < end; ++k)
-                sum += (double)rows_in(a, 0).data[A_INNER ? row * a_row + k : k * a_row + row] *
+                sum += (double)rows_in(a, 0).data[begins + (A_INNER ? (ptrdiff_t)row * p.a_row + (ptrdiff_t)k
+                                                                       : (ptrdiff_t)k * p.a_row + (ptrdiff_t)row)] *
                        rows_in(b, 0).data[B_INNER ? n * b_row + k : k * b_row + n];
             *y = (float)((add ? *y : 0) + sum);
         }

@@ -10,7 +10,6 @@
  * gradients as random numbers. Every call runs twice, on the emulator with the threads in both orders, and must give
  * the same bits. */
 #define SSM_CUDA
-#define SSM_IMPLEMENTATION
 #include "ssm.h"
 
 #include <math.h>
@@ -19,6 +18,11 @@
 #include <string.h>
 #include <algorithm>
 #include <vector>
+
+static ssm_status hook(const ssm_cuda_product *p, void *stream); /* cuda_linear.h */
+#define SSM_CUDA_PRODUCT hook
+#define SSM_IMPLEMENTATION
+#include "ssm.h"
 
 #ifdef SSM__CUDA_ON_HOST
 static const int on_gpu = 0;

@@ -21,7 +21,8 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ thread_local
-#define __align__(n) __attribute__((aligned(n)))
+#define __align__(n) __attribute__((aligned((n) < 16 ? (n) : 16))) /* GCC has remarks on parameters of more */
+#define __grid_constant__
 
 struct dim3 {
     unsigned x, y, z;
@@ -176,7 +177,8 @@ static inline void emulator_matrices(unsigned (&r)[4], const void *line, int tur
     for (i = 0; i < 4; ++i) {
         uint16_t x[2];
         for (j = 0; j < 2; ++j) {
-            const unsigned along = lane % 4 * 2 + j, row = turned ? along : lane / 4, column = turned ? lane / 4 : along;
+            const unsigned along = lane % 4 * 2 + j, row = turned ? along : lane / 4;
+            const unsigned column = turned ? lane / 4 : along;
             const uint16_t *from;
             memcpy(&from, all[8 * i + row], sizeof from);
             x[j] = from[column];
@@ -193,7 +195,8 @@ static inline void emulator_multiply_add(float (&c)[4], const unsigned (&a)[4], 
     unsigned i, k;
     for (i = 0; i < 4; ++i)
         for (k = 0; k < 8; ++k) { /* pairs of inner indices */
-            const unsigned x = all[lane / 4 * 4 + k % 4][i / 2 + k / 4 * 2], y = all[(lane % 4 * 2 + i % 2) * 4 + k % 4][4 + k / 4];
+            const unsigned x = all[lane / 4 * 4 + k % 4][i / 2 + k / 4 * 2];
+            const unsigned y = all[(lane % 4 * 2 + i % 2) * 4 + k % 4][4 + k / 4];
             c[i] += __uint_as_float(x << 16) * __uint_as_float(y << 16);
             c[i] += __uint_as_float(x & 0xffff0000u) * __uint_as_float(y & 0xffff0000u);
         }
@@ -298,7 +301,11 @@ static cudaError_t cudaLaunchKernel(void (*kernel)(P), dim3 grid, dim3 block, vo
 }
 
 /* Few SMs, so that a block of a kernel that stays has several tiles; room for shared memory as a test likes it. */
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaDeviceAttr {
+    cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
 static int emulator_shared = 227 * 1024;
 
 static inline cudaError_t cudaGetDevice(int *device)
@@ -308,7 +315,9 @@ static inline cudaError_t cudaGetDevice(int *device)
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
 {
-    *value = what == cudaDevAttrMultiProcessorCount ? 3 : emulator_shared;
+    *value = what == cudaDevAttrMultiProcessorCount      ? 3
+             : what == cudaDevAttrComputeCapabilityMajor ? 8
+                                                         : emulator_shared;
     return cudaSuccess;
 }
 
