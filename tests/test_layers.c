@@ -579,6 +579,7 @@ static const layer_config layer_gradient_configs[] = {
     LAYER(mamba3, .d_model = 2, .d_state = 4, .d_inner = 4, .headdim = 2, .mimo_rank = 2),
     LAYER(mamba3, .d_model = 2, .d_state = 6, .d_inner = 4, .headdim = 2, .n_groups = 2, .mimo_rank = 3, .out_norm = 1,
           .rope_fraction = 1),
+    LAYER(mamba3, .d_model = 2, .d_state = 10, .d_inner = 18, .headdim = 18), /* states and channels of two passes */
 #ifndef TEST_NO_COMPLEX
     LAYER(s4d, .d_model = 2, .d_state = 4),
     LAYER(s4d, .d_model = 3, .d_state = 2, .train_B = 1, .disc = SSM_DISC_BILINEAR, .scan = SSM_SCAN_CHUNKED,
