@@ -289,7 +289,8 @@
  *     fused  both with one rounding: AVX2, AVX-512, NEON, and scalar kernels (on x86-64 SSE2 too) of a build
  *            that may use such instructions: -mfma or -march=native, AArch64, POWER, s390x, RISC-V and ARM
  *            with an FPU that multiplies and adds in the precision of ssm_real
- *   The scalar kernels define what the others compute; ssm_isa says which run. What has no ssm_isa,
+ *   The scalar kernels define what the others compute; ssm_isa says which run. A sum over states is one sum in
+ *   their order, whose rounding grows with d_state (Accuracy at ssm_selective_scan). What has no ssm_isa,
  *   init and HiPPO's memory, is the same bits in both families. Functions of >>kernels-math state their error
  *   bounds. -ffast-math is not supported.
  *   A state left in silence decays into subnormal numbers, which some x86 processors handle thirty times slower:
@@ -741,6 +742,8 @@ SSM_API ssm_status ssm_hippo_recall(const ssm_real *c, size_t n, ssm_real p, ssm
  *   h            out  [b][t][c][n]   optional: the state after every step; like h0. Slower, step after step
  *   y            out  [b][t][c]      fully overwritten
  *
+ * Accuracy: y is one sum over n, in order, and its rounding at most (d_state + 1) 2^-24 sum_n |C h| (double: 2^-53).
+ *           Seen in float, of the largest |y|: 2e-7 at d_state 16, 3e-7 at 64, 4e-7 at 128, 9e-7 at 300, 1e-6 at 1024.
  * Aliasing: h_last may be h0; y may be u or z. Empty sequences copy h0 to h_last.
  * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan),
  *           SSM_ERR_SHAPE (groups, start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW.
@@ -836,6 +839,7 @@ SSM_API ssm_status ssm_selective_scan_backward(const ssm_selective_scan *s, cons
  * scan: SEQUENTIAL (and AUTO) runs step after step and has the bits of ssm_ssd_step and of any split of a sequence;
  * CHUNKED and BLELLOCH run chunks of a sequence side by side, and agree within rounding.
  *
+ * Accuracy: as ssm_selective_scan.
  * Aliasing: h_last may be h0; y may be x or z. Empty sequences copy h0 to h_last.
  * Errors:   SSM_ERR_NULL (x, delta, A, B, C, y), SSM_ERR_CONFIG (heads, headdim, d_state, limits, scan),
  *           SSM_ERR_SHAPE (n_groups, start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW.

@@ -2,9 +2,9 @@
  *
  *   fuzz_NAME [--seed N] [SECONDS]      random inputs for that long (default 10; 0: one input), from seed N
  *
- * or, with -fsanitize=fuzzer, LLVMFuzzerTestOneInput. An input is bytes, and after the last of them a generator: a
- * random input is no bytes and a seed. Input i of a run has the seed N + i, and a failure prints the one that replays
- * it. A program defines FUZZ_NAME, includes this file and defines fuzz_input. */
+ * or, with -fsanitize=fuzzer -DFUZZ_ENGINE, LLVMFuzzerTestOneInput. An input is bytes, and after the last of them a
+ * generator: a random input is no bytes and a seed. Input i of a run has the seed N + i, and a failure prints the one
+ * that replays it. A program defines FUZZ_NAME, includes this file and defines fuzz_input. */
 #ifndef SSM_FUZZ_H
 #define SSM_FUZZ_H
 
@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
 }
 
-#ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION /* libFuzzer has its own main */
+#ifndef FUZZ_ENGINE /* libFuzzer has its own main */
 
 static void fuzz_failed(void)
 {

@@ -15,7 +15,7 @@ for name in layers ops attach sizes; do
         continue
     fi
     mkdir -p build/fuzz/$name
-    clang -std=c99 -ffp-contract=off $sanitize -fsanitize=fuzzer tests/fuzz_$name.c -o build/fuzz/fuzz_$name -lm || exit
+    clang -std=c99 -ffp-contract=off $sanitize -fsanitize=fuzzer -DFUZZ_ENGINE tests/fuzz_$name.c -o build/fuzz/fuzz_$name -lm || exit
     if build/fuzz/fuzz_$name -max_total_time="$seconds" -max_len=400 -print_final_stats=1 \
         -artifact_prefix=build/fuzz/$name- build/fuzz/$name > build/fuzz/$name.log 2>&1; then
         inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' build/fuzz/$name.log)

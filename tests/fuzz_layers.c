@@ -1,4 +1,4 @@
-/* fuzz_layers.c - random configurations of all seven layers on random sequences: packed, strided, empty, wrong. What is
+/* fuzz_layers.c - random configurations of all layers on random sequences: packed, strided, empty, in slots, wrong. What is
  * refused is refused by every verb with nothing written; what is not runs in memory of exactly the size asked for, and
  * one byte less is an error that names the block. Forward has the bits of steps and of record where the layer promises
  * it, the numbers of an oracle in double where there is one, and finite gradients. */
@@ -16,7 +16,9 @@ typedef struct fuzz_case {
     fuzz_laws laws;
     ssm_seqs seqs;
     size_t start[6];
+    ptrdiff_t slot[4];
     size_t d_model, states, extent; /* reals: of one state; from the first to the last element of x */
+    size_t held;                    /* reals of all states: more of them than sequences if they are in slots */
     ssm_sizes need;
     ssm_params table;
     ssm_param rows[SSM_PARAMS_MAX];
@@ -54,6 +56,29 @@ static size_t fuzz_at(const fuzz_case *k, size_t b, size_t t, size_t c)
     return b * batch + t * time + c * chan;
 }
 
+static int fuzz_is_padding(const fuzz_case *k, size_t b)
+{
+    return k->seqs.slot && k->seqs.slot[b] < 0;
+}
+
+/* Where the state of sequence b begins. */
+static size_t fuzz_state_at(const fuzz_case *k, size_t b)
+{
+    return (k->seqs.slot ? (size_t)k->seqs.slot[b] : b) * k->states;
+}
+
+/* Sequences in slots, some of them nobody's, and sequences that are padding. */
+static void fuzz_slots(fuzz_case *k)
+{
+    const size_t batch = k->seqs.batch, slots = batch + fuzz_below(3), from = fuzz_below(slots);
+    size_t b;
+    for (b = 0; b < batch; ++b) k->slot[b] = (ptrdiff_t)((from + slots - b) % slots);
+    for (b = 0; b < batch; ++b)
+        if (fuzz_chance(4)) k->slot[b] = -1 - (ptrdiff_t)fuzz_below(3);
+    k->seqs.slot = k->slot;
+    k->held = slots;
+}
+
 static void fuzz_sequences(fuzz_case *k)
 {
     ssm_seqs *s = &k->seqs;
@@ -76,6 +101,8 @@ static void fuzz_sequences(fuzz_case *k)
         s->x.batch = (ptrdiff_t)(chans * times);
     }
     s->y = s->x;
+    k->held = s->batch;
+    if (s->batch && fuzz_chance(4)) fuzz_slots(k);
     k->empty = s->start ? s->batch == 0 || k->start[s->batch] == k->start[0] : s->batch == 0 || s->len == 0;
     k->extent = rows ? fuzz_at(k, batches - 1, rows - 1, k->d_model - 1) + 1 : 0;
     if (k->type == FUZZ_S5 ? fuzz_chance(3) : fuzz_chance(60)) {
@@ -98,6 +125,17 @@ static unsigned char *fuzz_owned(const fuzz_case *k)
             for (c = 0; c < k->d_model; ++c) owned[fuzz_at(k, b, t, c)] = 1;
     }
     return owned;
+}
+
+/* The output of padding is 0. */
+static void fuzz_clear_padding(const fuzz_case *k, ssm_real *y)
+{
+    size_t b, t, c, len;
+    for (b = 0; b < k->seqs.batch; ++b) {
+        const size_t first = fuzz_first(k, b, &len);
+        for (t = first; t < first + len && fuzz_is_padding(k, b); ++t)
+            for (c = 0; c < k->d_model; ++c) y[fuzz_at(k, b, t, c)] = 0;
+    }
 }
 
 /* What lies between the elements of y is as it was, and the elements themselves are finite. */
@@ -160,7 +198,7 @@ typedef struct fuzz_result {
 static fuzz_result fuzz_result_open(const fuzz_case *k, const ssm_real *state)
 {
     fuzz_result r;
-    r.state = state ? test_copy(state, k->states * k->seqs.batch) : NULL;
+    r.state = state ? test_copy(state, k->held) : NULL;
     r.y = (ssm_real *)test_alloc(k->extent * sizeof *r.y, 0);
     return r;
 }
@@ -174,7 +212,7 @@ static void fuzz_result_close(fuzz_result *r)
 static void fuzz_expect_same(const fuzz_case *k, const fuzz_result *a, const fuzz_result *b)
 {
     CHECK_SAME(a->y, b->y, k->extent); /* gaps too: both are as test_alloc left them */
-    if (a->state) CHECK_SAME(a->state, b->state, k->states * k->seqs.batch);
+    if (a->state) CHECK_SAME(a->state, b->state, k->held);
 }
 
 /* Forward, or record where there is a tape. First with one byte less of work and of tape. */
@@ -199,7 +237,7 @@ static void fuzz_forward(const fuzz_case *k, const ssm_real *state, fuzz_result 
         else
             CHECK_STATUS(k->verbs->forward(&k->layer, less.state, k->x, less.y, &k->seqs, w), SSM_ERR_MEMORY);
         CHECK(fuzz_untouched(less.y, k->extent * sizeof *less.y));
-        if (state) CHECK_SAME(less.state, state, k->states * k->seqs.batch);
+        if (state) CHECK_SAME(less.state, state, k->held);
     }
     *r = fuzz_result_open(k, state);
     if (tape)
@@ -207,7 +245,7 @@ static void fuzz_forward(const fuzz_case *k, const ssm_real *state, fuzz_result 
                                   fuzz_memory(work, bytes)));
     else CHECK_OK(k->verbs->forward(&k->layer, r->state, k->x, r->y, &k->seqs, fuzz_memory(work, bytes)));
     fuzz_check_output(k, r->y, tape ? "record" : "forward");
-    if (r->state) CHECK(fuzz_not_finite(r->state, k->states * k->seqs.batch) == 0);
+    if (r->state) CHECK(fuzz_not_finite(r->state, k->held) == 0);
     fuzz_result_close(&less);
     test_free(work, misalign);
 }
@@ -226,20 +264,20 @@ static void fuzz_steps(const fuzz_case *k, const ssm_real *state, const fuzz_res
     work = test_alloc(need.work, 1);
     for (b = 0; b < k->seqs.batch; ++b) {
         const size_t first = fuzz_first(k, b, &len), row = k->seqs.start ? 0 : b * k->seqs.len;
-        for (t = first; t < first + len; ++t) {
+        ssm_real *h = r.state + (fuzz_is_padding(k, b) ? 0 : fuzz_state_at(k, b));
+        for (t = first; t < first + len && !fuzz_is_padding(k, b); ++t) {
             for (c = 0; c < k->d_model; ++c) x[c] = k->x[fuzz_at(k, b, t, c)];
             if (k->seqs.step_scale) {
                 scale = k->seqs.step_scale[row + t];
                 one.step_scale = &scale;
-                CHECK_OK(k->verbs->forward(&k->layer, r.state + b * k->states, x, y, &one,
-                                           fuzz_memory(work, need.work)));
+                CHECK_OK(k->verbs->forward(&k->layer, h, x, y, &one, fuzz_memory(work, need.work)));
             } else {
-                CHECK_OK(k->verbs->step(&k->layer, r.state + b * k->states, x, y, 1,
-                                        fuzz_memory(work, need.work_step)));
+                CHECK_OK(k->verbs->step(&k->layer, h, x, y, 1, fuzz_memory(work, need.work_step)));
             }
             for (c = 0; c < k->d_model; ++c) r.y[fuzz_at(k, b, t, c)] = y[c];
         }
     }
+    fuzz_clear_padding(k, r.y);
     fuzz_expect_same(k, want, &r);
     test_free(x, 0), test_free(y, 0), test_free(work, 1);
     fuzz_result_close(&r);
@@ -277,7 +315,7 @@ static int fuzz_has_oracle(const fuzz_case *k)
 /* The numbers of the oracle. */
 static void fuzz_oracle(const fuzz_case *k, const ssm_real *state, const fuzz_result *got)
 {
-    const size_t M = k->d_model, rows = k->seqs.len, count = k->states * k->seqs.batch;
+    const size_t M = k->d_model, rows = k->seqs.len, count = k->held;
     double *params = test_doubles(k->params, k->table.count), *h = test_doubles(state, count);
     double *y = test_doubles(got->y, k->extent), *scale = (double *)test_alloc(rows * sizeof *scale, 0);
     double *in = (double *)test_alloc(rows * M * sizeof *in, 0), *out = (double *)test_alloc(rows * M * sizeof *out, 0);
@@ -285,12 +323,13 @@ static void fuzz_oracle(const fuzz_case *k, const ssm_real *state, const fuzz_re
     size_t b, t, c, len;
     for (b = 0; b < k->seqs.batch; ++b) {
         const size_t first = fuzz_first(k, b, &len), row = k->seqs.start ? first : b * k->seqs.len;
+        if (fuzz_is_padding(k, b)) continue;
         for (t = 0; t < len; ++t) {
             for (c = 0; c < M; ++c) in[t * M + c] = (double)k->x[fuzz_at(k, b, first + t, c)];
             if (k->step_scale) scale[t] = (double)k->step_scale[row + t];
         }
         if (k->step_scale) o.scale = scale;
-        layer_oracle_run(k->verbs, &o, M, h + b * k->states, in, out, len);
+        layer_oracle_run(k->verbs, &o, M, h + fuzz_state_at(k, b), in, out, len);
         for (t = 0; t < len; ++t)
             for (c = 0; c < M; ++c) y[fuzz_at(k, b, first + t, c)] = out[t * M + c];
     }
@@ -305,23 +344,55 @@ static void fuzz_backward(const fuzz_case *k, void *tape, int with_state)
     const size_t bytes = k->need.work_backward + (with_state ? 0 : k->need.state);
     void *work = test_alloc(bytes, 3);
     ssm_real *dy = fuzz_normal(k->extent, 1), *dx = test_zeros(k->extent), *dparams = test_zeros(k->table.count);
-    ssm_real *dstate = with_state ? fuzz_normal(k->states * k->seqs.batch, 1) : NULL, *before = NULL;
+    ssm_real *dstate = with_state ? fuzz_normal(k->held, 1) : NULL, *before = NULL;
     ssm_real *dx_wanted = fuzz_chance(6) ? NULL : dx, *dparams_wanted = fuzz_chance(6) ? NULL : dparams;
-    if (dstate) before = test_copy(dstate, k->states * k->seqs.batch);
+    if (dstate) before = test_copy(dstate, k->held);
     if (bytes && !k->empty) {
         CHECK_STATUS(k->verbs->backward(&k->layer, dstate, k->x, dy, dx_wanted, dparams_wanted, &k->seqs,
                                         fuzz_memory(tape, k->need.tape), fuzz_memory(work, bytes - 1)),
                      SSM_ERR_MEMORY);
-        if (dstate) CHECK_SAME(dstate, before, k->states * k->seqs.batch);
+        if (dstate) CHECK_SAME(dstate, before, k->held);
         CHECK(test_norm(dx, k->extent) == 0 && test_norm(dparams, k->table.count) == 0);
     }
     CHECK_OK(k->verbs->backward(&k->layer, dstate, k->x, dy, dx_wanted, dparams_wanted, &k->seqs,
                                 fuzz_memory(tape, k->need.tape), fuzz_memory(work, bytes)));
     CHECK(fuzz_not_finite(dx, k->extent) == 0);
     CHECK(fuzz_not_finite(dparams, k->table.count) == 0);
-    if (dstate) CHECK(fuzz_not_finite(dstate, k->states * k->seqs.batch) == 0);
+    if (dstate) CHECK(fuzz_not_finite(dstate, k->held) == 0);
     if (before) test_free(before, 0), test_free(dstate, 0);
     test_free(work, 3), test_free(dy, 0), test_free(dx, 0), test_free(dparams, 0);
+}
+
+/*--- slots ---*/
+
+/* Padding came out as 0, and states that no sequence uses are as they were. */
+static void fuzz_check_slots(const fuzz_case *k, const ssm_real *state, const fuzz_result *got)
+{
+    ssm_real *y = test_copy(got->y, k->extent), *h = state ? test_copy(got->state, k->held) : NULL;
+    size_t b;
+    fuzz_clear_padding(k, y);
+    CHECK_SAME(got->y, y, k->extent);
+    for (b = 0; h && b < k->seqs.batch; ++b)
+        if (!fuzz_is_padding(k, b))
+            memcpy(h + fuzz_state_at(k, b), state + fuzz_state_at(k, b), k->states * sizeof *h);
+    if (h) CHECK_SAME(h, state, k->held), test_free(h, 0);
+    test_free(y, 0);
+}
+
+/* No state is that of two sequences, and there are no gradients. */
+static void fuzz_wrong_slots(fuzz_case *k)
+{
+    const ptrdiff_t twice = (ptrdiff_t)fuzz_below(k->seqs.batch), last = k->slot[k->seqs.batch - 1], first = k->slot[0];
+    ssm_real *y = (ssm_real *)test_alloc(k->extent * sizeof(ssm_real), 0);
+    void *tape = test_alloc(k->need.tape, 0), *work = test_alloc(k->need.work + k->need.state, 0);
+    const ssm_memory t = fuzz_memory(tape, k->need.tape), w = fuzz_memory(work, k->need.work + k->need.state);
+    CHECK_STATUS(k->verbs->record(&k->layer, NULL, k->x, y, &k->seqs, t, w), SSM_ERR_UNSUPPORTED);
+    CHECK_STATUS(k->verbs->backward(&k->layer, NULL, k->x, k->x, y, NULL, &k->seqs, t, w), SSM_ERR_UNSUPPORTED);
+    k->slot[0] = k->slot[k->seqs.batch - 1] = twice;
+    if (k->seqs.batch > 1) CHECK_STATUS(k->verbs->forward(&k->layer, NULL, k->x, y, &k->seqs, w), SSM_ERR_SHAPE);
+    k->slot[0] = first, k->slot[k->seqs.batch - 1] = last;
+    CHECK(fuzz_untouched(y, k->extent * sizeof *y));
+    test_free(y, 0), test_free(tape, 0), test_free(work, 0);
 }
 
 /*--- one input ---*/
@@ -358,14 +429,17 @@ static void fuzz_exercise(fuzz_case *k)
     const int with_state = state_allowed && !fuzz_chance(4);
     test_pool pool = {1 + fuzz_below(4), 0};
     const ssm_parallel parallel = {test_pool_run, &pool};
-    ssm_real *state = with_state ? fuzz_normal(k->states * k->seqs.batch, 0.5) : NULL;
+    ssm_real *state = with_state ? fuzz_normal(k->held, 0.5) : NULL;
     fuzz_result first, again;
     k->x = fuzz_normal(k->extent, 1);
     fuzz_forward(k, state, &first, NULL);
     if (fuzz_chance(2)) k->seqs.parallel = &parallel;
     if (state && k->laws.exact && k->laws.steps) fuzz_steps(k, state, &first);
     if (state && fuzz_has_oracle(k)) fuzz_oracle(k, state, &first);
-    if (k->laws.trains) {
+    if (k->seqs.slot) {
+        fuzz_check_slots(k, state, &first);
+        fuzz_wrong_slots(k);
+    } else if (k->laws.trains) {
         void *tape = test_alloc(k->need.tape, 5);
         fuzz_forward(k, state, &again, tape);
         if (k->laws.exact) fuzz_expect_same(k, &first, &again);
@@ -385,6 +459,7 @@ static void fuzz_describe(const fuzz_case *k)
     printf("    %s, d_model %lu, batch %lu, len %lu, strides %ld %ld %ld", fuzz_names[k->type],
            (unsigned long)k->d_model, (unsigned long)s->batch, (unsigned long)s->len, (long)s->x.batch, (long)s->x.time, (long)s->x.chan);
     for (b = 0; s->start && b <= s->batch; ++b) printf(" start %lu", (unsigned long)s->start[b]);
+    for (b = 0; s->slot && b < s->batch; ++b) printf(" slot %ld", (long)s->slot[b]);
     printf(s->step_scale ? ", step_scale\n" : "\n");
 }
 
@@ -411,6 +486,7 @@ static void fuzz_input(void)
         } else {
             CHECK_OK(status);
             k.states = k.seqs.batch ? k.need.state / sizeof(ssm_real) / k.seqs.batch : 0;
+            k.held *= k.states;
             if (status == SSM_OK && fuzz_fits(&k.need)) {
                 if (fuzz_bind(&k)) {
                     fuzz_wrong_sequences(&k);

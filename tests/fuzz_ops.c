@@ -1,7 +1,8 @@
 /* fuzz_ops.c - ops of random shapes on random views (strides with gaps, in any order of the axes, backwards in time,
- * broadcast by 0), dense or packed, against their formulas in double: the selective scan, SSD, the S5 scan, the linear
- * scan, convolution, matrix product, RMSNorm, row operations, losses, the mean over time. Gradients against differences of
- * the same formulas, along one random direction for each tensor, which every element has a part in. */
+ * broadcast by 0), dense or packed, on any instruction set, against their formulas in double: the selective scan, SSD, the
+ * S5 scan, the linear scan, convolution, matrix product, RMSNorm, LayerNorm, embedding, row operations, losses, the mean
+ * over time. What has a state finds it in any slot, in place or not, and steps where there is one row. Gradients against
+ * differences of the same formulas, along one random direction for each tensor, which every element has a part in. */
 #define FUZZ_NAME "ops"
 #include "fuzz.h"
 #include <complex.h>
@@ -21,6 +22,7 @@ typedef struct fuzz_tensor {
 } fuzz_tensor;
 
 enum { FUZZ_BROADCAST = 1, FUZZ_PAIRS = 2, FUZZ_DENSE = 4, FUZZ_ROWS = 8 };
+enum { FUZZ_UNTOUCHED = 3 }; /* an output before it is written */
 
 /* Strides of extents B, T, C, N; an extent of 0 is one of 1. Axes may get stride 0 with FUZZ_BROADCAST, gaps and any order
  * but with FUZZ_DENSE, and time may run backwards; FUZZ_ROWS: channels are contiguous. Returns the numbers spanned. */
@@ -67,12 +69,12 @@ static void fuzz_make(fuzz_tensor *x, const char *name, size_t B, size_t T, size
     x->view.chan = stride[2] * pair, x->view.state = stride[3] * pair;
 }
 
-/* An output: zero, with a weight for each of its numbers. */
+/* An output, with a weight for each of its numbers. None of them is what an op writes unless it writes it. */
 static void fuzz_make_output(fuzz_tensor *y, const char *name, size_t B, size_t T, size_t C, size_t N, int options)
 {
     ssm_rng rng = fuzz_numbers();
     size_t i;
-    fuzz_make(y, name, B, T, C, N, options, 0, 0);
+    fuzz_make(y, name, B, T, C, N, options, FUZZ_UNTOUCHED, FUZZ_UNTOUCHED);
     for (i = 0; i < y->count; ++i) y->grad[i] = 2 * ssm_rng_uniform(&rng) - 1;
 }
 
@@ -114,7 +116,7 @@ static ssm_out fuzz_grad(const fuzz_tensor *x)
 
 /*--- problems ---*/
 
-enum { FUZZ_INPUTS = 11, FUZZ_OUTPUTS = 2, FUZZ_Y = FUZZ_INPUTS, FUZZ_LAST, FUZZ_ALL };
+enum { FUZZ_INPUTS = 11, FUZZ_Y = FUZZ_INPUTS, FUZZ_LAST, FUZZ_SHOWN, FUZZ_ALL };
 
 typedef struct fuzz_problem {
     const char *name;
@@ -122,8 +124,14 @@ typedef struct fuzz_problem {
     size_t batch, len, tensors; /* sequences, rows of a tensor, tensors in a batch: 1 if packed */
     const size_t *start;
     size_t offset[6];
-    fuzz_tensor t[FUZZ_ALL]; /* the inputs, y, the last state */
+    size_t states; /* of a tensor of states */
+    const ptrdiff_t *slot;
+    ptrdiff_t slots[4];
+    int in_place; /* the last state is where the first was; one row is a step */
+    ssm_isa isa;
+    fuzz_tensor t[FUZZ_ALL]; /* the inputs, y, the last state, the states of all rows */
     fuzz_tensor fixed[2];    /* inputs without a gradient */
+    int token[40];
     double magnitude;
     union {
         ssm_selective_scan selective;
@@ -133,6 +141,8 @@ typedef struct fuzz_problem {
         ssm_conv conv;
         ssm_linear linear;
         ssm_norm norm;
+        ssm_layer_norm layer_norm;
+        ssm_embedding embedding;
         ssm_rowop row;
         ssm_cross_entropy entropy;
         ssm_mse mse;
@@ -167,6 +177,71 @@ static size_t fuzz_rows_of(const fuzz_problem *p, size_t b, size_t *first, size_
     *first = p->start ? p->start[b] : 0;
     *end = p->start ? p->start[b + 1] : p->len;
     return p->start ? 0 : b;
+}
+
+/* Where the states are, once the sequences are known: of each sequence its own, or in slots, some of them nobody's and
+ * some sequences padding. Backward knows no slots. */
+static void fuzz_streams(fuzz_problem *p, int gradients)
+{
+    size_t b, from;
+    p->states = p->batch;
+    p->in_place = !gradients && fuzz_chance(2);
+    if (p->in_place && !p->start && fuzz_chance(3)) p->len = 1;
+    if (gradients || !fuzz_chance(3)) return;
+    p->states += fuzz_below(3);
+    p->slot = p->slots;
+    from = fuzz_below(p->states);
+    for (b = 0; b < p->batch; ++b) p->slots[b] = (ptrdiff_t)((from + p->states - b) % p->states);
+    for (b = 0; b < p->batch; ++b)
+        if (fuzz_chance(4)) p->slots[b] = -1 - (ptrdiff_t)fuzz_below(3);
+}
+
+/* The tensors of states: the last ones, and in their place or apart the first ones, tensor `at`, if there are any. */
+static void fuzz_make_states(fuzz_problem *p, size_t at, size_t C, size_t N, int options)
+{
+    fuzz_tensor *first = &p->t[at], *last = &p->t[FUZZ_LAST];
+    if (p->in_place) {
+        fuzz_make(first, "h0", p->states, 1, C, N, options, -1, 1);
+        *last = *first;
+        last->name = "h_last";
+        last->data = test_copy(first->data, first->count);
+        last->grad = test_zeros(first->count);
+        last->exact = test_doubles(first->data, first->count);
+        last->view.data = last->data;
+    } else {
+        if (fuzz_chance(2)) fuzz_make(first, "h0", p->states, 1, C, N, options | FUZZ_BROADCAST, -1, 1);
+        fuzz_make_output(last, "h_last", p->states, 1, C, N, options);
+    }
+}
+
+static ssm_in fuzz_first_state(const fuzz_problem *p, size_t at)
+{
+    return p->t[p->in_place ? (size_t)FUZZ_LAST : at].view;
+}
+
+static int fuzz_steps(const fuzz_problem *p)
+{
+    return p->in_place && p->len == 1 && !p->start;
+}
+
+/* The state of sequence b. */
+static size_t fuzz_state_of(const fuzz_problem *p, size_t b)
+{
+    return p->slot ? (size_t)p->slot[b] : b;
+}
+
+/* Whether sequence b is padding. Then y, of C channels or pairs, is 0. */
+static int fuzz_is_padding(const fuzz_problem *p, size_t b, size_t C, int pairs)
+{
+    size_t t, c, first, end;
+    const size_t in = fuzz_rows_of(p, b, &first, &end);
+    if (!p->slot || p->slot[b] >= 0) return 0;
+    for (t = first; t < end; ++t)
+        for (c = 0; c < C; ++c) {
+            double *y = fuzz_at(&p->t[FUZZ_Y], in, t, c, 0);
+            y[0] = y[pairs != 0] = 0;
+        }
+    return 1;
 }
 
 /* |got - want| within rounding of numbers that are about `scale` large. */
@@ -229,20 +304,63 @@ static void fuzz_close(fuzz_problem *p)
     fuzz_drop(&p->fixed[0]), fuzz_drop(&p->fixed[1]);
 }
 
-/* A call that must succeed in exactly the memory it asks for; with a byte less it fails and writes nothing. */
 typedef ssm_status (*fuzz_verb)(const fuzz_problem *p, ssm_memory work);
 
-static void fuzz_call(const fuzz_problem *p, fuzz_verb verb, size_t bytes)
+/* A call that must fail and write nothing. Outputs are as they were before the oracle ran. */
+static void fuzz_refused(const fuzz_problem *p, fuzz_verb verb, ssm_memory work, ssm_status status, int backward)
+{
+    size_t i, k;
+    CHECK_STATUS(verb(p, work), status);
+    for (k = 0; k < FUZZ_INPUTS; ++k)
+        if (p->t[k].data) CHECK(test_norm(p->t[k].grad, p->t[k].count) == 0);
+    for (k = FUZZ_Y; k < FUZZ_ALL && !backward; ++k)
+        for (i = 0; p->t[k].data && i < p->t[k].count; ++i) CHECK((double)p->t[k].data[i] == p->t[k].exact[i]);
+}
+
+/* A call that must succeed in exactly the memory it asks for; with a byte less it fails. */
+static void fuzz_call(const fuzz_problem *p, fuzz_verb verb, size_t bytes, int backward)
 {
     void *work = test_alloc(bytes, 1);
-    size_t k;
-    if (bytes) {
-        CHECK_STATUS(verb(p, ssm_memory_of(work, bytes - 1)), SSM_ERR_MEMORY);
-        for (k = 0; k < FUZZ_INPUTS; ++k)
-            if (p->t[k].data) CHECK(test_norm(p->t[k].grad, p->t[k].count) == 0);
-    }
+    if (bytes) fuzz_refused(p, verb, ssm_memory_of(work, bytes - 1), SSM_ERR_MEMORY, backward);
     CHECK_OK(verb(p, ssm_memory_of(work, bytes)));
     test_free(work, 1);
+}
+
+/* Forward. No two sequences have one state. */
+static void fuzz_forward(fuzz_problem *p, fuzz_verb forward, size_t bytes)
+{
+    if (p->slot && p->batch > 1) {
+        const ptrdiff_t first = p->slots[0], last = p->slots[p->batch - 1];
+        p->slots[0] = p->slots[p->batch - 1] = (ptrdiff_t)fuzz_below(p->states);
+        fuzz_refused(p, forward, ssm_memory_of(NULL, 0), SSM_ERR_SHAPE, 0);
+        p->slots[0] = first, p->slots[p->batch - 1] = last;
+    }
+    fuzz_call(p, forward, bytes, 0);
+    fuzz_check_outputs(p);
+}
+
+/* Backward, if gradients are asked for. There are none with slots. */
+static void fuzz_backward(fuzz_problem *p, fuzz_verb backward, size_t bytes, int gradients)
+{
+    if (p->slot) fuzz_refused(p, backward, ssm_memory_of(NULL, 0), SSM_ERR_UNSUPPORTED, 1);
+    if (!gradients) return;
+    fuzz_call(p, backward, bytes, 1);
+    fuzz_check_gradients(p);
+}
+
+/* The states of all rows, which no loss asks for. */
+static void fuzz_make_shown(fuzz_problem *p, size_t C, size_t N)
+{
+    fuzz_tensor *h = &p->t[FUZZ_SHOWN];
+    fuzz_make(h, "h", p->tensors, p->len, C, N, 0, FUZZ_UNTOUCHED, FUZZ_UNTOUCHED);
+}
+
+/* Limits of a step size. Differences know no derivative at one. */
+static void fuzz_limits(int gradients, ssm_real *low, ssm_real *high)
+{
+    if (gradients || !fuzz_chance(4)) return;
+    *low = (ssm_real)0.01 * (ssm_real)fuzz_below(50);
+    *high = fuzz_chance(2) ? 0 : *low + (ssm_real)0.3;
 }
 
 /*--- the selective scan ---*/
@@ -264,6 +382,23 @@ static double fuzz_advance(ssm_disc disc, double A, double dt, double dt_A, doub
     }
 }
 
+static double fuzz_held(double dt, ssm_real low, ssm_real high)
+{
+    dt = fmax(dt, (double)low);
+    return high > 0 ? fmin(dt, (double)high) : dt;
+}
+
+static void fuzz_put_states(const fuzz_problem *p, const fuzz_tensor *to, size_t b, size_t t, size_t c, const double *h,
+                            const double *before)
+{
+    const size_t N = p->op.selective.d_state;
+    size_t n;
+    for (n = 0; n < N; ++n) {
+        *fuzz_at(to, b, t, c, n) = h[n];
+        if (p->op.selective.disc == SSM_DISC_TRAPEZOID) *fuzz_at(to, b, t, c, N + n) = before[n];
+    }
+}
+
 static void fuzz_selective_channel(fuzz_problem *p, size_t b, size_t c)
 {
     const ssm_selective_scan *s = &p->op.selective;
@@ -271,16 +406,16 @@ static void fuzz_selective_channel(fuzz_problem *p, size_t b, size_t c)
     const size_t N = s->d_state, g = c / (s->dim / s->B_groups);
     double h[20], before[20];
     size_t t, first, end, n;
-    const size_t in = fuzz_rows_of(p, b, &first, &end);
+    const size_t in = fuzz_rows_of(p, b, &first, &end), state = fuzz_state_of(p, b);
     for (n = 0; n < N; ++n) {
-        h[n] = fuzz_get(&x[SEL_H0], b, 0, c, n, 0);
-        before[n] = s->disc == SSM_DISC_TRAPEZOID ? fuzz_get(&x[SEL_H0], b, 0, c, N + n, 0) : 0;
+        h[n] = fuzz_get(&x[SEL_H0], state, 0, c, n, 0);
+        before[n] = s->disc == SSM_DISC_TRAPEZOID ? fuzz_get(&x[SEL_H0], state, 0, c, N + n, 0) : 0;
     }
     for (t = first; t < end; ++t) {
         const double u = *fuzz_at(&x[SEL_U], in, t, c, 0), z = fuzz_get(&x[SEL_Z], in, t, c, 0, 0);
         double dt = *fuzz_at(&x[SEL_DELTA], in, t, c, 0) + fuzz_get(&x[SEL_BIAS], 0, 0, c, 0, 0);
         double y = fuzz_get(&x[SEL_D], 0, 0, c, 0, 0) * u;
-        if (s->delta_softplus) dt = test_softplus(dt);
+        dt = fuzz_held(s->delta_softplus ? test_softplus(dt) : dt, s->delta_min, s->delta_max);
         for (n = 0; n < N; ++n) {
             h[n] = fuzz_advance(s->disc, *fuzz_at(&x[SEL_A], 0, 0, c, n), dt, fuzz_get(&x[SEL_DELTA_A], in, t, c, 0, dt),
                                 fuzz_get(&x[SEL_LAMBDA], in, t, c, 0, 0.5), *fuzz_at(&x[SEL_B], in, t, g, n) * u, h[n],
@@ -289,23 +424,24 @@ static void fuzz_selective_channel(fuzz_problem *p, size_t b, size_t c)
             p->magnitude = fmax(p->magnitude, fabs(h[n]) * (double)N);
         }
         *fuzz_at(&x[FUZZ_Y], in, t, c, 0) = x[SEL_Z].data ? y * test_silu(z) : y;
+        if (x[FUZZ_SHOWN].data) fuzz_put_states(p, &x[FUZZ_SHOWN], in, t, c, h, before);
     }
-    for (n = 0; n < N; ++n) {
-        *fuzz_at(&x[FUZZ_LAST], b, 0, c, n) = h[n];
-        if (s->disc == SSM_DISC_TRAPEZOID) *fuzz_at(&x[FUZZ_LAST], b, 0, c, N + n) = before[n];
-    }
+    fuzz_put_states(p, &x[FUZZ_LAST], state, 0, c, h, before);
 }
 
 static void fuzz_selective_oracle(fuzz_problem *p)
 {
     size_t b, c;
-    for (b = 0; b < p->batch; ++b)
+    for (b = 0; b < p->batch; ++b) {
+        if (fuzz_is_padding(p, b, p->op.selective.dim, 0)) continue;
         for (c = 0; c < p->op.selective.dim; ++c) fuzz_selective_channel(p, b, c);
+    }
 }
 
 static ssm_status fuzz_selective_forward(const fuzz_problem *p, ssm_memory work)
 {
-    return ssm_selective_scan_forward(&p->op.selective, work);
+    const ssm_selective_scan *s = &p->op.selective;
+    return fuzz_steps(p) && !work.bytes ? ssm_selective_scan_step(s) : ssm_selective_scan_forward(s, work);
 }
 
 static ssm_status fuzz_selective_backward(const fuzz_problem *p, ssm_memory work)
@@ -326,12 +462,16 @@ static void fuzz_selective(fuzz_problem *p, int gradients)
     fuzz_tensor *x = p->t;
     ssm_selective_scan *s = &p->op.selective;
     ssm_sizes need;
-    size_t T, B;
+    size_t T, B, rows;
     p->name = "selective scan", p->oracle = fuzz_selective_oracle;
     fuzz_extents(p, fuzz_most(gradients, fuzz_chance(4) ? 200 : 70));
+    fuzz_streams(p, gradients);
     T = p->len, B = p->tensors;
     s->batch = p->batch, s->len = T, s->dim = C, s->d_state = N, s->start = p->start, s->B_groups = s->C_groups = G;
     s->disc = (ssm_disc)fuzz_below(6), s->scan = (ssm_scan)fuzz_below(4), s->delta_softplus = (int)fuzz_below(2);
+    s->slot = p->slot, s->isa = p->isa;
+    fuzz_limits(gradients, &s->delta_min, &s->delta_max);
+    rows = s->disc == SSM_DISC_TRAPEZOID ? 2 * N : N;
     fuzz_make(&x[SEL_U], "u", B, T, C, 1, FUZZ_BROADCAST, -1, 1);
     fuzz_make(&x[SEL_DELTA], "delta", B, T, C, 1, FUZZ_BROADCAST, 0.01, 1);
     fuzz_make(&x[SEL_A], "A", 1, 1, C, N, FUZZ_BROADCAST, -2, -0.1);
@@ -344,19 +484,15 @@ static void fuzz_selective(fuzz_problem *p, int gradients)
     if (s->disc == SSM_DISC_TRAPEZOID && fuzz_chance(2))
         fuzz_make(&x[SEL_LAMBDA], "lambda", B, T, C, 1, FUZZ_BROADCAST, 0, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", B, T, C, 1, 0);
-    fuzz_make_output(&x[FUZZ_LAST], "h_last", p->batch, 1, C, s->disc == SSM_DISC_TRAPEZOID ? 2 * N : N, 0);
-    if (fuzz_chance(2))
-        fuzz_make(&x[SEL_H0], "h0", p->batch, 1, C, s->disc == SSM_DISC_TRAPEZOID ? 2 * N : N, FUZZ_BROADCAST, -1, 1);
+    fuzz_make_states(p, SEL_H0, C, rows, 0);
+    if (fuzz_chance(5)) fuzz_make_shown(p, C, rows);
     s->u = x[SEL_U].view, s->delta = x[SEL_DELTA].view, s->A = x[SEL_A].view, s->B = x[SEL_B].view;
     s->C = x[SEL_C].view, s->D = x[SEL_D].view, s->z = x[SEL_Z].view, s->delta_bias = x[SEL_BIAS].view;
-    s->delta_A = x[SEL_DELTA_A].view, s->lambda = x[SEL_LAMBDA].view, s->h0 = x[SEL_H0].view;
-    s->y = fuzz_out(&x[FUZZ_Y]), s->h_last = fuzz_out(&x[FUZZ_LAST]);
+    s->delta_A = x[SEL_DELTA_A].view, s->lambda = x[SEL_LAMBDA].view, s->h0 = fuzz_first_state(p, SEL_H0);
+    s->y = fuzz_out(&x[FUZZ_Y]), s->h_last = fuzz_out(&x[FUZZ_LAST]), s->h = fuzz_out(&x[FUZZ_SHOWN]);
     CHECK_OK(ssm_selective_scan_sizes(s, &need));
-    fuzz_call(p, fuzz_selective_forward, need.work);
-    fuzz_check_outputs(p);
-    if (!gradients) return;
-    fuzz_call(p, fuzz_selective_backward, need.work_backward);
-    fuzz_check_gradients(p);
+    fuzz_forward(p, fuzz_selective_forward, need.work);
+    fuzz_backward(p, fuzz_selective_backward, need.work_backward, gradients);
 }
 
 /*--- SSD ---*/
@@ -372,29 +508,31 @@ static void fuzz_ssd_oracle(fuzz_problem *p)
     for (b = 0; b < p->batch; ++b)
         for (c = 0; c < s->heads * s->headdim; ++c) {
             const size_t in = fuzz_rows_of(p, b, &first, &end), head = c / s->headdim;
-            const size_t g = head / (s->heads / s->n_groups);
+            const size_t g = head / (s->heads / s->n_groups), state = fuzz_state_of(p, b);
             double h[20];
-            for (n = 0; n < N; ++n) h[n] = fuzz_get(&x[SSD_H0], b, 0, c, n, 0);
+            if (fuzz_is_padding(p, b, s->heads * s->headdim, 0)) break;
+            for (n = 0; n < N; ++n) h[n] = fuzz_get(&x[SSD_H0], state, 0, c, n, 0);
             for (t = first; t < end; ++t) {
                 const double u = *fuzz_at(&x[SSD_X], in, t, c, 0);
                 double dt = *fuzz_at(&x[SSD_DELTA], in, t, head, 0) + fuzz_get(&x[SSD_BIAS], 0, 0, head, 0, 0);
                 double y = fuzz_get(&x[SSD_D], 0, 0, s->D_has_hdim ? c : head, 0, 0) * u;
-                if (s->delta_softplus) dt = test_softplus(dt);
+                dt = fuzz_held(s->delta_softplus ? test_softplus(dt) : dt, s->delta_min, s->delta_max);
                 for (n = 0; n < N; ++n) {
                     h[n] = exp(dt * *fuzz_at(&x[SSD_A], 0, 0, head, 0)) * h[n] + dt * *fuzz_at(&x[SSD_B], in, t, g, n) * u;
                     y += *fuzz_at(&x[SSD_C], in, t, g, n) * h[n];
                     p->magnitude = fmax(p->magnitude, fabs(h[n]) * (double)N);
+                    if (x[FUZZ_SHOWN].data) *fuzz_at(&x[FUZZ_SHOWN], in, t, c, n) = h[n];
                 }
                 if (x[SSD_Z].data) y *= test_silu(*fuzz_at(&x[SSD_Z], in, t, c, 0));
                 *fuzz_at(&x[FUZZ_Y], in, t, c, 0) = y;
             }
-            for (n = 0; n < N; ++n) *fuzz_at(&x[FUZZ_LAST], b, 0, c, n) = h[n];
+            for (n = 0; n < N; ++n) *fuzz_at(&x[FUZZ_LAST], state, 0, c, n) = h[n];
         }
 }
 
 static ssm_status fuzz_ssd_forward(const fuzz_problem *p, ssm_memory work)
 {
-    return ssm_ssd_forward(&p->op.ssd, work);
+    return fuzz_steps(p) && !work.bytes ? ssm_ssd_step(&p->op.ssd) : ssm_ssd_forward(&p->op.ssd, work);
 }
 
 static ssm_status fuzz_ssd_backward(const fuzz_problem *p, ssm_memory work)
@@ -418,9 +556,12 @@ static void fuzz_ssd(fuzz_problem *p, int gradients)
     size_t T, B;
     p->name = "ssd", p->oracle = fuzz_ssd_oracle;
     fuzz_extents(p, fuzz_most(gradients, fuzz_chance(4) ? 200 : 70));
+    fuzz_streams(p, gradients);
     T = p->len, B = p->tensors;
     s->batch = p->batch, s->len = T, s->heads = H, s->headdim = P, s->d_state = N, s->n_groups = G, s->start = p->start;
     s->scan = (ssm_scan)fuzz_below(4), s->delta_softplus = (int)fuzz_below(2), s->D_has_hdim = (int)fuzz_below(2);
+    s->slot = p->slot, s->isa = p->isa;
+    fuzz_limits(gradients, &s->delta_min, &s->delta_max);
     fuzz_make(&x[SSD_X], "x", B, T, E, 1, FUZZ_BROADCAST, -1, 1);
     fuzz_make(&x[SSD_DELTA], "delta", B, T, H, 1, FUZZ_BROADCAST, 0.01, 1);
     fuzz_make(&x[SSD_A], "A", 1, 1, H, 1, FUZZ_BROADCAST, -2, -0.1);
@@ -429,18 +570,15 @@ static void fuzz_ssd(fuzz_problem *p, int gradients)
     if (fuzz_chance(2)) fuzz_make(&x[SSD_D], "D", 1, 1, s->D_has_hdim ? E : H, 1, FUZZ_BROADCAST, -1, 1);
     if (fuzz_chance(2)) fuzz_make(&x[SSD_Z], "z", B, T, E, 1, FUZZ_BROADCAST, -2, 2);
     if (fuzz_chance(2)) fuzz_make(&x[SSD_BIAS], "delta_bias", 1, 1, H, 1, FUZZ_BROADCAST, 0, 0.5);
-    if (fuzz_chance(2)) fuzz_make(&x[SSD_H0], "h0", p->batch, 1, E, N, FUZZ_BROADCAST, -1, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", B, T, E, 1, 0);
-    fuzz_make_output(&x[FUZZ_LAST], "h_last", p->batch, 1, E, N, 0);
+    fuzz_make_states(p, SSD_H0, E, N, 0);
+    if (fuzz_chance(5)) fuzz_make_shown(p, E, N);
     s->x = x[SSD_X].view, s->delta = x[SSD_DELTA].view, s->A = x[SSD_A].view, s->B = x[SSD_B].view, s->C = x[SSD_C].view;
-    s->D = x[SSD_D].view, s->z = x[SSD_Z].view, s->delta_bias = x[SSD_BIAS].view, s->h0 = x[SSD_H0].view;
-    s->y = fuzz_out(&x[FUZZ_Y]), s->h_last = fuzz_out(&x[FUZZ_LAST]);
+    s->D = x[SSD_D].view, s->z = x[SSD_Z].view, s->delta_bias = x[SSD_BIAS].view, s->h0 = fuzz_first_state(p, SSD_H0);
+    s->y = fuzz_out(&x[FUZZ_Y]), s->h_last = fuzz_out(&x[FUZZ_LAST]), s->h = fuzz_out(&x[FUZZ_SHOWN]);
     CHECK_OK(ssm_ssd_sizes(s, &need));
-    fuzz_call(p, fuzz_ssd_forward, need.work);
-    fuzz_check_outputs(p);
-    if (!gradients) return;
-    fuzz_call(p, fuzz_ssd_backward, need.work_backward);
-    fuzz_check_gradients(p);
+    fuzz_forward(p, fuzz_ssd_forward, need.work);
+    fuzz_backward(p, fuzz_ssd_backward, need.work_backward, gradients);
 }
 
 /*--- the S5 scan ---*/
@@ -491,17 +629,18 @@ static void fuzz_s5_oracle(fuzz_problem *p)
     const fuzz_tensor *x = p->t;
     size_t b, t, n, first, end;
     for (b = 0; b < p->batch; ++b) {
-        const size_t in = fuzz_rows_of(p, b, &first, &end);
+        const size_t in = fuzz_rows_of(p, b, &first, &end), state = fuzz_state_of(p, b);
         double _Complex h[20];
-        for (n = 0; n < p->op.s5.d_state; ++n) h[n] = x[S5_H0].data ? fuzz_complex(&x[S5_H0], 1, b, 0, 0, n) : 0;
+        if (fuzz_is_padding(p, b, p->op.s5.dim, p->op.s5.complex_output)) continue;
+        for (n = 0; n < p->op.s5.d_state; ++n) h[n] = x[S5_H0].data ? fuzz_complex(&x[S5_H0], 1, state, 0, 0, n) : 0;
         for (t = first; t < end; ++t) fuzz_s5_row(p, in, t, h);
-        for (n = 0; n < p->op.s5.d_state; ++n) fuzz_put_complex(&x[FUZZ_LAST], 1, b, 0, 0, n, h[n]);
+        for (n = 0; n < p->op.s5.d_state; ++n) fuzz_put_complex(&x[FUZZ_LAST], 1, state, 0, 0, n, h[n]);
     }
 }
 
 static ssm_status fuzz_s5_forward(const fuzz_problem *p, ssm_memory work)
 {
-    return ssm_s5_scan_forward(&p->op.s5, work);
+    return fuzz_steps(p) ? ssm_s5_scan_step(&p->op.s5, work) : ssm_s5_scan_forward(&p->op.s5, work);
 }
 
 static ssm_status fuzz_s5_backward(const fuzz_problem *p, ssm_memory work)
@@ -524,8 +663,10 @@ static void fuzz_s5(fuzz_problem *p, int gradients)
     size_t T, B, i;
     p->name = "s5 scan", p->oracle = fuzz_s5_oracle;
     fuzz_extents(p, fuzz_most(gradients, 90));
+    fuzz_streams(p, gradients);
     T = p->len, B = p->tensors;
     s->batch = p->batch, s->len = T, s->dim = C, s->d_state = N, s->start = p->start, s->disc = (ssm_disc)fuzz_below(5);
+    s->slot = p->slot, s->isa = p->isa;
     s->complex_input = (int)fuzz_below(2), s->complex_output = (int)fuzz_below(2);
     s->conj_sym = !s->complex_output && fuzz_chance(2);
     fuzz_make(&x[S5_U], "u", B, T, C, 1, FUZZ_BROADCAST | (s->complex_input ? FUZZ_PAIRS : 0), -1, 1);
@@ -536,18 +677,14 @@ static void fuzz_s5(fuzz_problem *p, int gradients)
     fuzz_make(&x[S5_B], "B", 1, 1, C, N, FUZZ_BROADCAST | FUZZ_PAIRS, -1, 1);
     fuzz_make(&x[S5_C], "C", 1, 1, C, N, FUZZ_BROADCAST | FUZZ_PAIRS, -1, 1);
     if (fuzz_chance(2)) fuzz_make(&x[S5_D], "D", 1, 1, C, 1, FUZZ_BROADCAST, -1, 1);
-    if (fuzz_chance(2)) fuzz_make(&x[S5_H0], "h0", p->batch, 1, 1, N, FUZZ_BROADCAST | FUZZ_PAIRS, -1, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", B, T, C, 1, s->complex_output ? FUZZ_PAIRS : 0);
-    fuzz_make_output(&x[FUZZ_LAST], "h_last", p->batch, 1, 1, N, FUZZ_PAIRS);
+    fuzz_make_states(p, S5_H0, 1, N, FUZZ_PAIRS);
     s->u = x[S5_U].view, s->delta = x[S5_DELTA].view, s->delta_A = x[S5_DELTA_A].view, s->A = x[S5_A].view;
-    s->B = x[S5_B].view, s->C = x[S5_C].view, s->D = x[S5_D].view, s->h0 = x[S5_H0].view;
+    s->B = x[S5_B].view, s->C = x[S5_C].view, s->D = x[S5_D].view, s->h0 = fuzz_first_state(p, S5_H0);
     s->y = fuzz_out(&x[FUZZ_Y]), s->h_last = fuzz_out(&x[FUZZ_LAST]);
     CHECK_OK(ssm_s5_scan_sizes(s, &need));
-    fuzz_call(p, fuzz_s5_forward, need.work);
-    fuzz_check_outputs(p);
-    if (!gradients) return;
-    fuzz_call(p, fuzz_s5_backward, need.work_backward);
-    fuzz_check_gradients(p);
+    fuzz_forward(p, fuzz_s5_forward, fuzz_steps(p) ? need.work_step : need.work);
+    fuzz_backward(p, fuzz_s5_backward, need.work_backward, gradients);
 }
 
 /*--- the linear scan ---*/
@@ -562,15 +699,17 @@ static void fuzz_line_oracle(fuzz_problem *p)
     size_t b, c, t, first, end;
     for (b = 0; b < p->batch; ++b)
         for (c = 0; c < s->dim; ++c) {
-            const size_t in = fuzz_rows_of(p, b, &first, &end);
-            double _Complex h = x[LINE_H0].data ? fuzz_complex(&x[LINE_H0], pairs, b, 0, c, 0) : 0;
+            const size_t in = fuzz_rows_of(p, b, &first, &end), state = fuzz_state_of(p, b);
+            double _Complex h = 0;
+            if (fuzz_is_padding(p, b, s->dim, pairs)) break;
+            if (x[LINE_H0].data) h = fuzz_complex(&x[LINE_H0], pairs, state, 0, c, 0);
             for (t = 0; t < end - first; ++t) {
                 const size_t at = s->reverse ? end - 1 - t : first + t;
                 h = fuzz_complex(&x[LINE_A], pairs, in, at, c, 0) * h + fuzz_complex(&x[LINE_B], pairs, in, at, c, 0);
                 fuzz_put_complex(&x[FUZZ_Y], pairs, in, at, c, 0, h);
                 p->magnitude = fmax(p->magnitude, cabs(h));
             }
-            fuzz_put_complex(&x[FUZZ_LAST], pairs, b, 0, c, 0, h);
+            fuzz_put_complex(&x[FUZZ_LAST], pairs, state, 0, c, 0, h);
         }
 }
 
@@ -579,36 +718,41 @@ static ssm_status fuzz_line_forward(const fuzz_problem *p, ssm_memory work)
     return ssm_linear_scan_forward(&p->op.line, work);
 }
 
+static ssm_status fuzz_line_backward(const fuzz_problem *p, ssm_memory work)
+{
+    const fuzz_tensor *x = p->t;
+    ssm_linear_scan_grad g = {0};
+    (void)work;
+    g.dh = fuzz_weight(&x[FUZZ_Y]), g.dh_last = fuzz_weight(&x[FUZZ_LAST]);
+    g.da = fuzz_grad(&x[LINE_A]), g.db = fuzz_grad(&x[LINE_B]), g.dh0 = fuzz_grad(&x[LINE_H0]);
+    return ssm_linear_scan_backward(&p->op.line, &g);
+}
+
 static void fuzz_line(fuzz_problem *p, int gradients)
 {
     const size_t C = fuzz_between(1, gradients ? 9 : 40);
     fuzz_tensor *x = p->t;
     ssm_linear_scan *s = &p->op.line;
-    ssm_linear_scan_grad g = {0};
     ssm_sizes need;
     size_t T, B;
     int pairs;
     p->name = "linear scan", p->oracle = fuzz_line_oracle;
     fuzz_extents(p, fuzz_most(gradients, fuzz_chance(10) ? 1500 : 100));
+    fuzz_streams(p, gradients);
     T = p->len, B = p->tensors;
     s->batch = p->batch, s->len = T, s->dim = C, s->start = p->start, s->reverse = (int)fuzz_below(2);
     s->scan = (ssm_scan)fuzz_below(4), s->complex_values = (int)fuzz_below(2);
+    s->slot = p->slot, s->isa = p->isa;
     pairs = s->complex_values ? FUZZ_PAIRS : 0;
     fuzz_make(&x[LINE_A], "a", B, T, C, 1, FUZZ_BROADCAST | pairs, pairs ? -0.65 : -0.95, pairs ? 0.65 : 0.95);
     fuzz_make(&x[LINE_B], "b", B, T, C, 1, FUZZ_BROADCAST | pairs, -1, 1);
-    if (fuzz_chance(2)) fuzz_make(&x[LINE_H0], "h0", p->batch, 1, C, 1, FUZZ_BROADCAST | pairs, -1, 1);
     fuzz_make_output(&x[FUZZ_Y], "h", B, T, C, 1, pairs);
-    fuzz_make_output(&x[FUZZ_LAST], "h_last", p->batch, 1, C, 1, pairs);
-    s->a = x[LINE_A].view, s->b = x[LINE_B].view, s->h0 = x[LINE_H0].view;
+    fuzz_make_states(p, LINE_H0, C, 1, pairs);
+    s->a = x[LINE_A].view, s->b = x[LINE_B].view, s->h0 = fuzz_first_state(p, LINE_H0);
     s->h = fuzz_out(&x[FUZZ_Y]), s->h_last = fuzz_out(&x[FUZZ_LAST]);
     CHECK_OK(ssm_linear_scan_sizes(s, &need));
-    fuzz_call(p, fuzz_line_forward, need.work);
-    fuzz_check_outputs(p);
-    if (!gradients) return;
-    g.dh = fuzz_weight(&x[FUZZ_Y]), g.dh_last = fuzz_weight(&x[FUZZ_LAST]);
-    g.da = fuzz_grad(&x[LINE_A]), g.db = fuzz_grad(&x[LINE_B]), g.dh0 = fuzz_grad(&x[LINE_H0]);
-    CHECK_OK(ssm_linear_scan_backward(s, &g));
-    fuzz_check_gradients(p);
+    fuzz_forward(p, fuzz_line_forward, need.work);
+    fuzz_backward(p, fuzz_line_backward, 0, gradients);
 }
 
 /*--- convolution ---*/
@@ -621,7 +765,7 @@ static double fuzz_conv_row(const fuzz_problem *p, size_t b, size_t c, size_t t)
     const size_t K = p->op.conv.width;
     size_t first, end;
     const size_t in = fuzz_rows_of(p, b, &first, &end);
-    return t < K - 1 ? fuzz_get(&p->t[CONV_STATE], b, 0, c, t, 0) : *fuzz_at(&p->t[CONV_X], in, first + t - (K - 1), c, 0);
+    return t < K - 1 ? fuzz_get(&p->t[CONV_STATE], fuzz_state_of(p, b), 0, c, t, 0) : *fuzz_at(&p->t[CONV_X], in, first + t - (K - 1), c, 0);
 }
 
 static void fuzz_conv_oracle(fuzz_problem *p)
@@ -632,15 +776,32 @@ static void fuzz_conv_oracle(fuzz_problem *p)
     size_t b, c, t, k, first, end;
     for (b = 0; b < p->batch; ++b)
         for (c = 0; c < s->dim; ++c) {
-            const size_t in = fuzz_rows_of(p, b, &first, &end);
+            const size_t in = fuzz_rows_of(p, b, &first, &end), state = fuzz_state_of(p, b);
+            if (fuzz_is_padding(p, b, s->dim, 0)) break;
             for (t = 0; t < end - first; ++t) {
                 double sum = fuzz_get(&x[CONV_BIAS], 0, 0, c, 0, 0);
                 for (k = 0; k < K; ++k) sum += *fuzz_at(&x[CONV_WEIGHT], 0, 0, c, k) * fuzz_conv_row(p, b, c, t + k);
                 *fuzz_at(&x[FUZZ_Y], in, first + t, c, 0) = s->silu ? test_silu(sum) : sum;
             }
-            for (k = 0; k + 1 < K; ++k) *fuzz_at(&x[FUZZ_LAST], b, 0, c, k) = fuzz_conv_row(p, b, c, end - first + k);
+            for (k = 0; k + 1 < K; ++k) *fuzz_at(&x[FUZZ_LAST], state, 0, c, k) = fuzz_conv_row(p, b, c, end - first + k);
         }
     p->magnitude = (double)K;
+}
+
+static ssm_status fuzz_conv_forward(const fuzz_problem *p, ssm_memory work)
+{
+    (void)work;
+    return fuzz_steps(p) ? ssm_conv_step(&p->op.conv) : ssm_conv_forward(&p->op.conv);
+}
+
+static ssm_status fuzz_conv_backward(const fuzz_problem *p, ssm_memory work)
+{
+    const fuzz_tensor *x = p->t;
+    ssm_conv_grad g = {0};
+    (void)work;
+    g.dy = fuzz_weight(&x[FUZZ_Y]), g.dstate_last = fuzz_weight(&x[FUZZ_LAST]), g.dx = fuzz_grad(&x[CONV_X]);
+    g.dweight = fuzz_grad(&x[CONV_WEIGHT]), g.dbias = fuzz_grad(&x[CONV_BIAS]), g.dstate = fuzz_grad(&x[CONV_STATE]);
+    return ssm_conv_backward(&p->op.conv, &g);
 }
 
 static void fuzz_conv(fuzz_problem *p, int gradients)
@@ -648,27 +809,22 @@ static void fuzz_conv(fuzz_problem *p, int gradients)
     const size_t C = fuzz_between(1, gradients ? 20 : 40), K = fuzz_between(1, 6);
     fuzz_tensor *x = p->t;
     ssm_conv *s = &p->op.conv;
-    ssm_conv_grad g = {0};
     size_t T, B;
     p->name = "conv", p->oracle = fuzz_conv_oracle;
     fuzz_extents(p, 40);
+    fuzz_streams(p, gradients);
     T = p->len, B = p->tensors;
     s->batch = p->batch, s->len = T, s->dim = C, s->width = K, s->start = p->start, s->silu = (int)fuzz_below(2);
+    s->slot = p->slot, s->isa = p->isa;
     fuzz_make(&x[CONV_X], "x", B, T, C, 1, FUZZ_BROADCAST, -1, 1);
     fuzz_make(&x[CONV_WEIGHT], "weight", 1, 1, C, K, FUZZ_BROADCAST, -1, 1);
     if (fuzz_chance(2)) fuzz_make(&x[CONV_BIAS], "bias", 1, 1, C, 1, FUZZ_BROADCAST, -1, 1);
-    if (fuzz_chance(2)) fuzz_make(&x[CONV_STATE], "state", p->batch, 1, C, K - 1, FUZZ_BROADCAST, -1, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", B, T, C, 1, 0);
-    fuzz_make_output(&x[FUZZ_LAST], "state_last", p->batch, 1, C, K - 1, 0);
-    s->x = x[CONV_X].view, s->weight = x[CONV_WEIGHT].view, s->bias = x[CONV_BIAS].view, s->state = x[CONV_STATE].view;
+    fuzz_make_states(p, CONV_STATE, C, K - 1, 0);
+    s->x = x[CONV_X].view, s->weight = x[CONV_WEIGHT].view, s->bias = x[CONV_BIAS].view, s->state = fuzz_first_state(p, CONV_STATE);
     s->y = fuzz_out(&x[FUZZ_Y]), s->state_last = fuzz_out(&x[FUZZ_LAST]);
-    CHECK_OK(ssm_conv_forward(s));
-    fuzz_check_outputs(p);
-    if (!gradients) return;
-    g.dy = fuzz_weight(&x[FUZZ_Y]), g.dstate_last = fuzz_weight(&x[FUZZ_LAST]), g.dx = fuzz_grad(&x[CONV_X]);
-    g.dweight = fuzz_grad(&x[CONV_WEIGHT]), g.dbias = fuzz_grad(&x[CONV_BIAS]), g.dstate = fuzz_grad(&x[CONV_STATE]);
-    CHECK_OK(ssm_conv_backward(s, &g));
-    fuzz_check_gradients(p);
+    fuzz_forward(p, fuzz_conv_forward, 0);
+    fuzz_backward(p, fuzz_conv_backward, 0, gradients);
 }
 
 /*--- rows ---*/
@@ -709,7 +865,7 @@ static void fuzz_linear(fuzz_problem *p, int gradients)
     fuzz_make(&x[ROW_WEIGHT], "weight", 1, O, I, 1, FUZZ_DENSE, -1, 1);
     if (fuzz_chance(2)) fuzz_make(&x[ROW_BIAS], "bias", 1, 1, O, 1, FUZZ_DENSE, -1, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", 1, R, O, 1, FUZZ_ROWS);
-    l->in = I, l->out = O, l->weight = x[ROW_WEIGHT].data, l->bias = x[ROW_BIAS].data;
+    l->in = I, l->out = O, l->isa = p->isa, l->weight = x[ROW_WEIGHT].data, l->bias = x[ROW_BIAS].data;
     CHECK_OK(ssm_linear_forward(l, fuzz_row_view(&x[ROW_X]), fuzz_row_out(&x[FUZZ_Y], x[FUZZ_Y].data), R));
     fuzz_check_outputs(p);
     if (!gradients) return;
@@ -741,7 +897,7 @@ static void fuzz_norm(fuzz_problem *p, int gradients)
     fuzz_make(&x[ROW_X], "x", 1, R, I, 1, FUZZ_ROWS | FUZZ_BROADCAST, -1, 1);
     fuzz_make(&x[ROW_WEIGHT], "weight", 1, 1, I, 1, FUZZ_DENSE, -1, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", 1, R, I, 1, FUZZ_ROWS);
-    s->dim = I, s->weight = x[ROW_WEIGHT].data, s->eps = (ssm_real)0.01;
+    s->dim = I, s->weight = x[ROW_WEIGHT].data, s->eps = (ssm_real)0.01, s->isa = p->isa;
     CHECK_OK(ssm_norm_forward(s, fuzz_row_view(&x[ROW_X]), fuzz_row_out(&x[FUZZ_Y], x[FUZZ_Y].data), R));
     fuzz_check_outputs(p);
     if (!gradients) return;
@@ -749,6 +905,99 @@ static void fuzz_norm(fuzz_problem *p, int gradients)
                                fuzz_row_out(&x[ROW_X], x[ROW_X].grad), x[ROW_WEIGHT].grad, R));
     fuzz_check_gradients(p);
 }
+
+static void fuzz_layer_norm_oracle(fuzz_problem *p)
+{
+    const size_t I = p->op.layer_norm.dim;
+    size_t r, i;
+    for (r = 0; r < p->len; ++r) {
+        double mean = 0, square = 0;
+        for (i = 0; i < I; ++i) mean += *fuzz_at(&p->t[ROW_X], 0, r, i, 0) / (double)I;
+        for (i = 0; i < I; ++i) square += pow(*fuzz_at(&p->t[ROW_X], 0, r, i, 0) - mean, 2);
+        for (i = 0; i < I; ++i)
+            *fuzz_at(&p->t[FUZZ_Y], 0, r, i, 0) =
+                (*fuzz_at(&p->t[ROW_X], 0, r, i, 0) - mean) / sqrt(square / (double)I + 0.01) *
+                    *fuzz_at(&p->t[ROW_WEIGHT], 0, 0, i, 0) + fuzz_get(&p->t[ROW_BIAS], 0, 0, i, 0, 0);
+    }
+    p->magnitude = 8;
+}
+
+static ssm_status fuzz_layer_norm_backward(const fuzz_problem *p, ssm_memory work)
+{
+    const fuzz_tensor *x = p->t;
+    ssm_layer_norm_grad g = {{0}};
+    g.dy = ssm_rows_of(x[FUZZ_Y].grad, x[FUZZ_Y].view.time), g.dx = fuzz_row_out(&x[ROW_X], x[ROW_X].grad);
+    g.dweight = x[ROW_WEIGHT].grad, g.dbias = x[ROW_BIAS].grad;
+    return ssm_layer_norm_backward(&p->op.layer_norm, fuzz_row_view(&x[ROW_X]), &g, p->len, work);
+}
+
+static void fuzz_layer_norm(fuzz_problem *p, int gradients)
+{
+    const size_t R = p->len = fuzz_between(1, fuzz_chance(4) ? 300 : 20), I = fuzz_between(1, 50);
+    fuzz_tensor *x = p->t;
+    ssm_layer_norm *s = &p->op.layer_norm;
+    ssm_sizes need;
+    p->name = "layer norm", p->oracle = fuzz_layer_norm_oracle;
+    fuzz_make(&x[ROW_X], "x", 1, R, I, 1, FUZZ_ROWS | FUZZ_BROADCAST, -1, 1);
+    fuzz_make(&x[ROW_WEIGHT], "weight", 1, 1, I, 1, FUZZ_DENSE, -1, 1);
+    if (fuzz_chance(2)) fuzz_make(&x[ROW_BIAS], "bias", 1, 1, I, 1, FUZZ_DENSE, -1, 1);
+    fuzz_make_output(&x[FUZZ_Y], "y", 1, R, I, 1, FUZZ_ROWS);
+    s->dim = I, s->weight = x[ROW_WEIGHT].data, s->bias = x[ROW_BIAS].data, s->eps = (ssm_real)0.01, s->isa = p->isa;
+    CHECK_OK(ssm_layer_norm_sizes(s, R, &need));
+    CHECK_OK(ssm_layer_norm_forward(s, fuzz_row_view(&x[ROW_X]), fuzz_row_out(&x[FUZZ_Y], x[FUZZ_Y].data), R));
+    fuzz_check_outputs(p);
+    fuzz_backward(p, fuzz_layer_norm_backward, need.work_backward, gradients);
+}
+
+/*--- embedding ---*/
+
+static void fuzz_embedding_oracle(fuzz_problem *p)
+{
+    size_t r, i;
+    for (r = 0; r < p->len; ++r)
+        for (i = 0; i < p->op.embedding.dim; ++i)
+            *fuzz_at(&p->t[FUZZ_Y], 0, r, i, 0) =
+                p->token[r] < 0 ? 0 : *fuzz_at(&p->t[ROW_WEIGHT], 0, (size_t)p->token[r], i, 0);
+    p->magnitude = 1;
+}
+
+static ssm_status fuzz_embedding_forward(const fuzz_problem *p, ssm_memory work)
+{
+    const fuzz_tensor *y = &p->t[FUZZ_Y];
+    (void)work;
+    return ssm_embedding_forward(&p->op.embedding, p->token, fuzz_row_out(y, y->data), p->len);
+}
+
+static ssm_status fuzz_embedding_backward(const fuzz_problem *p, ssm_memory work)
+{
+    const fuzz_tensor *y = &p->t[FUZZ_Y];
+    (void)work;
+    return ssm_embedding_backward(&p->op.embedding, p->token, ssm_rows_of(y->grad, y->view.time), p->t[ROW_WEIGHT].grad,
+                                  p->len);
+}
+
+static void fuzz_embedding(fuzz_problem *p, int gradients)
+{
+    const size_t R = p->len = fuzz_between(1, TEST_COUNT(p->token)), V = fuzz_between(1, 30), I = fuzz_between(1, 50);
+    const size_t at = fuzz_below(R);
+    ssm_embedding *e = &p->op.embedding;
+    size_t r;
+    int token;
+    p->name = "embedding", p->oracle = fuzz_embedding_oracle;
+    for (r = 0; r < R; ++r) p->token[r] = fuzz_chance(6) ? -1 - (int)fuzz_below(3) : (int)fuzz_below(V);
+    fuzz_make(&p->t[ROW_WEIGHT], "weight", 1, V, I, 1, FUZZ_DENSE, -1, 1);
+    fuzz_make_output(&p->t[FUZZ_Y], "y", 1, R, I, 1, FUZZ_ROWS);
+    e->count = V, e->dim = I, e->weight = p->t[ROW_WEIGHT].data, e->isa = p->isa;
+    token = p->token[at];
+    p->token[at] = (int)(V + fuzz_below(300)); /* beyond the table */
+    fuzz_refused(p, fuzz_embedding_forward, ssm_memory_of(NULL, 0), SSM_ERR_SHAPE, 0);
+    fuzz_refused(p, fuzz_embedding_backward, ssm_memory_of(NULL, 0), SSM_ERR_SHAPE, 1);
+    p->token[at] = token;
+    fuzz_forward(p, fuzz_embedding_forward, 0);
+    fuzz_backward(p, fuzz_embedding_backward, 0, gradients);
+}
+
+/*--- operations on rows ---*/
 
 static void fuzz_row_oracle(fuzz_problem *p)
 {
@@ -782,7 +1031,7 @@ static void fuzz_row(fuzz_problem *p, int gradients)
     fuzz_make_output(&x[FUZZ_Y], "y", 1, R, I, 1, FUZZ_ROWS);
     op->rows = R, op->dim = I, op->x = fuzz_row_view(&x[ROW_X]), op->z = fuzz_row_view(&x[ROW_Z]);
     op->add = fuzz_row_view(&x[ROW_ADD]), op->scale = x[ROW_WEIGHT].data;
-    op->y = fuzz_row_out(&x[FUZZ_Y], x[FUZZ_Y].data);
+    op->y = fuzz_row_out(&x[FUZZ_Y], x[FUZZ_Y].data), op->isa = p->isa;
     CHECK_OK(ssm_row_forward(op));
     fuzz_check_outputs(p);
     if (!gradients) return;
@@ -836,7 +1085,7 @@ static void fuzz_entropy(fuzz_problem *p, int gradients)
     fuzz_loss_open(p, R, I);
     for (r = 0; r < R; ++r) label[r] = fuzz_chance(6) ? -1 - (int)fuzz_below(3) : (int)fuzz_below(I);
     s->rows = R, s->dim = I, s->x = fuzz_row_view(&x[ROW_X]), s->label = label;
-    s->smoothing = (ssm_real)(fuzz_chance(2) ? 0 : 0.1);
+    s->smoothing = (ssm_real)(fuzz_chance(2) ? 0 : 0.1), s->isa = p->isa;
     CHECK_OK(ssm_cross_entropy_forward(s, x[FUZZ_Y].data, x[FUZZ_LAST].data));
     fuzz_check_outputs(p);
     if (!gradients) return;
@@ -875,7 +1124,7 @@ static void fuzz_mse(fuzz_problem *p, int gradients)
     fuzz_make(target, "target", 1, R, I, 1, FUZZ_ROWS | FUZZ_BROADCAST, -3, 3);
     if (fuzz_chance(2)) fuzz_make(weight, "weight", 1, R, I, 1, FUZZ_ROWS | FUZZ_BROADCAST, 0, 1);
     s->rows = R, s->dim = I, s->x = fuzz_row_view(&x[ROW_X]), s->target = fuzz_row_view(target);
-    s->weight = fuzz_row_view(weight), s->beta = (ssm_real)(fuzz_chance(2) ? 0 : 0.5);
+    s->weight = fuzz_row_view(weight), s->beta = (ssm_real)(fuzz_chance(2) ? 0 : 0.5), s->isa = p->isa;
     CHECK_OK(ssm_mse_forward(s, x[FUZZ_Y].data, x[FUZZ_LAST].data));
     fuzz_check_outputs(p);
     if (!gradients) return;
@@ -905,7 +1154,7 @@ static void fuzz_mean(fuzz_problem *p, int gradients)
     fuzz_extents(p, 40);
     fuzz_make(&x[ROW_X], "x", 1, p->tensors * p->len, I, 1, FUZZ_ROWS | FUZZ_BROADCAST, -1, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", 1, p->batch, I, 1, FUZZ_ROWS);
-    s->batch = p->batch, s->len = p->len, s->dim = I, s->start = p->start;
+    s->batch = p->batch, s->len = p->len, s->dim = I, s->start = p->start, s->isa = p->isa;
     CHECK_OK(ssm_mean_forward(s, fuzz_row_view(&x[ROW_X]), fuzz_row_out(&x[FUZZ_Y], x[FUZZ_Y].data)));
     fuzz_check_outputs(p);
     if (!gradients) return;
@@ -917,10 +1166,13 @@ static void fuzz_mean(fuzz_problem *p, int gradients)
 static void fuzz_input(void)
 {
     static void (*const ops[])(fuzz_problem *p, int gradients) = {
-        fuzz_selective, fuzz_ssd, fuzz_s5, fuzz_line, fuzz_conv, fuzz_linear, fuzz_norm, fuzz_row, fuzz_entropy, fuzz_mse,
+        fuzz_selective, fuzz_ssd,        fuzz_s5,        fuzz_line, fuzz_conv,    fuzz_linear,
+        fuzz_norm,      fuzz_layer_norm, fuzz_embedding, fuzz_row,  fuzz_entropy, fuzz_mse,
         fuzz_mean};
     fuzz_problem p;
     memset(&p, 0, sizeof p);
+    p.isa = (ssm_isa)fuzz_below((size_t)ssm_isa_count());
+    if (!ssm_isa_available(p.isa)) p.isa = SSM_ISA_BEST;
     ops[fuzz_below(TEST_COUNT(ops))](&p, fuzz_chance(2));
     fuzz_close(&p);
 }

@@ -146,6 +146,29 @@ static void fuzz_linear(void)
     }
 }
 
+/* Two rows of the table, then one; and memory for no more than 128 rows of a LayerNorm. */
+static void fuzz_norms(void)
+{
+    ssm_params table = ssm_params_of(NULL, 0);
+    ssm_layer_norm norm = {0};
+    ssm_sizes need;
+    const size_t count = fuzz_hostile(40), dim = fuzz_hostile(40), rows = fuzz_hostile(200);
+    ssm_status status = ssm_layer_norm_params(dim, "a.", &table);
+    if (dim) fuzz_expect_size("layer_norm_params", status, table.count, 2 * (double)dim);
+    else CHECK(status == SSM_ERR_CONFIG);
+    if (status == SSM_OK) {
+        const double before = (double)table.count;
+        status = ssm_embedding_params(count, dim, "b.", &table);
+        if (count) fuzz_expect_size("embedding_params", status, table.count, before + (double)count * (double)dim);
+        else CHECK(status == SSM_ERR_CONFIG);
+    }
+    norm.dim = dim;
+    status = ssm_layer_norm_sizes(&norm, rows, &need);
+    if (dim) fuzz_expect_least("layer_norm", status, need.work_backward,
+                               2 * (double)dim * (double)(rows < 128 ? rows : 128) * (double)sizeof(ssm_real));
+    else CHECK(status == SSM_ERR_CONFIG);
+}
+
 static void fuzz_transforms(void)
 {
     const size_t n = fuzz_hostile(1000), a = fuzz_hostile(100), b = fuzz_hostile(100);
@@ -237,6 +260,7 @@ static void fuzz_input(void)
     case 2:
     case 3: fuzz_scans(); break;
     case 4: fuzz_kernels(); break;
+    case 5: fuzz_norms(); break;
     default: fuzz_layer(); break;
     }
 }

@@ -90,6 +90,15 @@ EQUIVALENT = {
      "const size_t steps = s->start ? s->len : s->batch * s->len, parts = ssm__ssd_parts(s);",
      "const size_t steps = !(s->start) ? s->len : s->batch * s->len, parts = ssm__ssd_parts(s);"),
     ("scan_delta", "int is_near = 1;", "int is_near = 2;"),
+    # The adjoint reads neither.
+    ("ssm__mimo_back_turn",
+     "ssm__turn_block K = ssm__mimo_turn(e, s->B, s->B_bias, w->K + N), Q = ssm__mimo_turn(e, s->C, s->C_bias, w->Q);",
+     "ssm__turn_block K = ssm__mimo_turn(e, s->B_bias, s->B, w->K + N), Q = ssm__mimo_turn(e, s->C, s->C_bias, w->Q);"),
+    # The place is a product of the two.
+    ("v_row_z", "return v_row_load(b->z, b->z_row, r, c, b->dim);", "return v_row_load(b->z, r, b->z_row, c, b->dim);"),
+    # theta is a cosine up to a right angle, and all poles decay.
+    ("v_cauchy_open", "const v_real re = v_neg(v_mul(theta, lambda.re));",
+     "const v_real re = v_abs(v_mul(theta, lambda.re));"),
     # Past saturation.
     ("v_gelu_tanh_derivative", "x = v_max(v_set(-32), v_min(v_set(32), x));",
      "x = v_max(v_set(-32), v_min(v_set(33), x));"),

@@ -579,6 +579,7 @@ static const layer_config layer_gradient_configs[] = {
     LAYER(mamba3, .d_model = 2, .d_state = 4, .d_inner = 4, .headdim = 2, .mimo_rank = 2),
     LAYER(mamba3, .d_model = 2, .d_state = 6, .d_inner = 4, .headdim = 2, .n_groups = 2, .mimo_rank = 3, .out_norm = 1,
           .rope_fraction = 1),
+    LAYER(mamba3, .d_model = 2, .d_state = 10, .d_inner = 18, .headdim = 18), /* states and channels of two passes */
 #ifndef TEST_NO_COMPLEX
     LAYER(s4d, .d_model = 2, .d_state = 4),
     LAYER(s4d, .d_model = 3, .d_state = 2, .train_B = 1, .disc = SSM_DISC_BILINEAR, .scan = SSM_SCAN_CHUNKED,
@@ -1950,6 +1951,7 @@ static void layer_law_empty(layer_model *m, ssm_rng *rng)
 {
     static const size_t no_rows[] = {4, 4, 4};
     ssm_seqs seqs[3];
+    ssm_sizes need;
     size_t i, v;
     (void)rng;
     seqs[0] = test_seqs(0, 10);
@@ -1957,6 +1959,8 @@ static void layer_law_empty(layer_model *m, ssm_rng *rng)
     seqs[2] = test_seqs(2, 6);
     seqs[2].start = no_rows;
     for (i = 0; i < 3; ++i) {
+        CHECK_OK(m->type->sizes(m->config, &seqs[i], &need));
+        CHECK(need.tape == 0);
         for (v = 0; v < TEST_COUNT(layer_verbs); ++v) {
             layer_io io = {0};
             if (layer_verbs[v] == LAYER_STEP) continue;
@@ -2238,6 +2242,7 @@ static void test_layer_defaults(void)
     CHECK_OK(ssm_mamba_config_resolve(&mamba, &mamba));
     CHECK(mamba.d_state == 16 && mamba.d_conv == 4 && mamba.expand == 2 && mamba.d_inner == 66 && mamba.dt_rank == 3);
     CHECK(mamba.disc == SSM_DISC_EULER && mamba.n_groups == 1 && mamba.norm_eps == (ssm_real)1e-5);
+    CHECK(mamba.dt_min == (ssm_real)0.001 && mamba.dt_max == (ssm_real)0.1 && mamba.dt_floor == (ssm_real)1e-4);
     mamba2.d_model = 64;
     CHECK_OK(ssm_mamba2_config_resolve(&mamba2, &mamba2));
     CHECK(mamba2.d_state == 128 && mamba2.d_conv == 4 && mamba2.d_inner == 128 && mamba2.headdim == 64);

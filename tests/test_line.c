@@ -114,6 +114,48 @@ static void line_layouts(void)
     test_free(in, 0), test_free(turned, 0), test_free(got, 0), test_free(out, 0), test_free(want, 0);
 }
 
+/* [rows][lines] values of `parts` reals to places `row` and `line` apart. */
+static void line_spread(const ssm_real *from, size_t rows, size_t lines, size_t parts, size_t row, size_t line,
+                        ssm_real *to)
+{
+    size_t r, l, k;
+    for (r = 0; r < rows; ++r)
+        for (l = 0; l < lines; ++l)
+            for (k = 0; k < parts; ++k) to[r * row + l * line + k] = *from++;
+}
+
+/* Neither time next to time nor channel next to channel: the bits of a dense tensor. */
+static void line_gaps(void)
+{
+    enum { DIM = 21, LINE = 5, ROW = DIM * LINE + 3, DENSE = LINE_ROWS * DIM * 2, LOOSE = LINE_ROWS * ROW };
+    ssm_rng rng = {14};
+    ssm_real *in = line_numbers(3 * DENSE, &rng, 1.9), *loose = test_zeros(3 * LOOSE);
+    size_t parts, i;
+    for (parts = 1; parts <= 2; ++parts) {
+        ssm_real *out = test_zeros(3 * DENSE), *got = test_zeros(3 * LOOSE), *want = test_zeros(3 * LOOSE);
+        ssm_linear_scan s = {0};
+        ssm_linear_scan_grad d = {{0}, {0}, {0}, {0}, {0}};
+        int spread;
+        s.batch = 1, s.len = LINE_ROWS, s.dim = DIM, s.complex_values = parts == 2, s.scan = SSM_SCAN_SEQUENTIAL;
+        for (spread = 0; spread < 2; ++spread) {
+            const size_t n = spread ? LOOSE : DENSE;
+            ssm_real *to = spread ? got : out;
+            for (i = 0; i < 3; ++i) line_spread(in + i * DENSE, LINE_ROWS, DIM, parts, ROW, LINE, loose + i * LOOSE);
+            s.a = parts == 2 ? ssm_in_pairs(ssm_in_btc(in, LINE_ROWS, DIM)) : ssm_in_btc(in, LINE_ROWS, DIM);
+            if (spread) s.a.data = loose, s.a.time = ROW, s.a.chan = LINE;
+            s.b = d.dh = s.a;
+            s.b.data += n, d.dh.data += 2 * n;
+            s.h = ssm_out_like(to, s.a), d.da = ssm_out_like(to + n, s.a), d.db = ssm_out_like(to + 2 * n, s.a);
+            CHECK_OK(ssm_linear_scan_forward(&s, ssm_memory_of(NULL, 0)));
+            CHECK_OK(ssm_linear_scan_backward(&s, &d));
+        }
+        for (i = 0; i < 3; ++i) line_spread(out + i * DENSE, LINE_ROWS, DIM, parts, ROW, LINE, want + i * LOOSE);
+        CHECK_SAME(got, want, 3 * LOOSE);
+        test_free(out, 0), test_free(got, 0), test_free(want, 0);
+    }
+    test_free(in, 0), test_free(loose, 0);
+}
+
 /* Chunks longer than what kernels take at a time, of states that remember all of a chunk. */
 static void line_chunks(void)
 {
@@ -226,6 +268,36 @@ static void line_s5_instances(void)
     test_free(in, 0), test_free(want, 0), test_free(got, 0);
 }
 
+/* B and C of pairs three numbers apart: the bits of dense ones. */
+static void line_s5_gaps(void)
+{
+    enum { DIM = LINE_DIM, P = 9, COUNT = DIM * P };
+    ssm_rng rng = {15};
+    ssm_real *in = line_numbers(DIM + P + 4 * COUNT, &rng, 1), *loose = test_zeros(6 * COUNT);
+    ssm_real *y = test_zeros(2 * DIM), delta = (ssm_real)0.1;
+    ssm_s5_scan s = {0};
+    ssm_sizes need = {0};
+    int spread;
+    s.batch = s.len = 1, s.dim = DIM, s.d_state = P;
+    s.u = ssm_in_btc(in, 1, DIM);
+    s.delta.data = &delta;
+    s.A.data = in + DIM, s.A.state = 1; /* any pairs */
+    for (spread = 0; spread < 2; ++spread) {
+        const size_t apart = spread ? 3 : 2;
+        void *work;
+        line_spread(in + DIM + P, 2 * P, DIM, 2, apart * DIM, apart, loose);
+        s.B.data = loose, s.B.chan = (ptrdiff_t)(apart * P), s.B.state = (ptrdiff_t)apart;
+        s.C.data = loose + apart * COUNT, s.C.state = (ptrdiff_t)(apart * DIM), s.C.chan = (ptrdiff_t)apart;
+        s.y = ssm_out_like(y + (spread ? DIM : 0), s.u);
+        CHECK_OK(ssm_s5_scan_sizes(&s, &need));
+        work = test_alloc(need.work, 0);
+        CHECK_OK(ssm_s5_scan_forward(&s, ssm_memory_of(work, need.work)));
+        test_free(work, 0);
+    }
+    CHECK_SAME(y, y + DIM, DIM);
+    test_free(in, 0), test_free(loose, 0), test_free(y, 0);
+}
+
 /* A step size of up to 1e30 among ordinary ones: outputs and states stay finite. With ZOH nothing of what was before
  * is left, and another pause as long gives the same; gradients stay finite up to 1e5. */
 static void line_pauses(void)
@@ -316,8 +388,10 @@ static void line_layer_pauses(void)
 static const test_case line_cases[] = {
     {"line/instances", line_instances, EVERY_ISA},
     {"line/layouts", line_layouts, EVERY_ISA},
+    {"line/gaps", line_gaps},
     {"line/chunks", line_chunks, EVERY_ISA},
     {"line/s5_instances", line_s5_instances, EVERY_ISA},
+    {"line/s5_gaps", line_s5_gaps},
     {"line/pauses", line_pauses},
     {"line/endless", line_endless, EVERY_ISA},
     {"line/layer_pauses", line_layer_pauses},

@@ -1469,6 +1469,34 @@ static void ops_conv_errors(void)
     CHECK_STATUS(ssm_conv_step(NULL), SSM_ERR_NULL);
 }
 
+/* One step of as many channels as run side by side: what each half of them gives alone. */
+static void ops_wide_step(void)
+{
+    enum { DIM = 1024, N = 2 };
+    ssm_rng rng = test_rng(91);
+    ssm_real *x = test_normal(&rng, 2 * DIM, 1), *A = test_normal(&rng, N * DIM, 1), *B = test_normal(&rng, 2 * N, 1);
+    ssm_real *h = test_normal(&rng, N * DIM, 1), *want_h = test_copy(h, N * DIM);
+    ssm_real *y = test_zeros(DIM), *want = test_zeros(DIM);
+    ssm_selective_scan s = {0};
+    size_t part;
+    s.batch = s.len = 1, s.d_state = N, s.delta_softplus = 1;
+    s.B = ssm_in_btcn(B, 1, 1, N), s.C = ssm_in_btcn(B + N, 1, 1, N);
+    for (part = 0; part < 3; ++part) { /* all, the first half, the second */
+        const size_t from = part == 2 ? DIM / 2 : 0;
+        ssm_real *state = part ? want_h : h;
+        s.dim = part ? DIM / 2 : DIM;
+        s.u = ssm_in_btc(x + from, 1, s.dim), s.delta = ssm_in_btc(x + DIM + from, 1, s.dim);
+        s.A = ssm_in_nc(A + from, DIM);
+        s.h_last = ssm_out_like(state + from, ssm_in_nc(NULL, DIM));
+        s.y = ssm_out_like((part ? want : y) + from, s.u);
+        CHECK_OK(ssm_selective_scan_step(&s));
+    }
+    CHECK_SAME(y, want, DIM);
+    CHECK_SAME(h, want_h, N * DIM);
+    test_free(x, 0), test_free(A, 0), test_free(B, 0), test_free(h, 0), test_free(want_h, 0), test_free(y, 0);
+    test_free(want, 0);
+}
+
 /* Without sequences, or without steps and states, there is nothing to miss: every verb says so, whatever it is handed.
  * A step has one step, so only its streams can be none. */
 static void ops_empty(void)
@@ -1772,6 +1800,7 @@ static const test_case ops_cases[] = {
     {"ops/not_finite", ops_not_finite},
     {"ops/extremes", ops_extremes},
     {"ops/parallel", ops_parallel},
+    {"ops/wide_step", ops_wide_step},
     {"ops/memory", ops_memory},
     {"ops/scan_errors", ops_scan_errors},
     {"ops/conv_errors", ops_conv_errors},

@@ -273,6 +273,28 @@ static void params_filling(void)
     test_free(params, 0), test_free(before, 0), test_free(f.bytes, 0);
 }
 
+/* An array of no row is found wherever it stands. */
+static void params_extra(void)
+{
+    ssm_param row[4 + SSM_PARAMS_MAX];
+    ssm_mamba_config config;
+    const ssm_params table = params_model(row, TEST_COUNT(row), &config);
+    ssm_real *params = test_zeros(table.count);
+    ssm_mismatch who = {0};
+    params_file f;
+    size_t i;
+    params_file_open(&f, &table);
+    for (i = 0; i <= f.count; ++i) {
+        const ssm_array saved = f.array[i];
+        f.array[f.count] = saved;
+        f.array[i].name = "lm_head.weight";
+        CHECK_STATUS(ssm_params_fill(&table, params, f.array, f.count + 1, NULL, &who), SSM_ERR_EXTRA);
+        CHECK(who.array == &f.array[i] && !who.row);
+        f.array[i] = saved;
+    }
+    test_free(params, 0), test_free(f.bytes, 0);
+}
+
 /* Numbers that are not whole: every binary16 against its definition, and the special ones of the others. */
 static void params_numbers(void)
 {
@@ -369,6 +391,7 @@ static void params_statuses(void)
 
 static const test_case params_cases[] = {
     {"params/counting", params_counting}, {"params/finding", params_finding}, {"params/layers", params_layers},
-    {"params/init", params_init},         {"params/filling", params_filling}, {"params/numbers", params_numbers},
+    {"params/init", params_init},         {"params/filling", params_filling},
+    {"params/extra", params_extra}, {"params/numbers", params_numbers},
     {"params/scale", params_scale},       {"params/statuses", params_statuses}, {"params/null", params_null},
 };

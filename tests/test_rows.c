@@ -278,21 +278,18 @@ static void rows_conv_layouts(void)
         ssm_real *x = test_normal(&rng, LEN * DIM, 1), *w = test_normal(&rng, DIM * width, 1), *xt = test_zeros(LEN * DIM);
         ssm_real *wt = test_zeros(DIM * width), *y = test_zeros(LEN * DIM), *yt = test_zeros(LEN * DIM);
         ssm_real *dx = test_zeros(LEN * DIM), *dxt = test_zeros(LEN * DIM), *dw = test_zeros(DIM * width);
-        ssm_real *dwt = test_zeros(DIM * width);
+        ssm_real *dwt = test_zeros(DIM * width), *last = test_zeros(DIM * width), *last_t = test_zeros(DIM * width);
         ssm_conv s = {0};
         ssm_conv_grad d = {0};
         for (c = 0; c < DIM; ++c) {
             for (t = 0; t < LEN; ++t) xt[c * LEN + t] = x[t * DIM + c];
             for (n = 0; n < width; ++n) wt[n * DIM + c] = w[c * width + n];
         }
-        s.batch = 1;
-        s.len = LEN;
-        s.dim = DIM;
-        s.width = width;
-        s.silu = 1;
+        s.batch = 1, s.len = LEN, s.dim = DIM, s.width = width, s.silu = 1;
         s.x = ssm_in_btc(x, LEN, DIM);
         s.weight = ssm_in_nc(wt, DIM);
         s.y = ssm_out_like(y, s.x);
+        s.state_last = ssm_out_like(last, ssm_in_nc(NULL, DIM));
         d.dy = s.x;
         d.dx = ssm_out_like(dx, s.x);
         d.dweight = ssm_out_like(dwt, s.weight);
@@ -301,6 +298,7 @@ static void rows_conv_layouts(void)
         s.x = ssm_in_bct(xt, DIM, LEN);
         s.weight = ssm_in_cn(w, width);
         s.y = ssm_out_like(yt, s.x);
+        s.state_last = ssm_out_like(last_t, ssm_in_cn(NULL, width));
         d.dy = s.x;
         d.dx = ssm_out_like(dxt, s.x);
         d.dweight = ssm_out_like(dw, s.weight);
@@ -310,9 +308,13 @@ static void rows_conv_layouts(void)
             for (t = 0; t < LEN; ++t) CHECK_SAME(&y[t * DIM + c], &yt[c * LEN + t], 1);
             for (t = 0; t < LEN; ++t) CHECK_SAME(&dx[t * DIM + c], &dxt[c * LEN + t], 1);
             for (n = 0; n < width; ++n) CHECK_SAME(&dwt[n * DIM + c], &dw[c * width + n], 1);
+            for (n = 0; n + 1 < width; ++n) {
+                CHECK_SAME(&last[n * DIM + c], &x[(LEN + 1 - width + n) * DIM + c], 1);
+                CHECK_SAME(&last_t[c * width + n], &last[n * DIM + c], 1);
+            }
         }
         test_free(x, 0), test_free(w, 0), test_free(xt, 0), test_free(wt, 0), test_free(y, 0), test_free(yt, 0);
-        test_free(dx, 0), test_free(dxt, 0), test_free(dw, 0), test_free(dwt, 0);
+        test_free(dx, 0), test_free(dxt, 0), test_free(dw, 0), test_free(dwt, 0), test_free(last, 0), test_free(last_t, 0);
     }
 }
 
