@@ -27485,7 +27485,7 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
         for (j = 0; j < ROWS; ++j) {
             const int index = tile * ROWS + j;
             V out[2], h_[2];
-            if (PASS == SSM__CUDA_LINE_CARRY || PASS == SSM__CUDA_LINE_RETURN || !lines || index >= rows) return;
+            if (!lines || index >= rows) return;
 #pragma unroll
             for (i = 0; i < 2; ++i)
                 out[i] = m.states[tile % 2][j * SSM__CUDA_LINE_GROUP + row][pair + i].x;
@@ -27507,7 +27507,7 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
         const int next = at + 1 == RING ? 0 : at + 1, last = at == 0 ? RING - 1 : at - 1;
         ssm__cuda_wait<BACK ? RING - 3 : RING - 1>();
         if (tile + 1 < tiles) open(tile + 1, next);
-        if (tile > 0) close(tile - 1, last);
+        if (!SSM__CUDA_IS_CARRY(PASS) && tile > 0) close(tile - 1, last);
         if (BACK) fetch(tile + RING - 1, last);
         else fetch(tile + 1 + RING, next);
     }
@@ -27529,7 +27529,8 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
 };
 
 template <class S, int PASS>
-__global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, 2) ssm__cuda_line_kernel(const ssm__cuda_line p)
+__global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, PASS == SSM__CUDA_LINE_ADJOINT && sizeof(typename S::value) > sizeof(float) ? 1 : 2)
+    ssm__cuda_line_kernel(const ssm__cuda_line p)
 {
     typedef ssm__cuda_line_thread<S, PASS> thread;
     enum { RING = thread::RING, AHEAD = RING - thread::BACK };
