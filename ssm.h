@@ -2291,7 +2291,7 @@ SSM_API ssm_status ssm_cuda_selective_scan_backward(const ssm_selective_scan *s,
 /* ssm_linear_scan_forward and the verbs beside it. Of type `io`: a, b, h and their gradients. bf16: backward takes h as it
  * was rounded.
  * Fast: dim even, channels next to each other, pairs of channels aligned.
- * scan: AUTO cuts time into chunks if there are less than 64 x 16 channels x sequences, by the shape alone; SEQUENTIAL
+ * scan: AUTO cuts time into chunks if there are less than 1024 channels x sequences, by the shape alone; SEQUENTIAL
  * never does. BLELLOCH and CHUNKED are AUTO. Packed sequences are never cut.
  * need->work for forward, need->work_backward for backward, which has room for da and db in case their elements lie on
  * each other.
@@ -2306,7 +2306,7 @@ SSM_API ssm_status ssm_cuda_linear_scan_backward(const ssm_linear_scan *s, const
  * B and C are float ones, whatever io is: see ssm_cuda_linear_forward. Coefficients are those of the CPU.
  * Fast: d_state even, step sizes of neighbouring states next to each other, two of them aligned; u and y dense and
  * float, without D, or else they are copied.
- * Time is cut into chunks if there are less than 64 x 16 states x sequences, by the shape alone, packed sequences never;
+ * Time is cut into chunks if there are less than 1024 states x sequences, by the shape alone, packed sequences never;
  * there step and forward agree within rounding, elsewhere to the bit.
  * need->work for forward, need->work_step for step, need->work_backward for backward. All hold B and C, and u, y and
  * the states of all steps; backward the states twice more, du, and the gradients of the step sizes.
@@ -26969,9 +26969,10 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
  * h = a h + b on a GPU: many lines side by side, real or complex, forward and adjoint; what the linear scan and the S5
  * scan share. Where a and b come from, and what becomes of h, is a source's business (see ssm__cuda_line_linear).
  *
- * A block is 16 lines through time, or through a chunk of it, in tiles of 32 steps. 256 workers, each one step of a
- * tile and two lines, make a and b of the tile after this one and give out the tile before it, while one warp, a lane
- * for each line, runs this one: a chain of fused multiply-adds and nothing else, from shared memory to shared memory.
+ * A block is 8 lines through time, or through a chunk of it, in tiles of 64 steps (the adjoint: 32). 128 workers, each
+ * with a step or two of a tile and two lines, make a and b of the tile after this one and give out the tile before it,
+ * while one warp, a lane for each line, runs this one: a chain of fused multiply-adds and nothing else, from shared
+ * memory to shared memory. The bound is what the workers do.
  * One barrier a tile. So the arithmetic of a and b, a division or an exponential and a sine, is spread over all steps,
  * and what is left in order is the recurrence, whose bits are those of the sequential scan.
  * Dense tensors come through a ring that cp.async fills, a worker reading only what it asked for itself; all others are
@@ -26982,13 +26983,13 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
  * b = 0; then the chunks, each folding those before it in order.
  */
 enum {
-    SSM__CUDA_LINES = 16,
+    SSM__CUDA_LINES = 8,
     SSM__CUDA_LINE_GROUP = 32,    /* steps that all workers together have at a time: one each */
     SSM__CUDA_LINE_TILE = 64,     /* of the adjoint, whose steps are more work, one group */
-    SSM__CUDA_LINE_WORKERS = 256, /* two lines each */
+    SSM__CUDA_LINE_WORKERS = 128, /* two lines each */
     SSM__CUDA_LINE_THREADS = 32 + SSM__CUDA_LINE_WORKERS,
     SSM__CUDA_LINE_BATCH = 8, /* steps whose loads stand before their arithmetic */
-    SSM__CUDA_LINE_BLOCKS = 64 /* fewer: time is cut */
+    SSM__CUDA_LINE_BLOCKS = 128 /* fewer: time is cut */
 };
 
 typedef enum ssm__cuda_line_pass {
@@ -27325,6 +27326,7 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
         c = strip * SSM__CUDA_LINES + (size_t)pair;
         left = c < p.dim ? p.dim - c : 0;
         lines = left < 2 ? (int)left : 2;
+        if (worker < 0 && threadIdx.x >= 2 * SSM__CUDA_LINES) lines = 0;
         chunk = blockIdx.y + (PASS == SSM__CUDA_LINE_RETURN ? 1 : 0);
         first = chunk * p.chunk;
         end = q.len - first < p.chunk ? q.len : first + p.chunk;
@@ -27517,19 +27519,24 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
     __device__ __forceinline__ void sums(void)
     {
         const size_t strip = blockIdx.x % (unsigned)p.strips, line = strip * SSM__CUDA_LINES + threadIdx.x / 2;
+        const int place = (int)threadIdx.x / 4, part = (int)threadIdx.x % 4;
         float sum = 0;
         int r;
         if (worker >= 0) source.sums((float *)(void *)slots(0, 0)[0]);
         __syncthreads();
-        if (worker >= 0 || line >= p.dim) return;
+        if (threadIdx.x >= 2 * SSM__CUDA_LINES || line >= p.dim) return;
         for (r = 0; r < SSM__CUDA_LINE_GROUP; ++r)
-            sum += ((const float *)(const void *)m.ring[0][0][0][r * SSM__CUDA_LINES / 2 + (int)threadIdx.x / 4])[threadIdx.x % 4];
+            sum += ((const float *)(const void *)m.ring[0][0][0][r * SSM__CUDA_LINES / 2 + place])[part];
         p.dA[((q.seq * p.chunks + chunk) * p.dim + line) * 2 + threadIdx.x % 2] = sum;
     }
 };
 
+/* Blocks an SM has registers for: the adjoint of complex values needs up to 142 a thread. */
+#define SSM__CUDA_LINE_FIT(S, PASS) \
+    (PASS == SSM__CUDA_LINE_ADJOINT && sizeof(typename S::value) > sizeof(float) ? 2 : 4)
+
 template <class S, int PASS>
-__global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, PASS == SSM__CUDA_LINE_ADJOINT && sizeof(typename S::value) > sizeof(float) ? 1 : 2)
+__global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, SSM__CUDA_LINE_FIT(S, PASS))
     ssm__cuda_line_kernel(const ssm__cuda_line p)
 {
     typedef ssm__cuda_line_thread<S, PASS> thread;
@@ -27577,7 +27584,7 @@ static void ssm__cuda_line_cut(ssm__cuda_line *p, int sequential)
     const size_t blocks = ssm__mul(p->batch, p->strips);
     size_t chunks = 1;
     if (!sequential && !p->start && !p->slot && blocks && blocks < SSM__CUDA_LINE_BLOCKS)
-        chunks = ssm__min(256 / blocks, p->len / 256);
+        chunks = ssm__min(512 / blocks, p->len / 256);
     p->chunk = ssm__ceil_div(ssm__ceil_div(p->len, SSM__CUDA_LINE_TILE), chunks ? chunks : 1) * SSM__CUDA_LINE_TILE;
     p->chunks = p->chunk ? ssm__ceil_div(p->len, p->chunk) : 1;
 }
@@ -27951,8 +27958,8 @@ typedef struct ssm__cuda_s5 {
     ssm__cuda_line line;
 } ssm__cuda_s5;
 
-/* One complex matrix and its real form, element (c, n): entry j is that of part j % 2 of the state and part j / 2 of the
- * channel, of which there are `each`. */
+/* One complex matrix and its real form, element (c, n): entry j is that of part j % 2 of the state and part j / 2 of
+ * the channel, of which there are `each`. */
 typedef struct ssm__cuda_s5_form {
     ssm_out matrix; /* read: B, C; added to: dB, dC */
     size_t dim;
@@ -28212,7 +28219,8 @@ template <class E> static ssm_status ssm__cuda_s5_states(const ssm__cuda_line &p
 static ssm_status ssm__cuda_s5_run(const ssm__cuda_line &p, ssm_format io, int backward, void *stream)
 {
     const int dense = ssm__cuda_line_is_dense(p.v, p.dim, 2, SSM_FORMAT_REAL) &&
-                      ssm__cuda_line_is_dense(p.delta, p.dim, 1, io) && ssm__cuda_line_is_dense(p.delta_A, p.dim, 1, io);
+                      ssm__cuda_line_is_dense(p.delta, p.dim, 1, io) &&
+                      ssm__cuda_line_is_dense(p.delta_A, p.dim, 1, io);
     return io == SSM_FORMAT_BF16 ? ssm__cuda_s5_states<ssm__cuda_bf16>(p, dense, backward, stream)
                                  : ssm__cuda_s5_states<float>(p, dense, backward, stream);
 }
@@ -28297,7 +28305,8 @@ __global__ void __launch_bounds__(256) ssm__cuda_s5_skip_du(const ssm__cuda_s5_s
     size_t i;
     if (row >= p.rows) return;
     for (i = threadIdx.x % 32; i < p.dim * in; i += 32) {
-        const float dy = i % in < out ? p.dy.data[(ptrdiff_t)row * p.dy.row + (ptrdiff_t)(i / in * out + i % in)] : 0.0f;
+        const float *from = p.dy.data + ((ptrdiff_t)row * p.dy.row + (ptrdiff_t)(i / in * out));
+        const float dy = i % in < out ? from[i % in] : 0.0f;
         float *du = p.du + row * p.dim * in + i;
         *du = fmaf(*ssm__cuda_at<float>(p.D, 0, 0, i / in), dy, *du);
     }
@@ -28420,7 +28429,8 @@ static ssm_status ssm__cuda_s5_du(const ssm__cuda_s5 &p, ssm_rows u, ssm_rows dy
     ssm__cuda_line channels = p.line;
     ssm_status status = SSM_OK;
     if (p.d.du.data)
-        status = ssm__cuda_s5_product<0>(p.rows, p.in, p.width, ssm_rows_of(p.v, (ptrdiff_t)p.width), p.B, p.du, stream);
+        status = ssm__cuda_s5_product<0>(p.rows, p.in, p.width, ssm_rows_of(p.v, (ptrdiff_t)p.width), p.B, p.du,
+                                         stream);
     if (status == SSM_OK) status = ssm__cuda_s5_skip_run(p, u, dy, stream);
     channels.dim = p.s.dim;
     return status == SSM_OK ? ssm__cuda_line_add(channels, p.du, p.d.du, parts, io, stream) : status;
