@@ -2305,7 +2305,7 @@ SSM_API ssm_status ssm_cuda_selective_scan_backward(const ssm_selective_scan *s,
 /* ssm_linear_scan_forward and the verbs beside it. Of type `io`: a, b, h and their gradients. bf16: backward takes h as it
  * was rounded.
  * Fast: dim even, channels next to each other, pairs of channels aligned.
- * scan: AUTO cuts time into chunks if there are less than 64 x 16 channels x sequences, by the shape alone; SEQUENTIAL
+ * scan: AUTO cuts time into chunks if there are less than 1024 channels x sequences, by the shape alone; SEQUENTIAL
  * never does. BLELLOCH and CHUNKED are AUTO. Packed sequences are never cut.
  * need->work for forward, need->work_backward for backward, which has room for da and db in case their elements lie on
  * each other.
@@ -2320,7 +2320,7 @@ SSM_API ssm_status ssm_cuda_linear_scan_backward(const ssm_linear_scan *s, const
  * B and C are float ones, whatever io is: see ssm_cuda_linear_forward. Coefficients are those of the CPU.
  * Fast: d_state even, step sizes of neighbouring states next to each other, two of them aligned; u and y dense and
  * float, without D, or else they are copied.
- * Time is cut into chunks if there are less than 64 x 16 states x sequences, by the shape alone, packed sequences never;
+ * Time is cut into chunks if there are less than 1024 states x sequences, by the shape alone, packed sequences never;
  * there step and forward agree within rounding, elsewhere to the bit.
  * need->work for forward, need->work_step for step, need->work_backward for backward. All hold B and C, and u, y and
  * the states of all steps; backward the states twice more, du, and the gradients of the step sizes.
@@ -30151,9 +30151,10 @@ SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *g
  * h = a h + b on a GPU: many lines side by side, real or complex, forward and adjoint; what the linear scan and the S5
  * scan share. Where a and b come from, and what becomes of h, is a source's business (see ssm__cuda_line_linear).
  *
- * A block is 16 lines through time, or through a chunk of it, in tiles of 32 steps. 256 workers, each one step of a
- * tile and two lines, make a and b of the tile after this one and give out the tile before it, while one warp, a lane
- * for each line, runs this one: a chain of fused multiply-adds and nothing else, from shared memory to shared memory.
+ * A block is 8 lines through time, or through a chunk of it, in tiles of 64 steps (the adjoint: 32). 128 workers, each
+ * with a step or two of a tile and two lines, make a and b of the tile after this one and give out the tile before it,
+ * while one warp, a lane for each line, runs this one: a chain of fused multiply-adds and nothing else, from shared
+ * memory to shared memory. The bound is what the workers do.
  * One barrier a tile. So the arithmetic of a and b, a division or an exponential and a sine, is spread over all steps,
  * and what is left in order is the recurrence, whose bits are those of the sequential scan.
  * Dense tensors come through a ring that cp.async fills, a worker reading only what it asked for itself; all others are
@@ -30164,12 +30165,13 @@ SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *g
  * b = 0; then the chunks, each folding those before it in order.
  */
 enum {
-    SSM__CUDA_LINES = 16,
-    SSM__CUDA_LINE_TILE = 32,
-    SSM__CUDA_LINE_WORKERS = 256,
+    SSM__CUDA_LINES = 8,
+    SSM__CUDA_LINE_GROUP = 32,    /* steps that all workers together have at a time: one each */
+    SSM__CUDA_LINE_TILE = 64,     /* of the adjoint, whose steps are more work, one group */
+    SSM__CUDA_LINE_WORKERS = 128, /* two lines each */
     SSM__CUDA_LINE_THREADS = 32 + SSM__CUDA_LINE_WORKERS,
     SSM__CUDA_LINE_BATCH = 8, /* steps whose loads stand before their arithmetic */
-    SSM__CUDA_LINE_BLOCKS = 64 /* fewer: time is cut */
+    SSM__CUDA_LINE_BLOCKS = 128 /* fewer: time is cut */
 };
 
 typedef enum ssm__cuda_line_pass {
@@ -30293,24 +30295,31 @@ template <class V, class E> struct ssm__cuda_two {
     };
 };
 
+/* The worker's rows are SSM__CUDA_LINE_GROUP apart: pointers go from each to the next, since an address of 64 bits
+ * computed anew costs more than the row. */
 template <class V, class E, int DENSE> struct ssm__cuda_reader {
     typedef ssm__cuda_two<V, E> two;
     const E *data; /* NULL: zeros */
-    ptrdiff_t time, line;
+    const E *next; /* dense: what is asked for next */
+    ptrdiff_t time, line, group;
 
-    __device__ __forceinline__ void open(const ssm_in &v, const ssm__span &q, size_t c)
+    /* From row `row` on, later rows or earlier ones. */
+    __device__ __forceinline__ void open(const ssm_in &v, const ssm__span &q, size_t c, size_t row, bool falls)
     {
         data = ssm__cuda_at<E>(v, q.batch, q.first, c);
+        next = data + (ptrdiff_t)row * v.time;
         time = v.time;
         line = v.chan;
+        group = (falls ? -SSM__CUDA_LINE_GROUP : SSM__CUDA_LINE_GROUP) * v.time;
     }
 
-    __device__ __forceinline__ void fetch(void *slot, size_t row) const
+    __device__ __forceinline__ void fetch(void *slot, bool has)
     {
-        if (DENSE && data) ssm__cuda_copy<two::BYTES>(slot, data + (ptrdiff_t)row * time);
+        if (DENSE && data && has) ssm__cuda_copy<two::BYTES>(slot, next);
+        if (DENSE && data) next += group;
     }
 
-    /* The first `lines` of the two. */
+    /* The first `lines` of the two: from the slot, or where they lie. */
     __device__ __forceinline__ void read(const void *slot, size_t row, int lines, V *x) const
     {
         float part[2 * two::PARTS];
@@ -30334,36 +30343,37 @@ template <class V, class E, int DENSE> struct ssm__cuda_reader {
 
 template <class V, class E> struct ssm__cuda_writer {
     typedef ssm__cuda_two<V, E> two;
-    void *data;
-    ptrdiff_t time, line;
+    unsigned char *next; /* the row that is given out next */
+    ptrdiff_t line, group;
     ssm__cuda_give give;
-    int is_float, vector;
+    bool is_float, vector;
 
-    __device__ __forceinline__ void open(const ssm__cuda_target &to, const ssm__span &q, size_t c)
+    __device__ __forceinline__ void open(const ssm__cuda_target &to, const ssm__span &q, size_t c, size_t row, bool falls)
     {
-        const size_t size = to.is_float ? sizeof(float) : sizeof(E);
+        const ptrdiff_t size = to.is_float ? (ptrdiff_t)sizeof(float) : (ptrdiff_t)sizeof(E);
         give = to.v.data ? to.give : SSM__CUDA_NOTHING;
         is_float = to.is_float;
-        time = to.v.time;
         line = to.v.chan;
-        data = to.is_float ? (void *)ssm__cuda_at<float>(to.v, q.batch, q.first, c)
-                           : (void *)ssm__cuda_at<E>(to.v, q.batch, q.first, c);
-        vector = line == two::PARTS && size == sizeof(E) && (uintptr_t)data % two::BYTES == 0 &&
-                 time % (2 * two::PARTS) == 0;
+        next = to.is_float ? (unsigned char *)ssm__cuda_at<float>(to.v, q.batch, q.first + row, c)
+                           : (unsigned char *)ssm__cuda_at<E>(to.v, q.batch, q.first + row, c);
+        group = (falls ? -SSM__CUDA_LINE_GROUP : SSM__CUDA_LINE_GROUP) * to.v.time * size;
+        vector = line == two::PARTS && size == (ptrdiff_t)sizeof(E) && (uintptr_t)next % two::BYTES == 0 &&
+                 group % two::BYTES == 0;
     }
 
-    template <class O> __device__ __forceinline__ void one_by_one(size_t row, int lines, const float *part) const
+    template <class O> __device__ __forceinline__ void one_by_one(int lines, const float *part) const
     {
         int i;
 #pragma unroll
         for (i = 0; i < 2 * two::PARTS; ++i) {
-            O *to = (O *)data + ((ptrdiff_t)row * time + i / two::PARTS * line + i % two::PARTS);
+            O *to = (O *)(void *)next + (i / two::PARTS * line + i % two::PARTS);
             if (i / two::PARTS < lines)
                 ssm__cuda_store(to, give == SSM__CUDA_ADD ? ssm__cuda_load(to) + part[i] : part[i]);
         }
     }
 
-    __device__ __forceinline__ void put(size_t row, int lines, const V *x) const
+    /* The first `lines` of two values; then the next row. */
+    __device__ __forceinline__ void put(int lines, const V *x)
     {
         float part[2 * two::PARTS];
         int i;
@@ -30371,7 +30381,7 @@ template <class V, class E> struct ssm__cuda_writer {
 #pragma unroll
         for (i = 0; i < 2; ++i) ssm__cuda_parts(x[i], part + i * two::PARTS);
         if (vector && lines == 2) {
-            typename two::bits *to = (typename two::bits *)((E *)data + (ptrdiff_t)row * time), all;
+            typename two::bits *to = (typename two::bits *)(void *)next, all;
             if (give == SSM__CUDA_ADD) {
                 all = *to;
 #pragma unroll
@@ -30381,10 +30391,11 @@ template <class V, class E> struct ssm__cuda_writer {
             for (i = 0; i < 2 * two::PARTS; ++i) ssm__cuda_store(&all.e[i], part[i]);
             *to = all;
         } else if (is_float) {
-            one_by_one<float>(row, lines, part);
+            one_by_one<float>(lines, part);
         } else {
-            one_by_one<E>(row, lines, part);
+            one_by_one<E>(lines, part);
         }
+        next += group;
     }
 };
 
@@ -30398,31 +30409,39 @@ struct ssm__cuda_slots {
     }
 };
 
+/* How a worker goes through a sequence: its first line, and from which row on, to later ones or to earlier ones. */
+struct ssm__cuda_course {
+    ssm__span q;
+    size_t c;
+    size_t row;
+    size_t prior; /* the row before that, in the order of the forward */
+    bool falls;
+    int lines;
+};
+
 /* --- the source of the linear scan: a, b and h are tensors --- */
 template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
     typedef V value;
-    enum { FORWARD = 2, ADJOINT = 3, SUMS = 0 }; /* slots of a worker: a, b or dh, h before */
+    enum { FORWARD = 2, ADJOINT = 3, SUMS = 0 }; /* slots of a row: a; b or dh; h before */
     ssm__cuda_reader<V, E, DENSE> a, b, before;
     ssm__cuda_writer<V, E> h, da, db;
 
-    template <int PASS>
-    __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__span &q, size_t c, int)
+    template <int PASS> __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__cuda_course &k)
     {
-        a.open(p.a, q, c);
-        b.open(SSM__CUDA_IS_BACK(PASS) ? p.dh : p.b, q, c);
-        before.open(p.before, q, c);
-        h.open(p.h, q, c);
-        da.open(p.da, q, c);
-        db.open(p.db, q, c);
+        a.open(p.a, k.q, k.c, k.row, k.falls);
+        b.open(SSM__CUDA_IS_BACK(PASS) ? p.dh : p.b, k.q, k.c, k.row, k.falls);
+        before.open(p.before, k.q, k.c, k.prior, k.falls);
+        h.open(p.h, k.q, k.c, k.row, k.falls);
+        da.open(p.da, k.q, k.c, k.row, k.falls);
+        db.open(p.db, k.q, k.c, k.row, k.falls);
     }
 
-    /* Asks for a row; `prior` is the one of the step before, if there is one. */
-    template <int PASS>
-    __device__ __forceinline__ void fetch(ssm__cuda_slots slot, size_t row, size_t prior, bool has_prior) const
+    /* Asks for the next row, and the one before it in time, if there are such. */
+    template <int PASS> __device__ __forceinline__ void fetch(ssm__cuda_slots slot, bool has, bool has_prior)
     {
-        a.fetch(slot[0], row);
-        b.fetch(slot[1], row);
-        if (PASS == SSM__CUDA_LINE_ADJOINT && has_prior) before.fetch(slot[2], prior);
+        a.fetch(slot[0], has);
+        b.fetch(slot[1], has);
+        if (PASS == SSM__CUDA_LINE_ADJOINT) before.fetch(slot[2], has_prior);
     }
 
     /* a and b of a row; of the adjoint, a and dh. */
@@ -30433,15 +30452,15 @@ template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
         b.read(slot[1], row, lines, to_b);
     }
 
-    /* Gives out a row of the adjoint: g is that of h, h_ the states before the step. */
-    __device__ __forceinline__ void adjoint(ssm__cuda_slots, size_t row, int lines, const V *g, const V *h_) const
+    /* Gives out the next row of the adjoint: g is that of h, h_ the states before the step. */
+    __device__ __forceinline__ void adjoint(ssm__cuda_slots, size_t, int lines, const V *g, const V *h_)
     {
         V x[2];
         int i;
 #pragma unroll
         for (i = 0; i < 2; ++i) x[i] = ssm__cuda_times_conj(h_[i], g[i]);
-        da.put(row, lines, x);
-        db.put(row, lines, g);
+        da.put(lines, x);
+        db.put(lines, g);
     }
 
     __device__ __forceinline__ void sums(float *) const {}
@@ -30450,28 +30469,32 @@ template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
 /* --- a block --- */
 template <class S, int PASS> struct ssm__cuda_line_room {
     typedef typename S::value V;
-    enum { RING = SSM__CUDA_IS_BACK(PASS) ? 5 : 6, SLOTS = SSM__CUDA_IS_BACK(PASS) ? S::ADJOINT : S::FORWARD };
+    enum { BACK = SSM__CUDA_IS_BACK(PASS), ROWS = BACK ? 1 : 2, TILE = ROWS * SSM__CUDA_LINE_GROUP };
+    enum { RING = BACK ? 5 : 4, SLOTS = BACK ? S::ADJOINT : S::FORWARD };
     struct alignas(2 * sizeof(V)) coef {
         V a;
         V b;
-    } coefs[2][SSM__CUDA_LINE_TILE][SSM__CUDA_LINES];
+    } coefs[2][TILE][SSM__CUDA_LINES];
     struct alignas(sizeof(V)) state {
         V x;
-    } states[2][SSM__CUDA_LINE_TILE][SSM__CUDA_LINES];
-    alignas(16) unsigned char ring[RING][SLOTS][SSM__CUDA_LINE_WORKERS][SSM__CUDA_SLOT];
+    } states[2][TILE][SSM__CUDA_LINES];
+    alignas(16) unsigned char ring[RING][ROWS][SLOTS][SSM__CUDA_LINE_WORKERS][SSM__CUDA_SLOT];
 };
 
 /* One thread: a lane of the warp that runs the recurrence, or a worker. */
 template <class S, int PASS> struct ssm__cuda_line_thread {
     typedef typename S::value V;
     typedef ssm__cuda_line_room<S, PASS> room;
-    enum { PARTS = sizeof(V) / sizeof(float), BACK = SSM__CUDA_IS_BACK(PASS), RING = room::RING };
+    enum { PARTS = sizeof(V) / sizeof(float), BACK = room::BACK, RING = room::RING, ROWS = room::ROWS };
+    enum { TILE = room::TILE };
     const ssm__cuda_line &p;
     room &m;
     ssm__span q;
-    size_t c, chunk, first, end, tiles; /* its (first) line; steps first .. end - 1 */
-    int lines, worker, row, pair;       /* lines it has: 0, 1 or 2; of a worker, its step and place in a tile */
-    V x;                                /* the recurrence: state, or product */
+    size_t c, chunk, first, end; /* its (first) line; steps first .. end - 1 */
+    int tiles, lines;            /* lines it has: 0, 1 or 2 */
+    int worker, row, pair;       /* of a worker: its step in a group, its place in a row */
+    int rows, zero;              /* of a worker: how many rows it has, and which is step 0 (or none: -1) */
+    V x;                         /* the recurrence: state, or product */
     S source;
 
     __device__ __forceinline__ ssm__cuda_line_thread(const ssm__cuda_line &problem, room &shared) : p(problem), m(shared)
@@ -30485,12 +30508,28 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
         c = strip * SSM__CUDA_LINES + (size_t)pair;
         left = c < p.dim ? p.dim - c : 0;
         lines = left < 2 ? (int)left : 2;
+        if (worker < 0 && threadIdx.x >= 2 * SSM__CUDA_LINES) lines = 0;
         chunk = blockIdx.y + (PASS == SSM__CUDA_LINE_RETURN ? 1 : 0);
         first = chunk * p.chunk;
         end = q.len - first < p.chunk ? q.len : first + p.chunk;
-        tiles = (end - first + SSM__CUDA_LINE_TILE - 1) / SSM__CUDA_LINE_TILE;
+        tiles = (int)((end - first + TILE - 1) / TILE);
         if (worker < 0) enter();
-        else if (lines) source.template open<PASS>(p, q, c, lines);
+        else begin();
+    }
+
+    __device__ __forceinline__ void begin(void)
+    {
+        const size_t steps = end - first, own = (size_t)row, t = BACK ? end - 1 - own : first + own;
+        ssm__cuda_course k;
+        rows = steps > own ? (int)((steps - own - 1) / SSM__CUDA_LINE_GROUP) + 1 : 0;
+        zero = first == 0 && (steps - 1 - own) % SSM__CUDA_LINE_GROUP == 0 ? rows - 1 : -1; /* of the adjoint */
+        k.q = q;
+        k.c = c;
+        k.row = row_of(t);
+        k.prior = row_of(t - 1);
+        k.falls = (BACK != 0) != (p.reverse != 0);
+        k.lines = lines;
+        source.template open<PASS>(p, k);
     }
 
     /* --- the recurrence --- */
@@ -30526,17 +30565,18 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
         return out;
     }
 
-    /* The steps of a tile, or those that are left, in the order they are gone through. */
-    __device__ __forceinline__ void run(int half, size_t steps)
+    /* The steps of a tile, in the order they are gone through. */
+    __device__ __forceinline__ void run(int tile)
     {
         enum { N = SSM__CUDA_LINE_BATCH };
-        const int line = (int)threadIdx.x % SSM__CUDA_LINES;
+        const int line = (int)threadIdx.x % SSM__CUDA_LINES, half = tile % 2;
+        const size_t left = end - first - (size_t)tile * TILE;
         const bool gives = threadIdx.x < SSM__CUDA_LINES;
         typename room::coef now[N], next[N];
         V out[N];
         int r, i;
-        if (steps < SSM__CUDA_LINE_TILE) {
-            for (r = 0; r < (int)steps; ++r) {
+        if (left < TILE) {
+            for (r = 0; r < (int)left; ++r) {
                 const V one = advance(m.coefs[half][r][line]);
                 if (gives) m.states[half][r][line].x = one;
             }
@@ -30545,10 +30585,10 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
 #pragma unroll
         for (i = 0; i < N; ++i) now[i] = m.coefs[half][i][line];
 #pragma unroll
-        for (r = 0; r < SSM__CUDA_LINE_TILE; r += N) {
+        for (r = 0; r < TILE; r += N) {
 #pragma unroll
             for (i = 0; i < N; ++i)
-                if (r + N < SSM__CUDA_LINE_TILE) next[i] = m.coefs[half][r + N + i][line];
+                if (r + N < TILE) next[i] = m.coefs[half][r + N + i][line];
 #pragma unroll
             for (i = 0; i < N; ++i) out[i] = advance(now[i]);
 #pragma unroll
@@ -30572,79 +30612,86 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
     }
 
     /* --- workers --- */
-    __device__ __forceinline__ bool has(size_t tile) const
-    {
-        return lines && tile < tiles && tile * SSM__CUDA_LINE_TILE + (size_t)row < end - first;
-    }
-
-    __device__ __forceinline__ size_t step_of(size_t tile) const
-    {
-        const size_t at = tile * SSM__CUDA_LINE_TILE + (size_t)row;
-        return BACK ? end - 1 - at : first + at;
-    }
-
     __device__ __forceinline__ size_t row_of(size_t step) const
     {
         return p.reverse ? q.len - 1 - step : step;
     }
 
-    __device__ __forceinline__ ssm__cuda_slots slots(int at) const
+    /* Number `index` of its rows. Only who reads where tensors lie asks for it. */
+    __device__ __forceinline__ size_t row_at(int index, int before) const
+    {
+        const size_t at = (size_t)index * SSM__CUDA_LINE_GROUP + (size_t)row;
+        return row_of((BACK ? end - 1 - at : first + at) - (size_t)before);
+    }
+
+    __device__ __forceinline__ ssm__cuda_slots slots(int at, int j) const
     {
         ssm__cuda_slots s;
-        s.first = m.ring[at][0][worker];
+        s.first = m.ring[at][j][0][worker];
         return s;
     }
 
-    __device__ __forceinline__ void fetch(size_t tile, int at) const
+    __device__ __forceinline__ void fetch(int tile, int at)
     {
-        if (has(tile)) {
-            const size_t t = step_of(tile);
-            source.template fetch<PASS>(slots(at), row_of(t), row_of(t - 1), t > 0);
+        int j;
+#pragma unroll
+        for (j = 0; j < ROWS; ++j) {
+            const int index = tile * ROWS + j;
+            const bool has = lines && index < rows;
+            source.template fetch<PASS>(slots(at, j), has, has && index != zero);
         }
         ssm__cuda_commit();
     }
 
-    __device__ __forceinline__ void open(size_t tile, int at) const
+    /* Rows that are not there are computed too, from whatever the slots hold: nobody looks at them. */
+    __device__ __forceinline__ void open(int tile, int at)
     {
-        V a[2], b[2];
-        int i;
-        if (!has(tile)) return;
-        source.template coefs<PASS>(slots(at), row_of(step_of(tile)), lines, a, b);
+        int j, i;
 #pragma unroll
-        for (i = 0; i < 2; ++i) {
-            typename room::coef k;
-            k.a = a[i];
-            k.b = b[i];
-            m.coefs[tile % 2][row][pair + i] = k;
+        for (j = 0; j < ROWS; ++j) {
+            const int index = tile * ROWS + j;
+            V a[2], b[2];
+            source.template coefs<PASS>(slots(at, j), row_at(index, 0), index < rows ? lines : 0, a, b);
+#pragma unroll
+            for (i = 0; i < 2; ++i) {
+                typename room::coef k;
+                k.a = a[i];
+                k.b = b[i];
+                m.coefs[tile % 2][j * SSM__CUDA_LINE_GROUP + row][pair + i] = k;
+            }
         }
     }
 
-    __device__ __forceinline__ void close(size_t tile, int at)
+    __device__ __forceinline__ void close(int tile, int at)
     {
-        V out[2], h_[2];
-        size_t t;
-        int i;
-        if (!has(tile)) return;
-        t = step_of(tile);
+        int j, i;
 #pragma unroll
-        for (i = 0; i < 2; ++i) out[i] = m.states[tile % 2][row][pair + i].x;
-        if (PASS == SSM__CUDA_LINE_FORWARD) source.h.put(row_of(t), lines, out);
-        if (PASS != SSM__CUDA_LINE_ADJOINT) return;
-        if (t > 0) source.before.read(slots(at)[2], row_of(t - 1), lines, h_);
+        for (j = 0; j < ROWS; ++j) {
+            const int index = tile * ROWS + j;
+            V out[2], h_[2];
+            if (!lines || index >= rows) return;
 #pragma unroll
-        for (i = 0; i < 2; ++i)
-            if (t == 0) ssm__cuda_set(&h_[i], i < lines ? ssm__cuda_state_at(p.h0, q, c + (size_t)i) : NULL, 0);
-        source.adjoint(slots(at), row_of(t), lines, out, h_);
+            for (i = 0; i < 2; ++i)
+                out[i] = m.states[tile % 2][j * SSM__CUDA_LINE_GROUP + row][pair + i].x;
+            if (PASS == SSM__CUDA_LINE_FORWARD) source.h.put(lines, out);
+            if (PASS != SSM__CUDA_LINE_ADJOINT) continue;
+            if (index != zero) source.before.read(slots(at, j)[2], row_at(index, 1), lines, h_);
+#pragma unroll
+            for (i = 0; i < 2; ++i)
+                if (index == zero)
+                    ssm__cuda_set(&h_[i], i < lines ? ssm__cuda_state_at(p.h0, q, c + (size_t)i) : NULL, 0);
+            source.adjoint(slots(at, j), row_at(index, 0), lines, out, h_);
+        }
     }
 
     /* All but the recurrence, while that is at tile `tile`, in place `at` of the ring. A place is free when its tile is
      * opened; for the adjoint, when it is closed. */
-    __device__ __forceinline__ void work(size_t tile, int at)
+    __device__ __forceinline__ void work(int tile, int at)
     {
         const int next = at + 1 == RING ? 0 : at + 1, last = at == 0 ? RING - 1 : at - 1;
         ssm__cuda_wait<BACK ? RING - 3 : RING - 1>();
-        open(tile + 1, next);
-        if (tile > 0) close(tile - 1, last);
+        if (tile + 1 < tiles) open(tile + 1, next);
+        if (!SSM__CUDA_IS_CARRY(PASS) && tile > 0) close(tile - 1, last);
         if (BACK) fetch(tile + RING - 1, last);
         else fetch(tile + 1 + RING, next);
     }
@@ -30654,36 +30701,40 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
     __device__ __forceinline__ void sums(void)
     {
         const size_t strip = blockIdx.x % (unsigned)p.strips, line = strip * SSM__CUDA_LINES + threadIdx.x / 2;
+        const int place = (int)threadIdx.x / 4, part = (int)threadIdx.x % 4;
         float sum = 0;
         int r;
-        if (worker >= 0) source.sums((float *)(void *)slots(0)[0]);
+        if (worker >= 0) source.sums((float *)(void *)slots(0, 0)[0]);
         __syncthreads();
-        if (worker >= 0 || line >= p.dim) return;
-        for (r = 0; r < SSM__CUDA_LINE_TILE; ++r)
-            sum += ((const float *)(const void *)m.ring[0][0][r * SSM__CUDA_LINES / 2 + (int)threadIdx.x / 4])[threadIdx.x % 4];
+        if (threadIdx.x >= 2 * SSM__CUDA_LINES || line >= p.dim) return;
+        for (r = 0; r < SSM__CUDA_LINE_GROUP; ++r)
+            sum += ((const float *)(const void *)m.ring[0][0][0][r * SSM__CUDA_LINES / 2 + place])[part];
         p.dA[((q.seq * p.chunks + chunk) * p.dim + line) * 2 + threadIdx.x % 2] = sum;
     }
 };
 
+/* Blocks an SM has registers for: the adjoint of complex values needs up to 142 a thread. */
+#define SSM__CUDA_LINE_FIT(S, PASS) \
+    (PASS == SSM__CUDA_LINE_ADJOINT && sizeof(typename S::value) > sizeof(float) ? 2 : 4)
+
 template <class S, int PASS>
-__global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, 2) ssm__cuda_line_kernel(const ssm__cuda_line p)
+__global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, SSM__CUDA_LINE_FIT(S, PASS))
+    ssm__cuda_line_kernel(const ssm__cuda_line p)
 {
     typedef ssm__cuda_line_thread<S, PASS> thread;
     enum { RING = thread::RING, AHEAD = RING - thread::BACK };
     thread k(p, *(ssm__cuda_line_room<S, PASS> *)ssm__cuda_room);
-    size_t tile, steps;
-    int at;
+    int tile, at;
     if (k.worker >= 0) {
-        for (at = 0; at < AHEAD; ++at) k.fetch((size_t)at, at);
+        for (at = 0; at < AHEAD; ++at) k.fetch(at, at);
         ssm__cuda_wait<AHEAD - 1>();
         k.open(0, 0);
         if (!thread::BACK) k.fetch(RING, 0);
     }
     for (tile = 0, at = 0; tile <= k.tiles; ++tile, at = at + 1 == RING ? 0 : at + 1) {
         __syncthreads();
-        steps = k.end - k.first - tile * SSM__CUDA_LINE_TILE;
         if (k.worker >= 0) k.work(tile, at);
-        else if (tile < k.tiles) k.run((int)(tile % 2), steps);
+        else if (tile < k.tiles) k.run(tile);
     }
     if (k.worker < 0) k.leave();
     if (S::SUMS && PASS == SSM__CUDA_LINE_ADJOINT) k.sums();
@@ -30715,7 +30766,7 @@ static void ssm__cuda_line_cut(ssm__cuda_line *p, int sequential)
     const size_t blocks = ssm__mul(p->batch, p->strips);
     size_t chunks = 1;
     if (!sequential && !p->start && !p->slot && blocks && blocks < SSM__CUDA_LINE_BLOCKS)
-        chunks = ssm__min(256 / blocks, p->len / 256);
+        chunks = ssm__min(512 / blocks, p->len / 256);
     p->chunk = ssm__ceil_div(ssm__ceil_div(p->len, SSM__CUDA_LINE_TILE), chunks ? chunks : 1) * SSM__CUDA_LINE_TILE;
     p->chunks = p->chunk ? ssm__ceil_div(p->len, p->chunk) : 1;
 }
@@ -30974,35 +31025,33 @@ template <class E, int DENSE> struct ssm__cuda_line_s5 {
         A[0] = A[1] = dA[0] = dA[1] = ssm__c(0, 0);
     }
 
-    template <int PASS>
-    __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__span &q, size_t c, int lines)
+    template <int PASS> __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__cuda_course &k)
     {
         int i;
         disc = p.disc;
-        v.open(p.v, q, c);
-        dh.open(p.dh, q, c);
-        before.open(p.before, q, c);
-        delta.open(p.delta, q, c);
-        delta_A.open(p.delta_A, q, c);
-        h.open(p.h, q, c);
-        dv.open(p.db, q, c);
-        ddelta.open(p.ddelta, q, c);
-        ddelta_A.open(p.ddelta_A, q, c);
+        v.open(p.v, k.q, k.c, k.row, k.falls);
+        dh.open(p.dh, k.q, k.c, k.row, k.falls);
+        before.open(p.before, k.q, k.c, k.prior, k.falls);
+        delta.open(p.delta, k.q, k.c, k.row, k.falls);
+        delta_A.open(p.delta_A, k.q, k.c, k.row, k.falls);
+        h.open(p.h, k.q, k.c, k.row, k.falls);
+        dv.open(p.db, k.q, k.c, k.row, k.falls);
+        ddelta.open(p.ddelta, k.q, k.c, k.row, k.falls);
+        ddelta_A.open(p.ddelta_A, k.q, k.c, k.row, k.falls);
 #pragma unroll
         for (i = 0; i < 2; ++i)
-            if (i < lines) ssm__cuda_set(&A[i], ssm__cuda_at<float>(p.A, 0, 0, c + (size_t)i), 0);
+            if (i < k.lines) ssm__cuda_set(&A[i], ssm__cuda_at<float>(p.A, 0, 0, k.c + (size_t)i), 0);
     }
 
-    template <int PASS>
-    __device__ __forceinline__ void fetch(ssm__cuda_slots slot, size_t row, size_t prior, bool has_prior) const
+    template <int PASS> __device__ __forceinline__ void fetch(ssm__cuda_slots slot, bool has, bool has_prior)
     {
-        if (SSM__CUDA_IS_BACK(PASS)) dh.fetch(slot[0], row);
-        else v.fetch(slot[0], row);
-        delta.fetch(slot[1], row);
-        delta_A.fetch(slot[1] + SSM__CUDA_SLOT / 2, row);
+        if (SSM__CUDA_IS_BACK(PASS)) dh.fetch(slot[0], has);
+        else v.fetch(slot[0], has);
+        delta.fetch(slot[1], has);
+        delta_A.fetch(slot[1] + SSM__CUDA_SLOT / 2, has);
         if (PASS != SSM__CUDA_LINE_ADJOINT) return;
-        if (has_prior) before.fetch(slot[2], prior);
-        v.fetch(slot[3], row);
+        before.fetch(slot[2], has_prior);
+        v.fetch(slot[3], has);
     }
 
     /* Step sizes of a row, held as on the CPU. */
@@ -31056,9 +31105,9 @@ template <class E, int DENSE> struct ssm__cuda_line_s5 {
             da[i] = d.da;
             db[i] = delta_A.data ? d.db : d.da + d.db;
         }
-        dv.put(row, lines, w);
-        ddelta.put(row, lines, db);
-        ddelta_A.put(row, lines, da);
+        dv.put(lines, w);
+        ddelta.put(lines, db);
+        ddelta_A.put(lines, da);
     }
 
     __device__ __forceinline__ void sums(float *to) const
@@ -31091,8 +31140,8 @@ typedef struct ssm__cuda_s5 {
     ssm__cuda_line line;
 } ssm__cuda_s5;
 
-/* One complex matrix and its real form, element (c, n): entry j is that of part j % 2 of the state and part j / 2 of the
- * channel, of which there are `each`. */
+/* One complex matrix and its real form, element (c, n): entry j is that of part j % 2 of the state and part j / 2 of
+ * the channel, of which there are `each`. */
 typedef struct ssm__cuda_s5_form {
     ssm_out matrix; /* read: B, C; added to: dB, dC */
     size_t dim;
@@ -31352,7 +31401,8 @@ template <class E> static ssm_status ssm__cuda_s5_states(const ssm__cuda_line &p
 static ssm_status ssm__cuda_s5_run(const ssm__cuda_line &p, ssm_format io, int backward, void *stream)
 {
     const int dense = ssm__cuda_line_is_dense(p.v, p.dim, 2, SSM_FORMAT_REAL) &&
-                      ssm__cuda_line_is_dense(p.delta, p.dim, 1, io) && ssm__cuda_line_is_dense(p.delta_A, p.dim, 1, io);
+                      ssm__cuda_line_is_dense(p.delta, p.dim, 1, io) &&
+                      ssm__cuda_line_is_dense(p.delta_A, p.dim, 1, io);
     return io == SSM_FORMAT_BF16 ? ssm__cuda_s5_states<ssm__cuda_bf16>(p, dense, backward, stream)
                                  : ssm__cuda_s5_states<float>(p, dense, backward, stream);
 }
@@ -31437,7 +31487,8 @@ __global__ void __launch_bounds__(256) ssm__cuda_s5_skip_du(const ssm__cuda_s5_s
     size_t i;
     if (row >= p.rows) return;
     for (i = threadIdx.x % 32; i < p.dim * in; i += 32) {
-        const float dy = i % in < out ? p.dy.data[(ptrdiff_t)row * p.dy.row + (ptrdiff_t)(i / in * out + i % in)] : 0.0f;
+        const float *from = p.dy.data + ((ptrdiff_t)row * p.dy.row + (ptrdiff_t)(i / in * out));
+        const float dy = i % in < out ? from[i % in] : 0.0f;
         float *du = p.du + row * p.dim * in + i;
         *du = fmaf(*ssm__cuda_at<float>(p.D, 0, 0, i / in), dy, *du);
     }
@@ -31560,7 +31611,8 @@ static ssm_status ssm__cuda_s5_du(const ssm__cuda_s5 &p, ssm_rows u, ssm_rows dy
     ssm__cuda_line channels = p.line;
     ssm_status status = SSM_OK;
     if (p.d.du.data)
-        status = ssm__cuda_s5_product<0>(p.rows, p.in, p.width, ssm_rows_of(p.v, (ptrdiff_t)p.width), p.B, p.du, stream);
+        status = ssm__cuda_s5_product<0>(p.rows, p.in, p.width, ssm_rows_of(p.v, (ptrdiff_t)p.width), p.B, p.du,
+                                         stream);
     if (status == SSM_OK) status = ssm__cuda_s5_skip_run(p, u, dy, stream);
     channels.dim = p.s.dim;
     return status == SSM_OK ? ssm__cuda_line_add(channels, p.du, p.d.du, parts, io, stream) : status;

@@ -119,7 +119,8 @@ static void s5_recurrence(size_t batch, size_t states, size_t len, ssm_disc disc
     const bool has_bar = disc == SSM_DISC_BILINEAR;
     char name[100];
     array v(2 * n, f32, -1, 1), delta(n, f32, 0.001f, 0.1f), A(2 * states, f32, -1, -0.1f), h(2 * n, f32, 0, 0);
-    array dh(2 * n, f32, -1, 1), dv(2 * n, f32, 0, 0), ddelta(n, f32, 0, 0), dA(2 * n, f32, 0, 0), dh0(2 * n, f32, 0, 0);
+    array dh(2 * n, f32, -1, 1), dv(2 * n, f32, 0, 0), ddelta(n, f32, 0, 0);
+    array dA(2 * n, f32, 0, 0), dh0(2 * n, f32, 0, 0);
     ssm__cuda_line p = ssm__cuda_line_of(batch, len, states, NULL, NULL, 0);
     array carry(ssm__cuda_line_carry(p, 2) + 1, f32, 0, 0);
     p.disc = disc;

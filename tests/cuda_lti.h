@@ -29,7 +29,8 @@ static void make_values(tensor *x, int pairs, int half, size_t batch, size_t tim
     else make(x, half, batch, time, chan, state, layout, shared, fill);
 }
 
-/* Offsets of packed sequences, some of them empty, with rows that belong to none before and behind; returns the rows. */
+/* Offsets of packed sequences, some of them empty, with rows that belong to none before and behind; returns the rows.
+ */
 struct packing {
     std::vector<size_t> host;
     size_t *device;

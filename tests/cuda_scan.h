@@ -107,8 +107,8 @@ static void scan_pack(scan_case *k)
             "start");
 }
 
-/* Of y and states. ex2.approx is off by up to 2 ulp. Where the decay is the same at every step that adds up, over as many
- * steps as a state remembers; elsewhere it averages out. */
+/* Of y and states. ex2.approx is off by up to 2 ulp. Where the decay is the same at every step that adds up, over as
+ * many steps as a state remembers; elsewhere it averages out. */
 static double scan_bound(const scan_case &k)
 {
     const int repeats = k.delta.view.time == 0 && k.delta_A.host.empty() && k.s.disc != SSM_DISC_BILINEAR;
