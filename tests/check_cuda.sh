@@ -15,13 +15,23 @@ if command -v g++ > /dev/null; then
         -DSSM__CUDA_ON_HOST -x c++ -Itests/emulator -I. -Itests tests/test_cuda.cu -o $out/test && $out/test --rounds 4 || exit
     # A barrier that nobody misses is not tested, or not needed.
     $out/test --rounds 2 --barriers > $out/barriers.txt || exit
-    for line in $(sed -n 's/^barrier //p' $out/barriers.txt); do
-        if $out/test --rounds 3 --without $line > $out/without.txt 2>&1; then
-            echo "FAIL cuda/without_barrier (line $line: $(sed -n ${line}p ssm.h | tr -s ' '))"
+    # First by the test that meets it first, which is quick, then by all.
+    sed -n 's/^barrier //p' $out/barriers.txt > $out/lines.txt
+    while read -r line name; do
+        if $out/test --rounds 3 --without "$line" "$name" > $out/without.txt 2>&1 &&
+            $out/test --rounds 3 --without "$line" > $out/without.txt 2>&1; then
+            echo "FAIL cuda/without_barrier (line $line: $(sed -n "${line}p" ssm.h | tr -s ' '))"
         else
             echo "ok   cuda/without_barrier/$line"
         fi
-    done
+    done < $out/lines.txt
+    # The example's training: its losses are those of the CPU.
+    if g++ -std=c++11 -O1 -w -ffp-contract=off -DSSM_NO_SIMD -DSSM__CUDA_ON_HOST -x c++ -Itests/emulator -I. \
+        examples/cuda/speaker.cu -o $out/speaker && $out/speaker --steps 4; then
+        echo "ok   cuda/example_trains"
+    else
+        echo "FAIL cuda/example_trains"
+    fi
 else
     echo "skip cuda/emulator (needs g++)"
 fi
@@ -30,17 +40,18 @@ if ! command -v nvcc > /dev/null; then
     echo "skip cuda/nvcc (needs nvcc)"
     exit 0
 fi
-if [ -f "$(dirname "$(command -v nvcc)")/../include/cublas_v2.h" ]; then
-    if nvcc -std=c++17 -arch=sm_90 -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror -I. examples/cuda/cublas.cu \
-        -lcublas -o $out/cublas > $out/cublas.txt 2>&1; then
-        echo "ok   cuda/cublas"
+# The examples, to code for no card in particular.
+for example in speaker decode cublas; do
+    if [ $example = cublas ] && ! [ -f "$(dirname "$(command -v nvcc)")/../include/cublas_v2.h" ]; then
+        echo "skip cuda/$example (needs cuBLAS)"
+    elif nvcc -std=c++17 -gencode=arch=compute_90,code=compute_90 -Werror all-warnings -Xcompiler -Wall -I. \
+        -c examples/cuda/$example.cu -o $out/$example.o > $out/$example.txt 2>&1; then
+        echo "ok   cuda/$example"
     else
-        head -20 $out/cublas.txt
-        echo "FAIL cuda/cublas"
+        head -20 $out/$example.txt
+        echo "FAIL cuda/$example"
     fi
-else
-    echo "skip cuda/cublas (needs cuBLAS)"
-fi
+done
 targets="80 90 90a 100 120"
 codes=$(for target in $targets; do echo "-gencode=arch=compute_$target,code=sm_$target"; done)
 # shellcheck disable=SC2086

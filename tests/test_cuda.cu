@@ -4,7 +4,8 @@
  *   g++ -std=c++11 -x c++ -DSSM__CUDA_ON_HOST -Itests/emulator -I. tests/test_cuda.cu ...     on the emulator
  *
  *   test_cuda [--seed N] [--rounds N] [--without LINE] [--barriers] [NAME...]
- * NAME selects tests by a part of their names. The last two are the emulator's: leave out a barrier, list them all.
+ * NAME selects tests by a part of their names. The last two are the emulator's: leave out a barrier, list them all, each
+ * with the first test that meets it.
  *
  * Every tensor lies inside a larger allocation whose other elements must stay as they were. Outputs begin as NaN,
  * gradients as random numbers. Every call runs twice, on the emulator with the threads in both orders, and must give
@@ -367,16 +368,16 @@ int main(int count, char **arguments)
     for (i = 0; i < sizeof tests / sizeof tests[0]; ++i) {
         if (!wanted(tests[i].name)) continue;
         trouble = 0;
+        EMULATOR(const int known = emulator_count);
         tests[i].run();
+        EMULATOR(for (a = known; list && a < emulator_count; ++a)
+                     printf("barrier %d %s\n", emulator_lines[a], tests[i].name));
         printf("%s %s\n", trouble ? "FAIL" : "ok  ", tests[i].name);
         fflush(stdout);
         *(trouble ? &failed : &passed) += 1;
         EMULATOR(if (trouble && emulator_without) return 1);
     }
-    if (list) {
-        EMULATOR(for (a = 0; a < emulator_count; ++a) printf("barrier %d\n", emulator_lines[a]));
-        return 0;
-    }
+    if (list) return 0;
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }
