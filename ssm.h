@@ -28040,6 +28040,7 @@ typedef struct __align__(16) ssm__cuda_ssd_room {
 template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     const ssm__cuda_ssd &p;
     ssm__cuda_ssd_room &m;
+    const T *B0, *C0; /* of the sequence's first row and the head's group */
     float *coefs;  /* [2][B, C][4][32 NS] of two tiles */
     float *shared; /* [2][4][warps][32 NS]: dB or dC of each warp */
     ssm__span q;
@@ -28050,7 +28051,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     int channels, half;
     float A, A2, D, bias;
     float h[SSM__CUDA_SSD_CHANNELS][NS]; /* BACK: the adjoint state */
-    float ahead[2 * NS];                 /* the thread's part of the next tile's B and C */
+    float ahead[2 * NS];                 /* the lane's part of the next tile's B and C: rows `warp` and warp + warps */
     ssm__cuda_ssd_own next;              /* its own inputs there, as they come */
     float held;                          /* the lane's sum of the slabs so far, for a step */
     float sums[3];                       /* BACK: dA, dbias, dD */
@@ -28077,6 +28078,8 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         A = *ssm__cuda_at<float>(p.s.A, 0, 0, head);
         A2 = A * SSM__CUDA_LOG2E;
         D = p.s.D.data && live ? *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? own_channel() : head) : 0.0f;
+        B0 = ssm__cuda_at<T>(p.s.B, q.batch, q.first, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
+        C0 = ssm__cuda_at<T>(p.s.C, q.batch, q.first, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
         bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
         sums[0] = sums[1] = sums[2] = decay = held = 0;
         half = 0;
@@ -28126,17 +28129,29 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         else load(channels ? ssm__cuda_state_at(p.s.h0, q, c0) : NULL, p.s.h0.chan, p.s.h0.state);
     }
 
-    /* Element `index` of the B and C of the tile at t, as they lie in shared memory; loads that need not wait for each
-     * other: every address is one of the problem, what it must not be is taken out afterwards. */
-    __device__ __forceinline__ float coef(size_t t, unsigned index) const
+    /* The lane's states of row `r` of the tile at t: rows 0 .. 3 are B, 4 .. 7 C of its steps. Loads that need not wait
+     * for each other: every address is one of the problem, what it must not be is taken out afterwards. */
+    __device__ __forceinline__ void coefs_of(size_t t, int r, float *to) const
     {
-        const unsigned i = index / (32 * NS) % SSM__CUDA_SSD_STEPS;
-        const ssm_in &v = index / (32 * NS) < SSM__CUDA_SSD_STEPS ? p.s.B : p.s.C;
-        const size_t n = (size_t)slab * SSM__CUDA_SSD_STATES + index % (32 * NS), last = p.s.d_state - 1;
-        const size_t at = t + i < q.len ? t + i : q.len - 1;
-        const T *from = ssm__cuda_at<T>(v, q.batch, q.first + at, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
-        const float x = ssm__cuda_load(from + (ptrdiff_t)(n < last ? n : last) * v.state);
-        return t + i < q.len && n <= last ? x : 0.0f;
+        const size_t step_of = t + (size_t)(r % SSM__CUDA_SSD_STEPS), at = step_of < q.len ? step_of : q.len - 1;
+        const bool is_C = r >= SSM__CUDA_SSD_STEPS;
+        const ptrdiff_t time = is_C ? p.s.C.time : p.s.B.time, state = is_C ? p.s.C.state : p.s.B.state;
+        const T *from = (is_C ? C0 : B0) + (ptrdiff_t)at * time + (has(0) ? (ptrdiff_t)n0 * state : 0);
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) {
+            const float x = ssm__cuda_load(from + (has(j) ? 32 * j * state : 0));
+            to[j] = step_of < q.len && has(j) ? x : 0.0f;
+        }
+    }
+
+    /* Puts them where all warps find them. */
+    __device__ __forceinline__ void put(int half_of, int r, const float *from) const
+    {
+        float *to = coefs + (half_of * 2 * SSM__CUDA_SSD_STEPS + r) * 32 * NS + lane;
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) to[32 * j] = from[j];
     }
 
     /* Asks for what the tile at t needs. */
@@ -28150,19 +28165,20 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         if (MODE >= SSM__CUDA_SSD_KEPT)
             next.dy = live ? ssm__cuda_load(ssm__cuda_at<T>(p.d.dy, q.batch, at, own_channel())) : 0.0f;
 #pragma unroll
-        for (r = 0; r < 2 * NS; ++r) ahead[r] = coef(t, (unsigned)r * blockDim.x + threadIdx.x);
+        for (r = 0; r < 2; ++r) coefs_of(t, warp + r * (int)p.warps, ahead + r * NS);
     }
 
     /* What was asked for, into shared memory; blocks of fewer warps bring the rest only now. */
     __device__ __forceinline__ void settle(size_t t, int to)
     {
-        float *c = coefs + (size_t)to * 8 * 32 * NS;
-        unsigned index;
+        float rest[NS];
         int r;
-#pragma unroll
-        for (r = 0; r < 2 * NS; ++r) c[(unsigned)r * blockDim.x + threadIdx.x] = ahead[r];
-        for (index = 2 * NS * blockDim.x + threadIdx.x; index < 8 * 32 * NS; index += blockDim.x)
-            c[index] = coef(t, index);
+        put(to, warp, ahead);
+        put(to, warp + (int)p.warps, ahead + NS);
+        for (r = warp + 2 * (int)p.warps; r < 2 * SSM__CUDA_SSD_STEPS; r += (int)p.warps) {
+            coefs_of(t, r, rest);
+            put(to, r, rest);
+        }
     }
 
     /* The lane's own inputs of the tile at t, and for the warp what all lanes need of them. Steps behind the end leave
@@ -28615,7 +28631,7 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
 };
 
 template <class T, int NS>
-__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm__cuda_ssd_back(const ssm__cuda_ssd p)
+__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 4 ? 3 : 2) ssm__cuda_ssd_back(const ssm__cuda_ssd p)
 {
     ssm__cuda_ssd_adjoint<T, NS> k(p, *(ssm__cuda_ssd_room *)ssm__cuda_room);
     unsigned slab;
