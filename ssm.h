@@ -2289,7 +2289,7 @@ SSM_API ssm_status ssm_cuda_selective_scan_backward(const ssm_selective_scan *s,
 
 /* ssm_ssd_forward and the verbs beside it. Of type `io`: x, delta, B, C, z, y and their gradients.
  * A warp runs eight channels of a head step after step. Best where n of B and C and the channels of x lie next to each
- * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states run 256 at a time, one after the other.
+ * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
  * scan is not read: every forward is sequential, and has the bits of step.
  * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
  * need->work for forward, need->work_backward for backward.
@@ -27918,6 +27918,7 @@ enum {
     SSM__CUDA_SSD_STEPS = 4,    /* of a tile */
     SSM__CUDA_SSD_WARPS = 4,    /* of a block, at most */
     SSM__CUDA_SSD_STATES = 256, /* of a slab, at most */
+    SSM__CUDA_SSD_HALF = 128,   /* in the adjoint, which needs more registers */
     SSM__CUDA_SSD_KEEP = 64     /* steps between kept states */
 };
 
@@ -28038,6 +28039,7 @@ typedef struct __align__(16) ssm__cuda_ssd_room {
 
 /* One thread, with NS states of each of eight channels. */
 template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
+    enum { AHEAD = NS <= 4 && MODE != SSM__CUDA_SSD_BACK ? 2 : 0 }; /* rows of B and C that registers can hold */
     const ssm__cuda_ssd &p;
     ssm__cuda_ssd_room &m;
     const T *B0, *C0; /* of the sequence's first row and the head's group */
@@ -28051,7 +28053,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     int channels, half;
     float A, A2, D, bias;
     float h[SSM__CUDA_SSD_CHANNELS][NS]; /* BACK: the adjoint state */
-    float ahead[2 * NS];                 /* the lane's part of the next tile's B and C: rows `warp` and warp + warps */
+    float ahead[AHEAD * NS + 1];         /* the lane's part of the next tile's B and C: rows `warp` and warp + warps */
     ssm__cuda_ssd_own next;              /* its own inputs there, as they come */
     float held;                          /* the lane's sum of the slabs so far, for a step */
     float sums[3];                       /* BACK: dA, dbias, dD */
@@ -28123,7 +28125,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     __device__ __forceinline__ void enter(unsigned number)
     {
         slab = number;
-        n0 = (size_t)slab * SSM__CUDA_SSD_STATES + (size_t)lane;
+        n0 = (size_t)slab * 32 * NS + (size_t)lane;
         if (MODE == SSM__CUDA_SSD_BACK)
             load(channels ? ssm__cuda_at<float>(p.d.dh_last, q.seq, 0, c0) : NULL, p.d.dh_last.chan, p.d.dh_last.state);
         else load(channels ? ssm__cuda_state_at(p.s.h0, q, c0) : NULL, p.s.h0.chan, p.s.h0.state);
@@ -28165,17 +28167,17 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         if (MODE >= SSM__CUDA_SSD_KEPT)
             next.dy = live ? ssm__cuda_load(ssm__cuda_at<T>(p.d.dy, q.batch, at, own_channel())) : 0.0f;
 #pragma unroll
-        for (r = 0; r < 2; ++r) coefs_of(t, warp + r * (int)p.warps, ahead + r * NS);
+        for (r = 0; r < AHEAD; ++r) coefs_of(t, warp + r * (int)p.warps, ahead + r * NS);
     }
 
-    /* What was asked for, into shared memory; blocks of fewer warps bring the rest only now. */
+    /* What was asked for, into shared memory; the rest is brought only now. */
     __device__ __forceinline__ void settle(size_t t, int to)
     {
         float rest[NS];
         int r;
-        put(to, warp, ahead);
-        put(to, warp + (int)p.warps, ahead + NS);
-        for (r = warp + 2 * (int)p.warps; r < 2 * SSM__CUDA_SSD_STEPS; r += (int)p.warps) {
+#pragma unroll
+        for (r = 0; r < AHEAD; ++r) put(to, warp + r * (int)p.warps, ahead + r * NS);
+        for (r = warp + AHEAD * (int)p.warps; r < 2 * SSM__CUDA_SSD_STEPS; r += (int)p.warps) {
             coefs_of(t, r, rest);
             put(to, r, rest);
         }
@@ -28298,7 +28300,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         for (index = threadIdx.x; index < SSM__CUDA_SSD_STEPS * width; index += blockDim.x) {
             const unsigned i = index / width, n = index % width;
             const float *from = shared + ((size_t)half * SSM__CUDA_SSD_STEPS + i) * warps * width + n;
-            const size_t state = (size_t)slab * SSM__CUDA_SSD_STATES + n;
+            const size_t state = (size_t)slab * width + n;
             float sum = from[0];
             for (w = 1; w < warps; ++w) sum += from[w * width];
             if (t + i < q.len && state < p.s.d_state)
@@ -28407,8 +28409,8 @@ template <class T, int MODE> static ssm_status ssm__cuda_ssd_states(const ssm__c
 {
     if (p.s.d_state <= 32) return ssm__cuda_ssd_launch<T, 1, MODE>(p, stream);
     if (p.s.d_state <= 64) return ssm__cuda_ssd_launch<T, 2, MODE>(p, stream);
-    if (p.s.d_state <= 128) return ssm__cuda_ssd_launch<T, 4, MODE>(p, stream);
-    return ssm__cuda_ssd_launch<T, 8, MODE>(p, stream);
+    if (p.s.d_state <= 128 || MODE == SSM__CUDA_SSD_KEPT) return ssm__cuda_ssd_launch<T, 4, MODE>(p, stream);
+    return ssm__cuda_ssd_launch<T, MODE == SSM__CUDA_SSD_KEPT ? 4 : 8, MODE>(p, stream);
 }
 
 template <int MODE> static ssm_status ssm__cuda_ssd_run(const ssm__cuda_ssd &p, ssm_format io, void *stream)
@@ -28631,7 +28633,7 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
 };
 
 template <class T, int NS>
-__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 4 ? 3 : 2) ssm__cuda_ssd_back(const ssm__cuda_ssd p)
+__global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm__cuda_ssd_back(const ssm__cuda_ssd p)
 {
     ssm__cuda_ssd_adjoint<T, NS> k(p, *(ssm__cuda_ssd_room *)ssm__cuda_room);
     unsigned slab;
@@ -28703,6 +28705,7 @@ static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
     const size_t states = ssm__mul(p->dim, N), rows = ssm__mul(p->rows, p->dim);
     const size_t partial = ssm__mul(ssm__mul(p->rows, blocks), N);
     ssm__arena arena = ssm__arena_open(mem);
+    p->slabs = ssm__ceil_div(N, SSM__CUDA_SSD_HALF);
     if (p->slabs > 1) {
         p->sum = ssm__take(&arena, rows);
         p->cb = ssm__take(&arena, ssm__mul(p->rows, parts));
@@ -28726,15 +28729,14 @@ static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
 template <class T> static ssm_status ssm__cuda_ssd_back_run(const ssm__cuda_ssd &p, void *stream)
 {
     const size_t N = p.s.d_state, blocks = p.s.batch * p.s.heads * p.strips, threads = 32 * p.warps;
-    const size_t states = N <= 32 ? 1 : N <= 64 ? 2 : N <= 128 ? 4 : 8;
+    const size_t states = N <= 32 ? 1 : N <= 64 ? 2 : 4;
     const size_t row = 32 * states * sizeof(float);
     const size_t room = sizeof(ssm__cuda_ssd_room) + (4 + 2 * p.warps) * SSM__CUDA_SSD_STEPS * row;
     const ssm_status status = ssm__cuda_ssd_states<T, SSM__CUDA_SSD_KEPT>(p, stream);
     if (status != SSM_OK) return status;
     return ssm__cuda_launch(states == 1   ? ssm__cuda_ssd_back<T, 1>
                             : states == 2 ? ssm__cuda_ssd_back<T, 2>
-                            : states == 4 ? ssm__cuda_ssd_back<T, 4>
-                                          : ssm__cuda_ssd_back<T, 8>,
+                                          : ssm__cuda_ssd_back<T, 4>,
                             blocks, 1, (unsigned)threads, room, p, stream);
 }
 
