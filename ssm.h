@@ -26676,7 +26676,7 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_layer_norm
     for (r = first; r < first + p.each && r < p.rows; ++r) {
         const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
         const float mean = ssm__cuda_moment<T, 1>(p, x, 0.0f);
-        const float scale = 1.0f / sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps);
+        const float scale = ssm__cuda_reciprocal(sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps));
         for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
             const ssm__four w = ssm__cuda_load_part(p.norm.weight, c, dim, p.vector);
             ssm__four a = ssm__cuda_load_part(x, c, dim, p.vector), b = {{0, 0, 0, 0}};
@@ -26718,7 +26718,7 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_layer_norm
         const T *x = ssm__cuda_row_at<T>(p.x, r, 0), *dy = ssm__cuda_row_at<T>(p.dy, r, 0);
         T *dx = ssm__cuda_row_at<T>(p.y, r, 0);
         const float mean = ssm__cuda_moment<T, 1>(p, x, 0.0f);
-        const float scale = 1.0f / sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps);
+        const float scale = ssm__cuda_reciprocal(sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps));
         if (threadIdx.x % 32 == 0) p.mean[r] = mean;
         if (threadIdx.x % 32 == 0) p.scale[r] = scale;
         if (!p.y.data) continue;
