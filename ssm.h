@@ -2334,7 +2334,7 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
 
 /* ssm_ssd_forward and the verbs beside it. Of type `io`: x, delta, B, C, z, y and their gradients.
  * A warp runs eight channels of a head step after step. Best where n of B and C and the channels of x lie next to each
- * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states run 256 at a time, one after the other.
+ * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
  * scan is not read: every forward is sequential, and has the bits of step.
  * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
  * need->work for forward, need->work_backward for backward.
@@ -27188,7 +27188,7 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_layer_norm
     for (r = first; r < first + p.each && r < p.rows; ++r) {
         const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
         const float mean = ssm__cuda_moment<T, 1>(p, x, 0.0f);
-        const float scale = 1.0f / sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps);
+        const float scale = ssm__cuda_reciprocal(sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps));
         for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
             const ssm__four w = ssm__cuda_load_part(p.norm.weight, c, dim, p.vector);
             ssm__four a = ssm__cuda_load_part(x, c, dim, p.vector), b = {{0, 0, 0, 0}};
@@ -27230,7 +27230,7 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_layer_norm
         const T *x = ssm__cuda_row_at<T>(p.x, r, 0), *dy = ssm__cuda_row_at<T>(p.dy, r, 0);
         T *dx = ssm__cuda_row_at<T>(p.y, r, 0);
         const float mean = ssm__cuda_moment<T, 1>(p, x, 0.0f);
-        const float scale = 1.0f / sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps);
+        const float scale = ssm__cuda_reciprocal(sqrtf(ssm__cuda_moment<T, 2>(p, x, mean) + p.norm.eps));
         if (threadIdx.x % 32 == 0) p.mean[r] = mean;
         if (threadIdx.x % 32 == 0) p.scale[r] = scale;
         if (!p.y.data) continue;
@@ -29305,6 +29305,7 @@ enum {
     SSM__CUDA_SSD_STEPS = 4,    /* of a tile */
     SSM__CUDA_SSD_WARPS = 4,    /* of a block, at most */
     SSM__CUDA_SSD_STATES = 256, /* of a slab, at most */
+    SSM__CUDA_SSD_HALF = 128,   /* in the adjoint, which needs more registers */
     SSM__CUDA_SSD_KEEP = 64     /* steps between kept states */
 };
 
@@ -29425,8 +29426,10 @@ typedef struct __align__(16) ssm__cuda_ssd_room {
 
 /* One thread, with NS states of each of eight channels. */
 template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
+    enum { AHEAD = NS <= 4 && MODE != SSM__CUDA_SSD_BACK ? 2 : 0 }; /* rows of B and C that registers can hold */
     const ssm__cuda_ssd &p;
     ssm__cuda_ssd_room &m;
+    const T *B0, *C0; /* of the sequence's first row and the head's group */
     float *coefs;  /* [2][B, C][4][32 NS] of two tiles */
     float *shared; /* [2][4][warps][32 NS]: dB or dC of each warp */
     ssm__span q;
@@ -29437,7 +29440,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     int channels, half;
     float A, A2, D, bias;
     float h[SSM__CUDA_SSD_CHANNELS][NS]; /* BACK: the adjoint state */
-    float ahead[2 * NS];                 /* the thread's part of the next tile's B and C */
+    float ahead[AHEAD * NS + 1];         /* the lane's part of the next tile's B and C: rows `warp` and warp + warps */
     ssm__cuda_ssd_own next;              /* its own inputs there, as they come */
     float held;                          /* the lane's sum of the slabs so far, for a step */
     float sums[3];                       /* BACK: dA, dbias, dD */
@@ -29464,6 +29467,8 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         A = *ssm__cuda_at<float>(p.s.A, 0, 0, head);
         A2 = A * SSM__CUDA_LOG2E;
         D = p.s.D.data && live ? *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? own_channel() : head) : 0.0f;
+        B0 = ssm__cuda_at<T>(p.s.B, q.batch, q.first, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
+        C0 = ssm__cuda_at<T>(p.s.C, q.batch, q.first, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
         bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
         sums[0] = sums[1] = sums[2] = decay = held = 0;
         half = 0;
@@ -29507,23 +29512,35 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
     __device__ __forceinline__ void enter(unsigned number)
     {
         slab = number;
-        n0 = (size_t)slab * SSM__CUDA_SSD_STATES + (size_t)lane;
+        n0 = (size_t)slab * 32 * NS + (size_t)lane;
         if (MODE == SSM__CUDA_SSD_BACK)
             load(channels ? ssm__cuda_at<float>(p.d.dh_last, q.seq, 0, c0) : NULL, p.d.dh_last.chan, p.d.dh_last.state);
         else load(channels ? ssm__cuda_state_at(p.s.h0, q, c0) : NULL, p.s.h0.chan, p.s.h0.state);
     }
 
-    /* Element `index` of the B and C of the tile at t, as they lie in shared memory; loads that need not wait for each
-     * other: every address is one of the problem, what it must not be is taken out afterwards. */
-    __device__ __forceinline__ float coef(size_t t, unsigned index) const
+    /* The lane's states of row `r` of the tile at t: rows 0 .. 3 are B, 4 .. 7 C of its steps. Loads that need not wait
+     * for each other: every address is one of the problem, what it must not be is taken out afterwards. */
+    __device__ __forceinline__ void coefs_of(size_t t, int r, float *to) const
     {
-        const unsigned i = index / (32 * NS) % SSM__CUDA_SSD_STEPS;
-        const ssm_in &v = index / (32 * NS) < SSM__CUDA_SSD_STEPS ? p.s.B : p.s.C;
-        const size_t n = (size_t)slab * SSM__CUDA_SSD_STATES + index % (32 * NS), last = p.s.d_state - 1;
-        const size_t at = t + i < q.len ? t + i : q.len - 1;
-        const T *from = ssm__cuda_at<T>(v, q.batch, q.first + at, ssm__cuda_group(head, p.s.heads, p.s.n_groups));
-        const float x = ssm__cuda_load(from + (ptrdiff_t)(n < last ? n : last) * v.state);
-        return t + i < q.len && n <= last ? x : 0.0f;
+        const size_t step_of = t + (size_t)(r % SSM__CUDA_SSD_STEPS), at = step_of < q.len ? step_of : q.len - 1;
+        const bool is_C = r >= SSM__CUDA_SSD_STEPS;
+        const ptrdiff_t time = is_C ? p.s.C.time : p.s.B.time, state = is_C ? p.s.C.state : p.s.B.state;
+        const T *from = (is_C ? C0 : B0) + (ptrdiff_t)at * time + (has(0) ? (ptrdiff_t)n0 * state : 0);
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) {
+            const float x = ssm__cuda_load(from + (has(j) ? 32 * j * state : 0));
+            to[j] = step_of < q.len && has(j) ? x : 0.0f;
+        }
+    }
+
+    /* Puts them where all warps find them. */
+    __device__ __forceinline__ void put(int half_of, int r, const float *from) const
+    {
+        float *to = coefs + (half_of * 2 * SSM__CUDA_SSD_STEPS + r) * 32 * NS + lane;
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) to[32 * j] = from[j];
     }
 
     /* Asks for what the tile at t needs. */
@@ -29537,19 +29554,20 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         if (MODE >= SSM__CUDA_SSD_KEPT)
             next.dy = live ? ssm__cuda_load(ssm__cuda_at<T>(p.d.dy, q.batch, at, own_channel())) : 0.0f;
 #pragma unroll
-        for (r = 0; r < 2 * NS; ++r) ahead[r] = coef(t, (unsigned)r * blockDim.x + threadIdx.x);
+        for (r = 0; r < AHEAD; ++r) coefs_of(t, warp + r * (int)p.warps, ahead + r * NS);
     }
 
-    /* What was asked for, into shared memory; blocks of fewer warps bring the rest only now. */
+    /* What was asked for, into shared memory; the rest is brought only now. */
     __device__ __forceinline__ void settle(size_t t, int to)
     {
-        float *c = coefs + (size_t)to * 8 * 32 * NS;
-        unsigned index;
+        float rest[NS];
         int r;
 #pragma unroll
-        for (r = 0; r < 2 * NS; ++r) c[(unsigned)r * blockDim.x + threadIdx.x] = ahead[r];
-        for (index = 2 * NS * blockDim.x + threadIdx.x; index < 8 * 32 * NS; index += blockDim.x)
-            c[index] = coef(t, index);
+        for (r = 0; r < AHEAD; ++r) put(to, warp + r * (int)p.warps, ahead + r * NS);
+        for (r = warp + AHEAD * (int)p.warps; r < 2 * SSM__CUDA_SSD_STEPS; r += (int)p.warps) {
+            coefs_of(t, r, rest);
+            put(to, r, rest);
+        }
     }
 
     /* The lane's own inputs of the tile at t, and for the warp what all lanes need of them. Steps behind the end leave
@@ -29669,7 +29687,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         for (index = threadIdx.x; index < SSM__CUDA_SSD_STEPS * width; index += blockDim.x) {
             const unsigned i = index / width, n = index % width;
             const float *from = shared + ((size_t)half * SSM__CUDA_SSD_STEPS + i) * warps * width + n;
-            const size_t state = (size_t)slab * SSM__CUDA_SSD_STATES + n;
+            const size_t state = (size_t)slab * width + n;
             float sum = from[0];
             for (w = 1; w < warps; ++w) sum += from[w * width];
             if (t + i < q.len && state < p.s.d_state)
@@ -29779,8 +29797,8 @@ template <class T, int MODE> static ssm_status ssm__cuda_ssd_states(const ssm__c
 {
     if (p.s.d_state <= 32) return ssm__cuda_ssd_launch<T, 1, MODE>(p, stream);
     if (p.s.d_state <= 64) return ssm__cuda_ssd_launch<T, 2, MODE>(p, stream);
-    if (p.s.d_state <= 128) return ssm__cuda_ssd_launch<T, 4, MODE>(p, stream);
-    return ssm__cuda_ssd_launch<T, 8, MODE>(p, stream);
+    if (p.s.d_state <= 128 || MODE == SSM__CUDA_SSD_KEPT) return ssm__cuda_ssd_launch<T, 4, MODE>(p, stream);
+    return ssm__cuda_ssd_launch<T, MODE == SSM__CUDA_SSD_KEPT ? 4 : 8, MODE>(p, stream);
 }
 
 template <int MODE> static ssm_status ssm__cuda_ssd_run(const ssm__cuda_ssd &p, ssm_format io, void *stream)
@@ -30075,6 +30093,7 @@ static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
     const size_t states = ssm__mul(p->dim, N), rows = ssm__mul(p->rows, p->dim);
     const size_t partial = ssm__mul(ssm__mul(p->rows, blocks), N);
     ssm__arena arena = ssm__arena_open(mem);
+    p->slabs = ssm__ceil_div(N, SSM__CUDA_SSD_HALF);
     if (p->slabs > 1) {
         p->sum = ssm__take(&arena, rows);
         p->cb = ssm__take(&arena, ssm__mul(p->rows, parts));
@@ -30098,15 +30117,14 @@ static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
 template <class T> static ssm_status ssm__cuda_ssd_back_run(const ssm__cuda_ssd &p, void *stream)
 {
     const size_t N = p.s.d_state, blocks = p.s.batch * p.s.heads * p.strips, threads = 32 * p.warps;
-    const size_t states = N <= 32 ? 1 : N <= 64 ? 2 : N <= 128 ? 4 : 8;
+    const size_t states = N <= 32 ? 1 : N <= 64 ? 2 : 4;
     const size_t row = 32 * states * sizeof(float);
     const size_t room = sizeof(ssm__cuda_ssd_room) + (4 + 2 * p.warps) * SSM__CUDA_SSD_STEPS * row;
     const ssm_status status = ssm__cuda_ssd_states<T, SSM__CUDA_SSD_KEPT>(p, stream);
     if (status != SSM_OK) return status;
     return ssm__cuda_launch(states == 1   ? ssm__cuda_ssd_back<T, 1>
                             : states == 2 ? ssm__cuda_ssd_back<T, 2>
-                            : states == 4 ? ssm__cuda_ssd_back<T, 4>
-                                          : ssm__cuda_ssd_back<T, 8>,
+                                          : ssm__cuda_ssd_back<T, 4>,
                             blocks, 1, (unsigned)threads, room, p, stream);
 }
 
