@@ -163,18 +163,6 @@ static void s5(size_t batch, size_t dim, size_t len)
     array dA(2 * dim, f32, 0, 0), dB(2 * m, f32, 0, 0), dC(2 * m, f32, 0, 0);
     ssm_s5_scan s;
     ssm_s5_scan_grad g;
-/* The scan of Mamba-2: heads of 64 channels, 128 states; the rival is mamba_ssm's Triton kernel. */
-static void ssd(size_t batch, size_t heads, size_t len, ssm_format io, double rival, double bar, double rival_back)
-{
-    const size_t dim = heads * 64, n = batch * len * dim, m = batch * len * 128, e = io == SSM_FORMAT_BF16 ? 2 : 4;
-    const char *type = io == SSM_FORMAT_BF16 ? "bf16" : "f32";
-    char name[100];
-    array x(n, io, -1, 1), delta(batch * len * heads, io, -2, 1), y(n, io, 0, 0), dy(n, io, -1, 1), dx(n, io, 0, 0);
-    array B(m, io, -1, 1), C(m, io, -1, 1), dB(m, io, 0, 0), dC(m, io, 0, 0), dd(batch * len * heads, io, 0, 0);
-    array A(heads, SSM_FORMAT_REAL, -16, -1), D(heads, SSM_FORMAT_REAL, -1, 1), bias(heads, SSM_FORMAT_REAL, -4, -2);
-    array dA(heads, SSM_FORMAT_REAL, 0, 0), dD(heads, SSM_FORMAT_REAL, 0, 0), db(heads, SSM_FORMAT_REAL, 0, 0);
-    ssm_ssd s;
-    ssm_ssd_grad g;
     ssm_sizes need;
     memset(&s, 0, sizeof s);
     memset(&g, 0, sizeof g);
@@ -265,6 +253,25 @@ static void scans(void)
     linear_scan(8, 1536, 2048, 0, SSM_FORMAT_BF16);
     linear_scan(8, 256, 2048, 1, SSM_FORMAT_REAL);
     linear_scan(1, 1536, 131072, 0, SSM_FORMAT_REAL);
+}
+
+/* The scan of Mamba-2: heads of 64 channels, 128 states; the rival is mamba_ssm's Triton kernel. */
+static void ssd(size_t batch, size_t heads, size_t len, ssm_format io, double rival, double bar, double rival_back)
+{
+    const size_t dim = heads * 64, n = batch * len * dim, m = batch * len * 128, e = io == SSM_FORMAT_BF16 ? 2 : 4;
+    const char *type = io == SSM_FORMAT_BF16 ? "bf16" : "f32";
+    char name[100];
+    array x(n, io, -1, 1), delta(batch * len * heads, io, -2, 1), y(n, io, 0, 0), dy(n, io, -1, 1), dx(n, io, 0, 0);
+    array B(m, io, -1, 1), C(m, io, -1, 1), dB(m, io, 0, 0), dC(m, io, 0, 0), dd(batch * len * heads, io, 0, 0);
+    array A(heads, SSM_FORMAT_REAL, -16, -1), D(heads, SSM_FORMAT_REAL, -1, 1), bias(heads, SSM_FORMAT_REAL, -4, -2);
+    array dA(heads, SSM_FORMAT_REAL, 0, 0), dD(heads, SSM_FORMAT_REAL, 0, 0), db(heads, SSM_FORMAT_REAL, 0, 0);
+    ssm_ssd s;
+    ssm_ssd_grad g;
+    ssm_sizes need;
+    memset(&s, 0, sizeof s);
+    memset(&g, 0, sizeof g);
+    s.batch = batch;
+    s.len = len;
     s.heads = heads;
     s.headdim = 64;
     s.d_state = 128;
