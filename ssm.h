@@ -2282,7 +2282,7 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
 
 /* ssm_selective_scan_forward and the verbs beside it. Of type `io`: u, delta, B, C, z, delta_A, lambda, y and their
  * gradients.
- * Fast: d_state 16, EULER, no delta_A and no lambda, dim a multiple of 32 and so is a group, channels (and states of B
+ * Fast: d_state 16, EULER, no delta_A, no lambda and no limits of delta, dim a multiple of 32 and so is a group, channels (and states of B
  * and C) next to each other, rows aligned to four elements.
  * scan: AUTO cuts time into chunks if there are less than 8192 channels x sequences, by the shape alone;
  * SEQUENTIAL never does. BLELLOCH and CHUNKED are AUTO. Packed sequences are never cut, nor is what the plain kernel
@@ -12630,6 +12630,10 @@ SSM_API ssm_status ssm_layer_norm_forward(const ssm_layer_norm *norm, ssm_rows x
     ssm_status status = ssm__layer_norm_check(norm, &n);
     if (status != SSM_OK || rows == 0) return status;
     if (!x.data || !y.data) return SSM_ERR_NULL;
+    if (!y.row) { /* of rows that lie in one place the last stays */
+        x.data += ssm__offset(rows - 1, x.row);
+        rows = 1;
+    }
     rms = ssm__layer_norm_rms(&n);
     ssm__rows_center(&n, x, ssm_rows_of(NULL, 0), y, rows);
     ssm__norm(n.parallel, &rms, ssm_rows_of(y.data, y.row), y, rows);
@@ -24927,6 +24931,23 @@ typedef struct ssm__cuda_inputs { /* of one step of one channel */
     float lambda;
 } ssm__cuda_inputs;
 
+/* The step size from delta with its bias, in a problem of type P: a selective scan, or Mamba-2's. */
+template <class P> SSM__DEVICE float ssm__cuda_step_size(const P &s, float raw)
+{
+    float dt = s.delta_softplus ? ssm__cuda_softplus(raw) : raw;
+    if ((s.delta_min > 0 || s.delta_max > 0) && dt < s.delta_min) dt = s.delta_min;
+    if (s.delta_max > 0 && dt > s.delta_max) dt = s.delta_max;
+    return dt;
+}
+
+/* Its derivative: 0 where a limit holds it. */
+template <class P> SSM__DEVICE float ssm__cuda_step_slope(const P &s, float raw, float dt)
+{
+    if ((s.delta_min > 0 || s.delta_max > 0) && !(dt > s.delta_min)) return 0.0f;
+    if (s.delta_max > 0 && !(dt < s.delta_max)) return 0.0f;
+    return s.delta_softplus ? ssm__cuda_sigmoid(raw) : 1.0f;
+}
+
 template <class T>
 SSM__DEVICE ssm__cuda_inputs ssm__cuda_inputs_of(const ssm__cuda_scan &p, const ssm__span &q, size_t t, size_t c)
 {
@@ -24936,7 +24957,7 @@ SSM__DEVICE ssm__cuda_inputs ssm__cuda_inputs_of(const ssm__cuda_scan &p, const 
     x.u = ssm__cuda_load(ssm__cuda_at<T>(s.u, q.batch, t, c));
     x.raw = ssm__cuda_load(ssm__cuda_at<T>(s.delta, q.batch, t, c));
     if (s.delta_bias.data) x.raw += *ssm__cuda_at<float>(s.delta_bias, 0, 0, c);
-    x.db = s.delta_softplus ? ssm__cuda_softplus(x.raw) : x.raw;
+    x.db = ssm__cuda_step_size(s, x.raw);
     x.da = s.delta_A.data ? ssm__cuda_load(ssm__cuda_at<T>(s.delta_A, q.batch, t, c)) : x.db;
     x.lambda = s.lambda.data ? ssm__cuda_load(ssm__cuda_at<T>(s.lambda, q.batch, t, c)) : 0.5f;
     return x;
@@ -25153,9 +25174,8 @@ static int ssm__cuda_rows_are_dense(ssm_in v, ssm_format io)
 static int ssm__cuda_scan_is_fast(const ssm_selective_scan *s, ssm_format io)
 {
     return s->d_state == SSM__CUDA_STATES && s->disc == SSM_DISC_EULER && !s->delta_A.data && !s->lambda.data &&
-           !s->h.data &&
-           s->len > 0 && s->len < 0x7fffffff && s->dim / s->B_groups % SSM__CUDA_STRIP == 0 &&
-           s->dim / s->C_groups % SSM__CUDA_STRIP == 0 && ssm__cuda_coefs_are_dense(s, io) &&
+           !s->h.data && !(s->delta_min > 0) && !(s->delta_max > 0) && s->len > 0 && s->len < 0x7fffffff &&
+           s->dim / s->B_groups % SSM__CUDA_STRIP == 0 && s->dim / s->C_groups % SSM__CUDA_STRIP == 0 && ssm__cuda_coefs_are_dense(s, io) &&
            ssm__cuda_rows_are_dense(s->u, io) && ssm__cuda_rows_are_dense(s->delta, io) &&
            ssm__cuda_rows_are_dense(s->z, io) && ssm__cuda_rows_are_dense(ssm__as_in(s->y), io);
 }
@@ -25872,7 +25892,7 @@ template <class T> struct ssm__cuda_back_lane {
         const ssm_selective_scan &s = p.f.s;
         const size_t at = dense(t);
         if (!s.delta_A.data) out.ddb += out.dda;
-        if (s.delta_softplus) out.ddb *= ssm__cuda_sigmoid(x.raw);
+        out.ddb *= ssm__cuda_step_slope(s, x.raw, x.db);
         dD = fmaf(dy, x.u, dD);
         dbias += out.ddb;
         p.du[at] = fmaf(D, dy, out.du);
@@ -28234,46 +28254,48 @@ __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_B
 }
 
 /* --- few rows, as decoding has them: bound by the weights, each read once ---
- * A block is 8 columns by 16 rows, a thread for each, and takes the inner index in slices of 128 through a ring of four
- * that cp.async fills, so that it has 12 KB of weights on their way. One chain of fmaf a thread in the order of the inner
- * index: the bits are those of the large kernel. Rows of shared memory are 132 floats, so that the 16 bytes that eight
- * columns read lie in all 32 banks. */
+ * A block is 8 columns by up to 16 rows, a thread for each, and takes the inner index in slices of 128 through a ring that
+ * cp.async fills: of four, or of eight where there is but one row, so that 12 or 28 KB of weights are on their way. One
+ * chain of fmaf a thread in the order of the inner index: the bits are those of the large kernel. Rows of shared memory
+ * are 132 floats, so that the 16 bytes that eight columns read lie in all 32 banks. */
 enum {
     SSM__CUDA_THIN_ROWS = 16,
     SSM__CUDA_THIN_COLUMNS = 8,
     SSM__CUDA_THIN_DEPTH = 128,
-    SSM__CUDA_THIN_RING = 4,
     SSM__CUDA_THIN_THREADS = SSM__CUDA_THIN_ROWS * SSM__CUDA_THIN_COLUMNS,
     SSM__CUDA_THIN_MOST = 64 /* rows; more are for the large kernel */
 };
 
-typedef struct ssm__cuda_thin_slice {
+template <int ROWS> struct ssm__cuda_thin_slice {
+    enum { RING = ROWS == 1 ? 8 : 4 };
     float w[SSM__CUDA_THIN_COLUMNS][SSM__CUDA_THIN_DEPTH + 4];
-    float x[SSM__CUDA_THIN_ROWS][SSM__CUDA_THIN_DEPTH + 4];
-} ssm__cuda_thin_slice;
+    float x[ROWS][SSM__CUDA_THIN_DEPTH + 4];
+};
 
-/* The part of a slice that is there, from rows `first` on of `rows`. */
-template <int ROWS>
+/* The part of a slice that is there: `rows` rows, `depth` of the inner index. */
 SSM__DEVICE void ssm__cuda_thin_fetch(float (*to)[SSM__CUDA_THIN_DEPTH + 4], const float *from, ptrdiff_t row,
-                                      size_t rows, size_t depth)
+                                      int rows, size_t depth)
 {
     int i;
-    for (i = (int)threadIdx.x; i < ROWS * SSM__CUDA_THIN_DEPTH / 4; i += SSM__CUDA_THIN_THREADS) {
+    for (i = (int)threadIdx.x; i < rows * SSM__CUDA_THIN_DEPTH / 4; i += SSM__CUDA_THIN_THREADS) {
         const int r = i / (SSM__CUDA_THIN_DEPTH / 4), k = 4 * (i % (SSM__CUDA_THIN_DEPTH / 4));
-        if ((size_t)r < rows && (size_t)k < depth) ssm__cuda_copy<16>(&to[r][k], from + (ptrdiff_t)r * row + k);
+        if ((size_t)k < depth) ssm__cuda_copy<16>(&to[r][k], from + (ptrdiff_t)r * row + k);
     }
 }
 
 /* Slice `i`, if there is one, of the block whose first row and column these are. */
-SSM__DEVICE void ssm__cuda_thin_ask(const ssm__cuda_product &p, ssm__cuda_thin_slice *ring, size_t m0, size_t n0, int i)
+template <int ROWS>
+SSM__DEVICE void ssm__cuda_thin_ask(const ssm__cuda_product &p, ssm__cuda_thin_slice<ROWS> *ring, size_t m0, size_t n0,
+                                    int i)
 {
     const size_t k = (size_t)i * SSM__CUDA_THIN_DEPTH;
-    ssm__cuda_thin_slice &to = ring[i % SSM__CUDA_THIN_RING];
+    const int columns = p.N - n0 < SSM__CUDA_THIN_COLUMNS ? (int)(p.N - n0) : (int)SSM__CUDA_THIN_COLUMNS;
+    const int rows = p.M - m0 < ROWS ? (int)(p.M - m0) : ROWS;
+    ssm__cuda_thin_slice<ROWS> &to = ring[i % ssm__cuda_thin_slice<ROWS>::RING];
     if (k < p.K) {
-        ssm__cuda_thin_fetch<SSM__CUDA_THIN_COLUMNS>(to.w, (const float *)p.b + ((ptrdiff_t)n0 * p.b_row + (ptrdiff_t)k),
-                                                     p.b_row, p.N - n0, p.K - k);
-        ssm__cuda_thin_fetch<SSM__CUDA_THIN_ROWS>(to.x, (const float *)p.a + ((ptrdiff_t)m0 * p.a_row + (ptrdiff_t)k),
-                                                  p.a_row, p.M - m0, p.K - k);
+        ssm__cuda_thin_fetch(to.w, (const float *)p.b + ((ptrdiff_t)n0 * p.b_row + (ptrdiff_t)k), p.b_row, columns,
+                             p.K - k);
+        ssm__cuda_thin_fetch(to.x, (const float *)p.a + ((ptrdiff_t)m0 * p.a_row + (ptrdiff_t)k), p.a_row, rows, p.K - k);
     }
     ssm__cuda_commit();
 }
@@ -28294,24 +28316,27 @@ SSM__DEVICE float ssm__cuda_thin_sum(const float *x, const float *w, size_t dept
     return sum;
 }
 
+template <int ROWS>
 __global__ void __launch_bounds__(SSM__CUDA_THIN_THREADS) ssm__cuda_product_thin(const ssm__cuda_product p)
 {
-    ssm__cuda_thin_slice *ring = (ssm__cuda_thin_slice *)(void *)ssm__cuda_room;
+    enum { RING = ssm__cuda_thin_slice<ROWS>::RING };
+    ssm__cuda_thin_slice<ROWS> *ring = (ssm__cuda_thin_slice<ROWS> *)(void *)ssm__cuda_room;
     const int column = (int)threadIdx.x % SSM__CUDA_THIN_COLUMNS, row = (int)threadIdx.x / SSM__CUDA_THIN_COLUMNS;
-    const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_THIN_COLUMNS, m0 = (size_t)blockIdx.y * SSM__CUDA_THIN_ROWS;
+    const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_THIN_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
     const size_t n = n0 + (size_t)column, m = m0 + (size_t)row;
     const int slices = (int)((p.K + SSM__CUDA_THIN_DEPTH - 1) / SSM__CUDA_THIN_DEPTH);
+    const bool mine = row < ROWS && m < p.M && n < p.N;
     float sum = 0, *c;
     int i;
-    for (i = 0; i < SSM__CUDA_THIN_RING - 1; ++i) ssm__cuda_thin_ask(p, ring, m0, n0, i);
+    for (i = 0; i < RING - 1; ++i) ssm__cuda_thin_ask(p, ring, m0, n0, i);
     for (i = 0; i < slices; ++i) {
-        const ssm__cuda_thin_slice &s = ring[i % SSM__CUDA_THIN_RING];
-        ssm__cuda_wait<SSM__CUDA_THIN_RING - 2>();
+        const ssm__cuda_thin_slice<ROWS> &s = ring[i % RING];
+        ssm__cuda_wait<RING - 2>();
         __syncthreads(); /* all have their part of slice i, and are done with slice i - 1 */
-        ssm__cuda_thin_ask(p, ring, m0, n0, i + SSM__CUDA_THIN_RING - 1);
-        sum = ssm__cuda_thin_sum(s.x[row], s.w[column], p.K - (size_t)i * SSM__CUDA_THIN_DEPTH, sum);
+        ssm__cuda_thin_ask(p, ring, m0, n0, i + RING - 1);
+        if (mine) sum = ssm__cuda_thin_sum(s.x[row], s.w[column], p.K - (size_t)i * SSM__CUDA_THIN_DEPTH, sum);
     }
-    if (m >= p.M || n >= p.N) return;
+    if (!mine) return;
     c = (float *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n);
     *c = ssm__cuda_product_end<float>(p, m, n, sum);
 }
@@ -28323,11 +28348,16 @@ static int ssm__cuda_is_thin(const ssm__cuda_product *p)
            (uintptr_t)p->a % 16 == 0 && (uintptr_t)p->b % 16 == 0 && p->K < 0x7fffffffu / 2;
 }
 
+template <int ROWS> static ssm_status ssm__cuda_thin_launch(const ssm__cuda_product &p, void *stream)
+{
+    return ssm__cuda_launch(ssm__cuda_product_thin<ROWS>, ssm__ceil_div(p.N, SSM__CUDA_THIN_COLUMNS),
+                            ssm__ceil_div(p.M, ROWS), SSM__CUDA_THIN_THREADS,
+                            ssm__cuda_thin_slice<ROWS>::RING * sizeof(ssm__cuda_thin_slice<ROWS>), p, stream);
+}
+
 static ssm_status ssm__cuda_thin_run(const ssm__cuda_product &p, void *stream)
 {
-    return ssm__cuda_launch(ssm__cuda_product_thin, ssm__ceil_div(p.N, SSM__CUDA_THIN_COLUMNS),
-                            ssm__ceil_div(p.M, SSM__CUDA_THIN_ROWS), SSM__CUDA_THIN_THREADS,
-                            SSM__CUDA_THIN_RING * sizeof(ssm__cuda_thin_slice), p, stream);
+    return p.M == 1 ? ssm__cuda_thin_launch<1>(p, stream) : ssm__cuda_thin_launch<SSM__CUDA_THIN_ROWS>(p, stream);
 }
 
 /* --- host --- */
@@ -29396,23 +29426,6 @@ typedef struct ssm__cuda_ssd_own {
     float gated; /* dy behind the gate's back */
 } ssm__cuda_ssd_own;
 
-/* dt from delta with its bias. */
-SSM__DEVICE float ssm__cuda_ssd_delta(const ssm_ssd &s, float raw)
-{
-    float dt = s.delta_softplus ? ssm__cuda_softplus(raw) : raw;
-    if ((s.delta_min > 0 || s.delta_max > 0) && dt < s.delta_min) dt = s.delta_min;
-    if (s.delta_max > 0 && dt > s.delta_max) dt = s.delta_max;
-    return dt;
-}
-
-/* d dt / d delta: 0 where a limit holds dt. */
-SSM__DEVICE float ssm__cuda_ssd_slope(const ssm_ssd &s, float raw, float dt)
-{
-    if ((s.delta_min > 0 || s.delta_max > 0) && !(dt > s.delta_min)) return 0.0f;
-    if (s.delta_max > 0 && !(dt < s.delta_max)) return 0.0f;
-    return s.delta_softplus ? ssm__cuda_sigmoid(raw) : 1.0f;
-}
-
 /* Shared memory of a warp: two tiles, that who reads one does not meet who writes the next. */
 typedef struct ssm__cuda_ssd_tile {
     float e[SSM__CUDA_SSD_STEPS][SSM__CUDA_SSD_CHANNELS];  /* dt x */
@@ -29578,7 +29591,7 @@ template <class T, int NS, int MODE> struct ssm__cuda_ssd_lane {
         ssm__cuda_ssd_tile &tile = m.tile[half][warp];
         ssm__cuda_ssd_own own = next;
         own.raw += bias;
-        own.dt = ssm__cuda_ssd_delta(p.s, own.raw);
+        own.dt = ssm__cuda_step_size(p.s, own.raw);
         if (MODE >= SSM__CUDA_SSD_KEPT) own.gated = p.s.z.data ? own.dy * ssm__cuda_silu(own.z) : own.dy;
         if (t + (size_t)step >= q.len) own = none;
         tile.e[step][chan] = own.dt * own.x;
@@ -29963,7 +29976,7 @@ template <class T, int NS> struct ssm__cuda_ssd_adjoint : ssm__cuda_ssd_lane<T, 
         U = descend(t, own.dt, back, is_kept, first);
         if (at >= q.len) return;
         ddt = fmaf(this->A, U, back + now);
-        slope = ssm__cuda_ssd_slope(p.s, own.raw, own.dt);
+        slope = ssm__cuda_step_slope(p.s, own.raw, own.dt);
         if (this->chan == 0) {
             p.ddelta[this->row(at) * p.s.heads * p.strips * p.warps + this->part] = ddt * slope;
             this->sums[0] = fmaf(own.dt, U, this->sums[0]);

@@ -66,6 +66,8 @@ static void norms_check(const norms_case *k, ssm_rng *rng)
     CHECK_CLOSE(y, want_y, count, TOL(2e-6, 1e-14));
     CHECK_OK(ssm_layer_norm_forward(&norm, ssm_rows_of(in_place, k->row), ssm_rows_out_of(in_place, k->row), k->rows));
     for (r = 0; r < k->rows; ++r) CHECK_SAME(in_place + r * (size_t)k->row, y + r * (size_t)k->row, k->dim);
+    CHECK_OK(ssm_layer_norm_forward(&norm, ssm_rows_of(x, k->row), ssm_rows_out_of(in_place, 0), k->rows));
+    if (k->rows) CHECK_SAME(in_place, y + (k->rows - 1) * (size_t)k->row, k->dim); /* in one place the last stays */
     CHECK_OK(ssm_layer_norm_sizes(&norm, k->rows, &need));
     work = test_alloc(need.work_backward, 1);
     g.dy = ssm_rows_of(dy, k->row), g.dx = ssm_rows_out_of(dx, k->shared ? 0 : k->row), g.dweight = dw, g.dbias = db;
