@@ -96,7 +96,8 @@
  *   >>tiles          how a layer walks a batch of sequences in time tiles
  *   >>bound          the block that bind fills and attach reads
  *   >>verbs          what all layers do alike, stamped
- *   >>core           projection + selective scan: what selective, S6 and Mamba share
+ *   >>core           projection + selective scan: what selective, S6 and Mamba share,
+ *   >>core-step      one step at a time, and as layers
  *   >>layer-selective
  *   >>layer-s6
  *   >>layer-mamba
@@ -128,7 +129,8 @@
  *   >>cuda-linear    and their verbs
  *   >>cuda-ssd       the scan of Mamba-2 on a GPU
  *   >>cuda-ssd-backward  its gradients
- *   >>cuda-line      h = a h + b on a GPU, and its adjoint
+ *   >>cuda-line      h = a h + b on a GPU, and its adjoint,
+ *   >>cuda-line-host  and its launches
  *   >>cuda-linear-scan  the linear scan on a GPU
  *   >>cuda-s5        the S5 scan on a GPU
  *   >>cuda-s5-backward  and its gradients
@@ -18729,7 +18731,11 @@ static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size
     return core;
 }
 
-/* --- one step --- */
+/*=============================================================================
+ * >>core-step
+ *=============================================================================
+ * One step of a core, and a core as a layer of its own, which selective and S6 are.
+ */
 /* A tile of one-step rows, a strip of channels at a time, so that next to nothing is kept between the projections:
  * [dt | B | C] of each row. */
 typedef struct ssm__core_step {
@@ -30778,7 +30784,11 @@ __global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, SSM__CUDA_LINE_FIT(S, 
     if (S::SUMS && PASS == SSM__CUDA_LINE_ADJOINT) k.sums();
 }
 
-/* --- host --- */
+/*=============================================================================
+ * >>cuda-line-host
+ *=============================================================================
+ * How lines are cut and launched, and where their gradients go.
+ */
 template <class S, int PASS> static ssm_status ssm__cuda_line_pass_run(const ssm__cuda_line &p, void *stream)
 {
     return ssm__cuda_launch(ssm__cuda_line_kernel<S, PASS>, ssm__mul(p.batch, p.strips),
