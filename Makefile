@@ -51,7 +51,7 @@ help:
 	@echo "make web          the page of examples/web as one file, build/web/index.html (needs clang and lld)"
 	@echo "make check-web    that page's numbers, in node and headless Chromium, against a native build"
 	@echo "make bench        time the kernels against plain loops, train from 5 seeds (about 4 min)"
-	@echo "make test-cuda    the ops on a GPU against those on the CPU; bench-cuda: their time (both need nvcc and a GPU)"
+	@echo "make test-cuda    ops and layers on a GPU against those on the CPU; bench-cuda: their time (nvcc and a GPU)"
 	@echo "make size         flash that each verb takes on each core, and RAM of one step"
 	@echo "make firmware-bench  instructions, RAM and stack of one step on each core"
 	@echo "make check        what CI runs after the tests: compilers, standards, symbols, sanitizers"
