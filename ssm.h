@@ -32404,6 +32404,11 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 }
 #endif
 
+#undef SSM__BIND_DEVICE
+#undef SSM__BOTH
+#undef SSM__ISA_DEVICE
+#undef SSM__IS_DEVICE
+#undef SSM__ON_DEVICE
 #undef SSM__RESTRICT
 #undef SSM__LAYER_TABLE
 #undef SSM__LAYER_RUN
@@ -32531,6 +32536,10 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 #undef SSM__CUDA_SUMS
 #undef SSM__CUDA_SUMS4
 #undef SSM__CUDA_SUMS16
+#undef SSM__CUDA_IS_BACK
+#undef SSM__CUDA_IS_CARRY
+#undef SSM__CUDA_LINE_FIT
+#undef SSM__DEVICE_LAYER
 
 #endif /* the scalar instance, and what stands on all of them */
 #endif /* SSM__PASS */
