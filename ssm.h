@@ -24440,9 +24440,9 @@ template <class T> __global__ void ssm__cuda_pad(const ssm__cuda_padding p)
     }
 }
 
-/* For a problem of type P: a scan or a convolution. */
+/* In an output of `dim` channels of s: a scan, a convolution, or the sequences of a layer. */
 template <class T, class P>
-static ssm_status ssm__cuda_pad_run(const P &s, const ssm_out &y, size_t parts, void *stream)
+static ssm_status ssm__cuda_pad_run(const P &s, const ssm_out &y, size_t dim, size_t parts, void *stream)
 {
     ssm__cuda_padding p;
     p.y = y;
@@ -24450,8 +24450,16 @@ static ssm_status ssm__cuda_pad_run(const P &s, const ssm_out &y, size_t parts, 
     p.start = s.start;
     p.slot = s.slot;
     p.len = s.len;
-    p.dim = s.dim;
+    p.dim = dim;
     return s.slot ? ssm__cuda_launch(ssm__cuda_pad<T>, s.batch, 1, 256, 0, p, stream) : SSM_OK;
+}
+
+/* The same of elements of type io. */
+template <class P>
+static ssm_status ssm__cuda_pad_io(const P &s, const ssm_out &y, size_t dim, size_t parts, ssm_format io, void *stream)
+{
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_pad_run<ssm__cuda_bf16>(s, y, dim, parts, stream)
+                                 : ssm__cuda_pad_run<float>(s, y, dim, parts, stream);
 }
 
 /* --- sums of partial gradients ---
@@ -25250,7 +25258,7 @@ static size_t ssm__cuda_scan_layout(ssm__cuda_scan *p, void *mem)
 template <class T> static ssm_status ssm__cuda_scan_run(const ssm__cuda_scan &p, int fast, void *stream)
 {
     ssm_status status = SSM_OK;
-    if (p.s.y.data) status = ssm__cuda_pad_run<T>(p.s, p.s.y, 1, stream);
+    if (p.s.y.data) status = ssm__cuda_pad_run<T>(p.s, p.s.y, p.s.dim, 1, stream);
     if (status != SSM_OK) return status;
     if (!fast)
         return ssm__cuda_launch(p.s.h.data ? ssm__cuda_scan_plain<T, 1> : ssm__cuda_scan_plain<T, 0>,
@@ -26460,7 +26468,7 @@ template <class T> static ssm_status ssm__cuda_conv_run(ssm__cuda_conv *p, int f
 {
     ssm_status status;
     ssm__cuda_conv_cut(p, fast);
-    status = ssm__cuda_pad_run<T>(p->s, p->s.y, 1, stream);
+    status = ssm__cuda_pad_run<T>(p->s, p->s.y, p->s.dim, 1, stream);
     if (status != SSM_OK) return status;
     status = ssm__cuda_conv_launch(fast ? ssm__cuda_conv_fast<T> : ssm__cuda_conv_plain<T>, *p, p->parts, stream);
     if (status != SSM_OK || !p->s.state_last.data || (!fast && p->parts == 1)) return status;
@@ -29796,20 +29804,6 @@ static ssm_status ssm__cuda_ssd_open(const ssm_ssd *s, ssm_format io, ssm__cuda_
     return p->dim > 0x7fffffff ? SSM_ERR_OVERFLOW : SSM_OK;
 }
 
-static ssm_status ssm__cuda_ssd_pad(const ssm_ssd &s, size_t dim, ssm_format io, void *stream)
-{
-    ssm__cuda_padding p;
-    p.y = s.y;
-    p.start = s.start;
-    p.slot = s.slot;
-    p.len = s.len;
-    p.dim = dim;
-    p.parts = 1;
-    if (!s.slot) return SSM_OK;
-    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_pad<ssm__cuda_bf16> : ssm__cuda_pad<float>, s.batch, 1,
-                            256, 0, p, stream);
-}
-
 template <class T, int NS, int MODE> static ssm_status ssm__cuda_ssd_launch(const ssm__cuda_ssd &p, void *stream)
 {
     const size_t row = 32 * NS * sizeof(float), coefs = 4 * SSM__CUDA_SSD_STEPS * row;
@@ -29842,7 +29836,7 @@ static size_t ssm__cuda_ssd_layout(ssm__cuda_ssd *p, void *mem)
 
 static ssm_status ssm__cuda_ssd_outputs(const ssm__cuda_ssd &p, ssm_format io, void *stream)
 {
-    const ssm_status status = ssm__cuda_ssd_pad(p.s, p.dim, io, stream);
+    const ssm_status status = ssm__cuda_pad_io(p.s, p.s.y, p.dim, 1, io, stream);
     if (status != SSM_OK) return status;
     return p.s.h.data ? ssm__cuda_ssd_run<SSM__CUDA_SSD_SHOW>(p, io, stream)
                       : ssm__cuda_ssd_run<SSM__CUDA_SSD_OUT>(p, io, stream);
@@ -31014,8 +31008,7 @@ SSM_API ssm_status ssm_cuda_linear_scan_forward(const ssm_linear_scan *s, ssm_fo
     status = ssm__check_block(work, ssm__cuda_linear_scan_layout(&p, parts, 0, NULL, &room));
     if (status != SSM_OK) return status;
     ssm__cuda_linear_scan_layout(&p, parts, 0, work.data, &room);
-    status = io == SSM_FORMAT_BF16 ? ssm__cuda_pad_run<ssm__cuda_bf16>(*s, s->h, parts, stream)
-                                   : ssm__cuda_pad_run<float>(*s, s->h, parts, stream);
+    status = ssm__cuda_pad_io(*s, s->h, s->dim, parts, io, stream);
     return status == SSM_OK ? ssm__cuda_linear_scan_start(p, parts, io, 0, stream) : status;
 }
 
@@ -31470,7 +31463,7 @@ template <class T> static ssm_status ssm__cuda_s5_output(const ssm__cuda_s5 &p, 
     r.u_pairs = p.s.complex_input;
     r.D = p.s.D;
     status = ssm__cuda_s5_rows_run(ssm__cuda_s5_scatter<T>, r, stream);
-    return status == SSM_OK ? ssm__cuda_pad_run<T>(p.s, p.s.y, p.s.complex_output ? 2 : 1, stream) : status;
+    return status == SSM_OK ? ssm__cuda_pad_run<T>(p.s, p.s.y, p.s.dim, p.s.complex_output ? 2 : 1, stream) : status;
 }
 
 static ssm_status ssm__cuda_s5_forward(ssm__cuda_s5 *p, ssm_format io, ssm_memory work, void *stream)
@@ -32092,21 +32085,13 @@ static void ssm__device_rows(ssm__device_call *c, const ssm__scratch *w, ssm__ca
 /* Zeros in the outputs of sequences that are padding. */
 static void ssm__device_pad(ssm__device_call *c)
 {
-    ssm__cuda_padding p;
-    memset(&p, 0, sizeof p);
-    p.y.data = c->call.y.data;
-    p.y.batch = c->plan.y.batch;
-    p.y.time = c->plan.y.time;
-    p.y.chan = c->plan.y.chan;
-    p.start = c->seqs->start;
-    p.slot = c->seqs->slot;
-    p.len = c->seqs->len;
-    p.dim = c->call.d_model;
-    p.parts = 1;
-    if (p.slot && ssm__device_ready(&c->device, SSM_OK, 0))
-        c->device.status = ssm__cuda_launch(c->device.io == SSM_FORMAT_BF16 ? ssm__cuda_pad<ssm__cuda_bf16>
-                                                                            : ssm__cuda_pad<float>,
-                                            c->seqs->batch, 1, 256, 0, p, c->device.stream);
+    ssm_out y = {NULL, 0, 0, 0, 0};
+    y.data = c->call.y.data;
+    y.batch = c->plan.y.batch;
+    y.time = c->plan.y.time;
+    y.chan = c->plan.y.chan;
+    if (ssm__device_ready(&c->device, SSM_OK, 0))
+        c->device.status = ssm__cuda_pad_io(*c->seqs, y, c->call.d_model, 1, c->device.io, c->device.stream);
 }
 
 /* The tile function over all rows of a call; scratch in `work`, the ops' workspace in `ops`. */
