@@ -347,26 +347,35 @@ static void layer_mamba2(void)
     layer_random(mamba2_verbs);
 }
 
+typedef layer_case<ssm_mamba, ssm_mamba_config> mamba_case;
+
+/* Binds a shaped case whose sequences are `batch` of `len` steps, x and y dense. */
+static void layer_dense(mamba_case *k, int half, size_t batch, size_t len)
+{
+    ssm_seqs dense;
+    memset(&dense, 0, sizeof dense);
+    dense.batch = batch;
+    dense.len = len;
+    make(&k->x, half, batch, len, k->config.d_model, 0, DENSE, 0, UNIFORM);
+    make(&k->y, half, batch, len, k->config.d_model, 0, DENSE, 0, POISON);
+    k->seqs[0] = k->seqs[1] = dense;
+    k->bind();
+}
+
 /* A sequence in one piece, in two, and step by step: the same bits; and a state in another slot than the first. */
 static void layer_splits(void)
 {
     int i;
     for (i = 0; i < rounds && trouble == 0; ++i) {
         const int half = i % 2;
-        layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+        mamba_case k(mamba_verbs);
         std::vector<float> y[3], h[3];
         size_t t, cut;
         int way;
         layer_shape(&k, half, 0);
         k.config.scan = SSM_SCAN_SEQUENTIAL;
         if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
-        k.seqs[1].batch = k.seqs[0].batch = 1;
-        make(&k.x, half, 1, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, UNIFORM);
-        make(&k.y, half, 1, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, POISON);
-        memset(&k.seqs[0].x, 0, sizeof k.seqs[0].x);
-        memset(&k.seqs[0].y, 0, sizeof k.seqs[0].y);
-        k.seqs[1] = k.seqs[0];
-        k.bind();
+        layer_dense(&k, half, 1, k.seqs[0].len);
         if (trouble) return;
         block work(k.need[1].work);
         tensor state;
@@ -406,7 +415,7 @@ static void layer_slots(void)
 {
     int i;
     for (i = 0; i < rounds && trouble == 0; ++i) {
-        layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+        mamba_case k(mamba_verbs);
         const int half = i % 2;
         std::vector<ptrdiff_t> slot(3);
         ssm_seqs one;
@@ -414,14 +423,7 @@ static void layer_slots(void)
         layer_shape(&k, half, 0);
         k.config.scan = SSM_SCAN_SEQUENTIAL;
         if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
-        k.seqs[0].batch = 3;
-        if (chance(50)) k.seqs[0].len = 1;
-        make(&k.x, half, 3, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, UNIFORM);
-        make(&k.y, half, 3, k.seqs[0].len, k.config.d_model, 0, DENSE, 0, POISON);
-        memset(&k.seqs[0].x, 0, sizeof k.seqs[0].x);
-        memset(&k.seqs[0].y, 0, sizeof k.seqs[0].y);
-        k.seqs[1] = k.seqs[0];
-        k.bind();
+        layer_dense(&k, half, 3, chance(50) ? 1 : k.seqs[0].len);
         if (trouble) return;
         block work(k.need[1].work);
         tensor state, slots;
@@ -457,7 +459,7 @@ static void layer_slots(void)
 
 static void layer_errors(void)
 {
-    layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+    mamba_case k(mamba_verbs);
     ssm_layer_grad g;
     ssm_sizes need;
     ssm_mamba empty;
@@ -503,21 +505,14 @@ static void layer_errors(void)
 static void layer_graph(void)
 {
 #ifndef SSM__CUDA_ON_HOST
-    layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+    mamba_case k(mamba_verbs);
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t run;
     int i;
     layer_shape(&k, 0, 0);
     k.config.d_model = 64;
-    k.seqs[0].batch = 2;
-    k.seqs[0].len = 1;
-    make(&k.x, 0, 2, 1, 64, 0, DENSE, 0, UNIFORM);
-    make(&k.y, 0, 2, 1, 64, 0, DENSE, 0, UNIFORM);
-    memset(&k.seqs[0].x, 0, sizeof k.seqs[0].x);
-    memset(&k.seqs[0].y, 0, sizeof k.seqs[0].y);
-    k.seqs[1] = k.seqs[0];
-    k.bind();
+    layer_dense(&k, 0, 2, 1);
     if (trouble) return;
     block work(k.need[1].work);
     tensor state;
