@@ -53,9 +53,11 @@ for example in speaker decode cublas; do
     fi
 done
 targets="80 90 90a 100 120"
-codes=$(for target in $targets; do echo "-gencode=arch=compute_$target,code=sm_$target"; done)
+# What the kernels are differs between these three; what registers they get, between all five.
+codes="-gencode=arch=compute_80,code=[sm_80,sm_90] -gencode=arch=compute_90a,code=sm_90a"
+codes="$codes -gencode=arch=compute_100,code=[sm_100,sm_120]"
 # shellcheck disable=SC2086
-nvcc -std=c++17 $codes -O3 -Werror all-warnings -Xptxas -v -Xcompiler -Wall,-Wextra,-Werror -DSSM_CUDA -I. -x cu \
+nvcc -std=c++17 $codes -O1 -Werror all-warnings -Xptxas -v -Xcompiler -Wall,-Wextra,-Werror -DSSM_CUDA -I. -x cu \
     -c tests/compile/implementation.c -o $out/implementation.o > $out/nvcc.txt 2>&1
 status=$?
 [ $status -eq 0 ] || grep -E 'error|warning' $out/nvcc.txt | head -20
