@@ -15,6 +15,6 @@ if (WebAssembly.Module.imports(module).length === 0) {
     const wasi = new WASI({
         version: 'preview1', args: process.argv.slice(2), env: {}, preopens: { '.': '.' }, returnOnExit: true,
     });
-    // At once: node 20 takes down a large module it is still compiling by a segmentation fault, after main has returned.
+    // At once: node 20 may crash on its way out while it still compiles a large module.
     process.reallyExit(wasi.start(await WebAssembly.instantiate(module, wasi.getImportObject())));
 }
