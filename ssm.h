@@ -187,6 +187,12 @@
  *   broadcasts: one delta for all channels, one A for all channels, a constant B. A negative
  *   stride with the pointer at the last element runs backwards in time.
  *
+ * BOTH DIRECTIONS. S4D, S4 and S5 have a config for it. Any other layer runs forwards and, with a negative x.time and
+ *   y.time in ssm_seqs and the pointers at the last row, backwards; outputs are added (packed: starts count from the end).
+ *   One bound layer for both shares its weights, two have their own. A block of two directions with one in_proj and one
+ *   out_proj, as Vision Mamba's, is two ssm_mamba layers whose params hold the same two matrices, out_proj being linear:
+ *   the gradients of both are then added.
+ *
  * GRADIENTS are always added to what is there, never overwritten: zero them first. That is what
  *   makes stride 0 right (the gradient of a broadcast value is the sum) and what lets several
  *   calls accumulate into one array.

@@ -1089,6 +1089,53 @@ static void layer_law_strides(layer_model *m, ssm_rng *rng)
     }
 }
 
+/* Rows in the opposite order. */
+static ssm_real *layer_reversed(const ssm_real *x, size_t rows, size_t dim)
+{
+    ssm_real *y = test_zeros(rows * dim);
+    size_t r;
+    for (r = 0; r < rows; ++r) memcpy(y + r * dim, x + (rows - 1 - r) * dim, dim * sizeof *y);
+    return y;
+}
+
+/* Sequences taken from their end, by a negative stride, give what the reversed sequences give, gradients too: with it any
+ * layer runs in both directions. All rows turned round are packed sequences in the opposite order. */
+static void layer_law_backwards(layer_model *m, ssm_rng *rng)
+{
+    static const size_t start[3] = {0, 27, 40};
+    const layer_data d = layer_data_make(m, rng, 1, 40);
+    const size_t last = 39 * m->d_model;
+    ssm_seqs seqs = test_seqs(2, 40);
+    ssm_real *x = layer_reversed(d.x, 40, m->d_model), *dy = test_normal(rng, d.count, 1);
+    ssm_real *want_y = test_zeros(d.count), *want_dx = test_zeros(d.count), *want_dparams = test_zeros(m->table.count);
+    ssm_real *y = test_zeros(d.count), *dx = test_zeros(d.count), *dparams = test_zeros(m->table.count);
+    ssm_real *back = layer_reversed(dy, 40, m->d_model), *turned;
+    if (!m->scaled) {
+        seqs.start = start;
+        layer_record(m, NULL, x, want_y, &seqs, NULL, back, want_dx, want_dparams);
+        seqs.x.time = seqs.y.time = -(ptrdiff_t)m->d_model;
+        seqs.x.chan = seqs.y.chan = 1;
+        layer_record(m, NULL, d.x + last, y + last, &seqs, NULL, dy + last, dx + last, dparams);
+        CHECK_SAME(dparams, want_dparams, m->table.count);
+        turned = layer_reversed(y, 40, m->d_model);
+        CHECK_SAME(turned, want_y, d.count);
+        test_free(turned, 0);
+        turned = layer_reversed(dx, 40, m->d_model);
+        CHECK_SAME(turned, want_dx, d.count);
+        test_free(turned, 0);
+    }
+    test_free(x, 0);
+    test_free(dy, 0);
+    test_free(want_y, 0);
+    test_free(want_dx, 0);
+    test_free(want_dparams, 0);
+    test_free(y, 0);
+    test_free(dx, 0);
+    test_free(dparams, 0);
+    test_free(back, 0);
+    layer_data_free(&d);
+}
+
 static void layer_law_in_place(layer_model *m, ssm_rng *rng)
 {
     size_t i, kind;
@@ -2048,6 +2095,7 @@ LAYER_LAW(layer_law_step)
 LAYER_LAW(layer_law_split)
 LAYER_LAW(layer_law_packed)
 LAYER_LAW(layer_law_strides)
+LAYER_LAW(layer_law_backwards)
 LAYER_LAW(layer_law_in_place)
 LAYER_LAW(layer_law_step_in_place)
 LAYER_LAW(layer_law_no_state)
@@ -2736,6 +2784,7 @@ static const test_case layer_cases[] = {
     {"layers/split", test_layer_law_split},
     {"layers/packed", test_layer_law_packed},
     {"layers/strides", test_layer_law_strides},
+    {"layers/backwards", test_layer_law_backwards},
     {"layers/in_place", test_layer_law_in_place},
     {"layers/step_in_place", test_layer_law_step_in_place},
     {"layers/no_state", test_layer_law_no_state},
