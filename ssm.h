@@ -203,7 +203,7 @@
  *   FalconMamba, Jamba mixer  ssm_mamba, dbc_norm = SSM_DBC_NORM, SSM_DBC_NORM_WEIGHTED
  *   transformers Mamba2Mixer  ssm_mamba2, all zero
  *   mamba_ssm Mamba3          ssm_mamba3, all zero; is_mimo: mimo_rank = 4, is_outproj_norm: out_norm = 1
- *   zerfoo MambaBlock         ssm_mamba, no_dt_bias = 1
+ *   zerfoo MambaBlock         ssm_mamba, no_dt_bias = 1 (its ExpTrap: disc = SSM_DISC_ZOH_TRAPEZOID)
  *   traceTorch Mamba          ssm_mamba, preset SSM_PRESET_TRACETORCH
  *   zeta SSM                  ssm_s6, preset SSM_PRESET_ZETA
  *   traceTorch S6             ssm_s6, preset SSM_PRESET_TRACETORCH
@@ -386,6 +386,7 @@ SSM_API int ssm_version(void);
  *   TRAPEZOID   exponential trapezoid (Mamba-3), which feeds the previous input too:
  *               h[t] = a h[t-1] + (1 - lambda) delta a B[t-1] u[t-1] + lambda delta B[t] u[t]
  *               Its state holds B u of the last step beside h, so it has 2 d_state rows.
+ *   ZOH_TRAPEZOID   ZOH, its integral by the trapezoidal rule (zerfoo's ExpTrap)    exp(x)    delta (1 + exp(x))/2
  *
  * With a separate delta_A (event-driven input), a uses delta_A and b uses delta.
  * Source: Gu et al. 2021 (arXiv:2110.13985) for bilinear; Gu & Dao 2023 (arXiv:2312.00752) eq. 4
@@ -396,7 +397,8 @@ typedef enum ssm_disc {
     SSM_DISC_EULER,
     SSM_DISC_BILINEAR,
     SSM_DISC_DIRAC,
-    SSM_DISC_TRAPEZOID
+    SSM_DISC_TRAPEZOID,
+    SSM_DISC_ZOH_TRAPEZOID
 } ssm_disc;
 
 /* Which algorithm runs along time.
@@ -6302,6 +6304,8 @@ SSM__SHARED v_coefs v_discretise(ssm_disc disc, v_real A, v_real da, v_real db, 
     } else if (SSM__DISC(disc, SSM_DISC_TRAPEZOID)) {
         k.b = v_mul(lambda, db);
         k.p = v_mul(v_sub(one, lambda), db);
+    } else if (SSM__DISC(disc, SSM_DISC_ZOH_TRAPEZOID)) {
+        k.b = v_mul(v_mul(v_set(SSM__K(0.5)), db), v_add(one, same ? k.a : v_decay(disc, A, db)));
     }
     return k;
 }
@@ -6671,7 +6675,8 @@ typedef struct v_slopes {
     v_real b_A;
 } v_slopes;
 
-/* Of the coefficients k. BILINEAR: a(x) = (1 + x/2)/(1 - x/2), a' = 1/(1 - x/2)^2; ZOH: b = (exp(db A) - 1) / A. */
+/* Of the coefficients k. BILINEAR: a(x) = (1 + x/2)/(1 - x/2), a' = 1/(1 - x/2)^2; ZOH: b = (exp(db A) - 1) / A;
+ * ZOH_TRAPEZOID: b = db (1 + exp(db A)) / 2. */
 SSM__OP v_slopes v_differentiate(ssm_disc disc, v_real A, v_real da, v_real db, v_real lambda, int same, v_coefs k)
 {
     const v_real one = v_set(1), half = v_set(SSM__K(0.5));
@@ -6694,6 +6699,10 @@ SSM__OP v_slopes v_differentiate(ssm_disc disc, v_real A, v_real da, v_real db, 
         g.b_db = v_set(0);
     } else if (SSM__DISC(disc, SSM_DISC_TRAPEZOID)) {
         g.b_db = lambda;
+    } else if (SSM__DISC(disc, SSM_DISC_ZOH_TRAPEZOID)) {
+        const v_real x = v_mul(half, db), e = same ? k.a : v_decay(disc, A, db);
+        g.b_db = v_mul(half, v_fma(db, v_mul(A, e), v_add(one, e)));
+        g.b_A = v_mul(x, v_mul(db, e));
     }
     return g;
 }
@@ -11325,7 +11334,7 @@ SSM_API ssm_status ssm_params_fill(const ssm_params *table, ssm_real *params, co
  * >>discretise
  *=============================================================================
  * What there is of ssm_disc beside its table: that stands in >>kernels-scan for real A, in >>kernels-discretise for
- * complex A, that of S4D, S4 and S5, which have no TRAPEZOID.
+ * complex A, that of S4D, S4 and S5, which have neither TRAPEZOID.
  */
 /* Rows of state for each of the d_state states. */
 static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
@@ -11335,7 +11344,7 @@ static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
 
 static int ssm__disc_ok(ssm_disc disc)
 {
-    return (unsigned)disc <= (unsigned)SSM_DISC_TRAPEZOID;
+    return (unsigned)disc <= (unsigned)SSM_DISC_ZOH_TRAPEZOID;
 }
 
 /* SSM_OK if this build has `disc` for the selective scan. */
@@ -16951,7 +16960,7 @@ static ssm_status ssm__s5_scan_check(const ssm_s5_scan *s, ssm_s5_scan *r)
     ssm_status status;
     if (!s) return SSM_ERR_NULL;
     if (s->dim == 0 || s->d_state == 0 || !ssm__disc_ok(s->disc)) return SSM_ERR_CONFIG;
-    if (s->disc == SSM_DISC_TRAPEZOID || (s->conj_sym && s->complex_output)) return SSM_ERR_CONFIG;
+    if (s->disc >= SSM_DISC_TRAPEZOID || (s->conj_sym && s->complex_output)) return SSM_ERR_CONFIG;
     if (s->batch && s->len && (!s->u.data || !s->delta.data || !s->A.data || !s->B.data || !s->C.data))
         return SSM_ERR_NULL;
     *r = *s;
@@ -22507,7 +22516,7 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
     if ((unsigned)c->output > (unsigned)SSM_S4_OUTPUT_GLU) return SSM_ERR_CONFIG;
-    if (c->disc == SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
+    if (c->disc >= SSM_DISC_TRAPEZOID) return SSM_ERR_CONFIG;
     if (c->d_state == 0) c->d_state = 64;
     if (c->n_ssm == 0) c->n_ssm = c->d_model;
     if (c->init == SSM_S4_INIT_DEFAULT) c->init = c->real_state ? SSM_S4_INIT_REAL : SSM_S4_INIT_LIN;
@@ -22880,7 +22889,7 @@ SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_con
     if (c.d_state % ssm__mul(c.blocks, c.no_conj_sym ? 1 : 2)) return SSM_ERR_CONFIG;
     status = ssm__options_resolve(&c.disc, c.lru ? SSM_DISC_EULER : SSM_DISC_ZOH, c.scan, c.format, &c.isa);
     if (status != SSM_OK) return status;
-    if (c.disc == SSM_DISC_TRAPEZOID || (c.lru && (c.real_state || c.disc != SSM_DISC_EULER))) return SSM_ERR_CONFIG;
+    if (c.disc >= SSM_DISC_TRAPEZOID || (c.lru && (c.real_state || c.disc != SSM_DISC_EULER))) return SSM_ERR_CONFIG;
     *resolved = c;
     return SSM_OK;
 }
@@ -25030,6 +25039,7 @@ SSM__DEVICE ssm__cuda_coefs ssm__cuda_discretise(ssm_disc disc, float A, const s
         k.b = x.lambda * x.db;
         k.p = (1.0f - x.lambda) * x.db;
     }
+    if (disc == SSM_DISC_ZOH_TRAPEZOID) k.b = 0.5f * x.db * (1.0f + ssm__cuda_exp2(x.db * (A * SSM__CUDA_LOG2E)));
     return k;
 }
 
@@ -25751,6 +25761,11 @@ SSM__DEVICE ssm__cuda_slopes ssm__cuda_differentiate(ssm_disc disc, float A, con
     }
     if (disc == SSM_DISC_DIRAC) g.b_db = 0;
     if (disc == SSM_DISC_TRAPEZOID) g.b_db = x.lambda;
+    if (disc == SSM_DISC_ZOH_TRAPEZOID) {
+        const float e = ssm__cuda_exp2(x.db * (A * SSM__CUDA_LOG2E));
+        g.b_db = 0.5f * (1.0f + e + x.db * (A * e));
+        g.b_A = 0.5f * x.db * (x.db * e);
+    }
     return g;
 }
 

@@ -959,6 +959,7 @@ static void ops(void)
     run_selective_scan("scan bilinear", SSM_DISC_BILINEAR, sequential, 0);
     run_selective_scan("scan dirac", SSM_DISC_DIRAC, sequential, 0);
     run_selective_scan("scan trapezoid", SSM_DISC_TRAPEZOID, sequential, 0);
+    run_selective_scan("scan zoh trapezoid", SSM_DISC_ZOH_TRAPEZOID, sequential, 0);
     run_selective_scan("scan chunked", SSM_DISC_EULER, SSM_SCAN_CHUNKED, 0);
     run_selective_scan("scan trapezoid blelloch", SSM_DISC_TRAPEZOID, SSM_SCAN_BLELLOCH, 0);
     run_selective_scan("scan bilinear blelloch", SSM_DISC_BILINEAR, SSM_SCAN_BLELLOCH, 0);

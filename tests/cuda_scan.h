@@ -191,7 +191,7 @@ static void scan_shape_plain(scan_case *k, int round)
     k->s.dim = k->s.B_groups * k->s.C_groups * pick(1, on_gpu ? 50 : 12);
     k->s.d_state = chance(30) ? 16 : pick(1, on_gpu ? (chance(10) ? 256 : 40) : 18);
     k->s.len = on_gpu ? pick(1, 300) : pick(1, 40);
-    k->s.disc = (ssm_disc)(round % 6);
+    k->s.disc = (ssm_disc)(round % 7);
     if (chance(25)) k->s.delta_min = 0.05f;
     if (chance(25)) k->s.delta_max = 0.5f;
 }

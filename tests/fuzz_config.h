@@ -54,7 +54,7 @@ static ssm_selective_config fuzz_selective(fuzz_extents extent)
 {
     ssm_selective_config c = {0};
     c.d_model = extent(40), c.d_state = fuzz_optional(extent, 20);
-    c.disc = (ssm_disc)fuzz_option(6), c.scan = (ssm_scan)fuzz_option(4), c.format = (ssm_format)fuzz_option(3);
+    c.disc = (ssm_disc)fuzz_option(7), c.scan = (ssm_scan)fuzz_option(4), c.format = (ssm_format)fuzz_option(3);
     c.isa = fuzz_isa(), c.integer_A = fuzz_flag();
     return c;
 }
@@ -65,7 +65,7 @@ static ssm_s6_config fuzz_s6(fuzz_extents extent)
     c.n_groups = fuzz_chance(2) ? 0 : extent(3);
     c.d_model = extent(20) * (c.n_groups ? c.n_groups : 1) + (fuzz_chance(40) ? 1 : 0);
     c.d_state = fuzz_optional(extent, 20), c.dt_rank = fuzz_optional(extent, 8);
-    c.disc = (ssm_disc)fuzz_option(6), c.scan = (ssm_scan)fuzz_option(4), c.format = (ssm_format)fuzz_option(3);
+    c.disc = (ssm_disc)fuzz_option(7), c.scan = (ssm_scan)fuzz_option(4), c.format = (ssm_format)fuzz_option(3);
     c.isa = fuzz_isa(), c.no_dt_bias = fuzz_flag(), c.dt_init = (ssm_dt_init)fuzz_option(3);
     c.dt_min = fuzz_positive(0.001), c.dt_max = fuzz_positive(0.1), c.dt_floor = fuzz_positive(1e-4);
     c.dt_scale = fuzz_positive(1), c.dt_bias = (ssm_real)-0.5;

@@ -378,6 +378,7 @@ static double fuzz_advance(ssm_disc disc, double A, double dt, double dt_A, doub
     case SSM_DISC_BILINEAR: return (1 + dt_A * A / 2) / (1 - dt_A * A / 2) * h + dt / (1 - x / 2) * w;
     case SSM_DISC_DIRAC: return a * h + w;
     case SSM_DISC_TRAPEZOID: return a * h + (1 - lambda) * dt * a * v + lambda * dt * w;
+    case SSM_DISC_ZOH_TRAPEZOID: return a * h + dt * (1 + exp(x)) / 2 * w;
     default: return a * h + dt * w;
     }
 }
@@ -468,7 +469,7 @@ static void fuzz_selective(fuzz_problem *p, int gradients)
     fuzz_streams(p, gradients);
     T = p->len, B = p->tensors;
     s->batch = p->batch, s->len = T, s->dim = C, s->d_state = N, s->start = p->start, s->B_groups = s->C_groups = G;
-    s->disc = (ssm_disc)fuzz_below(6), s->scan = (ssm_scan)fuzz_below(4), s->delta_softplus = (int)fuzz_below(2);
+    s->disc = (ssm_disc)fuzz_below(7), s->scan = (ssm_scan)fuzz_below(4), s->delta_softplus = (int)fuzz_below(2);
     s->slot = p->slot, s->isa = p->isa;
     fuzz_limits(gradients, &s->delta_min, &s->delta_max);
     rows = s->disc == SSM_DISC_TRAPEZOID ? 2 * N : N;

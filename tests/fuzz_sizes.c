@@ -199,7 +199,7 @@ static void fuzz_scans(void)
     ssm_linear_scan l = {0};
     size_t pass;
     view.data = one, out.data = y;
-    s.dim = dim, s.d_state = d_state, s.disc = (ssm_disc)fuzz_below(6), s.scan = scan;
+    s.dim = dim, s.d_state = d_state, s.disc = (ssm_disc)fuzz_below(7), s.scan = scan;
     s.u = s.delta = s.A = s.B = s.C = view, s.y = out;
     d.heads = dim, d.headdim = fuzz_hostile(20), d.d_state = d_state, d.scan = scan;
     d.x = d.delta = d.A = d.B = d.C = view, d.y = out;

@@ -227,7 +227,7 @@ static void guard_selective_scan_run(ssm_rng *rng, size_t n)
     s.dim = D;
     s.d_state = N;
     s.B_groups = s.C_groups = groups;
-    s.disc = (ssm_disc)(n % 6);
+    s.disc = (ssm_disc)(n % 7);
     s.scan = n % 4 == 3 ? SSM_SCAN_CHUNKED : SSM_SCAN_SEQUENTIAL;
     s.delta_softplus = (int)guard_below(rng, 2);
     states = B * D * N * (s.disc == SSM_DISC_TRAPEZOID ? 2 : 1);

@@ -133,6 +133,8 @@ static double layer_advance(ssm_disc disc, double A, double delta, double w, dou
         v = *before;
         *before = w;
         return a * h + delta / 2 * a * v + delta / 2 * w;
+    case SSM_DISC_ZOH_TRAPEZOID:
+        return a * h + delta * (1 + a) / 2 * w;
     default:
         return a * h + delta * w;
     }
@@ -449,6 +451,7 @@ static const layer_config layer_configs[] = {
     LAYER(selective, .d_model = 5, .d_state = 17, .disc = SSM_DISC_BILINEAR, .integer_A = 1),
     LAYER(selective, .d_model = 4, .d_state = 3, .disc = SSM_DISC_DIRAC),
     LAYER(selective, .d_model = 6, .d_state = 64, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(selective, .d_model = 5, .d_state = 3, .disc = SSM_DISC_ZOH_TRAPEZOID),
     LAYER(s6, .d_model = 1),
     LAYER(s6, .d_model = 4, .d_state = 1, .n_groups = 2, .scan = SSM_SCAN_CHUNKED),
     LAYER(s6, .d_model = 18, .d_state = 3, .n_groups = 3, .disc = SSM_DISC_ZOH, .dt_init = SSM_DT_UNIFORM),
@@ -554,6 +557,7 @@ static const layer_config layer_gradient_configs[] = {
     LAYER(selective, .d_model = 3, .d_state = 2, .disc = SSM_DISC_BILINEAR),
     LAYER(selective, .d_model = 2, .d_state = 3, .disc = SSM_DISC_DIRAC),
     LAYER(selective, .d_model = 3, .d_state = 2, .disc = SSM_DISC_TRAPEZOID),
+    LAYER(selective, .d_model = 3, .d_state = 2, .disc = SSM_DISC_ZOH_TRAPEZOID),
     LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .dt_rank = 2),
     LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .disc = SSM_DISC_ZOH),
     LAYER(s6, .d_model = 3, .d_state = 3, .n_groups = 3, .disc = SSM_DISC_BILINEAR, .no_dt_bias = 1),
@@ -2127,7 +2131,7 @@ static const struct {
     ssm_status status;
 } layer_bad_configs[] = {
     {LAYER(selective, .d_model = 0), SSM_ERR_CONFIG},
-    {LAYER(selective, .d_model = 3, .disc = (ssm_disc)6), SSM_ERR_CONFIG},
+    {LAYER(selective, .d_model = 3, .disc = (ssm_disc)7), SSM_ERR_CONFIG},
     {LAYER(selective, .d_model = 3, .disc = (ssm_disc)-1), SSM_ERR_CONFIG},
     {LAYER(selective, .d_model = 3, .scan = (ssm_scan)4), SSM_ERR_CONFIG},
     {LAYER(selective, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
@@ -2135,7 +2139,7 @@ static const struct {
     {LAYER(s6, .d_model = 0), SSM_ERR_CONFIG},
     {LAYER(s6, .d_model = 5, .n_groups = 2), SSM_ERR_CONFIG},
     {LAYER(s6, .d_model = 4, .n_groups = 8), SSM_ERR_CONFIG},
-    {LAYER(s6, .d_model = 4, .disc = (ssm_disc)6), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .disc = (ssm_disc)7), SSM_ERR_CONFIG},
     {LAYER(s6, .d_model = 4, .scan = (ssm_scan)-1), SSM_ERR_CONFIG},
     {LAYER(s6, .d_model = 4, .dt_init = (ssm_dt_init)3), SSM_ERR_CONFIG},
     {LAYER(s6, .d_model = 4, .dt_min = -1), SSM_ERR_CONFIG},
@@ -2195,6 +2199,7 @@ static const struct {
     {LAYER(s4d, .d_model = 4, .d_state = 3), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .n_ssm = 3), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .disc = SSM_DISC_TRAPEZOID), SSM_ERR_CONFIG},
+    {LAYER(s4d, .d_model = 4, .disc = SSM_DISC_ZOH_TRAPEZOID), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .dt_min = 1), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .real_state = 1, .init = SSM_S4_INIT_LEGS), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .form = (ssm_s4_form)7), SSM_ERR_CONFIG},
@@ -2215,6 +2220,7 @@ static const struct {
     {LAYER(s5, .d_model = 3, .d_state = 6, .blocks = 2), SSM_ERR_CONFIG},
     {LAYER(s5, .d_model = 3, .d_state = 6, .blocks = (size_t)-1), SSM_ERR_CONFIG},
     {LAYER(s5, .d_model = 3, .disc = SSM_DISC_TRAPEZOID), SSM_ERR_CONFIG},
+    {LAYER(s5, .d_model = 3, .disc = SSM_DISC_ZOH_TRAPEZOID), SSM_ERR_CONFIG},
     {LAYER(s5, .d_model = 3, .disc = (ssm_disc)-1), SSM_ERR_CONFIG},
     {LAYER(s5, .d_model = 3, .scan = (ssm_scan)77), SSM_ERR_CONFIG},
     {LAYER(s5, .d_model = 3, .activation = (ssm_s5_activation)5), SSM_ERR_CONFIG},

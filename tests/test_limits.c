@@ -67,7 +67,7 @@ static void limits_parameters(void)
     static const double far[] = {-1000, -100, 80, 100, 1000};
     size_t k;
     int disc;
-    for (disc = SSM_DISC_ZOH; disc <= SSM_DISC_TRAPEZOID; ++disc) {
+    for (disc = SSM_DISC_ZOH; disc <= SSM_DISC_ZOH_TRAPEZOID; ++disc) {
         ssm_selective_config selective = {0};
         ssm_mamba_config mamba = {0};
         ssm_mamba2_config mamba2 = {0};
@@ -90,7 +90,7 @@ static void limits_parameters(void)
             if (disc == SSM_DISC_TRAPEZOID) limits_mamba3_at(mamba3, "dt_bias", far[k]);
             if (disc == SSM_DISC_ZOH) limits_s4_at(s4, "log_dt", far[k]);
             if (disc == SSM_DISC_ZOH) limits_s4_at(s4, "A_real", far[k]);
-            if (disc == SSM_DISC_TRAPEZOID) continue;
+            if (disc >= SSM_DISC_TRAPEZOID) continue;
             if (disc == SSM_DISC_ZOH || disc == SSM_DISC_BILINEAR) {
                 s4d.real_state = 0;
                 limits_s4d_at(s4d, "log_dt", far[k]);

@@ -380,6 +380,7 @@ static void ops_coefficients(ssm_disc disc, double A, double dt_A, double dt, do
     coef[2] = dt;
     if (disc == SSM_DISC_ZOH && A != 0) coef[2] = expm1(dt * A) / A;
     if (disc == SSM_DISC_DIRAC) coef[2] = 1;
+    if (disc == SSM_DISC_ZOH_TRAPEZOID) coef[2] = dt * (1 + exp(dt * A)) / 2;
     if (disc == SSM_DISC_BILINEAR) {
         coef[0] = (2 + dt_A * A) / (2 - dt_A * A);
         coef[2] = 2 * dt / (2 - dt * A);
@@ -474,7 +475,7 @@ static const ops_kind ops_scan_kind = {
 };
 
 static const ssm_disc ops_discs[] = {SSM_DISC_EULER, SSM_DISC_ZOH, SSM_DISC_BILINEAR, SSM_DISC_DIRAC,
-                                     SSM_DISC_TRAPEZOID};
+                                     SSM_DISC_TRAPEZOID, SSM_DISC_ZOH_TRAPEZOID};
 
 /* ------------------------------------------------------------------ convolution: table and oracle */
 
@@ -1323,6 +1324,7 @@ static void ops_extremes(void)
         {SSM_DISC_EULER, -1, 1, denormal, 0, denormal},
         {SSM_DISC_ZOH, 0, 1, denormal, 0, denormal},
         {SSM_DISC_EULER, 0, 1, 0, -denormal, -denormal},
+        {SSM_DISC_ZOH_TRAPEZOID, -1, 0.5, 2, 0, 0.80326532985631671}, /* (1 + exp(-1/2)) / 2 */
     };
     size_t i;
     for (i = 0; i < TEST_COUNT(cases); ++i) {
@@ -1353,7 +1355,7 @@ static const ops_fault ops_scan_counts[] = {
     OPS_FAULT(C_groups, 4, SHAPE), OPS_FAULT(B_groups, 12, SHAPE), OPS_FAULT(C_groups, 7, SHAPE),
 };
 static const ops_fault ops_scan_enums[] = {
-    OPS_FAULT(disc, -1, CONFIG), OPS_FAULT(disc, 6, CONFIG), OPS_FAULT(scan, -1, CONFIG), OPS_FAULT(scan, 4, CONFIG),
+    OPS_FAULT(disc, -1, CONFIG), OPS_FAULT(disc, 7, CONFIG), OPS_FAULT(scan, -1, CONFIG), OPS_FAULT(scan, 4, CONFIG),
 };
 #undef OPS_FAULT
 static const ops_fault ops_conv_counts[] = {
