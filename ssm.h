@@ -210,7 +210,7 @@
  *   traceTorch S4             ssm_s4d, preset SSM_PRESET_TRACETORCH
  *   zerfoo S4                 ssm_s4d, preset SSM_PRESET_ZERFOO
  *   irithyll DiagonalSSM      ssm_s4d, real_state = 1, weights = SSM_S4_WEIGHTS_ONE
- *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward
+ *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward (complex A: complex_A = 1)
  *   simplified_scan, s5_inner of lrnnx             ssm_s5_scan_forward
  *   lindermanlab S5SSM        ssm_s5, activation SSM_S5_NONE (SequenceLayer: with its activation)
  *   s5-pytorch                ssm_s5, activation SSM_S5_NONE, no_conj_sym (it has no factor 2)
