@@ -71,6 +71,7 @@
  *   >>kernels-linear matrix products
  *   >>kernels-line   h = a h + b
  *   >>kernels-discretise  coefficients of complex states
+ *   >>kernels-scan-complex  the selective scan of complex states, and its adjoint
  *   >>kernels-poles  parameters of S4D and S4 to coefficients and back
  *   >>instances      the kernels once more for each instruction set, and which one runs
  *   >>math           what init computes with: exp, log, square root, cosine
@@ -215,7 +216,7 @@
  *   traceTorch S4             ssm_s4d, preset SSM_PRESET_TRACETORCH
  *   zerfoo S4                 ssm_s4d, preset SSM_PRESET_ZERFOO
  *   irithyll DiagonalSSM      ssm_s4d, real_state = 1, weights = SSM_S4_WEIGHTS_ONE
- *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward
+ *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward (complex A: complex_A = 1)
  *   simplified_scan, s5_inner of lrnnx             ssm_s5_scan_forward
  *   lindermanlab S5SSM        ssm_s5, activation SSM_S5_NONE (SequenceLayer: with its activation)
  *   s5-pytorch                ssm_s5, activation SSM_S5_NONE, no_conj_sym (it has no factor 2)
@@ -246,8 +247,9 @@
  *   SSM_MEMSET(d,c,n)     own loops with SSM_NO_LIBC (define both or none)
  *   SSM_NO_OPENMP       no OpenMP even when the compiler has it on         implementation
  *   SSM_ONLY_EULER      the selective scan and its layers know EULER alone  implementation
- *   SSM_ONLY_REAL       no BF16 and INT8 matrices. Both are for flash:     implementation
- *                       what is left out is SSM_ERR_CONFIG then
+ *   SSM_ONLY_REAL       no BF16 and INT8 matrices, and no complex A of the implementation
+ *                       selective scan. Both are for flash: what is left
+ *                       out is SSM_ERR_CONFIG then
  *   SSM_CUDA            the ops on a GPU too (>>api-cuda). The implementation      all files that call them
  *                       is then C++ for nvcc, and needs the CUDA runtime
  *   SSM_CUDA_PRODUCT    a function of the host program that multiplies matrices    implementation
@@ -752,13 +754,21 @@ SSM_API ssm_status ssm_hippo_recall(const ssm_real *c, size_t n, ssm_real p, ssm
  *   h            out  [b][t][c][n]   optional: the state after every step; like h0. Slower, step after step
  *   y            out  [b][t][c]      fully overwritten
  *
+ * complex_A: A, B, C, h0, h_last and h are (re, im) pairs, everything else is real, and d_state counts complex numbers,
+ * each of which stands for a conjugate pair:
+ *   y[t,c]    = (2 Re(sum_n C[t,g,n] h[t,c,n]) + D[c] u[t,c]) silu(z[t,c])
+ * Strides count reals: ssm_in_pairs turns the view of one element each into that of pairs. Discretisations are those of
+ * complex A in ssm_disc; there is neither TRAPEZOID.
+ *
  * Accuracy: y is one sum over n, in order, and its rounding at most (d_state + 1) 2^-24 sum_n |C h| (double: 2^-53).
  *           Seen in float, of the largest |y|: 2e-7 at d_state 16, 3e-7 at 64, 4e-7 at 128, 9e-7 at 300, 1e-6 at 1024.
  * Aliasing: h_last may be h0; y may be u or z. Empty sequences copy h0 to h_last.
  * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan),
- *           SSM_ERR_SHAPE (groups, start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW.
+ *           SSM_ERR_SHAPE (groups, start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW, SSM_ERR_UNSUPPORTED (complex_A with either
+ *           TRAPEZOID, or on a GPU).
  * Source:   Gu & Dao 2023, arXiv:2312.00752, algorithm 2, with the authors' Euler step for B;
- *           selective_scan_ref of mamba_ssm (D, z, bias, softplus) and of lrnnx (disc, delta_A). */
+ *           selective_scan_ref of mamba_ssm (D, z, bias, softplus, complex A, B and C, which its packed real B and C
+ *           of (re, im) pairs are here) and of lrnnx (disc, delta_A). */
 typedef struct ssm_selective_scan {
     size_t batch;
     size_t len;
@@ -771,6 +781,7 @@ typedef struct ssm_selective_scan {
     ssm_disc disc;         /* default EULER */
     ssm_scan scan;
     int delta_softplus;
+    int complex_A;      /* A, B, C and the states are complex */
     ssm_real delta_min; /* delta is held between these after softplus, its gradient 0 at a limit; delta_A is not */
     ssm_real delta_max; /* 0: no upper limit */
     ssm_in u;
@@ -793,7 +804,8 @@ typedef struct ssm_selective_scan {
 
 /* Gradients: dy and dh_last come in, the rest goes out, each added to what is there. A view with
  * data == NULL is not wanted (dh_last: zero). Shapes as in ssm_selective_scan; where the forward
- * input broadcasts, give its gradient the same zero stride. dh0 must not be dh_last. */
+ * input broadcasts, give its gradient the same zero stride. dh0 must not be dh_last. The gradient of a complex number z
+ * is dL/dRe z + i dL/dIm z, as in PyTorch. */
 typedef struct ssm_selective_scan_grad {
     ssm_in dy;
     ssm_in dh_last;
@@ -2786,8 +2798,10 @@ extern "C" {
 #endif
 #ifdef SSM_ONLY_REAL
 #define SSM__FORMAT(format, value) ((void)(format), 0)
+#define SSM__COMPLEX_A(s) ((void)(s), 0)
 #else
 #define SSM__FORMAT(format, value) ((format) == (value))
+#define SSM__COMPLEX_A(s) ((s)->complex_A) /* of a selective scan */
 #endif
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
 
@@ -3260,7 +3274,9 @@ typedef struct ssm__delta_block {
 } ssm__delta_block;
 
 /* Some steps of a strip of channels: a tile of the selective scan. A, h: [states][SSM__STRIP], rows `A_state` and
- * `h_state` apart; da, db, lambda, y: [rows][SSM__STRIP]; B, C: [rows][states]. */
+ * `h_state` apart; da, db, lambda, y: [rows][SSM__STRIP]; B, C: [rows][states]. Complex A: A is [re, im][states]
+ * [SSM__STRIP], Re h in h and Im h in v, both dense; B and C are [rows][states] of (re, im) pairs, with `lanes`
+ * [re, im][states][SSM__STRIP]. */
 typedef struct ssm__scan_block {
     size_t rows;
     size_t count; /* channels, at most SSM__STRIP */
@@ -3282,11 +3298,12 @@ typedef struct ssm__scan_block {
     ptrdiff_t C_row;
     ssm_real *h;
     ptrdiff_t h_state;
-    ssm_real *v; /* TRAPEZOID: B u of the step before, rows as h */
+    ssm_real *v; /* TRAPEZOID: B u of the step before, rows as h. Complex A: Im h */
     ssm_real *y; /* may be da, db or lambda */
 } ssm__scan_block;
 
-/* Gradients of a tile of the selective scan; arrays as in ssm__scan_block, A and states dense. */
+/* Gradients of a tile of the selective scan; arrays as in ssm__scan_block, A and states dense. Complex A: h, a, dh and
+ * dA are [re, im][states] where they are [states] here, dB and dC [states][re, im]. */
 typedef struct ssm__adjoint_block {
     const ssm_real *dy;
     const ssm_real *h; /* [rows + 1][states, twice for TRAPEZOID][SSM__STRIP] */
@@ -3308,6 +3325,7 @@ typedef struct ssm__adjoint_block {
 typedef struct ssm__carry_block {
     size_t states;
     ssm_disc disc;
+    ptrdiff_t im; /* complex A: from real parts to imaginary ones, but of A: [re, im][states][SSM__STRIP] */
     const ssm_real *A;
     const ssm_real *decay; /* [SSM__STRIP] sum of da; BILINEAR: [states][SSM__STRIP] */
     const ssm_real *p;     /* [SSM__STRIP], TRAPEZOID; else NULL */
@@ -3989,7 +4007,13 @@ typedef struct ssm__mimo_adjoint_block {
     X(void, mimo_adjoint, (const ssm__mimo_block *b, const ssm__mimo_adjoint_block *d))      \
     X(void, mimo_close_adjoint, (const ssm__mimo_block *b, const ssm__mimo_adjoint_block *d)) \
     X(void, coef_rows, (const ssm__coef_block *b))                                           \
-    X(void, coef_adjoint, (const ssm__coef_block *b))
+    X(void, coef_adjoint, (const ssm__coef_block *b))                                        \
+    X(void, scan_complex_rows, (const ssm__scan_block *b))                                   \
+    X(void, scan_complex_measure, (const ssm__scan_block *b, ssm_real *decay, ptrdiff_t im)) \
+    X(void, scan_complex_carry, (const ssm__carry_block *b))                                 \
+    X(void, scan_complex_join, (size_t states, const ssm_real *earlier, ssm_real *later))    \
+    X(void, scan_complex_replay, (const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a))  \
+    X(void, scan_complex_adjoint, (const ssm__scan_block *b, const ssm__adjoint_block *d))
 
 #endif /* SSM_IMPLEMENTATION, first reading */
 #endif /* no SSM__PASS */
@@ -9771,6 +9795,7 @@ SSM__TARGET static void SSM__KERNEL(line_add)(const ssm__line_view *v, const ssm
 #define v_c_scaled SSM__KERNEL(c_scaled)
 #define v_c_exp_scaled SSM__KERNEL(c_exp_scaled)
 #define v_c_bilinear SSM__KERNEL(c_bilinear)
+#define v_c_plain_b SSM__KERNEL(c_plain_b)
 #define v_c_discretise SSM__KERNEL(c_discretise)
 #define v_c_discretise_grad SSM__KERNEL(c_discretise_grad)
 #define v_coef_load SSM__KERNEL(coef_load)
@@ -9821,6 +9846,12 @@ SSM__BOTH SSM__OP v_complex v_c_bilinear(v_complex x)
     return v_c_inverse(v_c(v_fnma(half, x.re, v_set(1)), v_neg(v_mul(half, x.im))));
 }
 
+/* b of the discretisations where it does not depend on A. */
+SSM__BOTH SSM__OP v_complex v_c_plain_b(ssm_disc disc, v_real db)
+{
+    return v_c(disc == SSM_DISC_DIRAC ? v_set(1) : db, v_set(0));
+}
+
 /* same: da is db. */
 SSM__BOTH SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
 {
@@ -9828,7 +9859,7 @@ SSM__BOTH SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da
     v_complex unit;
     v_real size;
     v_c_coefs k;
-    k.b = v_c(db, v_set(0));
+    k.b = v_c_plain_b(disc, db);
     if (disc == SSM_DISC_BILINEAR) {
         const v_complex s = v_c_bilinear(x);
         k.a = v_c_fma(x, s, one);
@@ -9844,8 +9875,6 @@ SSM__BOTH SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da
         if (!same) size = v_c_exp_scaled(db, A, z, &unit);
         quotient = v_c_mul(v_c(v_fms(size, unit.re, one.re), v_mul(size, unit.im)), v_c_inverse(A));
         k.b = v_c(v_select(is_small, series.re, quotient.re), v_select(is_small, series.im, quotient.im));
-    } else if (disc == SSM_DISC_DIRAC) {
-        k.b = one;
     }
     return k;
 }
@@ -9951,6 +9980,168 @@ SSM__TARGET static void SSM__KERNEL(coef_adjoint)(const ssm__coef_block *b)
             v_coef_store(b, b->dA, i, v_c_add(v_coef_load(b, b->dA, i), d.A));
             v_store_n(dda, v_fma(d.da, scale, v_load_n(dda, left)), left);
             v_store_n(ddb, v_fma(d.db, b->event ? v_set(1) : scale, v_load_n(ddb, left)), left);
+        }
+    }
+}
+
+/*=============================================================================
+ * >>kernels-scan-complex
+ *=============================================================================
+ * The selective scan of complex states, and its adjoint, with the coefficients of >>kernels-discretise:
+ *
+ *     h = a h + (b B) u     y = sum_n Re(2 C h)
+ *
+ * in the blocks of the real scan (ssm__scan_block says how complex numbers lie in them). Step sizes, skip, gate and
+ * their gradients are real, and those of >>kernels-scan.
+ */
+#define v_of_state SSM__KERNEL(of_state)
+#define v_c_twice SSM__KERNEL(c_twice)
+#define v_c_recur SSM__KERNEL(c_recur)
+#define v_c_known SSM__KERNEL(c_known)
+
+/* B or C of state n in channels c .. : p is its row. */
+SSM__OP v_complex v_of_state(const ssm__scan_block *b, const ssm_real *p, size_t n, size_t c)
+{
+    return b->lanes ? v_c_at(p + n * SSM__STRIP + c, (ptrdiff_t)(b->states * SSM__STRIP)) : v_one(p + 2 * n, 1);
+}
+
+/* 2 a, exactly. */
+SSM__OP v_complex v_c_twice(v_complex a)
+{
+    return v_c(v_add(a.re, a.re), v_add(a.im, a.im));
+}
+
+/* Step t of channels c .. : states from `from` to `to`, which may be the same, imaginary parts `im` after real ones.
+ * keep: where every a goes, in planes; NULL: nowhere. */
+SSM__SHARED void v_c_recur(const ssm__scan_block *b, size_t t, size_t c, const ssm_real *from, ssm_real *to,
+                           ptrdiff_t im, ssm_real *keep)
+{
+    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP);
+    const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
+    const size_t at = t * SSM__STRIP + c;
+    const v_real da = v_bounded(v_load(b->da + at)), db = v_bounded(v_load(b->db + at));
+    const v_real u = v_load(b->u + ssm__offset(t, b->u_row) + c);
+    v_real sum = b->more ? v_load(b->y + at) : v_set(0);
+    size_t n, lane = c;
+    for (n = 0; n < b->states; ++n, lane += SSM__STRIP) {
+        const v_c_coefs k = v_c_discretise(b->disc, v_c_at(b->A + lane, plane), da, db, b->same);
+        const v_complex h = v_c_step(k.a, v_c_at(from + lane, im), v_c_mul(k.b, v_of_state(b, B, n, c)), u);
+        v_c_keep(to + lane, im, h);
+        if (keep) v_c_keep(keep + lane, plane, k.a);
+        sum = v_c_real(v_c_twice(v_of_state(b, C, n, c)), h, sum);
+    }
+    v_store(b->y + at, sum);
+}
+
+SSM__TARGET static void SSM__KERNEL(scan_complex_rows)(const ssm__scan_block *b)
+{
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t)
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) v_c_recur(b, t, c, b->h, b->h, b->v - b->h, NULL);
+}
+
+/* BILINEAR: what a chunk of time does to the state that enters it, h -> P h. Other discretisations: scan_measure. */
+SSM__TARGET static void SSM__KERNEL(scan_complex_measure)(const ssm__scan_block *b, ssm_real *decay, ptrdiff_t im)
+{
+    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP);
+    size_t t, i;
+    for (i = 0; i < b->states * SSM__STRIP; i += V_WIDTH) {
+        const v_complex A = v_c_at(b->A + i, plane);
+        v_complex P = v_c_at(decay + i, im);
+        for (t = 0; t < b->rows; ++t) {
+            const v_real da = v_bounded(v_load(b->da + t * SSM__STRIP + i % SSM__STRIP));
+            P = v_c_mul(P, v_c_discretise(b->disc, A, da, da, 1).a);
+        }
+        v_c_keep(decay + i, im, P);
+    }
+}
+
+/* later += P h, as scan_carry. */
+SSM__TARGET static void SSM__KERNEL(scan_complex_carry)(const ssm__carry_block *b)
+{
+    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP);
+    size_t i;
+    for (i = 0; i < b->states * SSM__STRIP; i += V_WIDTH) {
+        v_complex P;
+        if (b->disc == SSM_DISC_BILINEAR) {
+            P = v_c_at(b->decay + i, b->im);
+        } else {
+            const v_real sum = v_bounded(v_load(b->decay + i % SSM__STRIP));
+            P = v_c_discretise(SSM_DISC_EULER, v_c_at(b->A + i, plane), sum, sum, 1).a;
+        }
+        v_c_keep(b->later + i, b->im, v_c_fma(P, v_c_at(b->h + i, b->im), v_c_at(b->later + i, b->im)));
+    }
+}
+
+/* BILINEAR: the decay of a chunk takes in that of the chunk before it, [re, im][states][SSM__STRIP]. */
+SSM__TARGET static void SSM__KERNEL(scan_complex_join)(size_t states, const ssm_real *earlier, ssm_real *later)
+{
+    const ptrdiff_t plane = (ptrdiff_t)(states * SSM__STRIP);
+    size_t i;
+    for (i = 0; i < states * SSM__STRIP; i += V_WIDTH)
+        v_c_keep(later + i, plane, v_c_mul(v_c_at(earlier + i, plane), v_c_at(later + i, plane)));
+}
+
+/* Forward again from h[0], keeping h after every step and every a; y too. */
+SSM__TARGET static void SSM__KERNEL(scan_complex_replay)(const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a)
+{
+    const size_t plane = b->states * SSM__STRIP;
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t, h += 2 * plane, keep_a += 2 * plane)
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) v_c_recur(b, t, c, h, h + 2 * plane, (ptrdiff_t)plane, keep_a);
+}
+
+/* The coefficients of a step again, a being known. */
+SSM__OP v_c_coefs v_c_known(const ssm__scan_block *b, v_complex A, v_real da, v_real db, v_complex a)
+{
+    const int is_plain = b->disc == SSM_DISC_EULER || b->disc == SSM_DISC_DIRAC;
+    v_c_coefs k;
+    k.b = is_plain ? v_c_plain_b(b->disc, db) : v_c_discretise(b->disc, A, da, db, b->same).b;
+    k.a = a;
+    return k;
+}
+
+/* From the last row to the first. The gradient of a complex number is d/dRe + i d/dIm, so that factors come back
+ * conjugated: with g that of h, after the step, and G = u g that of b B,
+ *     g += 2 dy conj(C)    dC += 2 dy conj(h)    dh_ = conj(a) g    da = conj(h_) g
+ *     dB += conj(b) G      db = conj(B) G        du = sum_n Re(conj(b B) g) */
+SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint)(const ssm__scan_block *b, const ssm__adjoint_block *d)
+{
+    const size_t N = b->states, step = 2 * N * SSM__STRIP;
+    const ptrdiff_t plane = (ptrdiff_t)(N * SSM__STRIP);
+    size_t t, c, n;
+    for (t = b->rows; t-- > 0;) {
+        const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) {
+            const size_t at = t * SSM__STRIP + c;
+            const v_real da = v_bounded(v_load(b->da + at)), db = v_bounded(v_load(b->db + at));
+            const v_real dy = v_load(d->dy + at), twice = v_add(dy, dy);
+            const v_real u = v_load(b->u + ssm__offset(t, b->u_row) + c);
+            const ssm_real *before = d->h + t * step, *after = before + step, *a = d->a + t * step;
+            ssm_real *dB = d->dB + t * step + c, *dC = d->dC + t * step + c;
+            v_real du = v_set(0), dda = v_set(0), ddb = v_set(0);
+            size_t lane = c;
+            for (n = 0; n < N; ++n, lane += SSM__STRIP, dB += 2 * SSM__STRIP, dC += 2 * SSM__STRIP) {
+                const v_complex A = v_c_at(b->A + lane, plane), Bn = v_of_state(b, B, n, c);
+                const v_c_coefs k = v_c_known(b, A, da, db, v_c_at(a + lane, plane));
+                const v_complex out = v_c_twice(v_of_state(b, C, n, c));
+                const v_complex g = v_c_fma_real_conj(dy, out, v_c_at(d->dh + lane, plane)), G = v_c_scale(u, g);
+                v_c_coefs dk;
+                v_c_coefs_grad s;
+                dk.a = v_c_mul_conj(v_c_at(before + lane, plane), g);
+                dk.b = v_c_mul_conj(Bn, G);
+                s = v_c_discretise_grad(b->disc, A, da, db, k, dk);
+                v_c_keep(d->dh + lane, plane, v_c_mul_conj(k.a, g));
+                v_c_keep(d->dA + lane, plane, v_c_add(v_c_at(d->dA + lane, plane), s.A));
+                v_c_keep(dB, SSM__STRIP, v_c_fma_conj(k.b, G, v_c_at(dB, SSM__STRIP)));
+                v_c_keep(dC, SSM__STRIP, v_c_fma_real_conj(twice, v_c_at(after + lane, plane), v_c_at(dC, SSM__STRIP)));
+                du = v_add(du, v_c_dot(v_c_mul(k.b, Bn), g));
+                dda = v_add(dda, s.da);
+                ddb = v_add(ddb, s.db);
+            }
+            v_store(d->du + at, du);
+            v_store(d->dda + at, dda);
+            v_store(d->ddb + at, ddb);
         }
     }
 }
@@ -10187,7 +10378,12 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef v_c_scaled
 #undef v_c_exp_scaled
 #undef v_c_bilinear
+#undef v_c_plain_b
 #undef v_c_discretise
+#undef v_of_state
+#undef v_c_twice
+#undef v_c_recur
+#undef v_c_known
 #undef v_c_discretise_grad
 #undef v_coef_load
 #undef v_coef_store
@@ -11336,7 +11532,7 @@ SSM_API ssm_status ssm_params_fill(const ssm_params *table, ssm_real *params, co
  * What there is of ssm_disc beside its table: that stands in >>kernels-scan for real A, in >>kernels-discretise for
  * complex A, that of S4D, S4 and S5, which have neither TRAPEZOID.
  */
-/* Rows of state for each of the d_state states. */
+/* Rows of state for each of the d_state states, of a real A. */
 static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
 {
     return SSM__DISC(disc, SSM_DISC_TRAPEZOID) ? ssm__mul(2, d_state) : d_state;
@@ -14108,6 +14304,41 @@ static size_t ssm__group_of(const ssm_selective_scan *s, size_t groups, size_t c
     return c / (s->dim / ssm__groups(groups));
 }
 
+/* Reals of a number of A, B and C. */
+static size_t ssm__scan_parts(const ssm_selective_scan *s)
+{
+    return SSM__COMPLEX_A(s) ? 2 : 1;
+}
+
+/* Reals of a row of B, C or A. */
+static size_t ssm__scan_width(const ssm_selective_scan *s)
+{
+    return ssm__mul(ssm__scan_parts(s), s->d_state);
+}
+
+/* Real i of such a row, whose numbers are `state` apart. */
+static ptrdiff_t ssm__scan_real(const ssm_selective_scan *s, size_t i, ptrdiff_t state)
+{
+    return SSM__COMPLEX_A(s) ? ssm__offset(i / 2, state) + (ptrdiff_t)(i % 2) : ssm__offset(i, state);
+}
+
+/* A state is one or two planes of d_state rows: h; its real parts, then the imaginary ones; for TRAPEZOID h, then v. */
+static size_t ssm__scan_planes(const ssm_selective_scan *s)
+{
+    return SSM__COMPLEX_A(s) || SSM__DISC(s->disc, SSM_DISC_TRAPEZOID) ? 2 : 1;
+}
+
+static size_t ssm__scan_state_rows(const ssm_selective_scan *s)
+{
+    return ssm__mul(ssm__scan_planes(s), s->d_state);
+}
+
+/* From the first plane of a caller's state to the second. */
+static ptrdiff_t ssm__scan_plane(const ssm_selective_scan *s, ptrdiff_t state)
+{
+    return SSM__COMPLEX_A(s) ? 1 : ssm__offset(s->d_state, state);
+}
+
 /* A strip of channels, and what its tiles share. */
 typedef struct ssm__strip {
     const ssm_selective_scan *s;
@@ -14119,13 +14350,14 @@ typedef struct ssm__strip {
     int direct;        /* A and the state are used where they lie */
     int even;          /* one A for all states of a channel: the state is used where it lies */
     ssm__state_view h; /* at the first channel */
+    ptrdiff_t plane;   /* from its first plane to the second */
     ssm_real limit;    /* |delta| below it: scan_rows may run. 0: it may not */
 } ssm__strip;
 
 /* What a strip keeps while it goes through time: A and h of its states, if there are not too many. */
 typedef struct ssm__strip_keep {
     ssm_real A[SSM__SCAN_STATES * SSM__STRIP];
-    ssm_real h[SSM__SCAN_STATES * SSM__STRIP]; /* TRAPEZOID: h of half as many states, then their v */
+    ssm_real h[SSM__SCAN_STATES * SSM__STRIP]; /* of two planes: half as many states of each */
     ssm_real bias[SSM__STRIP];
     ssm_real D[SSM__STRIP];
     const ssm_real *bias_at; /* where they lie dense; NULL: none */
@@ -14169,29 +14401,33 @@ static const ssm_real *ssm__strip_rows(const ssm__strip *k, ssm_in v, size_t t, 
     return room;
 }
 
-/* B or C of states n .. n + states - 1 for some steps. */
+/* B or C of states n .. n + states - 1 for some steps; complex A: pairs. */
 static const ssm_real *ssm__strip_states(const ssm__strip *k, ssm_in v, size_t group, size_t t, size_t rows, size_t n,
                                          size_t states, ssm_real *room, ptrdiff_t *row)
 {
     const ssm_real *p = ssm__at(v, k->q->batch, k->q->first + t, group) + ssm__offset(n, v.state);
+    const size_t parts = ssm__scan_parts(k->s);
     size_t r, i;
     *row = v.time;
-    if (v.state == 1) return p;
+    if (v.state == (ptrdiff_t)parts) return p;
     for (r = 0; r < rows; ++r, p += v.time)
-        for (i = 0; i < states; ++i) room[r * SSM__SCAN_STATES + i] = p[ssm__offset(i, v.state)];
+        for (i = 0; i < parts * states; ++i) room[r * SSM__SCAN_STATES + i] = p[ssm__scan_real(k->s, i, v.state)];
     *row = SSM__SCAN_STATES;
     return room;
 }
 
-/* B or C of every channel by itself, [states][SSM__STRIP], at step t: where a group is narrower than a strip. */
+/* B or C of every channel by itself, [states][SSM__STRIP], at step t: where a group is narrower than a strip. Complex
+ * ones: all real parts, then all imaginary ones. */
 static const ssm_real *ssm__strip_lanes(const ssm__strip *k, ssm_in v, size_t groups, size_t t, size_t n, size_t states,
                                         ssm_real *room)
 {
-    size_t i, m;
+    size_t i, m, part;
     for (i = 0; i < SSM__STRIP; ++i) {
         const size_t group = ssm__group_of(k->s, groups, k->c + ssm__min(i, k->count - 1));
         const ssm_real *p = ssm__at(v, k->q->batch, k->q->first + t, group) + ssm__offset(n, v.state);
-        for (m = 0; m < states; ++m) room[m * SSM__STRIP + i] = p[ssm__offset(m, v.state)];
+        for (part = 0; part < ssm__scan_parts(k->s); ++part)
+            for (m = 0; m < states; ++m)
+                room[(part * states + m) * SSM__STRIP + i] = p[ssm__offset(m, v.state) + (ptrdiff_t)part];
     }
     return room;
 }
@@ -14217,7 +14453,7 @@ static int ssm__strip_is_direct(const ssm__strip *k)
 {
     const ssm_selective_scan *s = k->s;
     return k->q->len < SSM__SCAN_DIRECT && k->count == SSM__STRIP && s->A.chan == 1 && k->h.chan == 1 &&
-           s->B.state == 1 && s->C.state == 1 && !k->lanes;
+           s->B.state == 1 && s->C.state == 1 && !k->lanes && !SSM__COMPLEX_A(s);
 }
 
 /* Whether scan_rows_even runs. */
@@ -14225,23 +14461,32 @@ static int ssm__strip_is_even(const ssm__strip *k)
 {
     const ssm_selective_scan *s = k->s;
     return s->A.state == 0 && SSM__DISC_EULER(s->disc) && !k->lanes && k->count == SSM__STRIP && k->h.chan == 1 &&
-           s->B.state == 1 && s->C.state == 1;
+           s->B.state == 1 && s->C.state == 1 && !SSM__COMPLEX_A(s);
 }
 
 /* States that the kernels take at a time. */
 static size_t ssm__strip_group(const ssm__strip *k)
 {
-    if (k->direct || k->even) return k->s->d_state;
-    return SSM__DISC(k->s->disc, SSM_DISC_TRAPEZOID) ? SSM__SCAN_STATES / 2 : SSM__SCAN_STATES;
+    return k->direct || k->even ? k->s->d_state : SSM__SCAN_STATES / ssm__scan_planes(k->s);
 }
 
-/* A, h and v of states n .. for the kernels: where they lie if direct, else the strip's own copies, which are filled
- * if `fill`. */
+/* A of states n .. n + states - 1, [states][SSM__STRIP]; complex: all real parts, then all imaginary ones. */
+static void ssm__strip_A(const ssm__strip *k, size_t n, size_t states, ssm_real *room)
+{
+    const ssm_in A = k->s->A;
+    const ssm_real *from = ssm__at(A, 0, 0, k->c) + ssm__offset(n, A.state);
+    size_t part;
+    for (part = 0; part < ssm__scan_parts(k->s); ++part)
+        ssm__strip_gather(from + part, A.chan, A.state, k->count, states, room + part * states * SSM__STRIP);
+}
+
+/* A and both planes of the state of states n .. for the kernels: where they lie if direct, else the strip's own copies,
+ * which are filled if `fill`. */
 static void ssm__strip_load(const ssm__strip *k, size_t n, int fill, ssm__strip_keep *keep, ssm__scan_block *b)
 {
     const ssm_selective_scan *s = k->s;
     const ssm_real *A = ssm__at(s->A, 0, 0, k->c) + ssm__offset(n, s->A.state);
-    ssm_real *h = k->h.data + ssm__offset(n, k->h.state), *v = h + ssm__offset(s->d_state, k->h.state);
+    ssm_real *h = k->h.data + ssm__offset(n, k->h.state), *v = h + k->plane;
     b->states = ssm__min(ssm__strip_group(k), s->d_state - n);
     b->A = A;
     b->A_state = s->A.state;
@@ -14259,9 +14504,9 @@ static void ssm__strip_load(const ssm__strip *k, size_t n, int fill, ssm__strip_
     b->v = keep->h + SSM__SCAN_STATES / 2 * SSM__STRIP;
     b->A_state = b->h_state = SSM__STRIP;
     if (!fill) return;
-    ssm__strip_gather(A, s->A.chan, s->A.state, k->count, b->states, keep->A);
+    ssm__strip_A(k, n, b->states, keep->A);
     ssm__strip_gather(h, k->h.chan, k->h.state, k->count, b->states, b->h);
-    if (SSM__DISC(s->disc, SSM_DISC_TRAPEZOID)) ssm__strip_gather(v, k->h.chan, k->h.state, k->count, b->states, b->v);
+    if (ssm__scan_planes(s) == 2) ssm__strip_gather(v, k->h.chan, k->h.state, k->count, b->states, b->v);
 }
 
 static void ssm__strip_save(const ssm__strip *k, size_t n, const ssm__scan_block *b)
@@ -14270,8 +14515,8 @@ static void ssm__strip_save(const ssm__strip *k, size_t n, const ssm__scan_block
     if (k->direct || k->even) return;
     to.data += ssm__offset(n, to.state);
     ssm__strip_scatter(b->h, to, k->count, b->states);
-    to.data += ssm__offset(k->s->d_state, to.state);
-    if (SSM__DISC(k->s->disc, SSM_DISC_TRAPEZOID)) ssm__strip_scatter(b->v, to, k->count, b->states);
+    to.data += k->plane;
+    if (ssm__scan_planes(k->s) == 2) ssm__strip_scatter(b->v, to, k->count, b->states);
 }
 
 /* Largest |delta| for which every |delta log2(e) A| of the strip is below SSM__EXP2_NEAR; 0: scan_rows cannot run. */
@@ -14281,12 +14526,12 @@ static ssm_real ssm__strip_limit(const ssm__strip *k, ssm_real *room)
     const ssm_real *A = ssm__at(s->A, 0, 0, k->c);
     ssm_real largest = 0;
     size_t n;
-    if (!SSM__DISC_EULER(s->disc) || k->lanes || k->even) return 0;
+    if (!SSM__DISC_EULER(s->disc) || k->lanes || k->even || SSM__COMPLEX_A(s)) return 0;
     if (k->direct) return ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, s->A.state, s->d_state, k->count));
     for (n = 0; n < s->d_state; n += SSM__SCAN_STATES) {
         const size_t states = ssm__min(SSM__SCAN_STATES, s->d_state - n);
         ssm_real most;
-        ssm__strip_gather(A + ssm__offset(n, s->A.state), s->A.chan, s->A.state, k->count, states, room);
+        ssm__strip_A(k, n, states, room);
         most = SSM__RUN(s->isa, scan_largest)(room, SSM__STRIP, states, SSM__STRIP);
         if (most > largest) largest = most;
     }
@@ -14340,12 +14585,19 @@ static int ssm__strip_deltas(const ssm__strip *k, size_t t, const ssm_real *bias
     return is_near;
 }
 
-/* The recurrence of a block whose B and C all channels share. */
+/* The recurrence of a block. */
+static void ssm__scan_recur(const ssm_selective_scan *s, int is_near, const ssm__scan_block *b)
+{
+    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_rows)(b);
+    else if (is_near) SSM__RUN(s->isa, scan_rows)(b);
+    else SSM__RUN(s->isa, scan_rows_any)(b);
+}
+
+/* The same where B and C are what all channels share. */
 static void ssm__strip_recur(const ssm__strip *k, int is_near, const ssm__scan_block *b)
 {
     if (k->even) SSM__RUN(k->s->isa, scan_rows_even)(b);
-    else if (is_near) SSM__RUN(k->s->isa, scan_rows)(b);
-    else SSM__RUN(k->s->isa, scan_rows_any)(b);
+    else ssm__scan_recur(k->s, is_near, b);
 }
 
 /* The recurrence of one tile for states n .. : y from zero or `more`. */
@@ -14375,7 +14627,7 @@ static void ssm__strip_states_run(const ssm__strip *k, size_t t, size_t n, int i
         one.y += r * SSM__STRIP;
         one.B = ssm__strip_lanes(k, s->B, s->B_groups, t + r, n, b->states, room->B);
         one.C = ssm__strip_lanes(k, s->C, s->C_groups, t + r, n, b->states, room->C);
-        SSM__RUN(s->isa, scan_rows_any)(&one);
+        ssm__scan_recur(s, 0, &one);
     }
 }
 
@@ -14406,6 +14658,18 @@ static void ssm__strip_out(const ssm__strip *k, size_t t, const ssm_real *D, ssm
     ssm__strip_scatter(room->y, to, k->count, b->rows);
 }
 
+/* What states n .. of a tile do to the state that enters its chunk, into its decay. */
+static void ssm__strip_measure(const ssm__strip *k, size_t t, size_t n, const ssm__scan_block *b, ssm_real *decay)
+{
+    const ssm_selective_scan *s = k->s;
+    const int is_product = s->disc == SSM_DISC_BILINEAR;
+    if (n > 0 && !is_product) return;
+    if (SSM__COMPLEX_A(s) && is_product)
+        SSM__RUN(s->isa, scan_complex_measure)(b, decay + n * SSM__STRIP, (ptrdiff_t)(s->d_state * SSM__STRIP));
+    else
+        SSM__RUN(s->isa, scan_measure)(b, t == 0, decay + n * SSM__STRIP);
+}
+
 /* Steps t .. of a strip, as many as `rows`. decay: see ssm__chunk_job, or NULL. */
 static void ssm__strip_tile(const ssm__strip *k, size_t t, size_t rows, ssm__strip_keep *keep, ssm__strip_room *room,
                             ssm_real *decay)
@@ -14426,8 +14690,7 @@ static void ssm__strip_tile(const ssm__strip *k, size_t t, size_t rows, ssm__str
     for (n = 0; n < s->d_state; n += group) {
         ssm__strip_load(k, n, !alone || t == 0, keep, &b);
         ssm__strip_states_run(k, t, n, is_near, room, &b);
-        if (decay && (n == 0 || s->disc == SSM_DISC_BILINEAR))
-            SSM__RUN(s->isa, scan_measure)(&b, t == 0, decay + n * SSM__STRIP);
+        if (decay) ssm__strip_measure(k, t, n, &b, decay);
         if (!alone || last) ssm__strip_save(k, n, &b);
     }
     if (s->y.data) ssm__strip_out(k, t, keep->D_at, room, &b);
@@ -14484,7 +14747,7 @@ static size_t ssm__strip_total(const ssm_selective_scan *s)
     return s->dim / segment * ssm__ceil_div(segment, SSM__STRIP);
 }
 
-/* Strip `index` of a sequence; its state is at h, that of channel 0. */
+/* Strip `index` of a sequence; its state is at h, that of channel 0, its planes one after the other. */
 static ssm__strip ssm__strip_open(const ssm_selective_scan *s, const ssm__span *q, size_t index, ssm__state_view h)
 {
     ssm__strip k;
@@ -14495,6 +14758,7 @@ static ssm__strip ssm__strip_open(const ssm_selective_scan *s, const ssm__span *
     k.c = index / each * segment + index % each * SSM__STRIP;
     k.count = ssm__min(SSM__STRIP, segment - index % each * SSM__STRIP);
     k.h = h;
+    k.plane = ssm__offset(s->d_state, h.state);
     if (h.data) k.h.data += ssm__offset(k.c, h.chan);
     k.even = ssm__strip_is_even(&k);
     k.direct = !k.even && ssm__strip_is_direct(&k);
@@ -14506,15 +14770,17 @@ static ssm__strip ssm__strip_open(const ssm_selective_scan *s, const ssm__span *
 static void ssm__strip_enter(const ssm__strip *k)
 {
     const ssm_selective_scan *s = k->s;
-    const size_t rows = ssm__state_rows(s->disc, s->d_state);
     const ssm_real *from = ssm__state_at(s->h0, k->q, k->c);
     ssm_real *to = k->h.data;
-    size_t i, n;
+    size_t i, n, plane;
     if (to == from) return;
-    for (n = 0; n < rows; ++n)
-        for (i = 0; i < k->count; ++i)
-            to[ssm__offset(n, k->h.state) + ssm__offset(i, k->h.chan)] =
-                from ? from[ssm__offset(n, s->h0.state) + ssm__offset(i, s->h0.chan)] : 0;
+    for (plane = 0; plane < ssm__scan_planes(s); ++plane, to += k->plane) {
+        for (n = 0; n < s->d_state; ++n)
+            for (i = 0; i < k->count; ++i)
+                to[ssm__offset(n, k->h.state) + ssm__offset(i, k->h.chan)] =
+                    from ? from[ssm__offset(n, s->h0.state) + ssm__offset(i, s->h0.chan)] : 0;
+        if (from) from += ssm__scan_plane(s, s->h0.state);
+    }
 }
 
 /* Whether strips are one step of neighbouring channels, all dense: what they need is in rows of channels then. */
@@ -14608,7 +14874,7 @@ static void ssm__scan_task(void *context, size_t index)
     const ssm__scan_job *job = (const ssm__scan_job *)context;
     const ssm_selective_scan *s = job->s;
     const size_t task = job->first + index, b = task / job->tasks, first = task % job->tasks * job->side;
-    const size_t count = ssm__min(job->side, job->strips - first), rows = ssm__state_rows(s->disc, s->d_state);
+    const size_t count = ssm__min(job->side, job->strips - first), rows = ssm__scan_state_rows(s);
     const ssm__span q = ssm__span_of(s->start, s->slot, b, s->len);
     ssm__strip k[SSM__SCAN_SIDE];
     ssm__state_view h;
@@ -14619,6 +14885,7 @@ static void ssm__scan_task(void *context, size_t index)
     i = 0;
     do { /* there is one at least */
         k[i] = ssm__strip_open(s, &q, first + i, h);
+        if (s->h_last.data) k[i].plane = ssm__scan_plane(s, h.state);
         ssm__strip_enter(&k[i]);
     } while (++i < count);
     if (q.len == 0) return; /* A may be absent */
@@ -14650,13 +14917,13 @@ typedef struct ssm__chunk_job {
 
 static size_t ssm__decay_rows(const ssm_selective_scan *s)
 {
-    if (s->disc == SSM_DISC_BILINEAR) return s->d_state;
+    if (s->disc == SSM_DISC_BILINEAR) return ssm__scan_width(s);
     return s->disc == SSM_DISC_TRAPEZOID ? 2 : 1;
 }
 
 static ssm_real *ssm__chunk_state(const ssm__chunk_job *job, size_t k, size_t strip)
 {
-    return job->state + (k * job->strips + strip) * ssm__state_rows(job->s->disc, job->s->d_state) * SSM__STRIP;
+    return job->state + (k * job->strips + strip) * ssm__scan_state_rows(job->s) * SSM__STRIP;
 }
 
 static ssm_real *ssm__chunk_decay(const ssm__chunk_job *job, size_t k, size_t strip)
@@ -14697,8 +14964,9 @@ static void ssm__chunk_local(void *context, size_t index)
     ssm__strip k;
     size_t i;
     s.y.data = NULL;
-    for (i = 0; i < rows * SSM__STRIP; ++i) decay[i] = s.disc == SSM_DISC_BILINEAR ? SSM__K(1.0) : SSM__K(0.0);
-    ssm__zero(ssm__chunk_state(job, chunk + 1, strip), ssm__state_rows(s.disc, s.d_state) * SSM__STRIP);
+    ssm__zero(decay, rows * SSM__STRIP);
+    for (i = 0; s.disc == SSM_DISC_BILINEAR && i < s.d_state * SSM__STRIP; ++i) decay[i] = 1;
+    ssm__zero(ssm__chunk_state(job, chunk + 1, strip), ssm__scan_state_rows(&s) * SSM__STRIP);
     k = ssm__chunk_strip(job, &s, &q, chunk + 1, strip);
     ssm__strips_run(&k, 1, decay);
 }
@@ -14708,31 +14976,38 @@ static void ssm__chunk_local(void *context, size_t index)
 static void ssm__chunk_combine(const ssm__chunk_job *job, size_t j, size_t k, const ssm__strip *strip)
 {
     const ssm_selective_scan *s = job->s;
-    const ssm_real *A = ssm__at(s->A, 0, 0, strip->c), *decay = ssm__chunk_decay(job, k, strip->index);
+    const ssm_real *decay = ssm__chunk_decay(job, k, strip->index);
+    const size_t group = SSM__SCAN_STATES / ssm__scan_parts(s);
     ssm_real room[SSM__SCAN_STATES * SSM__STRIP];
     ssm__carry_block b;
     size_t n;
-    for (n = 0; n < s->d_state; n += SSM__SCAN_STATES) {
-        b.states = ssm__min(SSM__SCAN_STATES, s->d_state - n);
-        ssm__strip_gather(A + ssm__offset(n, s->A.state), s->A.chan, s->A.state, strip->count, b.states, room);
+    for (n = 0; n < s->d_state; n += group) {
+        b.states = ssm__min(group, s->d_state - n);
+        ssm__strip_A(strip, n, b.states, room);
         b.disc = s->disc;
+        b.im = (ptrdiff_t)(s->d_state * SSM__STRIP);
         b.A = room;
         b.decay = s->disc == SSM_DISC_BILINEAR ? decay + n * SSM__STRIP : decay;
         b.p = s->disc == SSM_DISC_TRAPEZOID ? decay + SSM__STRIP : NULL;
         b.h = ssm__chunk_state(job, j, strip->index) + n * SSM__STRIP;
         b.v = b.h + s->d_state * SSM__STRIP;
         b.later = ssm__chunk_state(job, k + 1, strip->index) + n * SSM__STRIP;
-        SSM__RUN(s->isa, scan_carry)(&b);
+        if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_carry)(&b);
+        else SSM__RUN(s->isa, scan_carry)(&b);
     }
 }
 
 /* Node k of the tree, which stands for the chunks up to k of its subtree, takes in its neighbour `width` before. */
 static void ssm__chunk_join(const ssm__chunk_job *job, size_t width, size_t k, const ssm__strip *strip)
 {
+    const ssm_selective_scan *s = job->s;
+    const ssm_real *earlier = ssm__chunk_decay(job, k - width, strip->index);
+    ssm_real *later = ssm__chunk_decay(job, k, strip->index);
     ssm__chunk_combine(job, k - width + 1, k, strip);
-    SSM__RUN(job->s->isa, scan_join)
-    (job->s->disc, ssm__decay_rows(job->s), ssm__chunk_decay(job, k - width, strip->index),
-     ssm__chunk_decay(job, k, strip->index));
+    if (SSM__COMPLEX_A(s) && s->disc == SSM_DISC_BILINEAR)
+        SSM__RUN(s->isa, scan_complex_join)(s->d_state, earlier, later);
+    else
+        SSM__RUN(s->isa, scan_join)(s->disc, ssm__decay_rows(s), earlier, later);
 }
 
 /* Pass 2 for a strip. In the tree, up-sweep joins neighbours of growing width, down-sweep hands every prefix to the
@@ -14743,7 +15018,7 @@ static void ssm__chunk_carry(void *context, size_t index)
     const ssm__strip strip = ssm__chunk_strip(job, job->s, &job->q, 0, index);
     const size_t maps = job->chunks - 1; /* the last chunk carries to nobody */
     size_t k, width;
-    ssm__zero(strip.h.data, ssm__state_rows(job->s->disc, job->s->d_state) * SSM__STRIP);
+    ssm__zero(strip.h.data, ssm__scan_state_rows(job->s) * SSM__STRIP);
     ssm__strip_enter(&strip);
     if (job->s->scan != SSM_SCAN_BLELLOCH || job->s->disc == SSM_DISC_TRAPEZOID) {
         for (k = 0; k < maps; ++k) ssm__chunk_combine(job, k, k, &strip);
@@ -14765,12 +15040,14 @@ static void ssm__chunk_final(void *context, size_t index)
     const ssm__span q = ssm__chunk_span(job, chunk);
     ssm__strip k = ssm__chunk_strip(job, s, &q, chunk, strip);
     ssm__state_view to;
+    size_t plane;
     ssm__strips_run(&k, 1, NULL);
     if (!s->h_last.data || chunk + 1 < job->chunks) return;
     to.data = ssm__state_out(s->h_last, &q, k.c);
     to.chan = s->h_last.chan;
     to.state = s->h_last.state;
-    ssm__strip_scatter(k.h.data, to, k.count, ssm__state_rows(s->disc, s->d_state));
+    for (plane = 0; plane < ssm__scan_planes(s); ++plane, to.data += ssm__scan_plane(s, to.state))
+        ssm__strip_scatter(k.h.data + ssm__offset(plane, k.plane), to, k.count, s->d_state);
 }
 
 static int ssm__scan_is_chunked(const ssm_selective_scan *s)
@@ -14782,7 +15059,7 @@ static int ssm__scan_is_chunked(const ssm_selective_scan *s)
 static size_t ssm__scan_forward_layout(const ssm_selective_scan *s, void *mem, ssm__scan_job *job,
                                        ssm__chunk_job *chunk)
 {
-    const size_t rows = ssm__state_rows(s->disc, s->d_state);
+    const size_t rows = ssm__scan_state_rows(s);
     ssm__arena arena = ssm__arena_open(mem);
     job->s = chunk->s = s;
     job->strips = chunk->strips = ssm__strip_total(s);
@@ -14908,7 +15185,8 @@ typedef struct ssm__back_job {
     size_t count;
 } ssm__back_job;
 
-/* What a task works in; arrays of strips are `side` long. */
+/* What a task works in; arrays of strips are `side` long. Complex A: d_state counts reals here, and of A, dA and a they
+ * are all real parts, then all imaginary ones. */
 typedef struct ssm__back_room {
     ssm_real *kept;  /* [tile][strip][state rows][SSM__STRIP]: h before each tile */
     ssm_real *A;     /* [strip][d_state][SSM__STRIP] */
@@ -14949,8 +15227,8 @@ static ssm_real *ssm__back_tile(const ssm__back_room *w, size_t which)
 
 static size_t ssm__back_room_layout(const ssm__back_job *j, ssm_real *base, ssm__back_room *w)
 {
-    const size_t N = ssm__mul(j->s->d_state, SSM__STRIP), side = j->side;
-    const size_t states = ssm__mul(ssm__state_rows(j->s->disc, j->s->d_state), SSM__STRIP);
+    const size_t width = ssm__scan_width(j->s), N = ssm__mul(width, SSM__STRIP), side = j->side;
+    const size_t states = ssm__mul(ssm__scan_state_rows(j->s), SSM__STRIP);
     const size_t rows = ssm__min(SSM__SCAN_ROWS, j->s->len), lanes = rows > SSM__STRIP ? rows : SSM__STRIP;
     ssm__arena arena = ssm__arena_open(base);
     w->kept = ssm__take(&arena, ssm__mul(ssm__mul(j->tiles, side), states));
@@ -14963,8 +15241,8 @@ static size_t ssm__back_room_layout(const ssm__back_job *j, ssm_real *base, ssm_
     w->a = ssm__take(&arena, ssm__mul(rows, N));
     w->dB = ssm__take(&arena, ssm__mul(rows, N));
     w->dC = ssm__take(&arena, ssm__mul(rows, N));
-    w->B = ssm__take(&arena, ssm__mul(lanes, j->s->d_state));
-    w->C = ssm__take(&arena, ssm__mul(lanes, j->s->d_state));
+    w->B = ssm__take(&arena, ssm__mul(lanes, width));
+    w->C = ssm__take(&arena, ssm__mul(lanes, width));
     w->tile = ssm__take(&arena, SSM__BACK_TILES * SSM__SCAN_ROWS * SSM__STRIP);
     w->vector = ssm__take(&arena, 2 * SSM__STRIP);
     return ssm__ceil_div(arena.used, SSM_ALIGN) * (SSM_ALIGN / sizeof(ssm_real));
@@ -14985,7 +15263,7 @@ static size_t ssm__back_layout(const ssm_selective_scan *s, void *mem, ssm__back
     j->rows = s->start ? s->len : ssm__mul(s->batch, s->len);
     j->tiles = s->len ? ssm__ceil_div(s->len, SSM__SCAN_ROWS) : 1; /* an empty sequence has its entering state */
     j->count = ssm__back_room_layout(j, NULL, &w);
-    partial = lanes ? 0 : ssm__mul(ssm__mul(j->tasks, j->rows), s->d_state);
+    partial = lanes ? 0 : ssm__mul(ssm__mul(j->tasks, j->rows), ssm__scan_width(s));
     j->dB = ssm__take(&arena, partial);
     j->dC = ssm__take(&arena, partial);
     j->room = ssm__take(&arena, ssm__mul(ssm__mul(s->batch, j->tasks), j->count));
@@ -15021,13 +15299,13 @@ static ssm_real *ssm__back_gather(const ssm__back_step *e, ssm_in v, size_t whic
 static void ssm__back_open(ssm__back_step *e, size_t i, size_t t, size_t rows)
 {
     const ssm_selective_scan *s = e->k->s;
-    const size_t N = s->d_state;
+    const size_t N = ssm__scan_width(s);
     ssm__scan_block *b = &e->b;
     e->i = i;
     e->t = t;
     b->rows = rows;
     b->count = SSM__STRIP;
-    b->states = N;
+    b->states = s->d_state;
     b->disc = s->disc;
     b->same = !s->delta_A.data;
     b->more = 0;
@@ -15077,7 +15355,7 @@ static void ssm__back_coef(const ssm__back_step *e, ssm_in v, size_t groups, siz
     }
     p = ssm__at(v, q->batch, q->first + at, ssm__group_of(s, groups, e->k->c));
     for (t = 0; t < rows; ++t, p += v.time)
-        for (n = 0; n < s->d_state; ++n) *to++ = p[ssm__offset(n, v.state)];
+        for (n = 0; n < ssm__scan_width(s); ++n) *to++ = p[ssm__scan_real(s, n, v.state)];
 }
 
 static void ssm__back_coefs(const ssm__back_step *e, size_t at, size_t rows)
@@ -15100,25 +15378,40 @@ static ssm__scan_block ssm__back_row(const ssm__back_step *e, size_t r)
     return b;
 }
 
+/* The kernels of either: of one row where B and C are channel by channel, else of a tile. */
+static void ssm__back_replay_rows(const ssm__back_step *e, const ssm__scan_block *b, ssm_real *h, ssm_real *a)
+{
+    const ssm_selective_scan *s = e->k->s;
+    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
+    else if (e->is_near && !e->k->lanes) SSM__RUN(s->isa, scan_replay)(b, h, a);
+    else SSM__RUN(s->isa, scan_replay_any)(b, h, a);
+}
+
+static void ssm__back_adjoint_rows(const ssm__back_step *e, const ssm__scan_block *b, const ssm__adjoint_block *d)
+{
+    const ssm_selective_scan *s = e->k->s;
+    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_adjoint)(b, d);
+    else if (SSM__DISC_EULER(s->disc) && !e->k->lanes) SSM__RUN(s->isa, scan_adjoint)(b, d);
+    else SSM__RUN(s->isa, scan_adjoint_any)(b, d);
+}
+
 /* The tile forward from h[0], keeping every h and a. */
 static void ssm__back_replay(ssm__back_step *e)
 {
     const ssm_selective_scan *s = e->k->s;
-    const size_t states = ssm__state_rows(s->disc, s->d_state) * SSM__STRIP, N = s->d_state * SSM__STRIP;
+    const size_t states = ssm__scan_state_rows(s) * SSM__STRIP, N = ssm__scan_width(s) * SSM__STRIP;
     size_t r;
     for (r = 0; e->k->lanes && r < e->b.rows; ++r) {
         const ssm__scan_block b = ssm__back_row(e, r);
-        SSM__RUN(s->isa, scan_replay_any)(&b, e->w->h + r * states, e->w->a + r * N);
+        ssm__back_replay_rows(e, &b, e->w->h + r * states, e->w->a + r * N);
     }
-    if (e->k->lanes) return;
-    if (e->is_near) SSM__RUN(s->isa, scan_replay)(&e->b, e->w->h, e->w->a);
-    else SSM__RUN(s->isa, scan_replay_any)(&e->b, e->w->h, e->w->a);
+    if (!e->k->lanes) ssm__back_replay_rows(e, &e->b, e->w->h, e->w->a);
 }
 
 static void ssm__back_adjoint(ssm__back_step *e)
 {
     const ssm_selective_scan *s = e->k->s;
-    const size_t states = ssm__state_rows(s->disc, s->d_state) * SSM__STRIP, N = s->d_state * SSM__STRIP;
+    const size_t states = ssm__scan_state_rows(s) * SSM__STRIP, N = ssm__scan_width(s) * SSM__STRIP;
     size_t r;
     for (r = e->b.rows; e->k->lanes && r-- > 0;) {
         const ssm__scan_block b = ssm__back_row(e, r);
@@ -15132,11 +15425,9 @@ static void ssm__back_adjoint(ssm__back_step *e)
         d.dda += r * SSM__STRIP;
         d.ddb += r * SSM__STRIP;
         d.dlambda += r * SSM__STRIP;
-        SSM__RUN(s->isa, scan_adjoint_any)(&b, &d);
+        ssm__back_adjoint_rows(e, &b, &d);
     }
-    if (e->k->lanes) return;
-    if (SSM__DISC_EULER(s->disc)) SSM__RUN(s->isa, scan_adjoint)(&e->b, &e->d);
-    else SSM__RUN(s->isa, scan_adjoint_any)(&e->b, &e->d);
+    if (!e->k->lanes) ssm__back_adjoint_rows(e, &e->b, &e->d);
 }
 
 /* Adds [rows][SSM__STRIP] to a tensor of channels, rows `row` apart; absent: nothing. */
@@ -15147,6 +15438,15 @@ static void ssm__back_leave(const ssm__strip *k, ssm_real *to, ptrdiff_t chan, p
     if (!to) return;
     for (n = 0; n < rows; ++n, to += row, from += SSM__STRIP)
         for (i = 0; i < k->count; ++i) to[ssm__offset(i, chan)] += from[i];
+}
+
+/* Adds planes of [d_state][SSM__STRIP] to a tensor of states, or to dA: v its view, `to` where the strip is in it. */
+static void ssm__back_leave_planes(const ssm__strip *k, size_t planes, ssm_real *to, ssm_out v, const ssm_real *from)
+{
+    const size_t N = k->s->d_state;
+    size_t plane;
+    for (plane = 0; to && plane < planes; ++plane, to += ssm__scan_plane(k->s, v.state))
+        ssm__back_leave(k, to, v.chan, v.state, N, from + plane * N * SSM__STRIP);
 }
 
 /* Adds a tile's rows to a gradient tensor. */
@@ -15165,7 +15465,7 @@ static void ssm__back_run(ssm__back_step *e)
     const ssm__back_room *w = e->w;
     const ssm_selective_scan_grad *g = e->j->d;
     const ssm_selective_scan *s = e->k->s;
-    const size_t states = ssm__state_rows(s->disc, s->d_state) * SSM__STRIP;
+    const size_t states = ssm__scan_state_rows(s) * SSM__STRIP;
     ssm_real *dy = ssm__back_gather(e, g->dy, SSM__BACK_DY);
     const ssm_real *z = ssm__back_gather(e, s->z, SSM__BACK_Z);
     ssm__back_replay(e);
@@ -15187,7 +15487,7 @@ static void ssm__back_run(ssm__back_step *e)
     e->d.h = w->h;
     e->d.a = w->a;
     e->d.dh = w->dh + e->i * states;
-    e->d.dA = w->dA + e->i * s->d_state * SSM__STRIP;
+    e->d.dA = w->dA + e->i * ssm__scan_width(s) * SSM__STRIP;
     e->d.dB = w->dB;
     e->d.dC = w->dC;
     e->d.D = e->D;
@@ -15211,7 +15511,7 @@ static void ssm__back_fold(const ssm__back_step *e, size_t task, const ssm_real 
                            size_t groups)
 {
     const ssm_selective_scan *s = e->k->s;
-    const size_t N = s->d_state, row = e->k->q->batch * s->len + e->k->q->first + e->t;
+    const size_t N = ssm__scan_width(s), row = e->k->q->batch * s->len + e->k->q->first + e->t;
     size_t r, n, i;
     if (!v.data) return;
     if (!e->k->lanes) {
@@ -15222,7 +15522,7 @@ static void ssm__back_fold(const ssm__back_step *e, size_t task, const ssm_real 
         for (n = 0; n < N; ++n)
             for (i = 0; i < e->k->count; ++i)
                 ssm__at_out(v, e->k->q->batch, e->k->q->first + e->t + r,
-                            ssm__group_of(s, groups, e->k->c + i))[ssm__offset(n, v.state)] +=
+                            ssm__group_of(s, groups, e->k->c + i))[ssm__scan_real(s, n, v.state)] +=
                     sum[(r * N + n) * SSM__STRIP + i];
 }
 
@@ -15230,7 +15530,7 @@ static void ssm__back_fold(const ssm__back_step *e, size_t task, const ssm_real 
 static void ssm__back_keep(ssm__back_step *e, size_t i, size_t tile)
 {
     const ssm_selective_scan *s = e->k->s;
-    const size_t states = ssm__state_rows(s->disc, s->d_state) * SSM__STRIP;
+    const size_t states = ssm__scan_state_rows(s) * SSM__STRIP;
     ssm_real *h = e->w->kept + ((tile + 1) * e->j->side + i) * states;
     size_t r;
     ssm__copy(h, e->w->kept + (tile * e->j->side + i) * states, states);
@@ -15239,28 +15539,35 @@ static void ssm__back_keep(ssm__back_step *e, size_t i, size_t tile)
     e->b.v = h + s->d_state * SSM__STRIP;
     for (r = 0; e->k->lanes && r < e->b.rows; ++r) {
         const ssm__scan_block b = ssm__back_row(e, r);
-        SSM__RUN(s->isa, scan_rows_any)(&b);
+        ssm__scan_recur(s, 0, &b);
     }
-    if (e->k->lanes) return;
-    if (e->is_near) SSM__RUN(s->isa, scan_rows)(&e->b);
-    else SSM__RUN(s->isa, scan_rows_any)(&e->b);
+    if (!e->k->lanes) ssm__scan_recur(s, e->is_near, &e->b);
+}
+
+/* The planes of a caller's state, or of a gradient of one, one after the other. */
+static void ssm__back_state(const ssm__strip *k, const ssm_real *from, ptrdiff_t chan, ptrdiff_t state, ssm_real *room)
+{
+    const ssm_selective_scan *s = k->s;
+    size_t plane;
+    for (plane = 0; plane < ssm__scan_planes(s); ++plane, from += ssm__scan_plane(s, state))
+        ssm__strip_gather(from, chan, state, k->count, s->d_state, room + plane * s->d_state * SSM__STRIP);
 }
 
 /* A strip before its way: A, the entering state, the gradient of the leaving one. */
 static void ssm__back_enter(const ssm__back_job *j, const ssm__back_room *w, ssm__strip *k, size_t i)
 {
     const ssm_selective_scan *s = j->s;
-    const size_t rows = ssm__state_rows(s->disc, s->d_state), N = s->d_state;
+    const size_t rows = ssm__scan_state_rows(s), N = s->d_state;
     ssm_real *h = w->kept + i * rows * SSM__STRIP, *dh = w->dh + i * rows * SSM__STRIP;
-    ssm_real *A = w->A + i * N * SSM__STRIP;
+    ssm_real *A = w->A + i * ssm__scan_width(s) * SSM__STRIP;
     const ssm_real *h0 = ssm__state_at(s->h0, k->q, k->c), *last = ssm__state_at(j->d->dh_last, k->q, k->c);
     ssm__zero(h, rows * SSM__STRIP);
     ssm__zero(dh, rows * SSM__STRIP);
-    if (h0) ssm__strip_gather(h0, s->h0.chan, s->h0.state, k->count, rows, h);
-    if (last) ssm__strip_gather(last, j->d->dh_last.chan, j->d->dh_last.state, k->count, rows, dh);
+    if (h0) ssm__back_state(k, h0, s->h0.chan, s->h0.state, h);
+    if (last) ssm__back_state(k, last, j->d->dh_last.chan, j->d->dh_last.state, dh);
     if (k->q->len == 0) return; /* A may be absent */
-    ssm__strip_gather(ssm__at(s->A, 0, 0, k->c), s->A.chan, s->A.state, k->count, N, A);
-    if (SSM__DISC_EULER(s->disc) && !k->lanes)
+    ssm__strip_A(k, 0, N, A);
+    if (SSM__DISC_EULER(s->disc) && !k->lanes && !SSM__COMPLEX_A(s))
         k->limit = ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, SSM__STRIP, N, SSM__STRIP));
 }
 
@@ -15270,10 +15577,10 @@ static void ssm__back_task(void *context, size_t index)
 {
     const ssm__back_job *j = (const ssm__back_job *)context;
     const ssm_selective_scan *s = j->s;
-    const size_t task = index % j->tasks, block = task % j->blocks, N = s->d_state;
+    const size_t task = index % j->tasks, block = task % j->blocks, N = ssm__scan_width(s);
     const size_t first = task / j->blocks * j->each + block * j->side;
     const size_t count = ssm__min(j->side, j->each - block * j->side);
-    const size_t rows = ssm__state_rows(s->disc, N), states = rows * SSM__STRIP;
+    const size_t states = ssm__scan_state_rows(s) * SSM__STRIP;
     const ssm__span q = ssm__span_of(s->start, s->slot, index / j->tasks, s->len);
     const size_t tiles = ssm__ceil_div(q.len, SSM__SCAN_ROWS);
     ssm__strip k[SSM__SCAN_SIDE];
@@ -15318,15 +15625,15 @@ static void ssm__back_task(void *context, size_t index)
         }
     }
     for (i = 0; i < count; ++i)
-        ssm__back_leave(&k[i], ssm__state_out(j->d->dh0, &q, k[i].c), j->d->dh0.chan, j->d->dh0.state, rows,
-                        w.dh + i * states);
+        ssm__back_leave_planes(&k[i], ssm__scan_planes(s), ssm__state_out(j->d->dh0, &q, k[i].c), j->d->dh0,
+                               w.dh + i * states);
 }
 
 /* The partial sums of B or C over the tasks of a group, in order, for all rows of a sequence. */
 static void ssm__back_sum(const ssm__back_job *j, const ssm__span *q, const ssm_real *partial, ssm_out v, size_t groups)
 {
     const ssm_selective_scan *s = j->s;
-    const size_t N = s->d_state, segment = s->dim / (j->tasks / j->blocks);
+    const size_t N = ssm__scan_width(s), segment = s->dim / (j->tasks / j->blocks);
     size_t t, task, n;
     if (!v.data) return;
     for (t = 0; t < q->len; ++t) {
@@ -15334,7 +15641,7 @@ static void ssm__back_sum(const ssm__back_job *j, const ssm__span *q, const ssm_
         for (task = 0; task < j->tasks; ++task) {
             ssm_real *to = ssm__at_out(v, q->batch, q->first + t, ssm__group_of(s, groups, task / j->blocks * segment));
             const ssm_real *from = partial + (task * j->rows + row) * N;
-            for (n = 0; n < N; ++n) to[ssm__offset(n, v.state)] += from[n];
+            for (n = 0; n < N; ++n) to[ssm__scan_real(s, n, v.state)] += from[n];
         }
     }
 }
@@ -15346,7 +15653,7 @@ static void ssm__back_close(const ssm__back_job *j)
     const ssm_selective_scan_grad *d = j->d;
     size_t index, i;
     for (index = 0; index < s->batch * j->tasks; ++index) {
-        const size_t task = index % j->tasks, block = task % j->blocks, N = s->d_state;
+        const size_t task = index % j->tasks, block = task % j->blocks, N = ssm__scan_width(s);
         const ssm__span q = ssm__span_of(s->start, s->slot, index / j->tasks, s->len);
         ssm__back_room w;
         ssm__back_room_layout(j, j->room + index * j->count, &w);
@@ -15357,7 +15664,8 @@ static void ssm__back_close(const ssm__back_job *j)
         for (i = 0; i < ssm__min(j->side, j->each - block * j->side); ++i) {
             const size_t strip = task / j->blocks * j->each + block * j->side + i;
             const ssm__strip k = ssm__strip_open(s, &q, strip, ssm__no_state);
-            ssm__back_leave(&k, ssm__at_out(d->dA, 0, 0, k.c), d->dA.chan, d->dA.state, N, w.dA + i * N * SSM__STRIP);
+            ssm__back_leave_planes(&k, ssm__scan_parts(s), ssm__at_out(d->dA, 0, 0, k.c), d->dA,
+                                   w.dA + i * N * SSM__STRIP);
             if (s->D.data) ssm__back_leave(&k, ssm__at_out(d->dD, 0, 0, k.c), d->dD.chan, 0, 1, w.dD + i * SSM__STRIP);
             ssm__back_leave(&k, ssm__at_out(d->ddelta_bias, 0, 0, k.c), d->ddelta_bias.chan, 0, 1,
                             w.dbias + i * SSM__STRIP);
@@ -15394,6 +15702,8 @@ static ssm_status ssm__scan_check(const ssm_selective_scan *s, ssm_selective_sca
     *r = *s;
     if (r->disc == SSM_DISC_DEFAULT) r->disc = SSM_DISC_EULER;
     if (ssm__disc_check(r->disc) != SSM_OK) return SSM_ERR_CONFIG;
+    if (s->complex_A && !SSM__COMPLEX_A(s)) return SSM_ERR_CONFIG; /* not in this build */
+    if (s->complex_A && r->disc >= SSM_DISC_TRAPEZOID) return SSM_ERR_UNSUPPORTED;
     if (ssm__isa_resolve(&r->isa) != SSM_OK) return SSM_ERR_UNSUPPORTED;
     return ssm__check_seqs(s->start, s->slot, s->batch, s->len);
 }
@@ -25236,6 +25546,7 @@ static ssm_status ssm__cuda_scan_open(const ssm_selective_scan *s, ssm_format io
     checked.slot = NULL;
     checked.isa = SSM_ISA_SCALAR;
     status = ssm__scan_check(&checked, &p->s);
+    if (status == SSM_OK && s->complex_A) status = SSM_ERR_UNSUPPORTED;
     if (status == SSM_OK) status = ssm__cuda_io_check(io);
     if (status != SSM_OK) return status;
     p->s.start = s->start;
@@ -32424,6 +32735,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 #undef SSM__CHUNK
 #undef SSM__DISC
 #undef SSM__FORMAT
+#undef SSM__COMPLEX_A
 #undef SSM__SHARE_COST
 #undef SSM__INLINE
 #undef SSM__NOINLINE

@@ -544,14 +544,22 @@ static void run_linear_scan(const char *name, ssm_scan scan, size_t len, size_t 
     end(name, "backward");
 }
 
-static void run_selective_scan(const char *name, ssm_disc disc, ssm_scan scan, int separate)
+/* A view as it is, or of pairs. */
+static ssm_in of_parts(ssm_in view, size_t parts)
+{
+    return parts == 2 ? ssm_in_pairs(view) : view;
+}
+
+/* parts: 2 if A, B, C and the states are complex, else 1. */
+static void run_selective_scan(const char *name, ssm_disc disc, ssm_scan scan, int separate, size_t parts)
 {
     const ssm_selective_scan none = NONE;
     const ssm_selective_scan_grad no_grad = NONE;
     ssm_selective_scan s = none;
     ssm_selective_scan_grad g = no_grad;
-    const size_t row = BATCH * OP_LEN * DIM * sizeof(ssm_real), group = BATCH * OP_LEN * STATES * sizeof(ssm_real);
-    const size_t states = (disc == SSM_DISC_TRAPEZOID ? 2 : 1) * STATES, state = BATCH * DIM * states * sizeof(ssm_real);
+    const size_t number = parts * sizeof(ssm_real), row = BATCH * OP_LEN * DIM * sizeof(ssm_real);
+    const size_t group = BATCH * OP_LEN * STATES * number, states = (disc == SSM_DISC_TRAPEZOID ? 2 : 1) * STATES;
+    const size_t state = BATCH * DIM * states * number, matrix = DIM * STATES * number;
     ssm_real *A, *y, *h;
     ssm_sizes need = NONE;
     size_t i;
@@ -563,14 +571,15 @@ static void run_selective_scan(const char *name, ssm_disc disc, ssm_scan scan, i
     s.disc = disc;
     s.scan = scan;
     s.delta_softplus = 1;
-    A = random_numbers(DIM * STATES * sizeof *A);
-    for (i = 0; i < DIM * STATES; ++i) A[i] -= 2;
-    s.A = ssm_in_cn(A, STATES);
+    s.complex_A = parts == 2;
+    A = random_numbers(matrix);
+    for (i = 0; i < DIM * STATES; ++i) A[parts * i] -= 2;
+    s.A = of_parts(ssm_in_cn(A, STATES), parts);
     s.u = dense(random_numbers(row), OP_LEN, DIM);
     s.delta = dense(random_numbers(row), OP_LEN, DIM);
     s.z = dense(random_numbers(row), OP_LEN, DIM);
-    s.B = ssm_in_btcn(random_numbers(group), OP_LEN, GROUPS, STATES);
-    s.C = ssm_in_btcn(random_numbers(group), OP_LEN, GROUPS, STATES);
+    s.B = of_parts(ssm_in_btcn(random_numbers(group), OP_LEN, GROUPS, STATES), parts);
+    s.C = of_parts(ssm_in_btcn(random_numbers(group), OP_LEN, GROUPS, STATES), parts);
     s.D = ssm_in_c(random_numbers(DIM * sizeof *A));
     s.delta_bias = ssm_in_c(random_numbers(DIM * sizeof *A));
     if (separate) {
@@ -580,7 +589,7 @@ static void run_selective_scan(const char *name, ssm_disc disc, ssm_scan scan, i
     }
     if (disc == SSM_DISC_TRAPEZOID) s.lambda = dense(random_numbers(row), OP_LEN, DIM);
     h = random_numbers(state);
-    s.h0 = ssm_in_bcn(h, DIM, states);
+    s.h0 = of_parts(ssm_in_bcn(h, DIM, states), parts);
     h = take(state);
     s.h_last = ssm_out_like(h, s.h0);
     y = take(row);
@@ -594,7 +603,7 @@ static void run_selective_scan(const char *name, ssm_disc disc, ssm_scan scan, i
     g.du = gradient(s.u, take(row));
     g.ddelta = gradient(s.delta, take(row));
     g.dz = gradient(s.z, take(row));
-    g.dA = gradient(s.A, take(DIM * STATES * sizeof *A));
+    g.dA = gradient(s.A, take(matrix));
     g.dB = gradient(s.B, take(group));
     g.dC = gradient(s.C, take(group));
     g.dD = gradient(s.D, take(DIM * sizeof *A));
@@ -606,7 +615,7 @@ static void run_selective_scan(const char *name, ssm_disc disc, ssm_scan scan, i
     add(g.du.data, row);
     add(g.ddelta.data, row);
     add(g.dz.data, row);
-    add(g.dA.data, DIM * STATES * sizeof *A);
+    add(g.dA.data, matrix);
     add(g.dB.data, group);
     add(g.dC.data, group);
     add(g.dD.data, DIM * sizeof *A);
@@ -952,17 +961,17 @@ static void ops(void)
     run_linear_scan("linear scan blelloch", SSM_SCAN_BLELLOCH, LEN, 3, 0, 0);
     run_linear_scan("linear scan complex", sequential, OP_LEN, DIM, 1, 0);
     run_linear_scan("linear scan complex blelloch", SSM_SCAN_BLELLOCH, LEN, 3, 1, 1);
-    run_selective_scan("scan euler", SSM_DISC_EULER, sequential, 0);
-    run_selective_scan("scan euler delta_A", SSM_DISC_EULER, sequential, 1);
-    run_selective_scan("scan zoh", SSM_DISC_ZOH, sequential, 0);
-    run_selective_scan("scan zoh delta_A", SSM_DISC_ZOH, sequential, 1);
-    run_selective_scan("scan bilinear", SSM_DISC_BILINEAR, sequential, 0);
-    run_selective_scan("scan dirac", SSM_DISC_DIRAC, sequential, 0);
-    run_selective_scan("scan trapezoid", SSM_DISC_TRAPEZOID, sequential, 0);
-    run_selective_scan("scan zoh trapezoid", SSM_DISC_ZOH_TRAPEZOID, sequential, 0);
-    run_selective_scan("scan chunked", SSM_DISC_EULER, SSM_SCAN_CHUNKED, 0);
-    run_selective_scan("scan trapezoid blelloch", SSM_DISC_TRAPEZOID, SSM_SCAN_BLELLOCH, 0);
-    run_selective_scan("scan bilinear blelloch", SSM_DISC_BILINEAR, SSM_SCAN_BLELLOCH, 0);
+    run_selective_scan("scan euler", SSM_DISC_EULER, sequential, 0, 1);
+    run_selective_scan("scan euler delta_A", SSM_DISC_EULER, sequential, 1, 1);
+    run_selective_scan("scan zoh", SSM_DISC_ZOH, sequential, 0, 1);
+    run_selective_scan("scan zoh delta_A", SSM_DISC_ZOH, sequential, 1, 1);
+    run_selective_scan("scan bilinear", SSM_DISC_BILINEAR, sequential, 0, 1);
+    run_selective_scan("scan dirac", SSM_DISC_DIRAC, sequential, 0, 1);
+    run_selective_scan("scan trapezoid", SSM_DISC_TRAPEZOID, sequential, 0, 1);
+    run_selective_scan("scan zoh trapezoid", SSM_DISC_ZOH_TRAPEZOID, sequential, 0, 1);
+    run_selective_scan("scan chunked", SSM_DISC_EULER, SSM_SCAN_CHUNKED, 0, 1);
+    run_selective_scan("scan trapezoid blelloch", SSM_DISC_TRAPEZOID, SSM_SCAN_BLELLOCH, 0, 1);
+    run_selective_scan("scan bilinear blelloch", SSM_DISC_BILINEAR, SSM_SCAN_BLELLOCH, 0, 1);
     run_s5_scan("s5 scan zoh", SSM_DISC_ZOH, 0, 0);
     run_s5_scan("s5 scan bilinear delta_A", SSM_DISC_BILINEAR, 1, 0);
     run_s5_scan("s5 scan euler complex", SSM_DISC_EULER, 0, 1);
@@ -977,6 +986,11 @@ static void ops(void)
     run_adamw();
     run_losses();
     run_others();
+    run_selective_scan("scan complex euler", SSM_DISC_EULER, sequential, 0, 2);
+    run_selective_scan("scan complex zoh delta_A", SSM_DISC_ZOH, sequential, 1, 2);
+    run_selective_scan("scan complex dirac", SSM_DISC_DIRAC, sequential, 0, 2);
+    run_selective_scan("scan complex euler chunked", SSM_DISC_EULER, SSM_SCAN_CHUNKED, 0, 2);
+    run_selective_scan("scan complex bilinear blelloch", SSM_DISC_BILINEAR, SSM_SCAN_BLELLOCH, 0, 2);
 }
 
 /*--- instruction sets ---*/

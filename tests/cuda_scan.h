@@ -465,6 +465,15 @@ static void scan_errors(void)
             "no gradients");
     require(ssm_cuda_selective_scan_backward(&s, &g, k.io, none, ssm_memory_of(back.data, 1), NULL) == SSM_ERR_MEMORY,
             "backward in a byte");
+    s.complex_A = 1;
+    require(ssm_cuda_selective_scan_sizes(&s, k.io, &need) == SSM_ERR_UNSUPPORTED, "sizes of a complex A");
+    require(ssm_cuda_selective_scan_forward(&s, k.io, work.memory(), NULL) == SSM_ERR_UNSUPPORTED, "complex A");
+    require(ssm_cuda_selective_scan_record(&s, k.io, work.memory(), work.memory(), NULL) == SSM_ERR_UNSUPPORTED,
+            "record of a complex A");
+    require(ssm_cuda_selective_scan_step(&s, k.io, NULL) == SSM_ERR_UNSUPPORTED, "step of a complex A");
+    require(ssm_cuda_selective_scan_backward(&s, &g, k.io, none, back.memory(), NULL) == SSM_ERR_UNSUPPORTED,
+            "backward of a complex A");
+    s.complex_A = 0;
     s.B_groups = 7;
     require(ssm_cuda_selective_scan_forward(&s, k.io, work.memory(), NULL) == SSM_ERR_SHAPE, "groups");
     s.d_state = 0;

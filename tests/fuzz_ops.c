@@ -96,6 +96,19 @@ static double fuzz_get(const fuzz_tensor *x, size_t b, size_t t, size_t c, size_
     return x->data ? *fuzz_at(x, b, t, c, n) : absent;
 }
 
+static double _Complex fuzz_complex(const fuzz_tensor *x, int pairs, size_t b, size_t t, size_t c, size_t n)
+{
+    const double *z = fuzz_at(x, b, t, c, n);
+    return pairs ? z[0] + z[1] * _Complex_I : z[0];
+}
+
+static void fuzz_put_complex(const fuzz_tensor *x, int pairs, size_t b, size_t t, size_t c, size_t n, double _Complex z)
+{
+    double *to = fuzz_at(x, b, t, c, n);
+    to[0] = creal(z);
+    if (pairs) to[1] = cimag(z);
+}
+
 static ssm_out fuzz_out(const fuzz_tensor *x)
 {
     return x->data ? ssm_out_like(x->data + x->origin, x->view) : ssm_out_like(NULL, x->view);
@@ -349,10 +362,10 @@ static void fuzz_backward(fuzz_problem *p, fuzz_verb backward, size_t bytes, int
 }
 
 /* The states of all rows, which no loss asks for. */
-static void fuzz_make_shown(fuzz_problem *p, size_t C, size_t N)
+static void fuzz_make_shown(fuzz_problem *p, size_t C, size_t N, int options)
 {
     fuzz_tensor *h = &p->t[FUZZ_SHOWN];
-    fuzz_make(h, "h", p->tensors, p->len, C, N, 0, FUZZ_UNTOUCHED, FUZZ_UNTOUCHED);
+    fuzz_make(h, "h", p->tensors, p->len, C, N, options, FUZZ_UNTOUCHED, FUZZ_UNTOUCHED);
 }
 
 /* Limits of a step size. Differences know no derivative at one. */
@@ -430,12 +443,54 @@ static void fuzz_selective_channel(fuzz_problem *p, size_t b, size_t c)
     fuzz_put_states(p, &x[FUZZ_LAST], state, 0, c, h, before);
 }
 
+/* The same of complex A, B, C and states; y is twice the real part. */
+static double _Complex fuzz_advance_complex(ssm_disc disc, double _Complex A, double dt, double dt_A, double _Complex w,
+                                            double _Complex h)
+{
+    switch (disc) {
+    case SSM_DISC_ZOH: return cexp(dt_A * A) * h + (cexp(dt * A) - 1) / A * w;
+    case SSM_DISC_BILINEAR: return (1 + dt_A * A / 2) / (1 - dt_A * A / 2) * h + dt / (1 - dt * A / 2) * w;
+    case SSM_DISC_DIRAC: return cexp(dt_A * A) * h + w;
+    default: return cexp(dt_A * A) * h + dt * w;
+    }
+}
+
+static void fuzz_complex_channel(fuzz_problem *p, size_t b, size_t c)
+{
+    const ssm_selective_scan *s = &p->op.selective;
+    const fuzz_tensor *x = p->t;
+    const size_t N = s->d_state, g = c / (s->dim / s->B_groups);
+    double _Complex h[20];
+    size_t t, first, end, n;
+    const size_t in = fuzz_rows_of(p, b, &first, &end), state = fuzz_state_of(p, b);
+    for (n = 0; n < N; ++n) h[n] = x[SEL_H0].data ? fuzz_complex(&x[SEL_H0], 1, state, 0, c, n) : 0;
+    for (t = first; t < end; ++t) {
+        const double u = *fuzz_at(&x[SEL_U], in, t, c, 0), z = fuzz_get(&x[SEL_Z], in, t, c, 0, 0);
+        double dt = *fuzz_at(&x[SEL_DELTA], in, t, c, 0) + fuzz_get(&x[SEL_BIAS], 0, 0, c, 0, 0);
+        double y = fuzz_get(&x[SEL_D], 0, 0, c, 0, 0) * u;
+        dt = fuzz_held(s->delta_softplus ? test_softplus(dt) : dt, s->delta_min, s->delta_max);
+        for (n = 0; n < N; ++n) {
+            h[n] = fuzz_advance_complex(s->disc, fuzz_complex(&x[SEL_A], 1, 0, 0, c, n), dt,
+                                        fuzz_get(&x[SEL_DELTA_A], in, t, c, 0, dt),
+                                        fuzz_complex(&x[SEL_B], 1, in, t, g, n) * u, h[n]);
+            y += 2 * creal(fuzz_complex(&x[SEL_C], 1, in, t, g, n) * h[n]);
+            p->magnitude = fmax(p->magnitude, 2 * cabs(h[n]) * (double)N);
+            if (x[FUZZ_SHOWN].data) fuzz_put_complex(&x[FUZZ_SHOWN], 1, in, t, c, n, h[n]);
+        }
+        *fuzz_at(&x[FUZZ_Y], in, t, c, 0) = x[SEL_Z].data ? y * test_silu(z) : y;
+    }
+    for (n = 0; n < N; ++n) fuzz_put_complex(&x[FUZZ_LAST], 1, state, 0, c, n, h[n]);
+}
+
 static void fuzz_selective_oracle(fuzz_problem *p)
 {
     size_t b, c;
     for (b = 0; b < p->batch; ++b) {
         if (fuzz_is_padding(p, b, p->op.selective.dim, 0)) continue;
-        for (c = 0; c < p->op.selective.dim; ++c) fuzz_selective_channel(p, b, c);
+        for (c = 0; c < p->op.selective.dim; ++c) {
+            if (p->op.selective.complex_A) fuzz_complex_channel(p, b, c);
+            else fuzz_selective_channel(p, b, c);
+        }
     }
 }
 
@@ -464,6 +519,7 @@ static void fuzz_selective(fuzz_problem *p, int gradients)
     ssm_selective_scan *s = &p->op.selective;
     ssm_sizes need;
     size_t T, B, rows;
+    int pairs;
     p->name = "selective scan", p->oracle = fuzz_selective_oracle;
     fuzz_extents(p, fuzz_most(gradients, fuzz_chance(4) ? 200 : 70));
     fuzz_streams(p, gradients);
@@ -472,12 +528,14 @@ static void fuzz_selective(fuzz_problem *p, int gradients)
     s->disc = (ssm_disc)fuzz_below(7), s->scan = (ssm_scan)fuzz_below(4), s->delta_softplus = (int)fuzz_below(2);
     s->slot = p->slot, s->isa = p->isa;
     fuzz_limits(gradients, &s->delta_min, &s->delta_max);
+    s->complex_A = s->disc < SSM_DISC_TRAPEZOID && fuzz_chance(3);
+    pairs = s->complex_A ? FUZZ_PAIRS : 0;
     rows = s->disc == SSM_DISC_TRAPEZOID ? 2 * N : N;
     fuzz_make(&x[SEL_U], "u", B, T, C, 1, FUZZ_BROADCAST, -1, 1);
     fuzz_make(&x[SEL_DELTA], "delta", B, T, C, 1, FUZZ_BROADCAST, 0.01, 1);
-    fuzz_make(&x[SEL_A], "A", 1, 1, C, N, FUZZ_BROADCAST, -2, -0.1);
-    fuzz_make(&x[SEL_B], "B", B, T, G, N, FUZZ_BROADCAST, -1, 1);
-    fuzz_make(&x[SEL_C], "C", B, T, G, N, FUZZ_BROADCAST, -1, 1);
+    fuzz_make(&x[SEL_A], "A", 1, 1, C, N, FUZZ_BROADCAST | pairs, -2, -0.1);
+    fuzz_make(&x[SEL_B], "B", B, T, G, N, FUZZ_BROADCAST | pairs, -1, 1);
+    fuzz_make(&x[SEL_C], "C", B, T, G, N, FUZZ_BROADCAST | pairs, -1, 1);
     if (fuzz_chance(2)) fuzz_make(&x[SEL_D], "D", 1, 1, C, 1, FUZZ_BROADCAST, -1, 1);
     if (fuzz_chance(2)) fuzz_make(&x[SEL_Z], "z", B, T, C, 1, FUZZ_BROADCAST, -2, 2);
     if (fuzz_chance(2)) fuzz_make(&x[SEL_BIAS], "delta_bias", 1, 1, C, 1, FUZZ_BROADCAST, 0, 0.5);
@@ -485,8 +543,8 @@ static void fuzz_selective(fuzz_problem *p, int gradients)
     if (s->disc == SSM_DISC_TRAPEZOID && fuzz_chance(2))
         fuzz_make(&x[SEL_LAMBDA], "lambda", B, T, C, 1, FUZZ_BROADCAST, 0, 1);
     fuzz_make_output(&x[FUZZ_Y], "y", B, T, C, 1, 0);
-    fuzz_make_states(p, SEL_H0, C, rows, 0);
-    if (fuzz_chance(5)) fuzz_make_shown(p, C, rows);
+    fuzz_make_states(p, SEL_H0, C, rows, pairs);
+    if (fuzz_chance(5)) fuzz_make_shown(p, C, rows, pairs);
     s->u = x[SEL_U].view, s->delta = x[SEL_DELTA].view, s->A = x[SEL_A].view, s->B = x[SEL_B].view;
     s->C = x[SEL_C].view, s->D = x[SEL_D].view, s->z = x[SEL_Z].view, s->delta_bias = x[SEL_BIAS].view;
     s->delta_A = x[SEL_DELTA_A].view, s->lambda = x[SEL_LAMBDA].view, s->h0 = fuzz_first_state(p, SEL_H0);
@@ -573,7 +631,7 @@ static void fuzz_ssd(fuzz_problem *p, int gradients)
     if (fuzz_chance(2)) fuzz_make(&x[SSD_BIAS], "delta_bias", 1, 1, H, 1, FUZZ_BROADCAST, 0, 0.5);
     fuzz_make_output(&x[FUZZ_Y], "y", B, T, E, 1, 0);
     fuzz_make_states(p, SSD_H0, E, N, 0);
-    if (fuzz_chance(5)) fuzz_make_shown(p, E, N);
+    if (fuzz_chance(5)) fuzz_make_shown(p, E, N, 0);
     s->x = x[SSD_X].view, s->delta = x[SSD_DELTA].view, s->A = x[SSD_A].view, s->B = x[SSD_B].view, s->C = x[SSD_C].view;
     s->D = x[SSD_D].view, s->z = x[SSD_Z].view, s->delta_bias = x[SSD_BIAS].view, s->h0 = fuzz_first_state(p, SSD_H0);
     s->y = fuzz_out(&x[FUZZ_Y]), s->h_last = fuzz_out(&x[FUZZ_LAST]), s->h = fuzz_out(&x[FUZZ_SHOWN]);
@@ -585,19 +643,6 @@ static void fuzz_ssd(fuzz_problem *p, int gradients)
 /*--- the S5 scan ---*/
 
 enum { S5_U, S5_DELTA, S5_DELTA_A, S5_A, S5_B, S5_C, S5_D, S5_H0 };
-
-static double _Complex fuzz_complex(const fuzz_tensor *x, int pairs, size_t b, size_t t, size_t c, size_t n)
-{
-    const double *z = fuzz_at(x, b, t, c, n);
-    return pairs ? z[0] + z[1] * _Complex_I : z[0];
-}
-
-static void fuzz_put_complex(const fuzz_tensor *x, int pairs, size_t b, size_t t, size_t c, size_t n, double _Complex z)
-{
-    double *to = fuzz_at(x, b, t, c, n);
-    to[0] = creal(z);
-    if (pairs) to[1] = cimag(z);
-}
 
 static void fuzz_s5_row(fuzz_problem *p, size_t in, size_t t, double _Complex *h)
 {

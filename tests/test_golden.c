@@ -7,6 +7,7 @@
 #include "golden/irithyll.h"
 #include "golden/lrnnx.h"
 #include "golden/mamba_ssm.h"
+#include "golden/mamba_ssm_complex.h"
 #include "golden/mamba_ssm_mamba3.h"
 #include "golden/tracetorch.h"
 #include "golden/transformers_lm.h"
@@ -61,6 +62,7 @@ typedef struct golden_scan {
     size_t batch, dim, d_state, len;
     size_t groups;              /* of B and C, where not constant; 0: one */
     int constant_B, constant_C; /* (D,N) instead of (B,G,N,L) */
+    int complex_A;              /* A, B, C and the state are pairs; (B,G,N,2L) is (B,G,N,L) of them */
     ssm_disc disc;
     int softplus;
     golden_array in[GOLDEN_TENSORS];
@@ -73,17 +75,24 @@ static size_t golden_groups(const golden_scan *g, int constant)
     return constant ? g->dim : g->groups ? g->groups : 1;
 }
 
+/* A view as it is, or of pairs. */
+static ssm_in golden_numbers(const golden_scan *g, ssm_in view)
+{
+    return g->complex_A ? ssm_in_pairs(view) : view;
+}
+
 /* (D,N) if constant, else (B,G,N,L). */
 static ssm_in golden_coefficient_view(const golden_scan *g, const ssm_real *data, int constant)
 {
-    return constant ? ssm_in_cn(data, g->d_state) : ssm_in_bcnt(data, golden_groups(g, 0), g->d_state, g->len);
+    return golden_numbers(
+        g, constant ? ssm_in_cn(data, g->d_state) : ssm_in_bcnt(data, golden_groups(g, 0), g->d_state, g->len));
 }
 
 /* The published layout of each tensor. */
 static ssm_in golden_view(const golden_scan *g, int tensor, const ssm_real *data)
 {
     switch (tensor) {
-    case GOLDEN_A: return ssm_in_cn(data, g->d_state);
+    case GOLDEN_A: return golden_numbers(g, ssm_in_cn(data, g->d_state));
     case GOLDEN_B: return golden_coefficient_view(g, data, g->constant_B);
     case GOLDEN_C: return golden_coefficient_view(g, data, g->constant_C);
     case GOLDEN_D:
@@ -105,6 +114,7 @@ static ssm_selective_scan golden_scan_problem(const golden_scan *g, ssm_real *co
     s.C_groups = golden_groups(g, g->constant_C);
     s.disc = g->disc;
     s.delta_softplus = g->softplus;
+    s.complex_A = g->complex_A;
     for (i = 0; i < GOLDEN_TENSORS; ++i)
         if (in[i]) *field[i] = golden_view(g, i, in[i]);
     return s;
@@ -116,7 +126,7 @@ static void golden_scan_forward(const golden_scan *g, ssm_selective_scan s)
     ssm_sizes need;
     void *work;
     s.y = ssm_out_like(out, ssm_in_bct(out, g->dim, g->len));
-    s.h_last = ssm_out_like(last, ssm_in_bcn(last, g->dim, g->d_state));
+    s.h_last = ssm_out_like(last, golden_numbers(g, ssm_in_bcn(last, g->dim, g->d_state)));
     CHECK_OK(ssm_selective_scan_sizes(&s, &need));
     work = test_alloc(need.work, 0);
     CHECK_OK(ssm_selective_scan_forward(&s, ssm_memory_of(work, need.work)));
@@ -138,7 +148,7 @@ static void golden_scan_backward(const golden_scan *g, const ssm_selective_scan 
     void *work;
     int i;
     d.dy = ssm_in_bct(dout, g->dim, g->len);
-    d.dh_last = ssm_in_bcn(dlast, g->dim, g->d_state);
+    d.dh_last = golden_numbers(g, ssm_in_bcn(dlast, g->dim, g->d_state));
     for (i = 0; i < GOLDEN_TENSORS; ++i)
         if (grad[i]) *field[i] = ssm_out_like(grad[i], golden_view(g, i, grad[i]));
     CHECK_OK(ssm_selective_scan_sizes(s, &need));
@@ -211,6 +221,30 @@ static const golden_scan golden_mamba_ssm_mixed = {
     GOLDEN_SCAN(GOLD_MAMBA_SSM_MIXED, gold_mamba_ssm_mixed, GOLDEN_WITH_D_BIAS),
     .softplus = GOLD_MAMBA_SSM_MIXED_SOFTPLUS,
     .constant_B = 1,
+};
+static const golden_scan golden_mamba_ssm_complex_full = {
+    GOLDEN_SCAN(GOLD_MAMBA_SSM_COMPLEX_FULL, gold_mamba_ssm_complex_full, GOLDEN_WITH_D_BIAS_Z),
+    .softplus = GOLD_MAMBA_SSM_COMPLEX_FULL_SOFTPLUS,
+    .complex_A = 1,
+};
+static const golden_scan golden_mamba_ssm_complex_groups = {
+    GOLDEN_SCAN(GOLD_MAMBA_SSM_COMPLEX_GROUPS, gold_mamba_ssm_complex_groups, GOLDEN_WITH_D_BIAS_Z),
+    .softplus = GOLD_MAMBA_SSM_COMPLEX_GROUPS_SOFTPLUS,
+    .groups = GOLD_MAMBA_SSM_COMPLEX_GROUPS_GROUPS,
+    .complex_A = 1,
+};
+static const golden_scan golden_mamba_ssm_complex_constant = {
+    GOLDEN_SCAN(GOLD_MAMBA_SSM_COMPLEX_CONSTANT, gold_mamba_ssm_complex_constant, GOLDEN_WITH_D),
+    .softplus = GOLD_MAMBA_SSM_COMPLEX_CONSTANT_SOFTPLUS,
+    .constant_B = 1,
+    .constant_C = 1,
+    .complex_A = 1,
+};
+static const golden_scan golden_mamba_ssm_complex_mixed = {
+    GOLDEN_SCAN(GOLD_MAMBA_SSM_COMPLEX_MIXED, gold_mamba_ssm_complex_mixed, GOLDEN_WITH_D_BIAS),
+    .softplus = GOLD_MAMBA_SSM_COMPLEX_MIXED_SOFTPLUS,
+    .constant_B = 1,
+    .complex_A = 1,
 };
 static const golden_scan golden_lrnnx_mamba = {
     GOLDEN_SCAN_IN(gold_lrnnx_mamba, GOLDEN_WITH_D_BIAS_Z),
@@ -1467,6 +1501,10 @@ GOLDEN_CASE(scan, mamba_ssm_groups)
 GOLDEN_CASE(scan, mamba_ssm_constant)
 GOLDEN_CASE(scan, mamba_ssm_minimal)
 GOLDEN_CASE(scan, mamba_ssm_mixed)
+GOLDEN_CASE(scan, mamba_ssm_complex_full)
+GOLDEN_CASE(scan, mamba_ssm_complex_groups)
+GOLDEN_CASE(scan, mamba_ssm_complex_constant)
+GOLDEN_CASE(scan, mamba_ssm_complex_mixed)
 GOLDEN_CASE(update, mamba_ssm_update)
 GOLDEN_CASE(update, mamba_ssm_heads)
 GOLDEN_CASE(layer, mamba_ssm_block)
@@ -1558,6 +1596,10 @@ static const test_case golden_cases[] = {
     {"golden/mamba_ssm/scan_constant", golden_case_mamba_ssm_constant},
     {"golden/mamba_ssm/scan_minimal", golden_case_mamba_ssm_minimal},
     {"golden/mamba_ssm/scan_mixed", golden_case_mamba_ssm_mixed},
+    {"golden/mamba_ssm/scan_complex_full", golden_case_mamba_ssm_complex_full},
+    {"golden/mamba_ssm/scan_complex_groups", golden_case_mamba_ssm_complex_groups},
+    {"golden/mamba_ssm/scan_complex_constant", golden_case_mamba_ssm_complex_constant},
+    {"golden/mamba_ssm/scan_complex_mixed", golden_case_mamba_ssm_complex_mixed},
     {"golden/mamba_ssm/update", golden_case_mamba_ssm_update},
     {"golden/mamba_ssm/update_heads", golden_case_mamba_ssm_heads},
     {"golden/mamba_ssm/block", golden_case_mamba_ssm_block},

@@ -119,10 +119,10 @@ static void gradients_each_disc(const ops_spec *specs, size_t count, uint64_t sa
     ssm_rng rng = test_rng(salt);
     size_t i, d, softplus;
     for (i = 0; i < count; ++i) {
-        for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
+        for (d = 0; d < OPS_FORMS; ++d) {
             for (softplus = 0; softplus < 2; ++softplus) {
                 ops_spec spec = specs[i];
-                spec.disc = ops_discs[d];
+                ops_set_form(&spec, d);
                 if (softplus) spec.flags |= OPS_SOFTPLUS;
                 gradients_of(&ops_scan_kind, &spec, &rng);
             }
@@ -236,11 +236,11 @@ static void gradients_each_law(void (*law)(gradients_problem *g, ssm_rng *rng))
     size_t i, d;
     for (i = 0; i < TEST_COUNT(specs); ++i) {
         const ops_kind *kind = specs[i].width ? &ops_conv_kind : &ops_scan_kind;
-        for (d = 0; d < (specs[i].width ? 1 : TEST_COUNT(ops_discs)); ++d) {
+        for (d = 0; d < (specs[i].width ? 1 : OPS_FORMS); ++d) {
             ops_spec spec = specs[i];
             const size_t before = test_failures;
             gradients_problem g;
-            spec.disc = ops_discs[d];
+            ops_set_form(&spec, d);
             gradients_open(&g, kind, &spec, &rng);
             gradients_run(kind, &g.p.op, &g.views);
             law(&g, &rng);
@@ -413,12 +413,12 @@ static void gradients_absent_state(void)
     ops_spec spec = {OPS_EXTENTS(1, 5, 2, 2), .flags = OPS_STATES};
     ssm_rng rng = test_rng(27);
     size_t d;
-    for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
+    for (d = 0; d < OPS_FORMS; ++d) {
         gradients_problem g;
         ssm_real *fresh[OPS_TENSORS];
         gradients_views views;
         ops_op op;
-        spec.disc = ops_discs[d];
+        ops_set_form(&spec, d);
         gradients_open(&g, &ops_scan_kind, &spec, &rng);
         ops_set(g.p.t[OPS_H0].real, g.p.t[OPS_H0].count, 0);
         gradients_run(g.p.kind, &g.p.op, &g.views);
@@ -487,12 +487,12 @@ static void gradients_extremes(void)
     static const double A[] = {0, -1e-30, -1e4}, delta[] = {0, 1e-30, 1, 1e4};
     ssm_rng rng = test_rng(28);
     size_t d, i, j, k, m;
-    for (d = 0; d < TEST_COUNT(ops_discs); ++d) {
+    for (d = 0; d < OPS_FORMS; ++d) {
         for (i = 0; i < TEST_COUNT(A); ++i) {
             for (j = 0; j < TEST_COUNT(delta); ++j) {
                 ops_spec spec = {OPS_EXTENTS(1, 3, 1, 1), .flags = OPS_STATES};
                 gradients_problem g;
-                spec.disc = ops_discs[d];
+                ops_set_form(&spec, d);
                 gradients_open(&g, &ops_scan_kind, &spec, &rng);
                 ops_set(g.p.t[OPS_A].real, 1, A[i]);
                 ops_set(g.p.t[OPS_DELTA].real, 3, delta[j]);

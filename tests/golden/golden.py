@@ -134,6 +134,7 @@ def selective_scan(u, delta, A, B, C, D=None, z=None, bias=None, softplus=False,
     """The selective scan written plainly: loops over batch, channel and time, vectors over N.
 
     u, delta, z, delta_a: (B,D,L); A: (D,N); B, C: (D,N), (B,N,L) or (B,G,N,L); returns out, last.
+    A, B and C may be complex: then so is last.
     """
     batch, dim, length = u.shape
 
@@ -156,6 +157,8 @@ def selective_scan(u, delta, A, B, C, D=None, z=None, bias=None, softplus=False,
                                           None if delta_a is None else delta_a[b, d, t])
                 h = alpha * h + gamma * pick(B, b, d, t) * u[b, d, t]
                 y = (pick(C, b, d, t) * h).sum()
+                if y.is_complex():  # half of a conjugate pair
+                    y = 2 * y.real
                 if D is not None:
                     y = y + D[d] * u[b, d, t]
                 if z is not None:

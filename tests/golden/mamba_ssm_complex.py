@@ -1,0 +1,131 @@
+"""mamba_ssm_complex.h: golden vectors of mamba-ssm 2.3.2.post1's selective_scan_ref with complex A,
+run on the CPU in float64.
+
+    pip download --no-deps --no-binary :all: mamba-ssm==2.3.2.post1   # unpack in DIR, not built
+    python tests/golden/mamba_ssm_complex.py --peers DIR
+
+Needs torch and einops. The CUDA extension is replaced by an empty module; the reference function
+never calls it.
+"""
+
+import golden
+from golden import Header, Rng, check, grads, leaf
+
+import importlib
+import os
+
+import torch
+
+SEED = 20240131
+TEXT = """
+Layouts are those of the published function: u, delta, z, out are (batch, dim, len) = (B,D,L); A is
+complex (D,N); B and C are complex (D,N) if constant, else real (B,N,2L) or (B,G,N,2L), the last axis
+being L pairs (re, im), channel d using group floor(d / (D/G)); the state is complex (B,D,N). Complex
+arrays are printed as pairs, with a last axis of 2.
+
+y = 2 Re(sum_n C h) + D u, then the gate.
+
+Gradients are of loss = sum(out*dout) + sum(last*dlast), the latter over real and imaginary parts, by
+autograd in float64; that of a complex number is d/dRe + i d/dIm.
+
+delta is before bias and softplus; with softplus off, delta is positive and used as it is.
+"""
+
+
+def pairs(t):
+    """As it is printed."""
+    return torch.view_as_real(t) if t.is_complex() else t
+
+
+def complex_leaf(re, im):
+    return torch.complex(re, im).requires_grad_(True)
+
+
+def coefficient(rng, kind, batch, dim, n, length, groups):
+    """B or C: a leaf, its layout, and the same as complex numbers for the plain scan."""
+    if kind == "constant":
+        x = complex_leaf(rng.normal(dim, n), rng.normal(dim, n))
+        return x, "(D,N,2)", x
+    x = leaf(rng.normal(*((batch, groups, n, 2 * length) if groups else (batch, n, 2 * length))))
+    numbers = torch.view_as_complex(x.reshape(*x.shape[:-1], length, 2))
+    return x, "(B,G,N,2L)" if groups else "(B,N,2L)", numbers
+
+
+def scan_case(h, rng, ref, name, note, batch, dim, n, length, b_kind, c_kind, groups=0, options="",
+              softplus=False):
+    dims = dict(batch=batch, dim=dim, state=n, len=length)
+    if groups:
+        dims["groups"] = groups
+    dims["softplus"] = int(softplus)
+    h.case(name, note, **dims)
+    x = {}
+    layout = {"u": "(B,D,L)", "delta": "(B,D,L)", "a": "(D,N,2)", "d": "(D)", "z": "(B,D,L)",
+              "bias": "(D)"}
+    x["u"] = leaf(rng.normal(batch, dim, length))
+    if softplus:
+        x["delta"] = leaf(rng.normal(batch, dim, length, scale=0.8))
+    else:
+        x["delta"] = leaf(rng.uniform(0.05, 1.0, batch, dim, length))
+    x["a"] = complex_leaf(-rng.uniform(0.2, 3.0, dim, n), rng.uniform(-4.0, 4.0, dim, n))
+    x["b"], layout["b"], b = coefficient(rng, b_kind, batch, dim, n, length, groups)
+    x["c"], layout["c"], c = coefficient(rng, c_kind, batch, dim, n, length, groups)
+    if "d" in options:
+        x["d"] = leaf(rng.normal(dim))
+    if "z" in options:
+        x["z"] = leaf(rng.normal(batch, dim, length))
+    if "bias" in options:
+        x["bias"] = leaf(rng.uniform(-2.5, 0.5, dim))
+    dout = rng.normal(batch, dim, length)
+    dlast = rng.normal(batch, dim, n, 2)
+
+    out, last = ref(x["u"], x["delta"], x["a"], x["b"], x["c"], D=x.get("d"), z=x.get("z"),
+                    delta_bias=x.get("bias"), delta_softplus=softplus, return_last_state=True)
+    own_out, own_last = golden.selective_scan(x["u"], x["delta"], x["a"], b, c, x.get("d"),
+                                              x.get("z"), x.get("bias"), softplus)
+    check(name + " out", out, own_out)
+    check(name + " last", pairs(last), pairs(own_last))
+    g = grads((out * dout).sum() + (pairs(last) * dlast).sum(), x)
+    own = grads((own_out * dout).sum() + (pairs(own_last) * dlast).sum(), x)
+    for k in x:
+        check(f"{name} d{k}", pairs(g[k]), pairs(own[k]), 1e-13)
+
+    meaning = {"u": "input", "delta": "step size before bias and softplus" if softplus else
+               "step size, used as it is", "a": "A, real parts negative", "b": "B", "c": "C",
+               "d": "D, skip", "z": "gate before SiLU", "bias": "delta_bias"}
+    for k in x:
+        h.input(k, pairs(x[k]), layout[k], meaning[k])
+    h.input("dout", dout, "(B,D,L)", "d loss / d out")
+    h.input("dlast", dlast, "(B,D,N,2)", "d loss / d last state")
+    h.output("out", out, "(B,D,L)", "output")
+    h.output("last", pairs(last), "(B,D,N,2)", "state after the last step")
+    for k in x:
+        h.output("grad_" + k, pairs(g[k]), layout[k], f"d loss / d {k}")
+
+
+def main():
+    folder = golden.peers_folder("mamba_ssm-2.3.2.post1", r"mamba_ssm-.*")
+    golden.bare_package("mamba_ssm", os.path.join(folder, "mamba_ssm"))
+    golden.bare_package("mamba_ssm.ops", os.path.join(folder, "mamba_ssm", "ops"))
+    golden.bare_package("mamba_ssm.ops.triton", os.path.join(folder, "mamba_ssm", "ops", "triton"))
+    golden.empty_module("selective_scan_cuda")
+    name = "mamba_ssm.ops.selective_scan_interface"
+    golden.import_in_double(name)
+    ref = importlib.import_module(name).selective_scan_ref
+    assert golden.changed_casts(name) > 0
+
+    h = Header("mamba_ssm_complex", "mamba-ssm 2.3.2.post1 (PyPI source archive),"
+               " selective_scan_ref with complex A", SEED, TEXT)
+    rng = Rng(SEED)
+    scan_case(h, rng, ref, "full", "variable B and C (one group), D, z, delta_bias, softplus",
+              2, 5, 3, 7, "variable", "variable", 0, "d z bias", True)
+    scan_case(h, rng, ref, "groups", "two groups of B and C, D, z, delta_bias, softplus",
+              2, 6, 3, 5, "grouped", "grouped", 2, "d z bias", True)
+    scan_case(h, rng, ref, "constant", "constant B and C, D, no z, no bias, no softplus",
+              2, 5, 3, 7, "constant", "constant", 0, "d")
+    scan_case(h, rng, ref, "mixed", "constant B, variable C, D, delta_bias, softplus, no z",
+              2, 5, 3, 7, "constant", "variable", 0, "d bias", True)
+    h.write()
+
+
+if __name__ == "__main__":
+    main()
