@@ -2298,7 +2298,7 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
  *          the CPU within the bounds that docstrings state. Gradients add. A bf16 gradient is read, added to and
  *          rounded once.
  * A fast kernel serves the shapes of models, a plain one (one thread for each channel) everything else; which one
- * runs follows from shapes, strides and alignment, and nothing is refused.
+ * runs follows from shapes, strides and alignment, and nothing is refused but complex_A of the selective scan.
  */
 #ifdef SSM_CUDA
 
@@ -2309,7 +2309,8 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
  * scan: AUTO cuts time into chunks if there are less than 8192 channels x sequences, by the shape alone;
  * SEQUENTIAL never does. BLELLOCH and CHUNKED are AUTO. Packed sequences are never cut, nor is what the plain kernel
  * does.
- * start of a packed problem must be set already for sizes, if only to say that it is packed.
+ * start of a packed problem must be set already for sizes, if only to say that it is packed. complex_A is
+ * SSM_ERR_UNSUPPORTED.
  *   tape  of record and backward: the states before every 16th step, need->tape bytes. backward without one (data
  *         NULL) runs forward again; with one it needs need->tape bytes less of need->work_backward
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
@@ -11530,7 +11531,7 @@ SSM_API ssm_status ssm_params_fill(const ssm_params *table, ssm_real *params, co
  * >>discretise
  *=============================================================================
  * What there is of ssm_disc beside its table: that stands in >>kernels-scan for real A, in >>kernels-discretise for
- * complex A, that of S4D, S4 and S5, which have neither TRAPEZOID.
+ * complex A, that of S4D, S4, S5 and the selective scan's complex_A, which have neither TRAPEZOID.
  */
 /* Rows of state for each of the d_state states, of a real A. */
 static size_t ssm__state_rows(ssm_disc disc, size_t d_state)
@@ -32868,7 +32869,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba and Mamba-2 on a GPU
  *          (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of dt, B
- *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
+ *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; selective scan of complex A.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers
