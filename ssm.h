@@ -21174,12 +21174,12 @@ static void ssm__rglru_describe_unit(ssm_rglru *m, const char *prefix, ssm_param
 {
     static const char *const name[2][2] = {{"rg_lru.input_gate_weight", "rg_lru.input_gate_bias"},
                                            {"rg_lru.recurrent_gate_weight", "rg_lru.recurrent_gate_bias"}};
+    static const char *const param = "rg_lru.recurrent_param";
     const ssm_rglru_config *c = &m->config;
     const size_t skip = c->no_block ? sizeof "rg_lru." - 1 : 0, H = c->num_heads, width = ssm__rglru_head_width(c);
     ssm_rglru_offsets *o = &m->offsets;
     size_t g;
-    o->recurrent_param = ssm__param_vector(table, prefix, "rg_lru.recurrent_param" + skip, c->lru_width,
-                                           SSM__INIT_RGLRU, c->a_min);
+    o->recurrent_param = ssm__param_vector(table, prefix, param + skip, c->lru_width, SSM__INIT_RGLRU, c->a_min);
     ssm__param_args(table, c->a_max, 0);
     for (g = 0; g < 2; ++g) {
         o->gate_weight[g] = ssm__param(table, prefix, name[g][0] + skip, 3, H, width, width, SSM__INIT_NORMAL,
