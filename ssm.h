@@ -33425,7 +33425,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba and Mamba-2 on a GPU
  *          (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of dt, B
- *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
+ *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

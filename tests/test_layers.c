@@ -2743,6 +2743,41 @@ static void test_layer_init_dt(void)
     layer_close(&floored, 0);
 }
 
+static const layer_config layer_init_rglru =
+    LAYER(rglru, .d_model = 16, .lru_width = 4000, .num_heads = 500, .a_min = (ssm_real)0.3, .a_max = (ssm_real)0.9);
+
+/* The square of the radius is uniform between those of a_min and a_max; weights have variance 1 / inputs. */
+static void test_layer_init_rglru(void)
+{
+    static const struct {
+        const char *name;
+        double variance;
+    } rows[] = {{"linear_y.weight", 1.0 / 16},     {"linear_x.weight", 1.0 / 16},
+                {"linear_out.weight", 1.0 / 4000}, {"conv_1d.weight", 0.01 / 4},
+                {"rg_lru.input_gate_weight", 1.0 / 8}, {"rg_lru.recurrent_gate_weight", 1.0 / 8}};
+    layer_model m;
+    size_t count, i, r;
+    double inside = 0, least = 1, most = 0;
+    const ssm_real *p;
+    layer_fresh(&m, &layer_init_rglru);
+    p = layer_values(&m, "rg_lru.recurrent_param", &count);
+    CHECK(count == 4000);
+    for (i = 0; i < count; ++i) {
+        const double square = exp(-2 * test_softplus((double)p[i]));
+        inside += square / (double)count;
+        least = fmin(least, square);
+        most = fmax(most, square);
+    }
+    CHECK(least > 0.0899 && least < 0.1 && most > 0.8 && most < 0.8101 && fabs(inside - 0.45) < 0.02);
+    for (r = 0; r < TEST_COUNT(rows); ++r) {
+        double squares = 0;
+        p = layer_values(&m, rows[r].name, &count);
+        for (i = 0; i < count; ++i) squares += (double)p[i] * (double)p[i] / (double)count;
+        CHECK(squares > 0.95 * rows[r].variance && squares < 1.05 * rows[r].variance);
+    }
+    layer_close(&m, 0);
+}
+
 static void test_layer_init_selective(void)
 {
     layer_model m, integer;
@@ -2901,6 +2936,7 @@ static const test_case layer_cases[] = {
     {"layers/init_mamba", test_layer_init_mamba},
     {"layers/init_mamba2_weights", test_layer_init_mamba2},
     {"layers/init_dt", test_layer_init_dt},
+    {"layers/init_rglru", test_layer_init_rglru},
     {"layers/init_selective", test_layer_init_selective},
     {"layers/presets", test_layer_presets},
     {"layers/presets_mamba", test_layer_presets_mamba},
