@@ -45,7 +45,7 @@
  *   >>contracts      memory, threads, aliasing, errors, numerics, versions
  *   >>types          status, real, strides, sequences, sizes, parameter tables
  *   >>api-ops        linear, selective and S5 scans, HiPPO, convolution, linear, RMSNorm, FFT
- *   >>api-layers     selective, S6, Mamba, Mamba-2, Mamba-3
+ *   >>api-layers     selective, S6, Mamba, Mamba-2, Mamba-3, RG-LRU
  *   >>api-layers-lti S4D, S4, S5 and the LRU
  *   >>api-train      losses, mean over time, learning rates, AdamW, random numbers
  *   >>api-cuda       the ops and layers on a GPU
@@ -64,6 +64,7 @@
  *   >>kernels-conv   causal convolution and its adjoint
  *   >>kernels-rows   activations, gates, RMSNorm, AdamW
  *   >>kernels-mimo   Mamba-3: trapezoid, turned pairs of states, several ranks
+ *   >>kernels-rglru   coefficients of the RG-LRU from its gates
  *   >>kernels-losses  softmax cross-entropy, squared error, mean over time
  *   >>kernels-lti    recurrences with constant coefficients: S4D, S4
  *   >>kernels-cauchy S4's kernel at the roots of unity
@@ -104,6 +105,7 @@
  *   >>layer-mamba
  *   >>layer-mamba2
  *   >>layer-mamba3
+ *   >>layer-rglru
  *   >>s4-coefficients  what S4D and S4 share: parameters to coefficients and back,
  *   >>s4-recurrence  a strip of channels through time,
  *   >>s4-kernel      convolution kernels,
@@ -158,7 +160,7 @@
  *   d_inner   channels inside a Mamba block     n_groups   G, channels / G share one B and one C
  *   dim       channels of an op                 expand     d_inner / d_model
  *
- * THE VERBS, the same for every layer (X = selective, s4d, s4, s5, s6, mamba, mamba2, mamba3)
+ * THE VERBS, the same for every layer (X = selective, s4d, s4, s5, s6, mamba, mamba2, mamba3, rglru)
  *   ssm_X_params    append the layer's parameters to a table: name, shape, offset, flags
  *   ssm_X_sizes     bytes of parameters, bound weights, state, workspace and tape
  *   ssm_X_init      fill the flat parameter array as the paper does, from a seed
@@ -204,6 +206,8 @@
  *   FalconMamba, Jamba mixer  ssm_mamba, dbc_norm = SSM_DBC_NORM, SSM_DBC_NORM_WEIGHTED
  *   transformers Mamba2Mixer  ssm_mamba2, all zero
  *   mamba_ssm Mamba3          ssm_mamba3, all zero; is_mimo: mimo_rank = 4, is_outproj_norm: out_norm = 1
+ *   RecurrentGemma, Griffin   ssm_rglru, num_heads = their number of heads
+ *   lrnnx RGLRU               ssm_rglru, exact_gelu = 1, no_reset = 1, no_bias = 1; names are in its docstring
  *   zerfoo MambaBlock         ssm_mamba, no_dt_bias = 1 (its ExpTrap: disc = SSM_DISC_ZOH_TRAPEZOID)
  *   traceTorch Mamba          ssm_mamba, preset SSM_PRESET_TRACETORCH
  *   zeta SSM                  ssm_s6, preset SSM_PRESET_ZETA
@@ -1251,7 +1255,7 @@ SSM_API ssm_status ssm_convolve(const ssm_real *a, size_t a_len, const ssm_real 
 /*=============================================================================
  * >>api-layers
  *=============================================================================
- * The verbs of every layer, described once (X = selective, s4d, s4, s5, s6, mamba, mamba2, mamba3):
+ * The verbs of every layer, described once (X = selective, s4d, s4, s5, s6, mamba, mamba2, mamba3, rglru):
  *
  * ssm_X_config_resolve(config, resolved)   defaults filled in, everything checked.
  * ssm_X_params(config, prefix, table)      appends the layer's rows, at most SSM_PARAMS_MAX.
@@ -1745,6 +1749,100 @@ SSM_API ssm_status ssm_mamba3_record(const ssm_mamba3 *layer, ssm_real *state, c
 SSM_API ssm_status ssm_mamba3_backward(const ssm_mamba3 *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
                                        ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, ssm_memory tape,
                                        ssm_memory work);
+
+/* --- rglru: the recurrent block of Griffin and RecurrentGemma ------------------------------------
+ *
+ *   y = linear_out (gelu(linear_y x) RGLRU(u))      u = conv1d(linear_x x)
+ * and the RG-LRU, channel by channel but for its gates, which mix the channels of a head:
+ *   i = sigmoid(W_i u + b_i)     r = sigmoid(W_r u + b_r)     a = exp(-c r softplus(recurrent_param))
+ *   h[t] = a h[t-1] + m i u      m = sqrt(1 - a^2), but 1 at the first step of a sequence (no_reset: there too)
+ *   no_block: y = h, u = x
+ *
+ * Parameters (transformers' names; W = lru_width, M = d_model, K = conv_width, H = num_heads, w = W / H):
+ *   linear_y.weight [W][M], linear_y.bias [W], linear_x.weight [W][M], linear_x.bias [W], linear_out.weight [M][W],
+ *   linear_out.bias [M], conv_1d.weight [W][1][K], conv_1d.bias [W], rg_lru.recurrent_param [W],
+ *   rg_lru.input_gate_weight [H][w][w], rg_lru.input_gate_bias [H][w], rg_lru.recurrent_gate_weight [H][w][w],
+ *   rg_lru.recurrent_gate_bias [H][w]. A gate's weight is [in][out] in every head, the other way round than a linear
+ *   layer's. no_bias: the three linear layers have none. no_block: the last five alone, without "rg_lru.".
+ *   Linear weights and gates N(0, 1 / inputs), conv N(0, 0.01 / K), biases 0; exp(-softplus(recurrent_param)) is a
+ *   radius drawn from the ring between a_min and a_max. (transformers draws gates of variance 0.01 / w, and linear_out
+ *   of 2 / (layers W).)
+ * State: conv [K-1][W], the last inputs of the convolution, oldest first; h [W]; then 1 number, 0 before the first step
+ *   and 1 after it, of which the next step's m depends (no_reset: it is not there). no_block: without conv.
+ * conv_width = 1 leaves the convolution out. 1 - a^2 is computed without cancellation. In backward the slope of its
+ *   root is at most 1000, as in the source, so that a near 1 has finite gradients: where 1 - a^2 is below 2.5e-7 they
+ *   are smaller than the derivative. There is no form in chunks of time: every verb is the recurrence.
+ * Errors beside those of all layers: SSM_ERR_CONFIG if num_heads does not divide lru_width, for no_block with an
+ *   lru_width other than d_model or a convolution, and unless c > 0 and 0 < a_min <= a_max < 1.
+ * Source: De et al. 2024, arXiv:2402.19427, section 2.4; RecurrentGemmaRecurrentBlock of transformers, whence the bound
+ *   on the slope and m = 1 at position 0. lrnnx's RGLRU is exact_gelu, no_reset, no_bias, one head: linear_y is its
+ *   gate_proj, linear_x its in_proj, linear_out its out_proj, recurrent_param its -a_log, the gates are its
+ *   input_gate_proj and recurrent_gate_proj transposed. It has no bound on the slope; its a_log starts at log(a), so that
+ *   sigmoid(a_log) is about 1/2 and not a; its prompt leaves outputs of the convolution where its steps look for inputs
+ *   (here a prompt and steps are one computation). */
+typedef struct ssm_rglru_config {
+    size_t d_model;    /* M, required */
+    size_t lru_width;  /* W, default d_model */
+    size_t num_heads;  /* H, blocks on the diagonal of the gates, default 1; divides lru_width */
+    size_t conv_width; /* K, default 4; 1: no convolution */
+    ssm_format format; /* of the matrices in the bound block */
+    ssm_isa isa;
+    const ssm_parallel *parallel; /* how step shares its work, and the others if seqs has none; NULL: OpenMP or none */
+    int no_block;      /* the RG-LRU alone */
+    int no_reset;      /* the first step of a sequence is like any other */
+    int no_bias;       /* none in linear_x, linear_y and linear_out */
+    int no_conv_bias;
+    int exact_gelu;    /* by erf, not by tanh */
+    ssm_real c;        /* default 8 */
+    ssm_real a_min;    /* default 0.9 */
+    ssm_real a_max;    /* default 0.999 */
+} ssm_rglru_config;
+
+/* Offsets of the block's parameters in the flat array; (size_t)-1: it has none. */
+typedef struct ssm_rglru_offsets {
+    size_t y_weight;
+    size_t y_bias;
+    size_t x_weight;
+    size_t x_bias;
+    size_t out_weight;
+    size_t out_bias;
+    size_t conv_weight;
+    size_t conv_bias;
+    size_t recurrent_param;
+    size_t gate_weight[2]; /* of i, then of r */
+    size_t gate_bias[2];
+} ssm_rglru_offsets;
+
+typedef struct ssm_rglru {
+    ssm_rglru_config config; /* resolved */
+    ssm_rglru_offsets offsets;
+    ssm_linear linear_y; /* no_block: these three are empty */
+    ssm_linear linear_x;
+    ssm_linear linear_out;
+    ssm_linear gate[2]; /* the first head of i and of r; packed heads lie behind each other, at multiples of 64 bytes */
+    const ssm_real *conv_weight; /* [K][W] */
+    const ssm_real *conv_bias;
+    const ssm_real *decay;  /* [W]: c softplus(recurrent_param) */
+    const ssm_real *params; /* as given to bind, for backward */
+    ssm_bound bound;
+} ssm_rglru;
+
+SSM_API ssm_status ssm_rglru_config_resolve(const ssm_rglru_config *config, ssm_rglru_config *resolved);
+SSM_API ssm_status ssm_rglru_params(const ssm_rglru_config *config, const char *prefix, ssm_params *table);
+SSM_API ssm_status ssm_rglru_sizes(const ssm_rglru_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_rglru_init(const ssm_rglru_config *config, ssm_real *params, uint64_t seed);
+SSM_API ssm_status ssm_rglru_bind(ssm_rglru *layer, const ssm_rglru_config *config, const ssm_real *params,
+                                  ssm_memory mem);
+SSM_API ssm_status ssm_rglru_attach(ssm_rglru *layer, const ssm_rglru_config *config, ssm_bound block);
+SSM_API ssm_status ssm_rglru_forward(const ssm_rglru *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                     const ssm_seqs *seqs, ssm_memory work);
+SSM_API ssm_status ssm_rglru_step(const ssm_rglru *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                  size_t streams, ssm_memory work);
+SSM_API ssm_status ssm_rglru_record(const ssm_rglru *layer, ssm_real *state, const ssm_real *x, ssm_real *y,
+                                    const ssm_seqs *seqs, ssm_memory tape, ssm_memory work);
+SSM_API ssm_status ssm_rglru_backward(const ssm_rglru *layer, ssm_real *dstate, const ssm_real *x, const ssm_real *dy,
+                                      ssm_real *dx, ssm_real *dparams, const ssm_seqs *seqs, ssm_memory tape,
+                                      ssm_memory work);
 
 /*=============================================================================
  * >>api-layers-lti
@@ -3892,6 +3990,34 @@ typedef struct ssm__mimo_adjoint_block {
     ssm_real *dD;       /* [SSM__STRIP] */
 } ssm__mimo_adjoint_block;
 
+/* Coefficients of the RG-LRU for some steps of one sequence, from its gates before their sigmoids: a = exp(-r decay),
+ * b = sqrt(1 - a^2) i x. */
+typedef struct ssm__rglru_block {
+    size_t rows;
+    size_t count; /* channels */
+    int first;    /* row 0 is the first step of a sequence: there b = i x */
+    const ssm_real *x;
+    ptrdiff_t x_row;
+    const ssm_real *input;
+    const ssm_real *recurrent;
+    const ssm_real *decay;
+    ssm_real *a;
+    ssm_real *b;   /* NULL: not wanted */
+    ptrdiff_t row; /* of gates, a, b and their gradients */
+} ssm__rglru_block;
+
+/* Its gradients, from those of a and b. */
+typedef struct ssm__rglru_adjoint_block {
+    ssm__rglru_block forward; /* a and b are not used */
+    const ssm_real *da;
+    const ssm_real *db;
+    ssm_real *dx; /* added to; NULL: not wanted */
+    ptrdiff_t dx_row;
+    ssm_real *dinput;     /* may be da or db, as the next one */
+    ssm_real *drecurrent;
+    ssm_real *ddecay; /* [count], added to */
+} ssm__rglru_adjoint_block;
+
 /*=============================================================================
  * >>kernel-list
  *=============================================================================
@@ -3968,6 +4094,8 @@ typedef struct ssm__mimo_adjoint_block {
     X(void, row_gelu_tanh, (const ssm__row_block *b)) \
     X(void, row_gate, (const ssm__row_block *b)) \
     X(void, row_glu, (const ssm__row_block *b)) \
+    X(void, row_geglu, (const ssm__row_block *b)) \
+    X(void, row_geglu_tanh, (const ssm__row_block *b)) \
     X(void, row_rate, (const ssm__row_block *b)) \
     X(void, row_scale_backward, (const ssm__row_block *b)) \
     X(void, row_sigmoid_backward, (const ssm__row_block *b)) \
@@ -3976,6 +4104,8 @@ typedef struct ssm__mimo_adjoint_block {
     X(void, row_gelu_tanh_backward, (const ssm__row_block *b)) \
     X(void, row_gate_backward, (const ssm__row_block *b)) \
     X(void, row_glu_backward, (const ssm__row_block *b)) \
+    X(void, row_geglu_backward, (const ssm__row_block *b)) \
+    X(void, row_geglu_tanh_backward, (const ssm__row_block *b)) \
     X(void, row_rate_backward, (const ssm__row_block *b)) \
     X(void, norm_forward, (const ssm__norm_block *b, size_t r, size_t end)) \
     X(void, norm_dx, (const ssm__norm_block *b)) \
@@ -3989,6 +4119,11 @@ typedef struct ssm__mimo_adjoint_block {
     X(ssm_real, total, (size_t rows, size_t dim, const ssm_real *x, ptrdiff_t row)) \
     X(void, mean_rows, (const ssm__mean_block *b)) \
     X(void, mean_adjoint, (const ssm__mean_block *b)) \
+    X(void, rglru_gates, (const ssm__rglru_block *b)) \
+    X(void, rglru_adjoint, (const ssm__rglru_adjoint_block *d)) \
+    X(void, rglru_decay, (size_t count, ssm_real c, const ssm_real *param, ssm_real *decay)) \
+    X(void, rglru_decay_adjoint,                                                             \
+      (size_t count, ssm_real c, const ssm_real *param, const ssm_real *ddecay, ssm_real *dparam)) \
     X(void, line_rows, (const ssm__line_block *b))                                           \
     X(void, line_apart, (const ssm__line_apart_block *k))                                    \
     X(void, line_adjoint, (const ssm__line_adjoint_block *d))                                     \
@@ -7232,6 +7367,16 @@ SSM__ROW_KERNEL(row_gate_backward, v_real slope, gate = v_silu_slope(v_row_z(b, 
 SSM__ROW_KERNEL(row_glu_backward, v_real slope, gate = v_sigmoid_slope(v_row_z(b, r, c), &slope);
                 v_row_gate_back(b, r, c, gate, slope))
 
+/* y = x gelu(z): the gate of the recurrent block of Griffin. */
+SSM__ROW_KERNEL(row_geglu, v_real f, z = v_gelu_factors(v_row_z(b, r, c), &f);
+                v_row_put_product(b, r, c, v_row_x(b, r, c), v_mul(z, f)))
+SSM__ROW_KERNEL(row_geglu_tanh, v_real f, z = v_gelu_tanh_factors(v_row_z(b, r, c), &f);
+                v_row_put_product(b, r, c, v_row_x(b, r, c), v_mul(z, f)))
+SSM__ROW_KERNEL(row_geglu_backward, v_real f, z = v_gelu_factors(v_row_z(b, r, c), &f);
+                v_row_gate_back(b, r, c, v_mul(z, f), v_gelu_derivative(v_row_z(b, r, c))))
+SSM__ROW_KERNEL(row_geglu_tanh_backward, v_real f, z = v_gelu_tanh_factors(v_row_z(b, r, c), &f);
+                v_row_gate_back(b, r, c, v_mul(z, f), v_gelu_tanh_derivative(v_row_z(b, r, c))))
+
 /* y = pi tanh(x): what an angle of Mamba-3 turns by for each unit of delta. */
 SSM__ROW_KERNEL(row_rate, v_row_put_product(b, r, c, v_set(SSM__K(3.14159265358979323846)), v_tanh(v_row_x(b, r, c))))
 SSM__ROW_KERNEL(row_rate_backward, const v_real t = v_tanh(v_row_x(b, r, c));
@@ -7764,6 +7909,104 @@ SSM__TARGET static void SSM__KERNEL(mimo_close_adjoint)(const ssm__mimo_block *b
             v_store(dx + SSM__STRIP, dnow);
             v_store(d->dD + c, dD);
         }
+    }
+}
+
+/*=============================================================================
+ * >>kernels-rglru
+ *=============================================================================
+ * The coefficients of the RG-LRU from its gates, and their adjoint (see ssm__rglru_block). Its recurrence stands in
+ * section >>kernels-line.
+ */
+#define v_rglru_gates SSM__KERNEL(rglru_gates_of)
+#define v_rglru_gates_at SSM__KERNEL(rglru_gates_at)
+
+/* The gates of one vector, their slopes, and a = exp(-r decay) with 1 - a^2: near a = 1 by a series, since the
+ * difference would cancel there. */
+typedef struct v_rglru_gates {
+    v_real i;
+    v_real i_slope;
+    v_real r;
+    v_real r_slope;
+    v_real a;
+    v_real rest; /* 1 - a^2 */
+} v_rglru_gates;
+
+SSM__OP v_rglru_gates v_rglru_gates_at(const ssm__rglru_block *b, size_t t, size_t c)
+{
+    const size_t left = b->count - c;
+    const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
+    v_rglru_gates g;
+    v_real power, twice;
+    g.i = v_sigmoid_slope(v_load_n(b->input + at, left), &g.i_slope);
+    g.r = v_sigmoid_slope(v_load_n(b->recurrent + at, left), &g.r_slope);
+    power = v_mul(g.r, v_load_n(b->decay + c, left));
+    twice = v_mul(v_set(2), power);
+    g.a = v_exp_negative(v_neg(power));
+    g.rest = v_select(v_is_small(twice), v_mul(twice, v_phi_small(v_neg(twice))), v_fnma(g.a, g.a, v_set(1)));
+    return g;
+}
+
+SSM__TARGET static void SSM__KERNEL(rglru_gates)(const ssm__rglru_block *block)
+{
+    const ssm__rglru_block own = *block, *const b = &own;
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t)
+        for (c = 0; c < b->count; c += V_WIDTH) {
+            const size_t left = b->count - c;
+            const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
+            const v_rglru_gates g = v_rglru_gates_at(b, t, c);
+            v_store_n(b->a + at, g.a, left);
+            if (b->b) {
+                const v_real x = v_mul(g.i, v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left));
+                v_store_n(b->b + at, b->first && t == 0 ? x : v_mul(v_sqrt(g.rest), x), left);
+            }
+        }
+}
+
+/* With power = r decay, d(1 - a^2) / d power = 2 a^2. The slope of the root is at most 1000. */
+SSM__TARGET static void SSM__KERNEL(rglru_adjoint)(const ssm__rglru_adjoint_block *block)
+{
+    const ssm__rglru_adjoint_block own = *block, *const d = &own;
+    const ssm__rglru_block *b = &d->forward;
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t)
+        for (c = 0; c < b->count; c += V_WIDTH) {
+            const size_t left = b->count - c;
+            const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
+            const int first = b->first && t == 0;
+            const v_rglru_gates g = v_rglru_gates_at(b, t, c);
+            const v_real x = v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left);
+            const v_real da = v_load_n(d->da + at, left), db = v_load_n(d->db + at, left);
+            const v_real dgated = first ? db : v_mul(db, v_sqrt(g.rest)); /* of i x */
+            const v_real root = v_sqrt(v_max(v_set(SSM__K(1e-6)), v_mul(v_set(4), g.rest)));
+            const v_real drest = first ? v_set(0) : v_div(v_mul(db, v_mul(g.i, x)), root);
+            const v_real dpower = v_mul(g.a, v_fma(v_mul(v_set(2), g.a), drest, v_neg(da)));
+            if (d->dx) v_row_add_product(d->dx + (ptrdiff_t)t * d->dx_row + c, left, dgated, g.i);
+            v_row_add_product(d->ddecay + c, left, dpower, g.r);
+            v_store_n(d->dinput + at, v_mul(v_mul(dgated, x), g.i_slope), left);
+            v_store_n(d->drecurrent + at, v_mul(v_mul(dpower, v_load_n(b->decay + c, left)), g.r_slope), left);
+        }
+}
+
+/* decay = c softplus(param), no infinity, which a gate of 0 would turn into NaN; and its adjoint. */
+SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const ssm_real *param, ssm_real *decay)
+{
+    size_t i;
+    for (i = 0; i < count; i += V_WIDTH) {
+        const v_real x = v_mul(v_set(c), v_softplus(v_load_n(param + i, count - i)));
+        v_store_n(decay + i, v_min(v_set(SSM__HUGE), x), count - i);
+    }
+}
+
+SSM__TARGET static void SSM__KERNEL(rglru_decay_adjoint)(size_t count, ssm_real c, const ssm_real *param,
+                                                         const ssm_real *ddecay, ssm_real *dparam)
+{
+    size_t i;
+    for (i = 0; i < count; i += V_WIDTH) {
+        const size_t left = count - i;
+        const v_real slope = v_mul(v_set(c), v_sigmoid(v_load_n(param + i, left)));
+        v_row_add_product(dparam + i, left, v_load_n(ddecay + i, left), slope);
     }
 }
 
@@ -10495,6 +10738,8 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef v_silu_derivative
 #undef v_gelu_tanh_derivative
 #undef v_tanh
+#undef v_rglru_gates
+#undef v_rglru_gates_at
 #undef v_trap
 #undef v_trap_of
 #undef v_wrapped
@@ -11037,6 +11282,7 @@ typedef enum ssm__init {
     SSM__INIT_TRUNCATED,   /* N(0, a^2) truncated at two deviations, which are widened to keep a */
     SSM__INIT_LRU_NU,      /* exp(-exp(value)) the radius of a point drawn from the ring between a and b */
     SSM__INIT_LRU_GAMMA,   /* sqrt(1 - |lambda|^2), lambda of nu_log, which stands SSM__LRU_GAMMA rows before */
+    SSM__INIT_RGLRU,       /* exp(-softplus(value)) is such a radius */
     SSM__INIT_HIPPO_IM,    /* eigenvalues of HiPPO-LegS of size a, the first b, repeated */
     SSM__INIT_HIPPO_B,     /* V^H R, R real; V the eigenvectors of the same, in blocks */
     SSM__INIT_HIPPO_C,     /* R V, R complex; components of R as TRUNCATED, 1 / rows of V */
@@ -11132,15 +11378,15 @@ static ssm_real ssm__log_between(ssm_real a, ssm_real b, ssm_real u)
     return from + ssm__rounded(u * (ssm__log(b) - from));
 }
 
-/* nu with exp(-2 exp(nu)) = a^2 + u (b^2 - a^2), the square of the radius, kept between 0 and 1. */
-static ssm_real ssm__lru_nu(ssm_real a, ssm_real b, ssm_real u)
+/* -log(radius), the square of which is a^2 + u (b^2 - a^2), kept between 0 and 1. */
+static ssm_real ssm__lru_decay(ssm_real a, ssm_real b, ssm_real u)
 {
     const ssm_real inner = ssm__rounded(a * a), outer = ssm__rounded(b * b);
     const ssm_real least = ssm__pow2(1 - SSM__BIAS), most = 1 - ssm__pow2(-SSM__MANTISSA - 1);
     ssm_real square = inner + ssm__rounded(u * (outer - inner));
     if (square < least) square = least;
     if (square > most) square = most;
-    return ssm__log(SSM__K(-0.5) * ssm__log(square));
+    return SSM__K(-0.5) * ssm__log(square);
 }
 
 static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
@@ -11166,7 +11412,9 @@ static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
     case SSM__INIT_UNIFORM_LOG:
         return ssm__log(a + ssm__rounded((b - a) * ssm_rng_uniform(rng)));
     case SSM__INIT_LRU_NU:
-        return ssm__lru_nu(a, b, ssm_rng_uniform(rng));
+        return ssm__log(ssm__lru_decay(a, b, ssm_rng_uniform(rng)));
+    case SSM__INIT_RGLRU: /* the inverse of softplus */
+        return ssm__log(ssm__exp_plus(ssm__lru_decay(a, b, ssm_rng_uniform(rng)), -1));
     case SSM__INIT_S4_LIN:
         return (ssm_real)(pi * (double)(i % last));
     case SSM__INIT_S4_INV:
@@ -11916,6 +12164,13 @@ static ssm__matrix ssm__matrix_of(const ssm_real *weight, size_t columns)
     m.source = weight;
     m.columns = columns;
     return m;
+}
+
+static void ssm__matrix_expand(const ssm__matrix *m, size_t rows, ssm_real *dense)
+{
+    size_t r, c;
+    for (r = 0; r < rows; ++r)
+        for (c = 0; c < m->columns; ++c) dense[r * m->columns + c] = m->at(m, r, c);
 }
 
 /* The upper half of a float, rounded to nearest even; a NaN stays one. */
@@ -21201,6 +21456,647 @@ SSM__LAYER_STEP(mamba3, mamba3)
 SSM__LAYER_TRAIN(mamba3, mamba3)
 
 /*=============================================================================
+ * >>layer-rglru
+ *===========================================================================*/
+/* --- config --- */
+SSM_API ssm_status ssm_rglru_config_resolve(const ssm_rglru_config *config, ssm_rglru_config *resolved)
+{
+    ssm_rglru_config c;
+    ssm_status status;
+    if (!config || !resolved) return SSM_ERR_NULL;
+    c = *config;
+    if (c.d_model == 0 || !ssm__format_ok(c.format)) return SSM_ERR_CONFIG;
+    if (c.lru_width == 0) c.lru_width = c.d_model;
+    if (c.num_heads == 0) c.num_heads = 1;
+    if (c.conv_width == 0) c.conv_width = c.no_block ? 1 : 4;
+    if (c.c == 0) c.c = 8;
+    if (c.a_min == 0) c.a_min = SSM__K(0.9);
+    if (c.a_max == 0) c.a_max = SSM__K(0.999);
+    if (c.lru_width % c.num_heads || !ssm__is_positive(c.c)) return SSM_ERR_CONFIG;
+    if (c.no_block && (c.lru_width != c.d_model || c.conv_width != 1)) return SSM_ERR_CONFIG;
+    if (!ssm__is_range(c.a_min, c.a_max) || !(c.a_max < 1)) return SSM_ERR_CONFIG;
+    status = ssm__isa_resolve(&c.isa);
+    if (status == SSM_OK) *resolved = c;
+    return status;
+}
+
+/* --- weights --- */
+static size_t ssm__rglru_head_width(const ssm_rglru_config *c)
+{
+    return c->lru_width / c->num_heads;
+}
+
+/* A linear layer of the block: where its weight is, and its bias. */
+static size_t ssm__rglru_linear(ssm_params *table, const char *prefix, const char *const name[2], size_t out, size_t in,
+                                size_t *bias)
+{
+    const size_t at = ssm__param_matrix(table, prefix, name[0], out, in, SSM__INIT_NORMAL, ssm__fan_in(in));
+    if (bias) *bias = ssm__param_vector(table, prefix, name[1], out, SSM__INIT_CONSTANT, 0);
+    return at;
+}
+
+/* Parameters of the RG-LRU; by itself it has names without a module's in front. */
+static void ssm__rglru_describe_unit(ssm_rglru *m, const char *prefix, ssm_params *table)
+{
+    static const char *const name[2][2] = {{"rg_lru.input_gate_weight", "rg_lru.input_gate_bias"},
+                                           {"rg_lru.recurrent_gate_weight", "rg_lru.recurrent_gate_bias"}};
+    static const char *const param = "rg_lru.recurrent_param";
+    const ssm_rglru_config *c = &m->config;
+    const size_t skip = c->no_block ? sizeof "rg_lru." - 1 : 0, H = c->num_heads, width = ssm__rglru_head_width(c);
+    ssm_rglru_offsets *o = &m->offsets;
+    size_t g;
+    o->recurrent_param = ssm__param_vector(table, prefix, param + skip, c->lru_width, SSM__INIT_RGLRU, c->a_min);
+    ssm__param_args(table, c->a_max, 0);
+    for (g = 0; g < 2; ++g) {
+        o->gate_weight[g] = ssm__param(table, prefix, name[g][0] + skip, 3, H, width, width, SSM__INIT_NORMAL,
+                                       ssm__fan_in(width));
+        o->gate_bias[g] = ssm__param_matrix(table, prefix, name[g][1] + skip, H, width, SSM__INIT_CONSTANT, 0);
+        ssm__param_decays(table, 0);
+    }
+}
+
+static void ssm__rglru_describe(ssm_rglru *m, const char *prefix, ssm_params *table)
+{
+    static const char *const y[2] = {"linear_y.weight", "linear_y.bias"};
+    static const char *const x[2] = {"linear_x.weight", "linear_x.bias"};
+    static const char *const out[2] = {"linear_out.weight", "linear_out.bias"};
+    const ssm_rglru_config *c = &m->config;
+    const size_t M = c->d_model, W = c->lru_width, K = c->conv_width, absent = SSM__SIZE_MAX;
+    ssm_rglru_offsets *o = &m->offsets;
+    o->y_weight = o->x_weight = o->out_weight = o->y_bias = o->x_bias = o->out_bias = absent;
+    o->conv_weight = o->conv_bias = absent;
+    if (!c->no_block) {
+        o->y_weight = ssm__rglru_linear(table, prefix, y, W, M, c->no_bias ? NULL : &o->y_bias);
+        o->x_weight = ssm__rglru_linear(table, prefix, x, W, M, c->no_bias ? NULL : &o->x_bias);
+        o->out_weight = ssm__rglru_linear(table, prefix, out, M, W, c->no_bias ? NULL : &o->out_bias);
+        if (K > 1)
+            o->conv_weight = ssm__param(table, prefix, "conv_1d.weight", 3, W, 1, K, SSM__INIT_NORMAL,
+                                        SSM__K(0.1) * ssm__fan_in(K));
+        if (K > 1 && !c->no_conv_bias)
+            o->conv_bias = ssm__param_vector(table, prefix, "conv_1d.bias", W, SSM__INIT_CONSTANT, 0);
+    }
+    ssm__rglru_describe_unit(m, prefix, table);
+}
+
+/* Element of a gate's weight, [in][out] in the table, as that of a linear layer. */
+static ssm_real ssm__rglru_gate_at(const ssm__matrix *m, size_t row, size_t column)
+{
+    return ((const ssm_real *)m->source)[column * m->columns + row];
+}
+
+static ssm__matrix ssm__rglru_gate_matrix(const ssm_rglru_config *c, const ssm_real *weight, size_t head)
+{
+    const size_t width = ssm__rglru_head_width(c);
+    ssm__matrix m = ssm__matrix_of(weight + head * width * width, width);
+    m.at = ssm__rglru_gate_at;
+    return m;
+}
+
+/* Bytes from one packed head of a gate to the next. */
+static size_t ssm__rglru_head_bytes(const ssm_linear *gate)
+{
+    const size_t bytes = ssm__packed_bytes(gate->format, gate->in, gate->out);
+    return ssm__mul(ssm__ceil_div(bytes, SSM__BOUND_ALIGN), SSM__BOUND_ALIGN);
+}
+
+static void ssm__rglru_bind_gate(ssm_rglru *m, ssm__binder *b, size_t g)
+{
+    const ssm_rglru_config *c = &m->config;
+    const size_t width = ssm__rglru_head_width(c);
+    ssm_linear *l = &m->gate[g];
+    size_t bytes, head;
+    void *packed;
+    ssm__bind_shape(l, b, width, width, c->format);
+    bytes = ssm__rglru_head_bytes(l);
+    l->packed = ssm__bind_take(b, ssm__mul(c->num_heads, bytes), &packed);
+    for (head = 0; packed && head < c->num_heads; ++head) {
+        const ssm__matrix matrix = ssm__rglru_gate_matrix(c, b->params + m->offsets.gate_weight[g], head);
+        b->pack(&matrix, width, c->format, (unsigned char *)packed + head * bytes);
+    }
+    l->bias = ssm__bind_copy(b, m->offsets.gate_bias[g], c->lru_width);
+}
+
+/* Head `head` of a gate. */
+static ssm_linear ssm__rglru_head(const ssm_linear *gate, size_t head)
+{
+    ssm_linear l = *gate;
+    l.packed = (const unsigned char *)gate->packed + head * ssm__rglru_head_bytes(gate);
+    l.bias += head * gate->out;
+    return l;
+}
+
+/* What a forward depends on though the sizes in the block do not show it. */
+static void ssm__rglru_bind_options(const ssm_rglru_config *c, ssm__binder *b)
+{
+    ssm__float bits;
+    bits.f = (float)c->c;
+    ssm__bind_option(b, bits.u);
+    ssm__bind_option(b, (size_t)c->format);
+    ssm__bind_option(b, c->num_heads);
+    ssm__bind_option(b, c->conv_width);
+    ssm__bind_option(b, c->no_block != 0);
+    ssm__bind_option(b, c->no_reset != 0);
+    ssm__bind_option(b, c->exact_gelu != 0);
+}
+
+/* The walk through the layer's weights, from its resolved config. */
+static void ssm__rglru_walk(void *layer, ssm__binder *b)
+{
+    ssm_rglru *m = (ssm_rglru *)layer;
+    const ssm_rglru_config *c = &m->config;
+    const size_t M = c->d_model, W = c->lru_width;
+    const ssm_rglru_offsets o = m->offsets;
+    ssm_real *decay;
+    b->isa = c->isa;
+    m->params = b->params;
+    m->conv_weight = m->conv_bias = NULL;
+    ssm__rglru_bind_options(c, b);
+    ssm__bind_shape(&m->linear_y, b, M, 0, c->format);
+    m->linear_x = m->linear_out = m->linear_y;
+    if (!c->no_block) {
+        ssm__bind_linear(&m->linear_y, b, o.y_weight, o.y_bias, M, W, c->format);
+        ssm__bind_linear(&m->linear_x, b, o.x_weight, o.x_bias, M, W, c->format);
+        m->conv_weight = ssm__bind_taps(b, o.conv_weight, c->conv_width, W);
+        m->conv_bias = ssm__bind_copy(b, o.conv_bias, W);
+        ssm__bind_linear(&m->linear_out, b, o.out_weight, o.out_bias, W, M, c->format);
+    }
+    ssm__rglru_bind_gate(m, b, 0);
+    ssm__rglru_bind_gate(m, b, 1);
+    m->decay = ssm__bind_reals(b, W, &decay);
+    if (decay) SSM__RUN(c->isa, rglru_decay)(W, c->c, b->params + o.recurrent_param, decay);
+}
+
+/* --- sizes --- */
+/* Reals of the convolution in a state, and of all of it. */
+static size_t ssm__rglru_conv_count(const ssm_rglru_config *c)
+{
+    return ssm__mul(c->conv_width - 1, c->lru_width);
+}
+
+static size_t ssm__rglru_state_count(const ssm_rglru_config *c)
+{
+    return ssm__add(ssm__add(ssm__rglru_conv_count(c), c->lru_width), c->no_reset ? 0 : 1);
+}
+
+/* What the forward leaves for the backward, rows of lru_width reals. no_block: x, y and u are not there. */
+typedef struct ssm__rglru_mem {
+    ssm_real *x; /* before the convolution */
+    ssm_real *y; /* before its GELU */
+    ssm_real *u;
+    ssm_real *gate[2]; /* before their sigmoids */
+    ssm_real *h;
+} ssm__rglru_mem;
+
+typedef struct ssm__rglru_room { /* of the forward */
+    ssm__rglru_mem mem;
+    ssm_real *a; /* [rows][W], and then what linear_out reads */
+} ssm__rglru_room;
+
+typedef struct ssm__rglru_scratch { /* of the backward; rows of W reals but for the first three */
+    ssm_real *weight[2]; /* [H][out][in] of the gates */
+    ssm_real *ddecay;    /* [W] */
+    ssm_real *dconv;     /* [streams][K-1][W] */
+    ssm_real *a;         /* and then the gradient of what the convolution reads */
+    ssm_real *da;        /* at first what linear_out reads; at last, of the gate r */
+    ssm_real *db;        /* at first the gradient of what linear_out reads; at last, of the gate i */
+    ssm_real *dh;
+    ssm_real *dy;
+    ssm_real *du;
+} ssm__rglru_scratch;
+
+static void ssm__rglru_take(const ssm_rglru *m, ssm__arena *arena, size_t rows, ssm__rglru_mem *mem)
+{
+    const size_t count = ssm__mul(rows, m->config.lru_width);
+    const int block = !m->config.no_block;
+    mem->x = block ? ssm__take(arena, count) : NULL;
+    mem->y = block ? ssm__take(arena, count) : NULL;
+    mem->u = block ? ssm__take(arena, count) : NULL;
+    mem->gate[0] = ssm__take(arena, count);
+    mem->gate[1] = ssm__take(arena, count);
+    mem->h = ssm__take(arena, count);
+}
+
+static size_t ssm__rglru_work_layout(const ssm_rglru *m, size_t rows, void *work, ssm__rglru_room *w)
+{
+    ssm__arena arena = ssm__arena_open(work);
+    ssm__rglru_take(m, &arena, rows, &w->mem);
+    w->a = ssm__take(&arena, ssm__mul(rows, m->config.lru_width));
+    return ssm__arena_bytes(&arena);
+}
+
+/* The gates' weights come first: they stay where they are from tile to tile. */
+static size_t ssm__rglru_scratch_layout(const ssm_rglru *m, size_t rows, size_t streams, void *work,
+                                        ssm__rglru_scratch *w)
+{
+    const ssm_rglru_config *c = &m->config;
+    const size_t W = c->lru_width, count = ssm__mul(rows, W), gate = ssm__mul(W, ssm__rglru_head_width(c));
+    ssm__arena arena = ssm__arena_open(work);
+    w->weight[0] = ssm__take(&arena, gate);
+    w->weight[1] = ssm__take(&arena, gate);
+    w->ddecay = ssm__take(&arena, W);
+    w->dconv = ssm__take(&arena, ssm__mul(streams, ssm__rglru_conv_count(c)));
+    w->a = ssm__take(&arena, count);
+    w->da = ssm__take(&arena, count);
+    w->db = ssm__take(&arena, count);
+    w->dh = c->no_block ? NULL : ssm__take(&arena, count);
+    w->dy = c->no_block ? NULL : ssm__take(&arena, count);
+    w->du = c->no_block ? NULL : ssm__take(&arena, count);
+    return ssm__arena_bytes(&arena);
+}
+
+static size_t ssm__rglru_work(const void *layer, size_t rows, size_t streams)
+{
+    ssm__rglru_room room;
+    (void)streams;
+    return ssm__rglru_work_layout((const ssm_rglru *)layer, rows, NULL, &room);
+}
+
+static size_t ssm__rglru_work_backward(const void *layer, size_t rows, size_t streams)
+{
+    ssm__rglru_scratch scratch;
+    return ssm__rglru_scratch_layout((const ssm_rglru *)layer, rows, streams, NULL, &scratch);
+}
+
+static size_t ssm__rglru_tape(const void *layer, size_t rows)
+{
+    ssm__arena arena = ssm__arena_open(NULL);
+    ssm__rglru_mem mem;
+    ssm__rglru_take((const ssm_rglru *)layer, &arena, rows, &mem);
+    return ssm__arena_bytes(&arena);
+}
+
+static void ssm__rglru_tile(const ssm__call *call);
+static void ssm__rglru_tile_backward(const ssm__call *call);
+
+static const ssm__verb ssm__rglru_verb_forward = {ssm__rglru_tile, ssm__rglru_work, NULL};
+static const ssm__verb ssm__rglru_verb_step = {ssm__rglru_tile, ssm__rglru_work, NULL};
+static const ssm__verb ssm__rglru_verb_record = {ssm__rglru_tile, ssm__rglru_work, ssm__rglru_tape};
+static const ssm__verb ssm__rglru_verb_backward = {ssm__rglru_tile_backward, ssm__rglru_work_backward,
+                                                   ssm__rglru_tape};
+static const ssm__sizers ssm__rglru_sizers = {ssm__rglru_work, ssm__rglru_work, ssm__rglru_work_backward,
+                                              ssm__rglru_tape, NULL};
+
+static ssm__call ssm__rglru_call(const ssm_rglru *m)
+{
+    ssm__call call = ssm__call_of(m, m->config.d_model, ssm__rglru_state_count(&m->config));
+    call.has_params = m->params != NULL;
+    call.parallel = m->config.parallel;
+    return call;
+}
+
+/* --- the RG-LRU of a tile --- */
+/* What its tasks share: strips of channels of its sequences. */
+typedef struct ssm__rglru_job {
+    const ssm_rglru *m;
+    const ssm__call *call;
+    const ssm__rglru_mem *mem;
+    ssm_rows u;
+    ssm_real *a;
+    const ssm__rglru_scratch *w; /* backward: */
+    ssm_rows dh;
+    ssm_rows_out du;
+} ssm__rglru_job;
+
+#define SSM__RGLRU_STRIP 256 /* channels of a task */
+
+/* Where h begins in a state; behind it, the number that says whether there was a step. */
+static size_t ssm__rglru_h_at(const ssm__rglru_job *j, size_t stream)
+{
+    return ssm__call_slot(j->call, stream) + ssm__rglru_conv_count(&j->m->config);
+}
+
+/* The coefficients of a strip, all of one sequence; `at` is its first element in rows of lru_width reals. */
+static ssm__rglru_block ssm__rglru_strip(const ssm__rglru_job *j, size_t stream, size_t c, size_t *at)
+{
+    const ssm_rglru_config *config = &j->m->config;
+    const size_t W = config->lru_width, row = stream * j->call->tile.steps;
+    ssm__rglru_block b;
+    *at = row * W + c;
+    b.rows = j->call->tile.steps;
+    b.count = ssm__min(SSM__RGLRU_STRIP, W - c);
+    b.first = !config->no_reset && j->call->entering[ssm__rglru_h_at(j, stream) + W] == 0;
+    b.x = j->u.data + ssm__offset(row, j->u.row) + c;
+    b.x_row = j->u.row;
+    b.input = j->mem->gate[0] + *at;
+    b.recurrent = j->mem->gate[1] + *at;
+    b.decay = j->m->decay + c;
+    b.a = j->a + *at;
+    b.b = NULL;
+    b.row = (ptrdiff_t)W;
+    return b;
+}
+
+/* Its recurrence: h = a h + b, b where h is to be. */
+static ssm__line_block ssm__rglru_line(const ssm__rglru_job *j, const ssm__rglru_block *b, size_t at)
+{
+    static const ssm__line_block none = SSM__EMPTY;
+    ssm__line_block line = none;
+    line.rows = b->rows;
+    line.count = b->count;
+    line.a = b->a;
+    line.b = line.h = j->mem->h + at;
+    line.a_row = line.b_row = line.h_row = b->row;
+    return line;
+}
+
+/* Task: a strip of one sequence. */
+static void ssm__rglru_task(void *context, size_t index)
+{
+    const ssm__rglru_job *j = (const ssm__rglru_job *)context;
+    const size_t strips = ssm__ceil_div(j->m->config.lru_width, SSM__RGLRU_STRIP), stream = index / strips;
+    const size_t c = index % strips * SSM__RGLRU_STRIP;
+    size_t at;
+    ssm__rglru_block b = ssm__rglru_strip(j, stream, c, &at);
+    ssm__line_block line = ssm__rglru_line(j, &b, at);
+    b.b = line.h;
+    SSM__RUN(j->m->config.isa, rglru_gates)(&b);
+    line.state = j->call->state + ssm__rglru_h_at(j, stream) + c;
+    SSM__RUN(j->m->config.isa, line_rows)(&line);
+}
+
+/* Gates, recurrence and states of a tile: from u to mem->h. */
+static void ssm__rglru_run(ssm__rglru_job *j)
+{
+    const ssm_rglru *m = j->m;
+    const ssm__tile *t = &j->call->tile;
+    const size_t W = m->config.lru_width, width = m->gate[0].in, rows = t->count * t->steps;
+    size_t g, head, stream;
+    for (g = 0; g < 2; ++g) {
+        for (head = 0; head < m->config.num_heads; ++head) {
+            const ssm_linear l = ssm__rglru_head(&m->gate[g], head);
+            ssm__linear(j->call->parallel, &l, ssm_rows_of(j->u.data + head * width, j->u.row), ssm_rows_of(NULL, 0),
+                        ssm_rows_out_of(j->mem->gate[g] + head * width, (ptrdiff_t)W), rows);
+        }
+    }
+    ssm__parallel(j->call->parallel, t->count * ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 32, ssm__rglru_task, j);
+    for (stream = 0; !m->config.no_reset && stream < t->count; ++stream)
+        j->call->state[ssm__rglru_h_at(j, stream) + W] = 1;
+}
+
+/* Task of the backward: a strip of all sequences, one after the other, since they share the gradient of decay. */
+static void ssm__rglru_task_backward(void *context, size_t index)
+{
+    const ssm__rglru_job *j = (const ssm__rglru_job *)context;
+    const size_t c = index * SSM__RGLRU_STRIP;
+    size_t stream, at;
+    for (stream = 0; stream < j->call->tile.count; ++stream) {
+        const ssm__rglru_block b = ssm__rglru_strip(j, stream, c, &at);
+        static const ssm__line_adjoint_block none = SSM__EMPTY;
+        const size_t row = stream * b.rows, h = ssm__rglru_h_at(j, stream) + c;
+        ssm__line_adjoint_block line = none;
+        ssm__rglru_adjoint_block d;
+        SSM__RUN(j->m->config.isa, rglru_gates)(&b);
+        line.forward = ssm__rglru_line(j, &b, at);
+        line.before = j->call->entering + h;
+        line.dh = j->dh.data + ssm__offset(row, j->dh.row) + c;
+        line.dh_row = j->dh.row;
+        line.carry = j->call->state + h;
+        line.da = j->w->da + at;
+        line.db = j->w->db + at;
+        line.da_row = line.db_row = b.row;
+        SSM__RUN(j->m->config.isa, line_adjoint)(&line);
+        d.forward = b;
+        d.da = d.drecurrent = line.da;
+        d.db = d.dinput = line.db;
+        d.dx = j->du.data ? j->du.data + ssm__offset(row, j->du.row) + c : NULL;
+        d.dx_row = j->du.row;
+        d.ddecay = j->w->ddecay + c;
+        SSM__RUN(j->m->config.isa, rglru_adjoint)(&d);
+    }
+}
+
+/* One gate of one head, whose weight lies [in][out]: the product that a linear layer's is with its sides changed over
+ * gives the gradient that way round. */
+static void ssm__rglru_gate_backward(const ssm__rglru_job *j, size_t g, size_t head, ssm_rows dgate, size_t rows)
+{
+    const ssm_rglru_offsets *o = &j->m->offsets;
+    const size_t width = j->m->gate[g].in, at = head * width;
+    const ssm_rows u = ssm_rows_of(j->u.data + at, j->u.row), dy = ssm_rows_of(dgate.data + at, dgate.row);
+    ssm_real *dweight = ssm__grad_at(j->call->dparams, o->gate_weight[g]);
+    ssm_real *dbias = ssm__grad_at(j->call->dparams, o->gate_bias[g]);
+    ssm_linear l = j->m->gate[g];
+    l.weight = j->w->weight[g] + at * width;
+    ssm__linear_backward(j->call->parallel, &l, u, dy,
+                         ssm_rows_out_of(j->du.data ? j->du.data + at : NULL, j->du.row), NULL,
+                         dbias ? dbias + at : NULL, rows);
+    if (dweight)
+        ssm__linear_backward(j->call->parallel, &l, dy, u, ssm_rows_out_of(NULL, 0), dweight + at * width, NULL, rows);
+}
+
+/* From the gradient of h to those of u, added, of the parameters and of the states that entered. */
+static void ssm__rglru_run_backward(ssm__rglru_job *j)
+{
+    const ssm_rglru *m = j->m;
+    const ssm_rglru_config *c = &m->config;
+    const ssm__tile *t = &j->call->tile;
+    const size_t W = c->lru_width, rows = t->count * t->steps;
+    ssm_real *dparam = ssm__grad_at(j->call->dparams, m->offsets.recurrent_param);
+    size_t g, head, stream;
+    ssm__zero(j->w->ddecay, W);
+    ssm__zero(j->w->da, rows * W);
+    ssm__zero(j->w->db, rows * W);
+    ssm__parallel(j->call->parallel, ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 64, ssm__rglru_task_backward, j);
+    for (stream = 0; !c->no_reset && stream < t->count; ++stream)
+        j->call->state[ssm__rglru_h_at(j, stream) + W] = 0;
+    if (dparam)
+        SSM__RUN(c->isa, rglru_decay_adjoint)(W, c->c, m->params + m->offsets.recurrent_param, j->w->ddecay, dparam);
+    for (g = 0; g < 2; ++g) {
+        const ssm_rows dgate = ssm_rows_of(g ? j->w->da : j->w->db, (ptrdiff_t)W);
+        for (head = 0; head < c->num_heads; ++head) {
+            const ssm__matrix matrix = ssm__rglru_gate_matrix(c, m->params + m->offsets.gate_weight[g], head);
+            if (j->call->done == 0) /* the first tile */
+                ssm__matrix_expand(&matrix, matrix.columns, j->w->weight[g] + head * matrix.columns * matrix.columns);
+            ssm__rglru_gate_backward(j, g, head, dgate, rows);
+        }
+    }
+}
+
+/* --- forward --- */
+/* The convolution of a tile, all but its outputs. Without convolution, one tap of weight 1. */
+static ssm_conv ssm__rglru_conv_of(const ssm_rglru *m, const ssm__call *call, const ssm__rglru_mem *mem)
+{
+    static const ssm_conv none = SSM__EMPTY;
+    const size_t W = m->config.lru_width;
+    ssm_conv s = none;
+    s.batch = call->tile.count;
+    s.len = call->tile.steps;
+    s.dim = W;
+    s.width = m->config.conv_width;
+    s.x = ssm__tile_view(mem->x, &call->tile, (ptrdiff_t)W, 1, 0);
+    s.weight = ssm__view(m->conv_weight, 0, 0, 1, W);
+    s.bias = ssm_in_c(m->conv_bias);
+    s.state = ssm__view(call->entering, call->state_count, 0, 1, W);
+    s.slot = call->slot;
+    s.parallel = call->parallel;
+    s.isa = m->config.isa;
+    return s;
+}
+
+/* gelu(y) h, and with gradients its adjoint. */
+static ssm__row_block ssm__rglru_gated(const ssm_rglru *m, const ssm__rglru_mem *mem, ssm_real *out, size_t rows)
+{
+    ssm__row_block b = ssm__row_block_of(rows, m->config.lru_width);
+    b.x = mem->h;
+    b.z = mem->y;
+    b.y = out;
+    b.x_row = b.z_row = b.y_row = (ptrdiff_t)m->config.lru_width;
+    return b;
+}
+
+static void ssm__rglru_gate_rows(const ssm_rglru *m, const ssm__call *call, const ssm__row_block *b)
+{
+    const ssm_isa isa = m->config.isa;
+    (void)isa;
+    ssm__rows(call->parallel, b, m->config.exact_gelu ? SSM__RUN(isa, row_geglu) : SSM__RUN(isa, row_geglu_tanh));
+}
+
+/* What is on the tape, of the tile; else `mem`. */
+static ssm__rglru_mem ssm__rglru_kept(const ssm_rglru *m, const ssm__call *call, ssm__rglru_mem mem)
+{
+    const size_t at = call->tile.row * m->config.lru_width;
+    ssm__arena kept = ssm__arena_open(call->kept);
+    if (!call->kept) return mem;
+    ssm__rglru_take(m, &kept, call->rows, &mem);
+    if (mem.x) {
+        mem.x += at;
+        mem.y += at;
+        mem.u += at;
+    }
+    mem.gate[0] += at;
+    mem.gate[1] += at;
+    mem.h += at;
+    return mem;
+}
+
+/* A tile's RG-LRU, on what its memory holds. */
+static ssm__rglru_job ssm__rglru_job_of(const ssm_rglru *m, const ssm__call *call, const ssm__rglru_mem *mem,
+                                        ssm_real *a)
+{
+    ssm__rglru_job j;
+    j.m = m;
+    j.call = call;
+    j.mem = mem;
+    j.u = mem->u ? ssm_rows_of(mem->u, (ptrdiff_t)m->config.lru_width) : call->x;
+    j.a = a;
+    j.w = NULL;
+    j.dh = ssm_rows_of(NULL, 0);
+    j.du = ssm_rows_out_of(NULL, 0);
+    return j;
+}
+
+static void ssm__rglru_tile(const ssm__call *call)
+{
+    const ssm_rglru *m = (const ssm_rglru *)call->layer;
+    const size_t W = m->config.lru_width, rows = call->tile.count * call->tile.steps;
+    const ptrdiff_t row = (ptrdiff_t)W;
+    const ssm_rows none = ssm_rows_of(NULL, 0);
+    ssm__rglru_room w;
+    ssm__rglru_job j;
+    ssm__row_block b;
+    ssm__rglru_work_layout(m, rows, call->work, &w);
+    w.mem = ssm__rglru_kept(m, call, w.mem);
+    j = ssm__rglru_job_of(m, call, &w.mem, w.a);
+    if (!m->config.no_block) {
+        ssm_conv conv = ssm__rglru_conv_of(m, call, &w.mem);
+        conv.y = ssm_out_like(w.mem.u, conv.x);
+        conv.state_last = ssm_out_like(call->state, conv.state);
+        ssm__linear(call->parallel, &m->linear_y, call->x, none, ssm_rows_out_of(w.mem.y, row), rows);
+        ssm__linear(call->parallel, &m->linear_x, call->x, none, ssm_rows_out_of(w.mem.x, row), rows);
+        ssm__conv(&conv);
+    }
+    ssm__rglru_run(&j);
+    b = ssm__rglru_gated(m, &w.mem, w.a, rows);
+    if (m->config.no_block) {
+        b.y = call->y.data;
+        b.y_row = call->y.row;
+        ssm__rows_add(call->parallel, m->config.isa, &b);
+        return;
+    }
+    ssm__rglru_gate_rows(m, call, &b);
+    ssm__linear(call->parallel, &m->linear_out, ssm_rows_of(w.a, row), none, call->y, rows);
+}
+
+/* --- backward --- */
+/* linear_out and the gate: from dy of the layer to w->dh and w->dy. */
+static void ssm__rglru_out_backward(const ssm_rglru *m, const ssm__call *call, const ssm__rglru_mem *mem,
+                                    const ssm__rglru_scratch *w, size_t rows)
+{
+    const size_t W = m->config.lru_width;
+    const ptrdiff_t row = (ptrdiff_t)W;
+    const ssm_isa isa = m->config.isa;
+    ssm__row_block b = ssm__rglru_gated(m, mem, w->da, rows);
+    (void)isa;
+    ssm__zero(w->db, rows * W);
+    ssm__zero(w->dh, rows * W);
+    ssm__zero(w->dy, rows * W);
+    ssm__rglru_gate_rows(m, call, &b);
+    ssm__linear_backward(call->parallel, &m->linear_out, ssm_rows_of(w->da, row), call->dy,
+                         ssm_rows_out_of(w->db, row), ssm__grad_at(call->dparams, m->offsets.out_weight),
+                         ssm__grad_at(call->dparams, m->offsets.out_bias), rows);
+    b.y = NULL;
+    b.dy = w->db;
+    b.dx = w->dh;
+    b.dz = w->dy;
+    b.dy_row = b.dx_row = b.dz_row = row;
+    ssm__rows(call->parallel, &b,
+              m->config.exact_gelu ? SSM__RUN(isa, row_geglu_backward) : SSM__RUN(isa, row_geglu_tanh_backward));
+}
+
+/* Convolution, linear_x and linear_y: from w->du and w->dy to dx. */
+static void ssm__rglru_in_backward(const ssm_rglru *m, const ssm__call *call, const ssm__rglru_mem *mem,
+                                   const ssm__rglru_scratch *w, size_t rows)
+{
+    static const ssm_conv_grad none = SSM__EMPTY;
+    const ssm_rglru_offsets *o = &m->offsets;
+    const size_t W = m->config.lru_width, count = ssm__rglru_conv_count(&m->config);
+    const ptrdiff_t row = (ptrdiff_t)W;
+    ssm_conv conv = ssm__rglru_conv_of(m, call, mem);
+    ssm_conv_grad d = none;
+    ssm__zero(w->a, rows * W);
+    ssm__take_dstate(call->parallel, call->state, call->state_count, call->tile.count, count, w->dconv);
+    d.dstate_last = ssm__view(w->dconv, count, 0, 1, W);
+    d.dstate = ssm_out_like(call->state, conv.state);
+    d.dy = ssm__tile_view(w->du, &call->tile, row, 1, 0);
+    d.dx = ssm_out_like(w->a, conv.x);
+    d.dweight = ssm_out_like(ssm__grad_at(call->dparams, o->conv_weight), ssm_in_cn(NULL, m->config.conv_width));
+    d.dbias = ssm_out_like(ssm__grad_at(call->dparams, o->conv_bias), conv.bias);
+    ssm__conv_backward(&conv, &d);
+    ssm__linear_backward(call->parallel, &m->linear_x, call->x, ssm_rows_of(w->a, row), call->dx,
+                         ssm__grad_at(call->dparams, o->x_weight), ssm__grad_at(call->dparams, o->x_bias), rows);
+    ssm__linear_backward(call->parallel, &m->linear_y, call->x, ssm_rows_of(w->dy, row), call->dx,
+                         ssm__grad_at(call->dparams, o->y_weight), ssm__grad_at(call->dparams, o->y_bias), rows);
+}
+
+static void ssm__rglru_tile_backward(const ssm__call *call)
+{
+    static const ssm__rglru_mem none = SSM__EMPTY; /* all is on the tape */
+    const ssm_rglru *m = (const ssm_rglru *)call->layer;
+    const size_t W = m->config.lru_width, rows = call->tile.count * call->tile.steps;
+    const ssm__rglru_mem mem = ssm__rglru_kept(m, call, none);
+    ssm__rglru_scratch w;
+    ssm__rglru_job j;
+    ssm__rglru_scratch_layout(m, rows, call->tile.count, call->work, &w);
+    j = ssm__rglru_job_of(m, call, &mem, w.a);
+    j.w = &w;
+    j.dh = call->dy;
+    j.du = call->dx;
+    if (!m->config.no_block) {
+        ssm__rglru_out_backward(m, call, &mem, &w, rows);
+        ssm__zero(w.du, rows * W);
+        j.dh = ssm_rows_of(w.dh, (ptrdiff_t)W);
+        j.du = ssm_rows_out_of(w.du, (ptrdiff_t)W);
+    }
+    ssm__rglru_run_backward(&j);
+    if (!m->config.no_block) ssm__rglru_in_backward(m, call, &mem, &w, rows);
+}
+
+/* --- verbs --- */
+SSM__LAYER_TABLE(rglru, rglru)
+SSM__LAYER_RUN(rglru, rglru)
+SSM__LAYER_STEP(rglru, rglru)
+SSM__LAYER_TRAIN(rglru, rglru)
+
+/*=============================================================================
  * >>s4-coefficients
  *=============================================================================
  * S4D and S4 are one recurrence with constant coefficients for every channel and stored state,
@@ -23384,13 +24280,6 @@ static ssm__matrix ssm__s5_matrix_C(const ssm_s5 *s)
     m.source = s;
     m.columns = ssm__mul(ssm__s5_dirs(&s->config), ssm__s5_row(&s->config));
     return m;
-}
-
-static void ssm__matrix_expand(const ssm__matrix *m, size_t rows, ssm_real *dense)
-{
-    size_t r, c;
-    for (r = 0; r < rows; ++r)
-        for (c = 0; c < m->columns; ++c) dense[r * m->columns + c] = m->at(m, r, c);
 }
 
 /* Gradients of the plain real matrices -> of the parameters, added. */
@@ -32845,6 +33734,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 #undef SSM__MEAN_CHANNELS
 #undef SSM__FFT_NEAR
 #undef SSM__STEP_CHANNELS
+#undef SSM__RGLRU_STRIP
 #undef SSM__S4_FAR
 #undef SSM__S4_GROUP
 #undef SSM__DEVICE
@@ -32869,7 +33759,8 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba and Mamba-2 on a GPU
  *          (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of dt, B
- *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; selective scan of complex A.
+ *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block; selective scan
+ *          of complex A; ZOH_TRAPEZOID.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

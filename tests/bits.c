@@ -337,6 +337,7 @@ LAYER(s6)
 LAYER(mamba)
 LAYER(mamba2)
 LAYER(mamba3)
+LAYER(rglru)
 LAYER(s4d)
 LAYER(s4)
 LAYER(s5)
@@ -479,6 +480,12 @@ static void layers(void)
     RUN(s5, "s5 lru bidirectional", 0, c.d_state = 5; c.lru = 1; c.bidirectional = 1; c.scan = SSM_SCAN_CHUNKED;
         c.activation = SSM_S5_NONE); /* a GELU far below 0 is subnormal, which vectors flush */
     RUN(s5, "s5 tracetorch", 1, c.d_state = 8; ssm_s5_preset(&c, SSM_PRESET_TRACETORCH));
+    RUN(rglru, "rglru", 1, c.lru_width = 4 * D_MODEL; c.num_heads = 4);
+    RUN(rglru, "rglru exact", 1, c.lru_width = 2 * D_MODEL; c.exact_gelu = 1; c.no_reset = 1; c.no_bias = 1;
+        c.conv_width = 6);
+    RUN(rglru, "rglru alone", 1, c.no_block = 1);
+    RUN(rglru, "rglru bf16", 1, c.format = SSM_FORMAT_BF16);
+    RUN(rglru, "rglru int8", 1, c.format = SSM_FORMAT_INT8; c.lru_width = 2 * D_MODEL; c.num_heads = 2);
 }
 
 /*--- ops and the optimiser ---*/

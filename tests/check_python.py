@@ -160,7 +160,7 @@ def weights(library):
 @both
 def laws(library):
     """step, forward, forward in pieces, packed, and from threads: the same bits, in every layer."""
-    for kind in LAYERS:
+    for kind in LAYERS + [ssm.RGLRU]:
         layer = kind(library, d_model=6, seed=3)
         x = noise(library, 2, 9, 6)
         whole, state = layer.state(2), layer.state(2)

@@ -10,8 +10,8 @@
 
 static const size_t fuzz_isa_at[FUZZ_LAYERS] = {
     offsetof(ssm_selective_config, isa), offsetof(ssm_s6_config, isa),  offsetof(ssm_mamba_config, isa),
-    offsetof(ssm_mamba2_config, isa),    offsetof(ssm_mamba3_config, isa), offsetof(ssm_s4d_config, isa),
-    offsetof(ssm_s4_config, isa),        offsetof(ssm_s5_config, isa)};
+    offsetof(ssm_mamba2_config, isa),    offsetof(ssm_mamba3_config, isa), offsetof(ssm_rglru_config, isa),
+    offsetof(ssm_s4d_config, isa),       offsetof(ssm_s4_config, isa),     offsetof(ssm_s5_config, isa)};
 
 typedef struct fuzz_model {
     size_t type;

@@ -1,14 +1,17 @@
-/* fuzz_config.h - random configurations of all eight layers, most of them valid, for the programs that run layers. */
+/* fuzz_config.h - random configurations of all nine layers, most of them valid, for the programs that run layers. */
 #ifndef SSM_FUZZ_CONFIG_H
 #define SSM_FUZZ_CONFIG_H
 
 #include "test_layers.c" /* the verbs of every layer in one table, and oracles */
 
-enum { FUZZ_SELECTIVE, FUZZ_S6, FUZZ_MAMBA, FUZZ_MAMBA2, FUZZ_MAMBA3, FUZZ_S4D, FUZZ_S4, FUZZ_S5, FUZZ_LAYERS };
+enum { FUZZ_SELECTIVE, FUZZ_S6, FUZZ_MAMBA, FUZZ_MAMBA2, FUZZ_MAMBA3, FUZZ_RGLRU, FUZZ_S4D, FUZZ_S4, FUZZ_S5,
+       FUZZ_LAYERS };
 
 static const layer_type *const fuzz_types[FUZZ_LAYERS] = {&layer_selective, &layer_s6,  &layer_mamba, &layer_mamba2,
-                                                          &layer_mamba3,    &layer_s4d, &layer_s4,    &layer_s5};
-static const char *const fuzz_names[FUZZ_LAYERS] = {"selective", "s6", "mamba", "mamba2", "mamba3", "s4d", "s4", "s5"};
+                                                          &layer_mamba3,    &layer_rglru, &layer_s4d, &layer_s4,
+                                                          &layer_s5};
+static const char *const fuzz_names[FUZZ_LAYERS] = {"selective", "s6", "mamba", "mamba2", "mamba3", "rglru", "s4d", "s4",
+                                                    "s5"};
 
 /* An extent of a config: fuzz_small, or fuzz_sizes's own. */
 typedef size_t (*fuzz_extents)(size_t most);
@@ -120,6 +123,19 @@ static ssm_mamba3_config fuzz_mamba3(fuzz_extents extent)
     return c;
 }
 
+static ssm_rglru_config fuzz_rglru(fuzz_extents extent)
+{
+    ssm_rglru_config c = {0};
+    c.num_heads = fuzz_chance(2) ? 0 : extent(4);
+    c.d_model = extent(24), c.lru_width = extent(20) * (c.num_heads ? c.num_heads : 1) + (fuzz_chance(40) ? 1 : 0);
+    c.conv_width = fuzz_optional(extent, 6), c.format = (ssm_format)fuzz_option(3), c.isa = fuzz_isa();
+    if (fuzz_chance(3)) c.no_block = 1, c.d_model = c.lru_width, c.conv_width = fuzz_chance(20) ? c.conv_width : 0;
+    if (fuzz_chance(10)) c.lru_width = 0, c.num_heads = fuzz_chance(2) ? 0 : c.d_model;
+    c.no_reset = fuzz_flag(), c.no_bias = fuzz_flag(), c.no_conv_bias = fuzz_flag(), c.exact_gelu = fuzz_flag();
+    c.c = fuzz_positive(8), c.a_min = fuzz_positive(0.5), c.a_max = fuzz_chance(2) ? 0 : fuzz_positive(0.9);
+    return c;
+}
+
 static ssm_s4d_config fuzz_s4d(fuzz_extents extent)
 {
     ssm_s4d_config c = {0};
@@ -178,6 +194,7 @@ static void fuzz_config(size_t type, fuzz_extents extent, layer_any_config *c)
     case FUZZ_MAMBA: c->mamba = fuzz_mamba(extent); break;
     case FUZZ_MAMBA2: c->mamba2 = fuzz_mamba2(extent); break;
     case FUZZ_MAMBA3: c->mamba3 = fuzz_mamba3(extent); break;
+    case FUZZ_RGLRU: c->rglru = fuzz_rglru(extent); break;
     case FUZZ_S4D: c->s4d = fuzz_s4d(extent); break;
     case FUZZ_S4: c->s4 = fuzz_s4(extent); break;
     default: c->s5 = fuzz_s5(extent); break;

@@ -303,6 +303,8 @@ static int fuzz_has_oracle(const fuzz_case *k)
     case FUZZ_MAMBA3:
         return m3->format == SSM_FORMAT_REAL &&
                5 * m3->d_inner + (2 * m3->n_groups + 1) * (m3->mimo_rank + 1) * m3->d_state <= LAYER_WIDE;
+    case FUZZ_RGLRU:
+        return k->resolved.rglru.format == SSM_FORMAT_REAL && k->resolved.rglru.lru_width <= LAYER_WIDE;
     case FUZZ_S4D:
         return k->resolved.s4d.format == SSM_FORMAT_REAL && k->resolved.s4d.d_state < S4_ORACLE_MAX;
     case FUZZ_S4: /* plain C */

@@ -77,6 +77,7 @@ static double fuzz_states(size_t type, const layer_any_config *c)
         const double r = c->mamba3.mimo_rank ? (double)c->mamba3.mimo_rank : 1;
         return H * floor((c->mamba3.rope_fraction < 1 ? floor(N / 2) : N) / 2) + (N + 1) * E + H * r * N;
     }
+    case FUZZ_RGLRU: return (double)c->rglru.conv_width * (double)c->rglru.lru_width + (c->rglru.no_reset ? 0 : 1);
     case FUZZ_S4D:
     case FUZZ_S4: return N * D;
     default: return c->s5.bidirectional ? 0 : c->s5.no_conj_sym && !c->s5.real_state ? 2 * N : N;

@@ -17,6 +17,8 @@ static const layer_config bound_configs[] = {
     LAYER(mamba2, .d_model = 4, .d_state = 5, .headdim = 4, .n_groups = 2),
     LAYER(mamba3, .d_model = 4, .d_state = 5, .headdim = 4, .n_groups = 2, .pre_norm = 1, .residual = 1),
     LAYER(mamba3, .d_model = 9, .d_state = 6, .headdim = 3, .mimo_rank = 2, .out_norm = 1),
+    LAYER(rglru, .d_model = 4, .lru_width = 34, .num_heads = 2),
+    LAYER(rglru, .d_model = 9, .num_heads = 3, .no_block = 1, .no_reset = 1),
     LAYER(s4d, .d_model = 17, .d_state = 4, .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU,
           .pre_norm = 1, .residual = 1),
     LAYER(s4d, .d_model = 5, .d_state = 3, .real_state = 1, .train_B = 1, .output = SSM_S4_OUTPUT_GLU),
@@ -59,6 +61,7 @@ static layer_any_config bound_config(const layer_config *c, ssm_format format)
     BOUND_COPY(mamba)
     BOUND_COPY(mamba2)
     BOUND_COPY(mamba3)
+    BOUND_COPY(rglru)
     BOUND_COPY(s4d)
     BOUND_COPY(s4)
     BOUND_COPY(s5)
@@ -139,11 +142,16 @@ static size_t bound_output(const layer_model *m, const ssm_param *row, size_t i)
                                         "out_proj.weight",
                                         "output_linear.weight",
                                         "out1.weight",
-                                        "out2.weight"};
+                                        "out2.weight",
+                                        "linear_y.weight",
+                                        "linear_x.weight",
+                                        "linear_out.weight"};
     const size_t last = row->rank == 3 ? 2 * row->shape[1] : row->shape[1];
     size_t k;
     for (k = 0; k < TEST_COUNT(dense); ++k)
         if (bound_is(row, dense[k])) return i / (row->rank == 1 ? row->count : row->shape[1]);
+    if (m->type == &layer_rglru && row->rank == 3 && row->shape[1] > 1) /* gates: [head][in][out] */
+        return i / (row->shape[1] * row->shape[2]) * row->shape[2] + i % row->shape[2];
     if (m->type != &layer_s5) return BOUND_NONE;
     if (bound_is(row, "B")) return row->rank == 3 ? i / last * 2 + i % 2 : i % last;
     if (bound_is(row, "C")) return row->rank == 3 ? i / last : i % last;
@@ -302,6 +310,7 @@ static const struct {
     {LAYER(selective, .d_model = 64, .d_state = 16), {{64, 33}}},
     {LAYER(s6, .d_model = 64, .d_state = 16, .dt_rank = 4), {{64, 36}, {4, 64}}},
     {LAYER(mamba, .d_model = 32, .d_state = 16, .dt_rank = 2), {{32, 64}, {32, 64}, {64, 34}, {2, 64}, {64, 32}}},
+    {LAYER(rglru, .d_model = 32, .lru_width = 64, .num_heads = 1), {{32, 64}, {32, 64}, {64, 32}, {64, 64}, {64, 64}}},
     {LAYER(s4d, .d_model = 64, .output = SSM_S4_OUTPUT_GLU), {{64, 128}}},
     {LAYER(s4, .d_model = 64, .output = SSM_S4_OUTPUT_GLU), {{64, 128}}},
     {LAYER(s5, .d_model = 64, .d_state = 64, .activation = SSM_S5_FULL_GLU), {{64, 64}, {64, 64}, {64, 64}, {64, 64}}},
@@ -817,6 +826,14 @@ static const layer_config bound_others[] = {
     LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .rope_fraction = 1),
     LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .A_floor = 1),
     LAYER(mamba3, .d_model = 4, .d_state = 4, .d_inner = 8, .headdim = 4, .norm_eps = (ssm_real)0.01),
+    LAYER(rglru, .d_model = 4, .lru_width = 8, .num_heads = 2),
+    LAYER(rglru, .d_model = 4, .lru_width = 8, .num_heads = 4),
+    LAYER(rglru, .d_model = 4, .lru_width = 8, .num_heads = 2, .conv_width = 3),
+    LAYER(rglru, .d_model = 4, .lru_width = 8, .num_heads = 2, .exact_gelu = 1),
+    LAYER(rglru, .d_model = 4, .lru_width = 8, .num_heads = 2, .no_reset = 1),
+    LAYER(rglru, .d_model = 4, .lru_width = 8, .num_heads = 2, .no_bias = 1),
+    LAYER(rglru, .d_model = 4, .lru_width = 8, .num_heads = 2, .c = 2),
+    LAYER(rglru, .d_model = 8, .num_heads = 2, .no_block = 1),
     LAYER(s4d, .d_model = 4, .d_state = 4),
     LAYER(s4d, .d_model = 4, .d_state = 4, .real_state = 1),
     LAYER(s4d, .d_model = 4, .d_state = 8),

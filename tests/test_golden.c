@@ -6,6 +6,7 @@
  * record and backward). Then irithyll's small functions and a whole language model. */
 #include "golden/irithyll.h"
 #include "golden/lrnnx.h"
+#include "golden/lrnnx_rglru.h"
 #include "golden/mamba_ssm.h"
 #include "golden/mamba_ssm_complex.h"
 #include "golden/mamba_ssm_mamba3.h"
@@ -13,6 +14,7 @@
 #include "golden/transformers_lm.h"
 #include "golden/transformers_dbc.h"
 #include "golden/transformers_mamba2.h"
+#include "golden/transformers_rglru.h"
 #include "golden/zerfoo.h"
 #include "golden/zeta.h"
 
@@ -524,6 +526,7 @@ typedef union golden_config {
     ssm_mamba_config mamba;
     ssm_mamba2_config mamba2;
     ssm_mamba3_config mamba3;
+    ssm_rglru_config rglru;
 } golden_config;
 
 typedef union golden_bound {
@@ -532,6 +535,7 @@ typedef union golden_bound {
     ssm_mamba mamba;
     ssm_mamba2 mamba2;
     ssm_mamba3 mamba3;
+    ssm_rglru rglru;
 } golden_bound;
 
 /* What the running verbs take. */
@@ -600,6 +604,7 @@ GOLDEN_VERBS(s6);
 GOLDEN_VERBS(mamba);
 GOLDEN_VERBS(mamba2);
 GOLDEN_VERBS(mamba3);
+GOLDEN_VERBS(rglru);
 
 /* --- a case --- */
 typedef struct golden_layer {
@@ -898,6 +903,49 @@ static const golden_layer golden_mamba3_mimo_norm = {
     .weights = {GOLDEN_MAMBA3_WEIGHTS(gold_mamba_ssm_mamba3_mimo_norm),
                 GOLDEN_MAMBA3_RANKS(gold_mamba_ssm_mamba3_mimo_norm),
                 GOLDEN_WEIGHT("norm.weight", gold_mamba_ssm_mamba3_mimo_norm, norm_weight)}};
+
+/* transformers' RecurrentGemmaRecurrentBlock and RecurrentGemmaRglru, and lrnnx's RGLRU. Their states are in our order
+ * already: one row of `states` channels. `P` is `p` in capitals. */
+#define GOLDEN_RGLRU(p, P, ...)                                                                                  \
+    .verbs = &golden_rglru_verbs, .config.rglru = {.d_model = P##_D_MODEL, __VA_ARGS__}, .len = P##_LEN,         \
+    .width = P##_D_MODEL, .state = {P##_BATCH, P##_STATES, 0, 1}, .tolerance = GOLDEN_TOL, GOLDEN_IO(p),         \
+    .last = GOLDEN(p##_state)
+#define GOLDEN_RGLRU_UNIT(p, q, in)                                                                              \
+    GOLDEN_WEIGHT(q "recurrent_param", p, in##recurrent_param),                                                  \
+        GOLDEN_WEIGHT(q "input_gate_weight", p, in##input_gate_weight),                                          \
+        GOLDEN_WEIGHT(q "input_gate_bias", p, in##input_gate_bias),                                              \
+        GOLDEN_WEIGHT(q "recurrent_gate_weight", p, in##recurrent_gate_weight),                                  \
+        GOLDEN_WEIGHT(q "recurrent_gate_bias", p, in##recurrent_gate_bias)
+#define GOLDEN_RGLRU_BLOCK(p)                                                                                    \
+    GOLDEN_WEIGHT("linear_y.weight", p, linear_y_weight), GOLDEN_WEIGHT("linear_x.weight", p, linear_x_weight),  \
+        GOLDEN_WEIGHT("linear_out.weight", p, linear_out_weight),                                                \
+        GOLDEN_WEIGHT("conv_1d.weight", p, conv_1d_weight), GOLDEN_WEIGHT("conv_1d.bias", p, conv_1d_bias),      \
+        GOLDEN_RGLRU_UNIT(p, "rg_lru.", rg_lru_)
+#define GOLDEN_RGLRU_BIASES(p)                                                                                   \
+    GOLDEN_WEIGHT("linear_y.bias", p, linear_y_bias), GOLDEN_WEIGHT("linear_x.bias", p, linear_x_bias),          \
+        GOLDEN_WEIGHT("linear_out.bias", p, linear_out_bias)
+
+static const golden_layer golden_rglru_block = {
+    GOLDEN_RGLRU(gold_transformers_rglru_block, GOLD_TRANSFORMERS_RGLRU_BLOCK,
+                 .lru_width = GOLD_TRANSFORMERS_RGLRU_BLOCK_LRU_WIDTH, .num_heads = GOLD_TRANSFORMERS_RGLRU_BLOCK_HEADS),
+    .dlast = GOLDEN(gold_transformers_rglru_block_dlast),
+    .weights = {GOLDEN_RGLRU_BLOCK(gold_transformers_rglru_block), GOLDEN_RGLRU_BIASES(gold_transformers_rglru_block)}};
+static const golden_layer golden_rglru_dense = {
+    GOLDEN_RGLRU(gold_transformers_rglru_dense, GOLD_TRANSFORMERS_RGLRU_DENSE, .no_block = 0),
+    .dlast = GOLDEN(gold_transformers_rglru_dense_dlast),
+    .weights = {GOLDEN_RGLRU_BLOCK(gold_transformers_rglru_dense), GOLDEN_RGLRU_BIASES(gold_transformers_rglru_dense)}};
+static const golden_layer golden_rglru_unit = {
+    GOLDEN_RGLRU(gold_transformers_rglru_unit, GOLD_TRANSFORMERS_RGLRU_UNIT,
+                 .num_heads = GOLD_TRANSFORMERS_RGLRU_UNIT_HEADS, .no_block = 1),
+    .dlast = GOLDEN(gold_transformers_rglru_unit_dlast),
+    .weights = {GOLDEN_RGLRU_UNIT(gold_transformers_rglru_unit, "", )}};
+static const golden_layer golden_lrnnx_rglru = {
+    GOLDEN_RGLRU(gold_lrnnx_rglru_block, GOLD_LRNNX_RGLRU_BLOCK, .exact_gelu = 1, .no_reset = 1, .no_bias = 1),
+    .weights = {GOLDEN_RGLRU_BLOCK(gold_lrnnx_rglru_block)}};
+static const golden_layer golden_lrnnx_rglru_expand = {
+    GOLDEN_RGLRU(gold_lrnnx_rglru_expand, GOLD_LRNNX_RGLRU_EXPAND, .lru_width = GOLD_LRNNX_RGLRU_EXPAND_LRU_WIDTH,
+                 .exact_gelu = 1, .no_reset = 1, .no_bias = 1),
+    .weights = {GOLDEN_RGLRU_BLOCK(gold_lrnnx_rglru_expand)}};
 
 /* zerfoo MambaBlock: E is given, not a multiple of d_model; no bias of the step, said by the config
  * or by the preset. */
@@ -1538,6 +1586,11 @@ GOLDEN_CASE(layer, mamba3_siso)
 GOLDEN_CASE(layer, mamba3_groups)
 GOLDEN_CASE(layer, mamba3_mimo)
 GOLDEN_CASE(layer, mamba3_mimo_norm)
+GOLDEN_CASE(layer, rglru_block)
+GOLDEN_CASE(layer, rglru_dense)
+GOLDEN_CASE(layer, rglru_unit)
+GOLDEN_CASE(layer, lrnnx_rglru)
+GOLDEN_CASE(layer, lrnnx_rglru_expand)
 GOLDEN_CASE(layer, irithyll_s4d_inv)
 GOLDEN_CASE(layer, irithyll_new_mamba)
 GOLDEN_CASE(layer, irithyll_new_s4d_inv)
@@ -1640,6 +1693,11 @@ static const test_case golden_cases[] = {
     {"golden/mamba_ssm/mamba3_groups", golden_case_mamba3_groups},
     {"golden/mamba_ssm/mamba3_mimo", golden_case_mamba3_mimo},
     {"golden/mamba_ssm/mamba3_mimo_norm", golden_case_mamba3_mimo_norm},
+    {"golden/transformers/rglru", golden_case_rglru_block},
+    {"golden/transformers/rglru_dense", golden_case_rglru_dense},
+    {"golden/transformers/rglru_unit", golden_case_rglru_unit},
+    {"golden/lrnnx/rglru", golden_case_lrnnx_rglru},
+    {"golden/lrnnx/rglru_expand", golden_case_lrnnx_rglru_expand},
     {"golden/transformers/lm_forward", golden_transformers_forward},
     {"golden/transformers/lm_generate", golden_transformers_generate},
     {"golden/transformers/lm_gradients", golden_transformers_gradients},

@@ -147,7 +147,7 @@ static const layer_config guard_kinds[] = {
     LAYER(s4d, .d_model = 1),       LAYER(s4, .d_model = 1), LAYER(s5, .d_model = 1),
     LAYER(mamba2, .d_model = 1, .headdim = 2),
     LAYER(mamba3, .d_model = 1, .headdim = 2), LAYER(mamba3, .d_model = 1, .headdim = 2, .mimo_rank = 2),
-    LAYER(s5, .d_model = 1, .lru = 1),
+    LAYER(s5, .d_model = 1, .lru = 1), LAYER(rglru, .d_model = 1), LAYER(rglru, .d_model = 1, .no_block = 1),
 };
 
 /* Widths from 1 to 70. */
@@ -162,6 +162,7 @@ static void guard_widths_run(ssm_rng *rng, size_t n)
     if (c->type == &layer_mamba2) k.mamba2.d_model = d_model, k.mamba2.d_state = d_state, k.mamba2.headdim = d_model;
     if (c->type == &layer_mamba3) k.mamba3.d_model = d_model, k.mamba3.headdim = d_model;
     if (c->type == &layer_mamba3) k.mamba3.d_state = k.mamba3.mimo_rank ? 2 + 2 * d_state : 3 + d_state;
+    if (c->type == &layer_rglru) k.rglru.d_model = d_model, k.rglru.num_heads = d_model % 2 ? 1 : 2;
     if (c->type == &layer_s4d) k.s4d.d_model = d_model, k.s4d.d_state = 2 * d_state;
     if (c->type == &layer_s4) k.s4.d_model = d_model, k.s4.d_state = 2 * (1 + d_state % 4);
     if (c->type == &layer_s5) k.s5.d_model = d_model, k.s5.d_state = 2 * d_state;

@@ -370,6 +370,66 @@ static void layer_mamba3_oracle(const layer_oracle *o, double *state, const doub
     for (c = 0; c < M && k->residual; ++c) y[c] += x[c];
 }
 
+/* The RG-LRU: h before the output gate. `u` is [W]; *started is 0 before the first step of a sequence. */
+static void layer_rglru_unit(const layer_oracle *o, const ssm_rglru_config *k, const double *u, double *h,
+                             double *started)
+{
+    static const char *const names[2][5] = {
+        {"rg_lru.recurrent_param", "rg_lru.input_gate_weight", "rg_lru.input_gate_bias", "rg_lru.recurrent_gate_weight",
+         "rg_lru.recurrent_gate_bias"},
+        {"recurrent_param", "input_gate_weight", "input_gate_bias", "recurrent_gate_weight", "recurrent_gate_bias"}};
+    const char *const *name = names[k->no_block != 0];
+    const size_t width = k->lru_width / k->num_heads;
+    size_t c, i;
+    for (c = 0; c < k->lru_width; ++c) {
+        const size_t head = c / width, at = head * width * width + c % width;
+        double input = layer_weight(o, name[2])[c], recurrent = layer_weight(o, name[4])[c], log_a;
+        for (i = 0; i < width; ++i) {
+            input += u[head * width + i] * layer_weight(o, name[1])[at + i * width];
+            recurrent += u[head * width + i] * layer_weight(o, name[3])[at + i * width];
+        }
+        log_a = -(double)k->c * test_softplus(layer_weight(o, name[0])[c]) / (1 + exp(-recurrent));
+        h[c] = exp(log_a) * h[c] +
+               (started && *started == 0 ? 1 : sqrt(-expm1(2 * log_a))) * u[c] / (1 + exp(-input));
+    }
+    if (started) *started = 1;
+}
+
+static void layer_rglru_oracle(const layer_oracle *o, double *state, const double *x, double *y)
+{
+    const ssm_rglru_config *k = (const ssm_rglru_config *)o->config;
+    const size_t M = k->d_model, W = k->lru_width, K = k->conv_width;
+    const double *conv = layer_weight(o, "conv_1d.weight"), *bias = layer_weight(o, "conv_1d.bias");
+    double *h = state + (K - 1) * W, *started = k->no_reset ? NULL : h + W;
+    double in[LAYER_WIDE], u[LAYER_WIDE] = {0}, gate[LAYER_WIDE];
+    size_t c, i;
+    if (k->no_block) {
+        layer_rglru_unit(o, k, x, h, started);
+        for (c = 0; c < W; ++c) y[c] = h[c];
+        return;
+    }
+    layer_affine(layer_weight(o, "linear_y.weight"), layer_weight(o, "linear_y.bias"), x, M, gate, W);
+    layer_affine(layer_weight(o, "linear_x.weight"), layer_weight(o, "linear_x.bias"), x, M, in, W);
+    for (c = 0; c < W; ++c) {
+        u[c] = (bias ? bias[c] : 0) + (conv ? conv[c * K + K - 1] : 1) * in[c];
+        for (i = 0; i + 1 < K; ++i) u[c] += conv[c * K + i] * state[i * W + c];
+        for (i = 0; i + 2 < K; ++i) state[i * W + c] = state[(i + 1) * W + c];
+        if (K > 1) state[(K - 2) * W + c] = in[c];
+    }
+    layer_rglru_unit(o, k, u, h, started);
+    for (c = 0; c < W; ++c) {
+        const double z = gate[c], t = tanh(sqrt(2 / 3.14159265358979323846) * (z + 0.044715 * z * z * z));
+        gate[c] = h[c] * z * (k->exact_gelu ? erfc(-z / sqrt(2)) : 1 + t) / 2;
+    }
+    layer_affine(layer_weight(o, "linear_out.weight"), layer_weight(o, "linear_out.bias"), gate, W, y, M);
+}
+
+static ssm_scan layer_rglru_scan(const void *config)
+{
+    (void)config;
+    return SSM_SCAN_SEQUENTIAL;
+}
+
 static ssm_scan layer_mamba3_scan(const void *config)
 {
     (void)config;
@@ -396,6 +456,7 @@ LAYER_TYPE(s6, layer_s6_oracle);
 LAYER_TYPE(mamba, layer_mamba_oracle);
 LAYER_TYPE(mamba2, layer_mamba2_oracle);
 LAYER_TYPE(mamba3, layer_mamba3_oracle);
+LAYER_TYPE(rglru, layer_rglru_oracle);
 LAYER_TYPE_OF(s4d, NULL, layer_s4d_oracle);
 LAYER_TYPE_OF(s4, NULL, layer_s4_oracle);
 LAYER_TYPE_OF(s5, NULL, layer_s5_oracle);
@@ -416,6 +477,7 @@ typedef union layer_any {
     ssm_mamba mamba;
     ssm_mamba2 mamba2;
     ssm_mamba3 mamba3;
+    ssm_rglru rglru;
     ssm_s4d s4d;
     ssm_s4 s4;
     ssm_s5 s5;
@@ -427,6 +489,7 @@ typedef union layer_any_config {
     ssm_mamba_config mamba;
     ssm_mamba2_config mamba2;
     ssm_mamba3_config mamba3;
+    ssm_rglru_config rglru;
     ssm_s4d_config s4d;
     ssm_s4_config s4;
     ssm_s5_config s5;
@@ -497,6 +560,14 @@ static const layer_config layer_configs[] = {
           .residual = 1),
     LAYER(mamba3, .d_model = 8, .d_state = 18, .d_inner = 32, .headdim = 16, .mimo_rank = 4, .rope_fraction = 1,
           .pre_norm = 1),
+    LAYER(rglru, .d_model = 5),
+    LAYER(rglru, .d_model = 4, .lru_width = 18, .num_heads = 3, .conv_width = 7),
+    LAYER(rglru, .d_model = 6, .lru_width = 35, .num_heads = 35, .conv_width = 1, .c = 2),
+    LAYER(rglru, .d_model = 8, .lru_width = 34, .num_heads = 2, .conv_width = 2, .exact_gelu = 1, .no_reset = 1,
+          .no_bias = 1),
+    LAYER(rglru, .d_model = 3, .no_conv_bias = 1, .a_min = (ssm_real)0.1, .a_max = (ssm_real)0.5),
+    LAYER(rglru, .d_model = 20, .num_heads = 4, .no_block = 1),
+    LAYER(rglru, .d_model = 1, .no_block = 1, .no_reset = 1),
 #ifndef TEST_NO_COMPLEX
     LAYER(s4d, .d_model = 5, .d_state = 6),
     LAYER(s4d, .d_model = 3, .d_state = 4, .train_B = 1, .disc = SSM_DISC_BILINEAR, .init = SSM_S4_INIT_INV,
@@ -584,6 +655,11 @@ static const layer_config layer_gradient_configs[] = {
     LAYER(mamba3, .d_model = 2, .d_state = 6, .d_inner = 4, .headdim = 2, .n_groups = 2, .mimo_rank = 3, .out_norm = 1,
           .rope_fraction = 1),
     LAYER(mamba3, .d_model = 2, .d_state = 10, .d_inner = 18, .headdim = 18), /* states and channels of two passes */
+    LAYER(rglru, .d_model = 2, .lru_width = 4, .num_heads = 2),
+    LAYER(rglru, .d_model = 2, .lru_width = 3, .conv_width = 2, .exact_gelu = 1, .no_reset = 1, .no_bias = 1, .c = 1),
+    LAYER(rglru, .d_model = 3, .conv_width = 1),
+    LAYER(rglru, .d_model = 2, .no_conv_bias = 1, .a_max = (ssm_real)0.95),
+    LAYER(rglru, .d_model = 4, .num_heads = 2, .no_block = 1),
 #ifndef TEST_NO_COMPLEX
     LAYER(s4d, .d_model = 2, .d_state = 4),
     LAYER(s4d, .d_model = 3, .d_state = 2, .train_B = 1, .disc = SSM_DISC_BILINEAR, .scan = SSM_SCAN_CHUNKED,
@@ -819,6 +895,14 @@ static ssm_seqs layer_seqs(const layer_model *m, const ssm_real *scale, size_t b
     return seqs;
 }
 
+/* Of the RG-LRU every other stream is at its first step. */
+static void layer_fresh_states(const layer_model *m, ssm_real *state, size_t batch)
+{
+    size_t b;
+    if (m->type != &layer_rglru || m->resolved.rglru.no_reset) return;
+    for (b = 0; b < batch; ++b) state[(b + 1) * m->states - 1] = (ssm_real)(b % 2);
+}
+
 static layer_data layer_data_make(const layer_model *m, ssm_rng *rng, size_t batch, size_t len)
 {
     layer_data d;
@@ -831,6 +915,7 @@ static layer_data layer_data_make(const layer_model *m, ssm_rng *rng, size_t bat
     d.x = test_normal(rng, d.count, 1);
     d.scale = layer_scales(m, rng, batch * len);
     d.state = test_normal(rng, d.states, 1);
+    layer_fresh_states(m, d.state, batch);
     d.want_y = test_zeros(d.count);
     d.want_state = test_copy(d.state, d.states);
     for (b = 0; b < batch; ++b) {
@@ -1347,6 +1432,7 @@ static layer_problem layer_problem_make(const layer_model *m, ssm_rng *rng, size
     p.states = batch * m->states;
     p.x = test_normal(rng, p.x_layout.count, 1);
     p.state = test_normal(rng, p.states, 1);
+    layer_fresh_states(m, p.state, batch);
     p.dy = test_normal(rng, p.y_layout.count, 1);
     p.dstate = test_normal(rng, p.states, 1);
     return p;
@@ -1648,6 +1734,7 @@ static const layer_config layer_parallel_configs[] = {
     LAYER(s6, .d_model = 70, .scan = SSM_SCAN_BLELLOCH),
     LAYER(mamba, .d_model = 70, .pre_norm = 1, .proj_bias = 1),
     LAYER(mamba3, .d_model = 70, .d_state = 16, .headdim = 35, .mimo_rank = 2, .out_norm = 1),
+    LAYER(rglru, .d_model = 70, .lru_width = 300, .num_heads = 2),
     LAYER(s4d, .d_model = 70, .train_B = 1, .output = SSM_S4_OUTPUT_GLU),
     LAYER(s4d, .d_model = 70, .scan = SSM_SCAN_CHUNKED),
     LAYER(s4, .d_model = 70, .pre_norm = 1),
@@ -1744,6 +1831,7 @@ LAYER_STEP_SHARED(selective)
 LAYER_STEP_SHARED(s6)
 LAYER_STEP_SHARED(mamba)
 LAYER_STEP_SHARED(mamba2)
+LAYER_STEP_SHARED(rglru)
 LAYER_STEP_SHARED(s4d)
 LAYER_STEP_SHARED(s4)
 LAYER_STEP_SHARED(s5)
@@ -1753,7 +1841,7 @@ static void test_layer_step_shared(void)
 {
     static void (*const step[])(const ssm_parallel *parallel, ssm_real *y) = {
         layer_step_shared_selective, layer_step_shared_s6, layer_step_shared_mamba, layer_step_shared_mamba2,
-        layer_step_shared_s4d,       layer_step_shared_s4, layer_step_shared_s5};
+        layer_step_shared_s4d,       layer_step_shared_s4, layer_step_shared_s5,    layer_step_shared_rglru};
     ssm_real *y = test_zeros(64 * 256), *want = test_zeros(64 * 256);
     size_t i;
     for (i = 0; i < TEST_COUNT(step); ++i) {
@@ -2195,6 +2283,22 @@ static const struct {
     {LAYER(mamba3, .d_model = 32, .expand = LAYER_HUGE, .headdim = 1), SSM_ERR_OVERFLOW},
     {LAYER(mamba3, .d_model = 32, .d_state = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(mamba3, .d_model = 32, .mimo_rank = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(rglru, .d_model = 0), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .num_heads = 3), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .lru_width = 6, .num_heads = 4), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .format = (ssm_format)9), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .c = -1), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .c = (ssm_real)NAN), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .a_max = 1), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .a_min = -1), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .a_min = (ssm_real)0.5, .a_max = (ssm_real)0.25), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .no_block = 1, .lru_width = 8), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = 4, .no_block = 1, .conv_width = 4), SSM_ERR_CONFIG},
+    {LAYER(rglru, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(rglru, .d_model = LAYER_HUGE, .num_heads = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(rglru, .d_model = 4, .lru_width = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(rglru, .d_model = 4, .conv_width = LAYER_HUGE), SSM_ERR_OVERFLOW},
+    {LAYER(rglru, .d_model = LAYER_HUGE, .no_block = 1, .num_heads = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(s4d, .d_model = 0), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .d_state = 3), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .n_ssm = 3), SSM_ERR_CONFIG},
@@ -2286,6 +2390,7 @@ static void test_layer_defaults(void)
     ssm_mamba_config mamba = {0};
     ssm_mamba2_config mamba2 = {0};
     ssm_mamba3_config mamba3 = {0};
+    ssm_rglru_config rglru = {0}, unit = {0};
     selective.d_model = s6.d_model = 17;
     mamba.d_model = 33;
     CHECK_OK(ssm_selective_config_resolve(&selective, &selective));
@@ -2307,6 +2412,13 @@ static void test_layer_defaults(void)
     CHECK(mamba3.mimo_rank == 0 && mamba3.rope_fraction == (ssm_real)0.5 && mamba3.A_floor == (ssm_real)1e-4);
     CHECK(mamba3.dt_min == (ssm_real)0.001 && mamba3.dt_max == (ssm_real)0.1 && mamba3.dt_floor == (ssm_real)1e-4);
     CHECK(mamba3.norm_eps == (ssm_real)1e-5);
+    rglru.d_model = unit.d_model = 12;
+    unit.no_block = 1;
+    CHECK_OK(ssm_rglru_config_resolve(&rglru, &rglru));
+    CHECK(rglru.lru_width == 12 && rglru.num_heads == 1 && rglru.conv_width == 4 && rglru.c == 8);
+    CHECK(rglru.a_min == (ssm_real)0.9 && rglru.a_max == (ssm_real)0.999);
+    CHECK_OK(ssm_rglru_config_resolve(&unit, &unit));
+    CHECK(unit.lru_width == 12 && unit.conv_width == 1);
     CHECK(mamba2.dt_min == (ssm_real)0.001 && mamba2.dt_max == (ssm_real)0.1 && mamba2.dt_floor == (ssm_real)1e-4);
 }
 
@@ -2359,6 +2471,8 @@ static const layer_config layer_table_mamba2 = LAYER(mamba2, .d_model = 4, .d_st
 static const layer_config layer_table_mamba2_full =
     LAYER(mamba2, .d_model = 4, .d_inner = 6, .d_state = 3, .headdim = 3, .n_groups = 2, .d_conv = 2, .pre_norm = 1,
           .proj_bias = 1, .D_has_hdim = 1);
+static const layer_config layer_table_rglru = LAYER(rglru, .d_model = 4, .lru_width = 6, .num_heads = 2, .conv_width = 3);
+static const layer_config layer_table_rglru_bare = LAYER(rglru, .d_model = 6, .num_heads = 3, .no_block = 1);
 static const layer_config layer_table_mamba3 = LAYER(mamba3, .d_model = 4, .d_state = 5, .headdim = 2);
 static const layer_config layer_table_mamba3_full =
     LAYER(mamba3, .d_model = 4, .d_inner = 6, .d_state = 6, .headdim = 3, .n_groups = 2, .mimo_rank = 2,
@@ -2412,6 +2526,28 @@ static void test_layer_tables(void)
         {"mimo_o", 3, {2, 2, 3}, 0},          {"D", 1, {2, 1, 1}, 1},               {"norm.weight", 1, {6, 1, 1}, 1},
         {"out_proj.weight", 2, {4, 6, 1}, 0},
     };
+    static const layer_expected_row rglru[] = {
+        {"linear_y.weight", 2, {6, 4, 1}, 0},
+        {"linear_y.bias", 1, {6, 1, 1}, 1},
+        {"linear_x.weight", 2, {6, 4, 1}, 0},
+        {"linear_x.bias", 1, {6, 1, 1}, 1},
+        {"linear_out.weight", 2, {4, 6, 1}, 0},
+        {"linear_out.bias", 1, {4, 1, 1}, 1},
+        {"conv_1d.weight", 3, {6, 1, 3}, 0},
+        {"conv_1d.bias", 1, {6, 1, 1}, 1},
+        {"rg_lru.recurrent_param", 1, {6, 1, 1}, 1},
+        {"rg_lru.input_gate_weight", 3, {2, 3, 3}, 0},
+        {"rg_lru.input_gate_bias", 2, {2, 3, 1}, 1},
+        {"rg_lru.recurrent_gate_weight", 3, {2, 3, 3}, 0},
+        {"rg_lru.recurrent_gate_bias", 2, {2, 3, 1}, 1},
+    };
+    static const layer_expected_row rglru_bare[] = {
+        {"recurrent_param", 1, {6, 1, 1}, 1},          {"input_gate_weight", 3, {3, 2, 2}, 0},
+        {"input_gate_bias", 2, {3, 2, 1}, 1},          {"recurrent_gate_weight", 3, {3, 2, 2}, 0},
+        {"recurrent_gate_bias", 2, {3, 2, 1}, 1},
+    };
+    layer_check_table(&layer_table_rglru, rglru, TEST_COUNT(rglru));
+    layer_check_table(&layer_table_rglru_bare, rglru_bare, TEST_COUNT(rglru_bare));
     layer_check_table(&layer_table_mamba3, mamba3, TEST_COUNT(mamba3));
     layer_check_table(&layer_table_mamba3_full, mamba3_full, TEST_COUNT(mamba3_full));
     layer_check_table(&layer_table_mamba2, mamba2, TEST_COUNT(mamba2));
@@ -2661,6 +2797,41 @@ static void test_layer_init_dt(void)
     layer_close(&floored, 0);
 }
 
+static const layer_config layer_init_rglru =
+    LAYER(rglru, .d_model = 16, .lru_width = 4000, .num_heads = 500, .a_min = (ssm_real)0.3, .a_max = (ssm_real)0.9);
+
+/* The square of the radius is uniform between those of a_min and a_max; weights have variance 1 / inputs. */
+static void test_layer_init_rglru(void)
+{
+    static const struct {
+        const char *name;
+        double variance;
+    } rows[] = {{"linear_y.weight", 1.0 / 16},     {"linear_x.weight", 1.0 / 16},
+                {"linear_out.weight", 1.0 / 4000}, {"conv_1d.weight", 0.01 / 4},
+                {"rg_lru.input_gate_weight", 1.0 / 8}, {"rg_lru.recurrent_gate_weight", 1.0 / 8}};
+    layer_model m;
+    size_t count, i, r;
+    double inside = 0, least = 1, most = 0;
+    const ssm_real *p;
+    layer_fresh(&m, &layer_init_rglru);
+    p = layer_values(&m, "rg_lru.recurrent_param", &count);
+    CHECK(count == 4000);
+    for (i = 0; i < count; ++i) {
+        const double square = exp(-2 * test_softplus((double)p[i]));
+        inside += square / (double)count;
+        least = fmin(least, square);
+        most = fmax(most, square);
+    }
+    CHECK(least > 0.0899 && least < 0.1 && most > 0.8 && most < 0.8101 && fabs(inside - 0.45) < 0.02);
+    for (r = 0; r < TEST_COUNT(rows); ++r) {
+        double squares = 0;
+        p = layer_values(&m, rows[r].name, &count);
+        for (i = 0; i < count; ++i) squares += (double)p[i] * (double)p[i] / (double)count;
+        CHECK(squares > 0.95 * rows[r].variance && squares < 1.05 * rows[r].variance);
+    }
+    layer_close(&m, 0);
+}
+
 static void test_layer_init_selective(void)
 {
     layer_model m, integer;
@@ -2820,6 +2991,7 @@ static const test_case layer_cases[] = {
     {"layers/init_mamba", test_layer_init_mamba},
     {"layers/init_mamba2_weights", test_layer_init_mamba2},
     {"layers/init_dt", test_layer_init_dt},
+    {"layers/init_rglru", test_layer_init_rglru},
     {"layers/init_selective", test_layer_init_selective},
     {"layers/presets", test_layer_presets},
     {"layers/presets_mamba", test_layer_presets_mamba},

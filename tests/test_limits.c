@@ -57,6 +57,7 @@ LIMITS_LAYER(s6)
 LIMITS_LAYER(mamba)
 LIMITS_LAYER(mamba2)
 LIMITS_LAYER(mamba3)
+LIMITS_LAYER(rglru)
 LIMITS_LAYER(s4d)
 LIMITS_LAYER(s4)
 LIMITS_LAYER(s5)
@@ -72,6 +73,7 @@ static void limits_parameters(void)
         ssm_mamba_config mamba = {0};
         ssm_mamba2_config mamba2 = {0};
         ssm_mamba3_config mamba3 = {0};
+        ssm_rglru_config rglru = {0};
         ssm_s4d_config s4d = {0};
         ssm_s6_config s6 = {0};
         ssm_s5_config s5 = {0}, lru = {0};
@@ -88,6 +90,8 @@ static void limits_parameters(void)
             if (disc == SSM_DISC_ZOH) limits_mamba2_at(mamba2, "A_log", far[k]);
             if (disc == SSM_DISC_ZOH) limits_mamba2_at(mamba2, "dt_bias", far[k]);
             if (disc == SSM_DISC_TRAPEZOID) limits_mamba3_at(mamba3, "dt_bias", far[k]);
+            if (disc == SSM_DISC_ZOH) limits_rglru_at(rglru, "rg_lru.recurrent_param", far[k]);
+            if (disc == SSM_DISC_ZOH) limits_rglru_at(rglru, "rg_lru.recurrent_gate_bias", far[k]);
             if (disc == SSM_DISC_ZOH) limits_s4_at(s4, "log_dt", far[k]);
             if (disc == SSM_DISC_ZOH) limits_s4_at(s4, "A_real", far[k]);
             if (disc >= SSM_DISC_TRAPEZOID) continue;

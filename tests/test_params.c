@@ -132,6 +132,7 @@ PARAMS_INIT(s6)
 PARAMS_INIT(mamba)
 PARAMS_INIT(mamba2)
 PARAMS_INIT(mamba3)
+PARAMS_INIT(rglru)
 PARAMS_INIT(s4d)
 PARAMS_INIT(s4)
 PARAMS_INIT(s5)
@@ -143,6 +144,7 @@ static void params_init(void)
     params_init_mamba();
     params_init_mamba2();
     params_init_mamba3();
+    params_init_rglru();
     params_init_s4d();
     params_init_s4();
     params_init_s5();
@@ -362,6 +364,7 @@ PARAMS_SCALE(s6)
 PARAMS_SCALE(mamba)
 PARAMS_SCALE(mamba2)
 PARAMS_SCALE(mamba3)
+PARAMS_SCALE(rglru)
 PARAMS_SCALE(s4d)
 PARAMS_SCALE(s4)
 PARAMS_SCALE(s5)
@@ -373,6 +376,7 @@ static void params_scale(void)
     params_scale_mamba(SSM_ERR_UNSUPPORTED);
     params_scale_mamba2(SSM_ERR_UNSUPPORTED);
     params_scale_mamba3(SSM_ERR_UNSUPPORTED);
+    params_scale_rglru(SSM_ERR_UNSUPPORTED);
     params_scale_s4d(SSM_ERR_UNSUPPORTED);
     params_scale_s4(SSM_ERR_UNSUPPORTED);
     params_scale_s5(SSM_OK);

@@ -10,6 +10,7 @@ static const layer_config serving_configs[] = {
     LAYER(s4, .d_model = 5, .d_state = 4),
     LAYER(s5, .d_model = 5, .d_state = 6),
     LAYER(s5, .d_model = 5, .d_state = 3, .lru = 1),
+    LAYER(rglru, .d_model = 5, .lru_width = 20, .num_heads = 2),
     LAYER(s5, .d_model = 4, .d_state = 4, .bidirectional = 1),
     LAYER(s4, .d_model = 4, .d_state = 4, .form = SSM_S4_FORM_CONVOLUTION, .l_max = 200),
 };

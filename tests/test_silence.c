@@ -25,7 +25,7 @@ static int silence_put_back(void)
 static const layer_config silence_configs[] = {
     LAYER(selective, .d_model = 20), LAYER(s6, .d_model = 20), LAYER(mamba, .d_model = 20),
     LAYER(s4d, .d_model = 20),       LAYER(s4, .d_model = 20), LAYER(s5, .d_model = 20),
-    LAYER(s5, .d_model = 20, .lru = 1),
+    LAYER(s5, .d_model = 20, .lru = 1), LAYER(rglru, .d_model = 20),
 };
 
 /* Runs silent steps from a subnormal state, once by step and once by forward: no subnormal number stays, and the two

@@ -81,6 +81,7 @@ template <class Bound, class Config, auto Sizes, auto Init, auto Bind, auto Forw
 using mamba = LAYER(ssm_mamba);
 using mamba2 = LAYER(ssm_mamba2);
 using mamba3 = LAYER(ssm_mamba3);
+using rglru = LAYER(ssm_rglru);
 using s5 = LAYER(ssm_s5);
 #undef LAYER
 
@@ -115,14 +116,17 @@ int main()
     ssm_mamba_config small{}; // {} and not {0}, which C++ compilers warn of
     ssm_mamba2_config heads{};
     ssm_mamba3_config ranks{};
+    ssm_rglru_config gated{};
     ssm_s5_config diagonal{};
-    small.d_model = heads.d_model = ranks.d_model = diagonal.d_model = 16;
+    small.d_model = heads.d_model = ranks.d_model = gated.d_model = diagonal.d_model = 16;
+    gated.num_heads = 2;
     heads.headdim = ranks.headdim = 8;
     heads.d_state = ranks.d_state = diagonal.d_state = 32;
     ranks.mimo_rank = 4;
     const bool first = stream("mamba", mamba(small, 1), small.d_model);
     const bool second = stream("mamba2", mamba2(heads, 1), heads.d_model);
     const bool third = stream("mamba3", mamba3(ranks, 1), ranks.d_model);
-    const bool fourth = stream("s5", s5(diagonal, 1), diagonal.d_model);
-    return first && second && third && fourth ? 0 : 1;
+    const bool fourth = stream("rglru", rglru(gated, 1), gated.d_model);
+    const bool fifth = stream("s5", s5(diagonal, 1), diagonal.d_model);
+    return first && second && third && fourth && fifth ? 0 : 1;
 }

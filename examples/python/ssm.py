@@ -553,6 +553,10 @@ class Mamba3(Layer):
     kind = "mamba3"
 
 
+class RGLRU(Layer):
+    kind = "rglru"
+
+
 class S4D(Layer):
     kind = "s4d"
 
