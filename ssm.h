@@ -93,6 +93,7 @@
  *   >>op-scan-backward  its gradients
  *   >>op-ssd         the scan of Mamba-2, head by head
  *   >>op-mimo        the recurrence of Mamba-3, head by head
+ *   >>op-mimo-backward  its gradients, and what heads share
  *   >>op-s5          the S5 scan, forward and backward
  *   >>op-fft         fast Fourier transform, convolution of any length
  *   >>tiles          how a layer walks a batch of sequences in time tiles
@@ -132,12 +133,15 @@
  *   >>cuda-linear    and their verbs
  *   >>cuda-ssd       the scan of Mamba-2 on a GPU
  *   >>cuda-ssd-backward  its gradients
+ *   >>cuda-mimo      the recurrence of Mamba-3 on a GPU
+ *   >>cuda-mimo-backward  its gradients
  *   >>cuda-line      h = a h + b on a GPU, and its adjoint,
  *   >>cuda-line-host  and its launches
  *   >>cuda-linear-scan  the linear scan on a GPU
  *   >>cuda-s5        the S5 scan on a GPU
  *   >>cuda-s5-backward  and its gradients
- *   >>cuda-layers    layers through the tile functions of the host
+ *   >>cuda-tiles     what the tile functions of layers call on a GPU
+ *   >>cuda-layers    and layers through them
  *   >>end            macros undefined, changes, licence
  */
 
@@ -2669,6 +2673,21 @@ SSM_API ssm_status ssm_cuda_mamba2_step(const ssm_mamba2 *layer, float *state, c
 SSM_API ssm_status ssm_cuda_mamba2_record(const ssm_mamba2 *layer, float *state, const void *x, void *y,
                                           const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_mamba2_backward(const ssm_mamba2 *layer, const void *x, const ssm_layer_grad *grad,
+                                            const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+/* SISO and MIMO. theta, k and x of a state are the host's; s is [E][N]. Every forward is sequential, so that splits
+ * agree. Angles, states and sums over heads are float in bf16, too. work has K and Q, float, for each head of a row,
+ * work_backward twice as much and the states before every 32nd step. */
+SSM_API ssm_status ssm_cuda_mamba3_sizes(const ssm_mamba3_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_mamba3_bind(ssm_mamba3 *layer, const ssm_mamba3_config *config, const float *params,
+                                        ssm_memory mem, void *stream);
+SSM_API ssm_status ssm_cuda_mamba3_forward(const ssm_mamba3 *layer, float *state, const void *x, void *y,
+                                           const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba3_step(const ssm_mamba3 *layer, float *state, const void *x, void *y, size_t streams,
+                                        ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba3_record(const ssm_mamba3 *layer, float *state, const void *x, void *y,
+                                          const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_mamba3_backward(const ssm_mamba3 *layer, const void *x, const ssm_layer_grad *grad,
                                             const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
 #endif /* SSM_CUDA */
@@ -11999,7 +12018,7 @@ static void ssm__pad(ssm_out y, const size_t *start, const ptrdiff_t *slot, size
  * >>device
  *=============================================================================
  * A device stands where the caller's threads do: in the `parallel` of a call. What the tile functions of layers call
- * then queues kernels (see >>cuda-layers) in place of its own work, so that a layer is written once for both. Without
+ * then queues kernels (see >>cuda-tiles) in place of its own work, so that a layer is written once for both. Without
  * SSM_CUDA nothing of it is compiled.
  */
 #ifdef SSM_CUDA
@@ -12074,6 +12093,16 @@ static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_for
 static void ssm__device_take_dstate(ssm__device *d, ssm_real *dstate, size_t stride, size_t streams, size_t count,
                                     ssm_real *last);
 static void ssm__device_scaled(ssm__device *d, const ssm_real *x, const ssm_real *factor, ssm_real *to, size_t count);
+static void ssm__device_scale(ssm__device *d, const ssm__row_block *b);
+static void ssm__device_scale_backward(ssm__device *d, const ssm__row_block *b);
+static void ssm__device_rate(ssm__device *d, const ssm__row_block *b);
+static void ssm__device_trap(ssm__device *d, const ssm__trap_block *b);
+static void ssm__device_mimo(ssm__device *d, const struct ssm__mimo *s);
+static void ssm__device_mimo_backward(ssm__device *d, const struct ssm__mimo *s, const struct ssm__mimo_grad *g);
+static void ssm__device_mimo_heads(ssm__device *d, const struct ssm__mimo *s, const ssm_real *dk, ssm_real *dB,
+                                   ssm_real *dbias);
+static void ssm__device_mimo_rates(ssm__device *d, const struct ssm__mimo *s, const ssm_real *drate, ssm_real *dsum);
+static void ssm__device_mimo_ranks(ssm__device *d, const struct ssm__mimo *s, const ssm_real *from, ssm_real *to);
 
 /* What bind does to weights on their way into a block of the device. */
 typedef enum ssm__device_fill {
@@ -12083,12 +12112,16 @@ typedef enum ssm__device_fill {
     SSM__FILL_ONE
 } ssm__device_fill;
 static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_real *from, const void *to, size_t count);
+static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t ranks,
+                                   size_t each);
 #define SSM__IS_DEVICE(isa) ((isa) == SSM__ISA_DEVICE)
 #define SSM__BIND_DEVICE(binder, how, offset, count) ssm__bind_device(binder, how, offset, count)
+#define SSM__BIND_RANKS(binder, offset, heads, ranks, each) ssm__bind_device_ranks(binder, offset, heads, ranks, each)
 #else
 #define SSM__ON_DEVICE(parallel, does)
 #define SSM__IS_DEVICE(isa) 0
 #define SSM__BIND_DEVICE(binder, how, offset, count) NULL
+#define SSM__BIND_RANKS(binder, offset, heads, ranks, each) NULL
 #endif
 
 /* Element n of rows whose type is that of the call's rows. */
@@ -12792,6 +12825,36 @@ static void ssm__rows_gate_backward(const ssm_parallel *parallel, ssm_isa isa, s
 {
     SSM__ON_DEVICE(parallel, ssm__device_gate_backward(device, b));
     ssm__rows(parallel, b, SSM__RUN(isa, row_gate_backward));
+}
+
+/* y = x scale, + add, and its gradients dx and dscale from dy, added. */
+static void ssm__rows_scale(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
+{
+    (void)isa;
+    SSM__ON_DEVICE(parallel, ssm__device_scale(device, b));
+    ssm__rows(parallel, b, SSM__RUN(isa, row_scale));
+}
+
+static void ssm__rows_scale_backward(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
+{
+    (void)isa;
+    SSM__ON_DEVICE(parallel, ssm__device_scale_backward(device, b));
+    ssm__rows(parallel, b, SSM__RUN(isa, row_scale_backward));
+}
+
+/* y = pi tanh(x), and dx from dy, added. On a device y and dy are reals. */
+static void ssm__rows_rate(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
+{
+    (void)isa;
+    SSM__ON_DEVICE(parallel, ssm__device_rate(device, b));
+    ssm__rows(parallel, b, SSM__RUN(isa, row_rate));
+}
+
+static void ssm__rows_rate_backward(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
+{
+    (void)isa;
+    SSM__ON_DEVICE(parallel, ssm__device_rate(device, b));
+    ssm__rows(parallel, b, SSM__RUN(isa, row_rate_backward));
 }
 
 static int ssm__row_has_z(ssm_rowop_kind kind)
@@ -16271,6 +16334,7 @@ SSM_API ssm_status ssm_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *grad, 
 typedef struct ssm__mimo {
     size_t batch;
     size_t len;
+    const size_t *start; /* on a device: of packed sequences, as in ssm__tile; else NULL */
     size_t heads;
     size_t headdim;
     size_t d_state;
@@ -16638,12 +16702,19 @@ static ssm__mimo_job ssm__mimo_job_of(const ssm__mimo *s, const ssm__mimo_grad *
 /* In `work` of ssm__mimo_bytes. There is a step at least. */
 static void ssm__mimo_forward(const ssm__mimo *s, void *work)
 {
-    ssm__mimo_job j = ssm__mimo_job_of(s, NULL, work);
+    ssm__mimo_job j;
+    SSM__ON_DEVICE(s->parallel, ssm__device_mimo(device, s));
+    j = ssm__mimo_job_of(s, NULL, work);
     ssm__parallel(s->parallel, s->heads,
                   (2 + 3 * s->ranks) * s->batch * s->len * s->heads * s->headdim * s->d_state, ssm__mimo_task, &j);
 }
 
-/* --- backward --- */
+/*=============================================================================
+ * >>op-mimo-backward
+ *=============================================================================
+ * Gradients of the recurrence of Mamba-3: a head keeps the states before each tile, then takes the tiles from the last
+ * to the first. Below that what layers make of the heads' gradients.
+ */
 /* to += from, [rows][SSM__STRIP] to rows `row` apart. */
 static void ssm__mimo_add(const ssm_real *from, size_t count, size_t rows, ssm_real *to, ptrdiff_t row)
 {
@@ -16899,9 +16970,68 @@ static void ssm__mimo_task_backward(void *context, size_t head)
 
 static void ssm__mimo_backward(const ssm__mimo *s, const ssm__mimo_grad *d, void *work)
 {
-    ssm__mimo_job j = ssm__mimo_job_of(s, d, work);
+    ssm__mimo_job j;
+    SSM__ON_DEVICE(s->parallel, ssm__device_mimo_backward(device, s, d));
+    j = ssm__mimo_job_of(s, d, work);
     ssm__parallel(s->parallel, s->heads, 24 * s->ranks * s->batch * s->len * s->heads * s->headdim * s->d_state,
                   ssm__mimo_task_backward, &j);
+}
+
+/* --- what heads share --- */
+/* delta, alpha, beta and gamma of every head; their adjoint. On a device those are reals, whatever the rows are. */
+static void ssm__trap(const ssm_parallel *parallel, ssm_isa isa, const ssm__trap_block *b)
+{
+    (void)isa;
+    (void)parallel;
+    SSM__ON_DEVICE(parallel, ssm__device_trap(device, b));
+    SSM__RUN(isa, trap_coefs)(b);
+}
+
+static void ssm__trap_backward(const ssm_parallel *parallel, ssm_isa isa, const ssm__trap_block *b)
+{
+    (void)isa;
+    (void)parallel;
+    SSM__ON_DEVICE(parallel, ssm__device_trap(device, b));
+    SSM__RUN(isa, trap_coefs_adjoint)(b);
+}
+
+/* dk, [rows][heads][ranks][d_state], to the bias (added; NULL: not wanted) and, over the heads of a group, to dB. */
+static void ssm__mimo_heads(const ssm__mimo *s, const ssm_real *dk, ssm_real *dB, ssm_real *dbias)
+{
+    const size_t rows = s->batch * s->len, N = s->d_state, R = s->ranks, G = s->n_groups, each = s->heads / G;
+    const ptrdiff_t row = (ptrdiff_t)(s->heads * R * N), B_row = (ptrdiff_t)(R * G * N);
+    size_t h, r;
+    SSM__ON_DEVICE(s->parallel, ssm__device_mimo_heads(device, s, dk, dB, dbias));
+    ssm__rows_accumulate(s->parallel, s->isa, rows, (size_t)row, ssm_rows_of(dk, row), ssm_rows_out_of(dbias, 0));
+    ssm__zero(dB, rows * R * G * N);
+    for (h = 0; h < s->heads; ++h)
+        for (r = 0; r < R; ++r)
+            ssm__rows_accumulate(s->parallel, s->isa, rows, N, ssm_rows_of(dk + (h * R + r) * N, row),
+                                 ssm_rows_out_of(dB + (r * G + h / each) * N, B_row));
+}
+
+/* drate, [rows][heads][angles], over heads. */
+static void ssm__mimo_rates(const ssm__mimo *s, const ssm_real *drate, ssm_real *dsum)
+{
+    const size_t rows = s->batch * s->len, S = s->angles;
+    size_t h;
+    SSM__ON_DEVICE(s->parallel, ssm__device_mimo_rates(device, s, drate, dsum));
+    ssm__zero(dsum, rows * S);
+    for (h = 0; h < s->heads; ++h)
+        ssm__rows_accumulate(s->parallel, s->isa, rows, S, ssm_rows_of(drate + h * S, (ptrdiff_t)(s->heads * S)),
+                             ssm_rows_out_of(dsum, (ptrdiff_t)S));
+}
+
+/* to += from: [ranks][heads headdim] to the published [heads][ranks][headdim]. */
+static void ssm__mimo_ranks(const ssm__mimo *s, const ssm_real *from, ssm_real *to)
+{
+    const size_t P = s->headdim, E = s->heads * P;
+    size_t h, r, i;
+    if (!to) return;
+    SSM__ON_DEVICE(s->parallel, ssm__device_mimo_ranks(device, s, from, to));
+    for (h = 0; h < s->heads; ++h)
+        for (r = 0; r < s->ranks; ++r)
+            for (i = 0; i < P; ++i) to[(h * s->ranks + r) * P + i] += from[r * E + h * P + i];
 }
 
 /*=============================================================================
@@ -18594,6 +18724,15 @@ static const ssm_real *ssm__bind_device(ssm__binder *b, ssm__device_fill how, si
     void *none;
     const void *at = ssm__bind_take(b, ssm__mul(count, sizeof(ssm_real)), &none);
     if (b->params) ssm__device_bind(b->device, how, ssm__param_at(b->params, offset), at, count);
+    return (const ssm_real *)at;
+}
+
+/* [heads][ranks][each] as [ranks][heads][each]. */
+static const ssm_real *ssm__bind_device_ranks(ssm__binder *b, size_t offset, size_t heads, size_t ranks, size_t each)
+{
+    void *none;
+    const void *at = ssm__bind_take(b, ssm__mul(ssm__mul(heads, ranks), ssm__mul(each, sizeof(ssm_real))), &none);
+    if (b->params) ssm__device_bind_ranks(b->device, b->params + offset, at, heads, ranks, each);
     return (const ssm_real *)at;
 }
 #endif
@@ -20887,6 +21026,7 @@ static const ssm_real *ssm__mamba3_bind_ranks(const ssm_mamba3 *m, ssm__binder *
     ssm_real *rows;
     size_t h, r;
     if (offset == SSM__SIZE_MAX) return NULL;
+    if (SSM__IS_DEVICE(b->isa)) return SSM__BIND_RANKS(b, offset, m->heads, R, P);
     at = ssm__bind_reals(b, ssm__mul(R, E), &rows);
     for (h = 0; rows && h < m->heads; ++h)
         for (r = 0; r < R; ++r) ssm__copy(rows + r * E + h * P, b->params + offset + (h * R + r) * P, P);
@@ -21004,7 +21144,9 @@ static void ssm__mamba3_terms_take(const ssm_mamba3 *m, ssm__arena *arena, size_
     w->z = m->config.mimo_rank ? ssm__take(arena, inner) : NULL;
     w->g = m->config.mimo_rank ? ssm__take(arena, inner) : NULL;
     w->o = ssm__take(arena, inner);
-    w->mimo = ssm__take(arena, ssm__ceil_div(ssm__mimo_bytes(&s, backward), sizeof(ssm_real)));
+    w->mimo = SSM__IS_DEVICE(m->config.isa)
+                  ? NULL
+                  : ssm__take(arena, ssm__ceil_div(ssm__mimo_bytes(&s, backward), sizeof(ssm_real)));
 }
 
 static size_t ssm__mamba3_work_layout(const ssm_mamba3 *m, size_t rows, void *work, ssm__mamba3_mem *mem,
@@ -21082,6 +21224,7 @@ static ssm__call ssm__mamba3_call(const ssm_mamba3 *m)
 {
     const ssm__mimo s = ssm__mamba3_mimo_of(m, 1, 1);
     ssm__call call = ssm__call_of(m, m->config.d_model, ssm__mimo_states(&s));
+    call.on_device = SSM__IS_DEVICE(m->config.isa);
     call.has_params = m->out_proj.weight != NULL;
     call.parallel = m->config.parallel;
     return call;
@@ -21119,14 +21262,14 @@ static ssm__mamba3_mem ssm__mamba3_kept(const ssm_mamba3 *m, const ssm__call *ca
     return mem;
 }
 
-static ssm__trap_block ssm__mamba3_trap(const ssm_mamba3 *m, const ssm__mamba3_mem *mem, const ssm__mamba3_terms *w,
-                                        size_t rows)
+static ssm__trap_block ssm__mamba3_trap(const ssm_mamba3 *m, const ssm__call *call, const ssm__mamba3_mem *mem,
+                                        const ssm__mamba3_terms *w)
 {
     static const ssm__trap_block none = SSM__EMPTY;
     ssm__trap_block b = none;
-    b.rows = rows;
+    b.rows = call->tile.count * call->tile.steps;
     b.heads = m->heads;
-    b.raw = mem->in + ssm__mamba3_row_of(m).dt;
+    b.raw = ssm__row_part(call->parallel, mem->in, ssm__mamba3_row_of(m).dt);
     b.raw_row = (ptrdiff_t)m->in_proj.out;
     b.bias = m->dt_bias;
     b.floor = m->config.A_floor;
@@ -21135,11 +21278,11 @@ static ssm__trap_block ssm__mamba3_trap(const ssm_mamba3 *m, const ssm__mamba3_m
 }
 
 /* pi tanh(angle) of a tile, of the forward and, with gradients, of the backward. */
-static ssm__row_block ssm__mamba3_rate(const ssm_mamba3 *m, const ssm__mamba3_mem *mem, const ssm__mamba3_terms *w,
-                                       size_t rows)
+static ssm__row_block ssm__mamba3_rate(const ssm_mamba3 *m, const ssm__call *call, const ssm__mamba3_mem *mem,
+                                       const ssm__mamba3_terms *w)
 {
-    ssm__row_block b = ssm__row_block_of(rows, m->angles);
-    b.x = mem->in + ssm__mamba3_row_of(m).angle;
+    ssm__row_block b = ssm__row_block_of(call->tile.count * call->tile.steps, m->angles);
+    b.x = ssm__row_part(call->parallel, mem->in, ssm__mamba3_row_of(m).angle);
     b.x_row = (ptrdiff_t)m->in_proj.out;
     b.y = w->rate;
     b.y_row = (ptrdiff_t)m->angles;
@@ -21151,22 +21294,24 @@ static ssm__mimo ssm__mamba3_prepare(const ssm_mamba3 *m, const ssm__call *call,
                                      const ssm__mamba3_terms *w)
 {
     const ssm__tile *t = &call->tile;
+    const ssm_parallel *p = call->parallel;
     const size_t rows = t->count * t->steps, N = m->config.d_state, blocks = m->ranks * m->config.n_groups;
     const ptrdiff_t in_row = (ptrdiff_t)m->in_proj.out, B_row = (ptrdiff_t)ssm__mamba3_B_count(m);
     const ssm__mamba3_row at = ssm__mamba3_row_of(m);
-    const ssm__row_block rate = ssm__mamba3_rate(m, mem, w, rows);
-    const ssm__trap_block trap = ssm__mamba3_trap(m, mem, w, rows);
-    ssm__mimo s = ssm__mamba3_mimo_of(m, t->count, t->steps);
+    const ssm__row_block rate = ssm__mamba3_rate(m, call, mem, w);
+    const ssm__trap_block trap = ssm__mamba3_trap(m, call, mem, w);
+    ssm__mimo s = ssm__mamba3_mimo_of(m, ssm__tile_streams(t), t->steps);
     size_t i;
     for (i = 0; i < blocks; ++i) {
-        ssm__norm(call->parallel, &m->B_norm, ssm_rows_of(mem->in + at.B + i * N, in_row),
-                  ssm_rows_out_of(w->B + i * N, B_row), rows);
-        ssm__norm(call->parallel, &m->C_norm, ssm_rows_of(mem->in + at.C + i * N, in_row),
-                  ssm_rows_out_of(w->C + i * N, B_row), rows);
+        ssm__norm(p, &m->B_norm, ssm_rows_of(ssm__row_part(p, mem->in, at.B + i * N), in_row),
+                  ssm_rows_out_of(ssm__row_part(p, w->B, i * N), B_row), rows);
+        ssm__norm(p, &m->C_norm, ssm_rows_of(ssm__row_part(p, mem->in, at.C + i * N), in_row),
+                  ssm_rows_out_of(ssm__row_part(p, w->C, i * N), B_row), rows);
     }
-    ssm__rows(call->parallel, &rate, SSM__RUN(m->config.isa, row_rate));
-    SSM__RUN(m->config.isa, trap_coefs)(&trap);
-    s.x = mem->in + at.x;
+    ssm__rows_rate(p, m->config.isa, &rate);
+    ssm__trap(p, m->config.isa, &trap);
+    s.start = t->start;
+    s.x = ssm__row_part(p, mem->in, at.x);
     s.x_row = in_row;
     s.B = w->B;
     s.C = w->C;
@@ -21181,17 +21326,20 @@ static ssm__mimo ssm__mamba3_prepare(const ssm_mamba3 *m, const ssm__call *call,
     s.state_row = call->state_count;
     s.slot = call->slot;
     s.y = mem->s;
-    s.parallel = call->parallel;
+    s.parallel = p;
     return s;
 }
 
 /* RMSNorm of rows of E reals, x_row apart, head by head. */
-static void ssm__mamba3_norm(const ssm_mamba3 *m, const ssm__call *call, ssm_rows x, ssm_real *y, size_t rows)
+static void ssm__mamba3_norm(const ssm_mamba3 *m, const ssm__call *call, ssm_real *x, size_t x_row, ssm_real *y,
+                             size_t rows)
 {
+    const ssm_parallel *p = call->parallel;
     ssm_norm norm = m->norm;
     size_t h;
-    for (h = 0; h < m->heads; ++h, x.data += norm.dim, y += norm.dim, norm.weight += norm.dim)
-        ssm__norm(call->parallel, &norm, x, ssm_rows_out_of(y, (ptrdiff_t)m->config.d_inner), rows);
+    for (h = 0; h < m->heads; ++h, norm.weight += norm.dim)
+        ssm__norm(p, &norm, ssm_rows_of(ssm__row_part(p, x, h * norm.dim), (ptrdiff_t)x_row),
+                  ssm_rows_out_of(ssm__row_part(p, y, h * norm.dim), (ptrdiff_t)m->config.d_inner), rows);
 }
 
 /* Rows of E reals: y = x scale, x rows x_row apart. */
@@ -21212,9 +21360,10 @@ static ssm__row_block ssm__mamba3_gate(const ssm_mamba3 *m, const ssm__call *cal
                                        const ssm__mamba3_terms *w, size_t r)
 {
     const size_t E = m->config.d_inner, rows = call->tile.count * call->tile.steps, s_row = m->ranks * E;
-    ssm__row_block gate = ssm__mamba3_scale(m, mem->s + r * E, s_row, NULL, m->mimo_o ? w->g : w->o, rows);
+    ssm_real *s = ssm__row_part(call->parallel, mem->s, r * E);
+    ssm__row_block gate = ssm__mamba3_scale(m, s, s_row, NULL, m->mimo_o ? w->g : w->o, rows);
     if (w->n) {
-        ssm__mamba3_norm(m, call, ssm_rows_of(gate.x, gate.x_row), w->n, rows);
+        ssm__mamba3_norm(m, call, s, s_row, w->n, rows);
         gate.x = w->n;
         gate.x_row = (ptrdiff_t)E;
     }
@@ -21222,7 +21371,7 @@ static ssm__row_block ssm__mamba3_gate(const ssm_mamba3 *m, const ssm__call *cal
     gate.z_row = (ptrdiff_t)m->in_proj.out;
     if (m->mimo_z) {
         const ssm__row_block z = ssm__mamba3_scale(m, mem->in, m->in_proj.out, m->mimo_z + r * E, w->z, rows);
-        ssm__rows(call->parallel, &z, SSM__RUN(m->config.isa, row_scale));
+        ssm__rows_scale(call->parallel, m->config.isa, &z);
         gate.z = w->z;
         gate.z_row = (ptrdiff_t)E;
     }
@@ -21236,13 +21385,13 @@ static void ssm__mamba3_out(const ssm_mamba3 *m, const ssm__call *call, const ss
     const size_t E = m->config.d_inner, rows = call->tile.count * call->tile.steps;
     size_t r;
     for (r = 0; r < m->ranks; ++r) {
-        const ssm__row_block gate = ssm__mamba3_gate(m, call, mem, w, r);
-        ssm__rows(call->parallel, &gate, SSM__RUN(m->config.isa, row_gate));
+        ssm__row_block gate = ssm__mamba3_gate(m, call, mem, w, r);
+        ssm__rows_gate(call->parallel, m->config.isa, &gate);
         if (m->mimo_o) {
             ssm__row_block sum = ssm__mamba3_scale(m, w->g, E, m->mimo_o + r * E, w->o, rows);
             sum.add = r ? w->o : NULL;
             sum.add_row = sum.y_row;
-            ssm__rows(call->parallel, &sum, SSM__RUN(m->config.isa, row_scale));
+            ssm__rows_scale(call->parallel, m->config.isa, &sum);
         }
     }
 }
@@ -21272,15 +21421,20 @@ static void ssm__mamba3_tile(const ssm__call *call)
 }
 
 /* --- backward --- */
-static void ssm__mamba3_norm_backward(const ssm_mamba3 *m, const ssm__call *call, ssm_rows x, const ssm_real *dy,
-                                      ssm_rows_out dx, size_t rows)
+/* s and its gradient dx: rows of a rank. */
+static void ssm__mamba3_norm_backward(const ssm_mamba3 *m, const ssm__call *call, ssm_real *s, ssm_real *dy,
+                                      ssm_real *ds, size_t rows)
 {
+    const ssm_parallel *p = call->parallel;
+    const ptrdiff_t E_row = (ptrdiff_t)m->config.d_inner, s_row = (ptrdiff_t)(m->ranks * m->config.d_inner);
     ssm_real *dweight = ssm__grad_at(call->dparams, m->offsets.norm);
     ssm_norm norm = m->norm;
     size_t h;
-    for (h = 0; h < m->heads; ++h, x.data += norm.dim, dy += norm.dim, dx.data += norm.dim, norm.weight += norm.dim) {
-        ssm__norm_backward(call->parallel, &norm, x, ssm_rows_of(dy, (ptrdiff_t)m->config.d_inner), dx, dweight, rows);
-        if (dweight) dweight += norm.dim;
+    for (h = 0; h < m->heads; ++h, norm.weight += norm.dim) {
+        const size_t at = h * norm.dim;
+        ssm__norm_backward(p, &norm, ssm_rows_of(ssm__row_part(p, s, at), s_row),
+                           ssm_rows_of(ssm__row_part(p, dy, at), E_row),
+                           ssm_rows_out_of(ssm__row_part(p, ds, at), s_row), dweight ? dweight + at : NULL, rows);
     }
 }
 
@@ -21294,7 +21448,7 @@ static void ssm__mamba3_scale_backward(const ssm_mamba3 *m, const ssm__call *cal
     b.dx = dx.data;
     b.dx_row = dx.row;
     b.dscale = dscale;
-    ssm__rows(call->parallel, &b, SSM__RUN(m->config.isa, row_scale_backward));
+    ssm__rows_scale_backward(call->parallel, m->config.isa, &b);
 }
 
 /* Rank r: from w->dout to its part of w->ds, the z part of w->din, and w->dranks. */
@@ -21303,60 +21457,72 @@ static void ssm__mamba3_rank_backward(const ssm_mamba3 *m, const ssm__call *call
 {
     const size_t E = m->config.d_inner, rows = call->tile.count * call->tile.steps, s_row = m->ranks * E;
     const ptrdiff_t E_row = (ptrdiff_t)E, in_row = (ptrdiff_t)m->in_proj.out;
-    const ssm_rows_out ds = ssm_rows_out_of(w->ds + r * E, (ptrdiff_t)s_row);
+    ssm_real *ds = ssm__row_part(call->parallel, w->ds, r * E);
     ssm__row_block gate = ssm__mamba3_gate(m, call, mem, t, r);
     if (m->mimo_o) {
-        ssm__rows(call->parallel, &gate, SSM__RUN(m->config.isa, row_gate));
-        ssm__zero(w->dg, rows * E);
-        ssm__zero(w->dz, rows * E);
+        ssm__rows_gate(call->parallel, m->config.isa, &gate);
+        ssm__clear_rows(call->parallel, w->dg, rows * E);
+        ssm__clear_rows(call->parallel, w->dz, rows * E);
         ssm__mamba3_scale_backward(m, call, ssm__mamba3_scale(m, t->g, E, m->mimo_o + r * E, NULL, rows), w->dout,
                                    ssm_rows_out_of(w->dg, E_row), w->dranks + (m->ranks + r) * E);
     }
-    if (w->dn) ssm__zero(w->dn, rows * E);
+    if (w->dn) ssm__clear_rows(call->parallel, w->dn, rows * E);
     gate.y = NULL;
     gate.dy = m->mimo_o ? w->dg : w->dout;
     gate.dy_row = E_row;
-    gate.dx = w->dn ? w->dn : ds.data;
-    gate.dx_row = w->dn ? E_row : ds.row;
+    gate.dx = w->dn ? w->dn : ds;
+    gate.dx_row = w->dn ? E_row : (ptrdiff_t)s_row;
     gate.dz = m->mimo_z ? w->dz : w->din;
     gate.dz_row = m->mimo_z ? E_row : in_row;
-    ssm__rows(call->parallel, &gate, SSM__RUN(m->config.isa, row_gate_backward));
+    ssm__rows_gate_backward(call->parallel, m->config.isa, &gate);
     if (m->mimo_z)
         ssm__mamba3_scale_backward(
             m, call, ssm__mamba3_scale(m, mem->in, m->in_proj.out, m->mimo_z + r * E, NULL, rows), w->dz,
             ssm_rows_out_of(w->din, in_row), w->dranks + r * E);
     if (w->dn)
-        ssm__mamba3_norm_backward(m, call, ssm_rows_of(mem->s + r * E, (ptrdiff_t)s_row), w->dn, ds, rows);
+        ssm__mamba3_norm_backward(m, call, ssm__row_part(call->parallel, mem->s, r * E), w->dn, ds, rows);
 }
 
-/* to += from: [r][E] to the published [heads][r][headdim]. */
-static void ssm__mamba3_ranks_leave(const ssm_mamba3 *m, const ssm_real *from, ssm_real *to)
+/* Tensors of the way back from K or Q to B or C. */
+typedef struct ssm__mamba3_B_grad {
+    ssm_real *in;  /* that part of `in` */
+    ssm_real *dk;  /* of the turned, before the turn */
+    ssm_real *dB;  /* room: of the normalised */
+    ssm_real *din; /* that part of din */
+    ssm_real *dbias;
+    ssm_real *dweight;
+} ssm__mamba3_B_grad;
+
+/* Those of B or of C. */
+static ssm__mamba3_B_grad ssm__mamba3_B_grad_of(const ssm_mamba3 *m, const ssm__call *call, const ssm__mamba3_mem *mem,
+                                                const ssm__mamba3_scratch *w, int is_C)
 {
-    const size_t P = m->config.headdim, E = m->config.d_inner;
-    size_t h, r, i;
-    for (h = 0; to && h < m->heads; ++h)
-        for (r = 0; r < m->ranks; ++r)
-            for (i = 0; i < P; ++i) to[(h * m->ranks + r) * P + i] += from[r * E + h * P + i];
+    const ssm_mamba3_offsets *o = &m->offsets;
+    const ssm__mamba3_row row = ssm__mamba3_row_of(m);
+    const size_t at = is_C ? row.C : row.B;
+    ssm__mamba3_B_grad g;
+    g.in = ssm__row_part(call->parallel, mem->in, at);
+    g.din = ssm__row_part(call->parallel, w->din, at);
+    g.dk = is_C ? w->dq : w->dk;
+    g.dB = is_C ? w->dC : w->dB;
+    g.dbias = ssm__grad_at(call->dparams, is_C ? o->C_bias : o->B_bias);
+    g.dweight = ssm__grad_at(call->dparams, is_C ? o->C_norm : o->B_norm);
+    return g;
 }
 
 /* Sums over heads, then the norm: from dk or dq to the bias, dB or dC, and its part of din. */
-static void ssm__mamba3_B_backward(const ssm_mamba3 *m, const ssm__call *call, const ssm_norm *norm, const ssm_real *in,
-                                   const ssm_real *dk, ssm_real *dB, ssm_real *din, ssm_real *dbias, ssm_real *dweight)
+static void ssm__mamba3_B_backward(const ssm_mamba3 *m, const ssm__call *call, const ssm__mimo *s, const ssm_norm *norm,
+                                   ssm__mamba3_B_grad g)
 {
-    const size_t rows = call->tile.count * call->tile.steps, N = m->config.d_state, R = m->ranks;
-    const size_t G = m->config.n_groups, each = m->heads / G, bias = m->heads * R * N;
-    const ptrdiff_t row = (ptrdiff_t)bias, B_row = (ptrdiff_t)ssm__mamba3_B_count(m);
-    const ptrdiff_t in_row = (ptrdiff_t)m->in_proj.out;
-    size_t h, r, i;
-    ssm__rows_accumulate(call->parallel, m->config.isa, rows, bias, ssm_rows_of(dk, row), ssm_rows_out_of(dbias, 0));
-    ssm__zero(dB, rows * R * G * N);
-    for (h = 0; h < m->heads; ++h)
-        for (r = 0; r < R; ++r)
-            ssm__rows_accumulate(call->parallel, m->config.isa, rows, N, ssm_rows_of(dk + (h * R + r) * N, row),
-                                 ssm_rows_out_of(dB + (r * G + h / each) * N, B_row));
-    for (i = 0; i < R * G; ++i)
-        ssm__norm_backward(call->parallel, norm, ssm_rows_of(in + i * N, in_row), ssm_rows_of(dB + i * N, B_row),
-                           ssm_rows_out_of(din + i * N, in_row), dweight, rows);
+    const ssm_parallel *p = call->parallel;
+    const size_t rows = call->tile.count * call->tile.steps, N = m->config.d_state;
+    const ptrdiff_t B_row = (ptrdiff_t)ssm__mamba3_B_count(m), in_row = (ptrdiff_t)m->in_proj.out;
+    size_t i;
+    ssm__mimo_heads(s, g.dk, g.dB, g.dbias);
+    for (i = 0; i < m->ranks * m->config.n_groups; ++i)
+        ssm__norm_backward(p, norm, ssm_rows_of(ssm__row_part(p, g.in, i * N), in_row),
+                           ssm_rows_of(ssm__row_part(p, g.dB, i * N), B_row),
+                           ssm_rows_out_of(ssm__row_part(p, g.din, i * N), in_row), g.dweight, rows);
 }
 
 /* Recurrence: from w->ds to w->din, its x, B, C, dt, A, trap and angle parts. */
@@ -21364,15 +21530,13 @@ static void ssm__mamba3_mimo_backward(const ssm_mamba3 *m, const ssm__call *call
                                       const ssm__mamba3_terms *t, const ssm__mamba3_scratch *w, const ssm__mimo *s)
 {
     const ssm_mamba3_offsets *o = &m->offsets;
-    const size_t rows = call->tile.count * call->tile.steps, S = m->angles;
     const ssm__mamba3_row at = ssm__mamba3_row_of(m);
-    ssm__row_block rate = ssm__mamba3_rate(m, mem, t, rows);
-    ssm__trap_block trap = ssm__mamba3_trap(m, mem, t, rows);
+    ssm__row_block rate = ssm__mamba3_rate(m, call, mem, t);
+    ssm__trap_block trap = ssm__mamba3_trap(m, call, mem, t);
     ssm__mimo_grad d;
-    size_t h;
     d.dy = w->ds;
     d.dstate = call->state;
-    d.dx = w->din + at.x;
+    d.dx = ssm__row_part(call->parallel, w->din, at.x);
     d.dcoef = w->dcoef;
     d.dB = w->dk;
     d.dC = w->dq;
@@ -21380,25 +21544,19 @@ static void ssm__mamba3_mimo_backward(const ssm_mamba3 *m, const ssm__call *call
     d.dup = ssm__grad_at(call->dparams, o->mimo_x);
     d.dD = ssm__grad_at(call->dparams, o->D);
     ssm__mimo_backward(s, &d, t->mimo);
-    ssm__mamba3_B_backward(m, call, &m->B_norm, mem->in + at.B, w->dk, w->dB, w->din + at.B,
-                           ssm__grad_at(call->dparams, o->B_bias), ssm__grad_at(call->dparams, o->B_norm));
-    ssm__mamba3_B_backward(m, call, &m->C_norm, mem->in + at.C, w->dq, w->dC, w->din + at.C,
-                           ssm__grad_at(call->dparams, o->C_bias), ssm__grad_at(call->dparams, o->C_norm));
-    ssm__zero(w->dsum, rows * S);
-    for (h = 0; h < m->heads; ++h)
-        ssm__rows_accumulate(call->parallel, m->config.isa, rows, S,
-                             ssm_rows_of(w->drate + h * S, (ptrdiff_t)(m->heads * S)),
-                             ssm_rows_out_of(w->dsum, (ptrdiff_t)S));
+    ssm__mamba3_B_backward(m, call, s, &m->B_norm, ssm__mamba3_B_grad_of(m, call, mem, w, 0));
+    ssm__mamba3_B_backward(m, call, s, &m->C_norm, ssm__mamba3_B_grad_of(m, call, mem, w, 1));
+    ssm__mimo_rates(s, w->drate, w->dsum);
     rate.y = NULL;
     rate.dy = w->dsum;
-    rate.dy_row = (ptrdiff_t)S;
-    rate.dx = w->din + at.angle;
+    rate.dy_row = (ptrdiff_t)m->angles;
+    rate.dx = ssm__row_part(call->parallel, w->din, at.angle);
     rate.dx_row = rate.x_row;
-    ssm__rows(call->parallel, &rate, SSM__RUN(m->config.isa, row_rate_backward));
+    ssm__rows_rate_backward(call->parallel, m->config.isa, &rate);
     trap.dcoef = w->dcoef;
-    trap.draw = w->din + at.dt;
+    trap.draw = ssm__row_part(call->parallel, w->din, at.dt);
     trap.dbias = ssm__grad_at(call->dparams, o->dt_bias);
-    SSM__RUN(m->config.isa, trap_coefs_adjoint)(&trap);
+    ssm__trap_backward(call->parallel, m->config.isa, &trap);
 }
 
 /* in_proj and norm: from w->din to dx. */
@@ -21410,7 +21568,7 @@ static void ssm__mamba3_in_backward(const ssm_mamba3 *m, const ssm__call *call, 
     ssm_rows_out dx = call->dx;
     if (m->config.pre_norm) {
         ssm__norm(call->parallel, &m->pre_norm, x, ssm_rows_out_of(t->x, (ptrdiff_t)M), rows);
-        ssm__zero(w->dx, rows * M);
+        ssm__clear_rows(call->parallel, w->dx, rows * M);
         x = ssm_rows_of(t->x, (ptrdiff_t)M);
         dx = ssm_rows_out_of(w->dx, (ptrdiff_t)M);
     }
@@ -21432,10 +21590,10 @@ static void ssm__mamba3_tile_backward(const ssm__call *call)
     size_t r;
     ssm__mamba3_scratch_layout(m, rows, call->work, &t, &w);
     s = ssm__mamba3_prepare(m, call, &mem, &t);
-    ssm__zero(w.dout, rows * E);
-    ssm__zero(w.ds, rows * ranks);
-    ssm__zero(w.din, rows * m->in_proj.out);
-    if (w.dranks) ssm__zero(w.dranks, 2 * ranks);
+    ssm__clear_rows(call->parallel, w.dout, rows * E);
+    ssm__clear_rows(call->parallel, w.ds, rows * ranks);
+    ssm__clear_rows(call->parallel, w.din, rows * m->in_proj.out);
+    if (w.dranks) ssm__clear_reals(call->parallel, w.dranks, 2 * ranks);
     ssm__mamba3_out(m, call, &mem, &t);
     ssm__linear_backward(call->parallel, &m->out_proj, ssm_rows_of(t.o, (ptrdiff_t)E), call->dy,
                          ssm_rows_out_of(w.dout, (ptrdiff_t)E), ssm__grad_at(call->dparams, m->offsets.out_weight),
@@ -21443,8 +21601,8 @@ static void ssm__mamba3_tile_backward(const ssm__call *call)
     if (m->config.residual) ssm__residual_backward(call, m->config.isa, rows);
     for (r = 0; r < m->ranks; ++r) ssm__mamba3_rank_backward(m, call, &mem, &t, &w, r);
     if (w.dranks) {
-        ssm__mamba3_ranks_leave(m, w.dranks, ssm__grad_at(call->dparams, m->offsets.mimo_z));
-        ssm__mamba3_ranks_leave(m, w.dranks + ranks, ssm__grad_at(call->dparams, m->offsets.mimo_o));
+        ssm__mimo_ranks(&s, w.dranks, ssm__grad_at(call->dparams, m->offsets.mimo_z));
+        ssm__mimo_ranks(&s, w.dranks + ranks, ssm__grad_at(call->dparams, m->offsets.mimo_o));
     }
     ssm__mamba3_mimo_backward(m, call, &mem, &t, &w, &s);
     ssm__mamba3_in_backward(m, call, &t, &w, rows);
@@ -31406,6 +31564,1040 @@ SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *g
 }
 
 /*=============================================================================
+ * >>cuda-mimo
+ *=============================================================================
+ * The recurrence of Mamba-3 on a GPU, step after step, for any ranks and shapes. What does not need the step before
+ * runs apart, a thread for each number: coefficients, the rate of angles, and K and Q, which are B and C turned. Angles
+ * go through time alone, a thread for each. Then a warp has eight channels of a head, a lane of it the states lane,
+ * lane + 32, ... of each, in registers, and a block is up to eight warps of one head, each on its own. More than 128
+ * states run in slabs, one after the other. With U[t] = sum_r K_r[t] v_r[t] a step is
+ *
+ *   s[t] = alpha s[t-1] + beta U[t-1] + gamma U[t]        y_r = sum_n Q_r s[t] + D v_r        v_r = mimo_x_r x
+ *
+ * so that ranks cost one product of K each, and U of the step before is still there. step is forward of one row.
+ */
+enum {
+    SSM__CUDA_MIMO_CHANNELS = 8, /* of a warp */
+    SSM__CUDA_MIMO_WARPS = 8,    /* of a block, at most */
+    SSM__CUDA_MIMO_STATES = 128, /* of a slab, at most */
+    SSM__CUDA_MIMO_KEEP = 32,    /* steps between kept states */
+    SSM__CUDA_MIMO_EACH = 256    /* threads of a block where each has one number */
+};
+
+/* --- coefficients: a thread for each row and head; see v_trap --- */
+typedef struct ssm__cuda_trap {
+    ssm__trap_block b;
+    float *dbias; /* [rows][heads] */
+} ssm__cuda_trap;
+
+typedef struct ssm__cuda_trap_step {
+    float raw;
+    float delta;
+    float share;
+    float f;
+    float A;
+    float alpha;
+    float lambda;
+} ssm__cuda_trap_step;
+
+template <class T> SSM__DEVICE ssm__cuda_trap_step ssm__cuda_trap_of(const ssm__trap_block &b, size_t row, size_t h)
+{
+    const T *raw = (const T *)(const void *)b.raw + (ptrdiff_t)row * b.raw_row + (ptrdiff_t)h;
+    const float a = ssm__cuda_load(raw + b.heads);
+    ssm__cuda_trap_step k;
+    k.raw = ssm__cuda_load(raw) + b.bias[h];
+    k.delta = ssm__cuda_softplus(k.raw);
+    k.share = 1.0f / (1.0f - fminf(a, 0.0f));
+    k.f = fmaxf(a, 0.0f) + k.share;
+    k.A = k.f < b.floor ? -b.floor : -k.f; /* NaN stays */
+    k.alpha = ssm__cuda_exp2(k.delta * SSM__CUDA_LOG2E * k.A);
+    k.lambda = ssm__cuda_sigmoid(ssm__cuda_load(raw + 2 * b.heads));
+    return k;
+}
+
+template <class T> __global__ void ssm__cuda_trap_kernel(const ssm__cuda_trap p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x, H = p.b.heads, row = i / H, h = i % H;
+    float *coef = p.b.coef + row * SSM__TRAP_PARTS * H + h;
+    if (row >= p.b.rows) return;
+    const ssm__cuda_trap_step k = ssm__cuda_trap_of<T>(p.b, row, h);
+    coef[SSM__TRAP_DELTA * H] = k.delta;
+    coef[SSM__TRAP_ALPHA * H] = k.alpha;
+    coef[SSM__TRAP_BETA * H] = (1.0f - k.lambda) * k.delta * k.alpha;
+    coef[SSM__TRAP_GAMMA * H] = k.lambda * k.delta;
+}
+
+/* As the host's trap_coefs_adjoint, term by term. */
+template <class T> __global__ void ssm__cuda_trap_back(const ssm__cuda_trap p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x, H = p.b.heads, row = i / H, h = i % H;
+    const float *d = p.b.dcoef + row * SSM__TRAP_PARTS * H + h;
+    T *draw = (T *)(void *)p.b.draw + (ptrdiff_t)row * p.b.raw_row + (ptrdiff_t)h;
+    if (row >= p.b.rows) return;
+    const ssm__cuda_trap_step k = ssm__cuda_trap_of<T>(p.b, row, h);
+    const float dbeta = d[SSM__TRAP_BETA * H], dgamma = d[SSM__TRAP_GAMMA * H], rest = 1.0f - k.lambda;
+    const float decay = fmaf(dbeta, rest * k.delta, d[SSM__TRAP_ALPHA * H]) * k.alpha;
+    const float later = fmaf(dgamma, k.lambda, fmaf(dbeta * k.alpha, rest, d[SSM__TRAP_DELTA * H]));
+    const float ddelta = fmaf(decay, k.A, later) * ssm__cuda_sigmoid(k.raw);
+    p.dbias[i] = ddelta;
+    ssm__cuda_store(draw, ddelta);
+    ssm__cuda_store(draw + H, k.f < p.b.floor ? 0.0f : -decay * k.delta * k.share * k.share);
+    ssm__cuda_store(draw + 2 * H, k.delta * fmaf(-dbeta, k.alpha, dgamma) * k.lambda * rest);
+}
+
+/* Both directions: back where there is draw. */
+template <class T> static ssm_status ssm__cuda_trap_run(const ssm__cuda_trap &p, void *stream)
+{
+    return ssm__cuda_launch(p.b.draw ? ssm__cuda_trap_back<T> : ssm__cuda_trap_kernel<T>,
+                            ssm__ceil_div(p.b.rows * p.b.heads, SSM__CUDA_MIMO_EACH), 1, SSM__CUDA_MIMO_EACH, 0, p,
+                            stream);
+}
+
+/* --- rate: pi tanh(x) of rows as reals, or dx += pi (1 - tanh(x)^2) dy --- */
+template <class T> __global__ void ssm__cuda_rate_kernel(const ssm__row_block b)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x, row = i / b.dim, c = i % b.dim;
+    if (row >= b.rows) return;
+    const float t = tanhf(ssm__cuda_load((const T *)(const void *)b.x + (ptrdiff_t)row * b.x_row + (ptrdiff_t)c));
+    if (b.dy) {
+        T *dx = (T *)(void *)b.dx + (ptrdiff_t)row * b.dx_row + (ptrdiff_t)c;
+        const float dy = b.dy[(ptrdiff_t)row * b.dy_row + (ptrdiff_t)c];
+        ssm__cuda_store(dx, fmaf(3.14159265f * fmaf(-t, t, 1.0f), dy, ssm__cuda_load(dx)));
+    } else b.y[(ptrdiff_t)row * b.y_row + (ptrdiff_t)c] = 3.14159265f * t;
+}
+
+/* --- the recurrence --- */
+typedef struct ssm__cuda_mimo {
+    ssm__mimo s;
+    ssm__mimo_grad d;
+    size_t rows; /* of all sequences */
+    size_t dim;
+    size_t at_h, at_k, at_x; /* parts of a state */
+    size_t warps;            /* of a block */
+    size_t strips;           /* blocks of a head */
+    size_t parts;            /* warps of a sequence */
+    size_t slabs;
+    size_t steps;  /* of `after` that a sequence has; 0: as many as it has rows */
+    float *turn;   /* [rows][heads][2][angles] */
+    float *K;      /* [rows][heads][ranks][d_state] */
+    float *Q;
+    float *sum;    /* more than one slab: as y, sums over the states of the slabs so far */
+    float *kept;   /* [tile][dim][d_state]: states before every 32nd step */
+    float *after;  /* [step of a tile][part][channel][state]: states before it, where a lane has them */
+    float *dK;     /* [rows, then sequences][heads][strips][ranks][d_state]; sequences: of the step before the first */
+    float *dQ;     /* [rows][heads][strips][ranks][d_state] */
+    float *dturn;  /* [rows][heads][angles]: gradient of theta from its cosine and sine, then all of it */
+    float *dcoef;  /* [rows][alpha, beta, gamma][parts] */
+    float *dx;     /* [rows][dim] */
+    float *dup;    /* [batch][ranks][dim] */
+    float *dD;     /* [batch][dim] */
+} ssm__cuda_mimo;
+
+/* The sequence, head and angle of a thread; false: none. */
+SSM__DEVICE bool ssm__cuda_mimo_angle(const ssm__cuda_mimo &p, ssm__span *q, size_t *head, size_t *angle)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x, each = p.s.heads * p.s.angles;
+    *head = i % each / p.s.angles;
+    *angle = i % p.s.angles;
+    if (i >= p.s.batch * each) return false;
+    *q = ssm__cuda_span_of(p.s.start, p.s.slot, i / each, p.s.len);
+    return true;
+}
+
+/* x modulo 2 pi, as the host's v_wrapped. */
+SSM__DEVICE float ssm__cuda_wrapped(float x)
+{
+    const float high = 6.28125f, low = 1.93530717958647692e-3f, k = rintf(fmaf(x, 0.159154943f, -0.5f));
+    return x < 0.0f ? fmaf(-k, high, fmaf(-k, low, x)) : fmaf(-k, low, fmaf(-k, high, x));
+}
+
+/* Angles through time: a thread for each angle of a head of a sequence. */
+__global__ void ssm__cuda_mimo_angles(const ssm__cuda_mimo p)
+{
+    const size_t S = p.s.angles, H = p.s.heads;
+    ssm__span q;
+    size_t head, i, t;
+    if (!ssm__cuda_mimo_angle(p, &q, &head, &i) || q.state < 0) return;
+    const size_t at = (size_t)q.state * p.s.state_row + head * S + i, row = q.batch * p.s.len + q.first;
+    float theta = p.s.enter ? p.s.enter[at] : 0.0f;
+    for (t = row; t < row + q.len; ++t) {
+        float *turn = p.turn + (t * H + head) * 2 * S + i;
+        const float delta = p.s.coef[(t * SSM__TRAP_PARTS + SSM__TRAP_DELTA) * H + head];
+        theta = ssm__cuda_wrapped(fmaf(p.s.rate[t * S + i], delta, theta));
+        sincosf(theta, turn + S, turn);
+    }
+    if (p.s.state) p.s.state[at] = theta;
+}
+
+/* What turns together: pair i of angle i, and each of the states that no angle turns. */
+typedef struct ssm__cuda_mimo_unit {
+    size_t row;
+    size_t head;
+    size_t angle; /* of all angles or, of a state that is not turned, beyond them */
+    size_t n;     /* its state, the first of a pair */
+    float c, s;
+} ssm__cuda_mimo_unit;
+
+/* The unit of a thread; false: none. */
+SSM__DEVICE bool ssm__cuda_mimo_unit_of(const ssm__cuda_mimo &p, ssm__cuda_mimo_unit *u)
+{
+    const size_t S = p.s.angles, units = p.s.d_state - S, i = (size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x;
+    const size_t at = i % units;
+    const bool neighbours = p.s.im == 1;
+    u->angle = at;
+    u->head = i / units % p.s.heads;
+    u->row = i / units / p.s.heads;
+    u->n = neighbours && at < S ? 2 * at : !neighbours && at < (size_t)p.s.im ? at : at + S;
+    if (u->row >= p.rows) return false;
+    const float *turn = p.turn + (u->row * p.s.heads + u->head) * 2 * S;
+    u->c = at < S ? turn[at] : 1.0f;
+    u->s = at < S ? turn[S + at] : 0.0f;
+    return true;
+}
+
+/* A unit of B or C to K or Q. */
+template <class T>
+SSM__DEVICE void ssm__cuda_mimo_turn(const ssm__cuda_mimo &p, const ssm__cuda_mimo_unit &u, const float *B,
+                                     const float *bias, float *y)
+{
+    const size_t N = p.s.d_state, R = p.s.ranks, G = p.s.n_groups;
+    const T *x = (const T *)(const void *)B + (u.row * R * G + ssm__cuda_group(u.head, p.s.heads, G)) * N + u.n;
+    size_t r;
+    bias += u.head * R * N + u.n;
+    y += (u.row * p.s.heads + u.head) * R * N + u.n;
+    for (r = 0; r < R; ++r, x += G * N, bias += N, y += N) {
+        const float re = ssm__cuda_load(x) + *bias;
+        if (u.angle < p.s.angles) {
+            const float im = ssm__cuda_load(x + p.s.im) + bias[p.s.im];
+            *y = fmaf(re, u.c, -(im * u.s));
+            y[p.s.im] = fmaf(re, u.s, im * u.c);
+        } else *y = re;
+    }
+}
+
+template <class T> __global__ void ssm__cuda_mimo_turns(const ssm__cuda_mimo p)
+{
+    ssm__cuda_mimo_unit u;
+    if (!ssm__cuda_mimo_unit_of(p, &u)) return;
+    ssm__cuda_mimo_turn<T>(p, u, p.s.B, p.s.B_bias, p.K);
+    ssm__cuda_mimo_turn<T>(p, u, p.s.C, p.s.C_bias, p.Q);
+}
+
+/* The sum of v[lane % 8] over the warp. */
+SSM__DEVICE float ssm__cuda_mimo_fold(float *v)
+{
+    float sum = ssm__cuda_fold_channels(v);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 8);
+    return sum + __shfl_xor_sync(0xffffffffu, sum, 16);
+}
+
+/* One thread of the recurrence, with NS states of each of eight channels. Lane i < 8 reads and writes for channel i. */
+template <class T, int NS> struct ssm__cuda_mimo_lane {
+    const ssm__cuda_mimo &p;
+    ssm__span q;
+    size_t c0, n0; /* the warp's first channel, the lane's first state */
+    size_t part;   /* the warp among those of a sequence */
+    unsigned head, strip, slab;
+    int lane, warp, channels;
+    bool live; /* there is a channel c0 + lane */
+    float h[SSM__CUDA_MIMO_CHANNELS][NS];
+    float U[SSM__CUDA_MIMO_CHANNELS][NS];
+
+    __device__ __forceinline__ ssm__cuda_mimo_lane(const ssm__cuda_mimo &problem) : p(problem)
+    {
+        const unsigned per = (unsigned)(p.s.heads * p.strips), block = blockIdx.x % per;
+        const size_t P = p.s.headdim;
+        size_t first;
+        lane = (int)threadIdx.x & 31;
+        warp = (int)threadIdx.x >> 5;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, blockIdx.x / per, p.s.len);
+        head = block / (unsigned)p.strips;
+        strip = block % (unsigned)p.strips;
+        part = block * p.warps + (size_t)warp;
+        first = (strip * p.warps + (size_t)warp) * SSM__CUDA_MIMO_CHANNELS;
+        channels = first >= P ? 0 : P - first < SSM__CUDA_MIMO_CHANNELS ? (int)(P - first) : SSM__CUDA_MIMO_CHANNELS;
+        live = lane < channels;
+        c0 = head * P + first;
+        slab = 0;
+    }
+
+    __device__ __forceinline__ size_t row(size_t t) const { return q.batch * p.s.len + q.first + t; }
+
+    __device__ __forceinline__ size_t own(void) const { return c0 + (size_t)lane; }
+
+    __device__ __forceinline__ bool has(int j) const { return n0 + 32 * (size_t)j < p.s.d_state; }
+
+    __device__ __forceinline__ float coef(size_t t, int which) const
+    {
+        return p.s.coef[(row(t) * SSM__TRAP_PARTS + (size_t)which) * p.s.heads + head];
+    }
+
+    /* Part `at` of a state of the sequence. */
+    __device__ __forceinline__ size_t state(size_t at) const { return (size_t)q.state * p.s.state_row + at; }
+
+    /* The entering one; NULL: zeros. */
+    __device__ __forceinline__ const float *enters(size_t at) const
+    {
+        return p.s.enter && q.state >= 0 ? p.s.enter + state(at) : NULL;
+    }
+
+    /* Rank 0 of K or Q of a row; K of the step before one. */
+    __device__ __forceinline__ const float *coefs(const float *K, size_t t) const
+    {
+        return K + (row(t) * p.s.heads + head) * p.s.ranks * p.s.d_state;
+    }
+
+    __device__ __forceinline__ const float *before(size_t t) const
+    {
+        return t ? coefs(p.K, t - 1) : enters(p.at_k + head * p.s.ranks * p.s.d_state);
+    }
+
+    /* The lane's states of rank r. */
+    __device__ __forceinline__ void take(const float *K, size_t r, float *to) const
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) to[j] = K && has(j) ? K[r * p.s.d_state + n0 + 32 * (size_t)j] : 0.0f;
+    }
+
+    /* Eight channels from c0 on, of a row from `from` on; zeros where there is none. */
+    template <class E> __device__ __forceinline__ void eight(const E *from, float *to) const
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+            to[k] = from && k < channels ? ssm__cuda_load(from + c0 + k) : 0.0f;
+    }
+
+    /* x of a step: its row; of the step before. */
+    __device__ __forceinline__ const T *input(size_t t) const
+    {
+        return (const T *)(const void *)p.s.x + (ptrdiff_t)row(t) * p.s.x_row;
+    }
+
+    __device__ __forceinline__ void inputs_before(size_t t, float *x) const
+    {
+        if (t) eight(input(t - 1), x);
+        else eight(enters(p.at_x), x);
+    }
+
+    /* v of rank r. */
+    __device__ __forceinline__ void values(const float *x, size_t r, float *v) const
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+            v[k] = p.s.up && k < channels ? x[k] * p.s.up[r * p.dim + c0 + (size_t)k] : x[k];
+    }
+
+    /* U of a step. */
+    __device__ __forceinline__ void drive(const float *K, const float *x)
+    {
+        float B[NS], v[SSM__CUDA_MIMO_CHANNELS];
+        size_t r;
+        int k, j;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) U[k][j] = 0;
+        for (r = 0; r < p.s.ranks; ++r) {
+            take(K, r, B);
+            values(x, r, v);
+#pragma unroll
+            for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+#pragma unroll
+                for (j = 0; j < NS; ++j) U[k][j] = fmaf(B[j], v[k], U[k][j]);
+        }
+    }
+
+    __device__ __forceinline__ void drive_before(size_t t)
+    {
+        float x[SSM__CUDA_MIMO_CHANNELS];
+        inputs_before(t, x);
+        drive(before(t), x);
+    }
+
+    /* States [channel][d_state] of all channels, at `from`; NULL: zeros. */
+    __device__ __forceinline__ void load(const float *from)
+    {
+        int k, j;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j)
+                h[k][j] = from && k < channels && has(j)
+                              ? from[(c0 + (size_t)k) * p.s.d_state + n0 + 32 * (size_t)j]
+                              : 0.0f;
+    }
+
+    __device__ __forceinline__ void store(float *to, float factor, const float (&v)[SSM__CUDA_MIMO_CHANNELS][NS]) const
+    {
+        int k, j;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j)
+                if (k < channels && has(j))
+                    to[(c0 + (size_t)k) * p.s.d_state + n0 + 32 * (size_t)j] = factor * v[k][j];
+    }
+
+    /* The slab's states as they enter the sequence. */
+    __device__ __forceinline__ void enter(unsigned number)
+    {
+        slab = number;
+        n0 = (size_t)slab * 32 * NS + (size_t)lane;
+        load(enters(p.at_h));
+        drive_before(0);
+    }
+
+    __device__ __forceinline__ void advance(size_t t)
+    {
+        const float a = coef(t, SSM__TRAP_ALPHA), b = coef(t, SSM__TRAP_BETA), g = coef(t, SSM__TRAP_GAMMA);
+        float x[SSM__CUDA_MIMO_CHANNELS];
+        int k, j;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) h[k][j] = fmaf(a, h[k][j], b * U[k][j]);
+        eight(input(t), x);
+        drive(coefs(p.K, t), x);
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) h[k][j] = fmaf(g, U[k][j], h[k][j]);
+    }
+
+    /* What a live lane has of mimo_x. */
+    __device__ __forceinline__ float own_up(size_t r) const { return p.s.up ? p.s.up[r * p.dim + own()] : 1.0f; }
+
+    __device__ __forceinline__ void output(size_t t) const
+    {
+        const float x = live ? ssm__cuda_load(input(t) + own()) : 0.0f;
+        size_t r;
+        for (r = 0; r < p.s.ranks; ++r) {
+            const size_t at = (row(t) * p.s.ranks + r) * p.dim + own();
+            float C[NS], v[SSM__CUDA_MIMO_CHANNELS], sum;
+            int k, j;
+            take(coefs(p.Q, t), r, C);
+#pragma unroll
+            for (k = 0; k < SSM__CUDA_MIMO_CHANNELS; ++k) {
+                v[k] = 0;
+#pragma unroll
+                for (j = 0; j < NS; ++j) v[k] = fmaf(C[j], h[k][j], v[k]);
+            }
+            sum = ssm__cuda_mimo_fold(v);
+            if (!live) continue;
+            if (slab) sum += p.sum[at];
+            if (slab + 1 < p.slabs) p.sum[at] = sum;
+            else ssm__cuda_store((T *)(void *)p.s.y + at, fmaf(p.s.D[head], x * own_up(r), sum));
+        }
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        size_t t;
+        for (t = 0; t < q.len; ++t) {
+            advance(t);
+            output(t);
+        }
+        if (p.s.state && q.state >= 0) store(p.s.state + state(p.at_h), 1.0f, h);
+    }
+};
+
+/* States and U: 16 NS registers, up to 121 in all, so that two blocks of eight warps share a multiprocessor. */
+template <class T, int NS>
+__global__ void __launch_bounds__(32 * SSM__CUDA_MIMO_WARPS, 2) ssm__cuda_mimo_kernel(const ssm__cuda_mimo p)
+{
+    ssm__cuda_mimo_lane<T, NS> k(p);
+    unsigned slab;
+    for (slab = 0; slab < p.slabs; ++slab) {
+        k.enter(slab);
+        k.run();
+    }
+}
+
+/* k and x of the last step to the state, once all have read those of the step before the first: a thread for each. */
+template <class T> __global__ void ssm__cuda_mimo_leave(const ssm__cuda_mimo p)
+{
+    const size_t k = p.s.heads * p.s.ranks * p.s.d_state, each = k + p.dim;
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x, at = i % each;
+    if (i >= p.s.batch * each) return;
+    const ssm__span q = ssm__cuda_span_of(p.s.start, p.s.slot, i / each, p.s.len);
+    if (q.len == 0) return;
+    const size_t last = q.batch * p.s.len + q.first + q.len - 1;
+    float *state = p.s.state + (size_t)q.state * p.s.state_row;
+    if (at < k) state[p.at_k + at] = p.K[last * k + at];
+    else state[p.at_x + at - k] =
+        ssm__cuda_load((const T *)(const void *)p.s.x + (ptrdiff_t)last * p.s.x_row + (ptrdiff_t)(at - k));
+}
+
+/* --- launches --- */
+static void ssm__cuda_mimo_open(const ssm__mimo *s, ssm__cuda_mimo *p)
+{
+    memset(p, 0, sizeof *p);
+    p->s = *s;
+    p->rows = s->start ? s->len : ssm__mul(s->batch, s->len);
+    p->dim = ssm__mul(s->heads, s->headdim);
+    p->at_h = ssm__mimo_at_h(s);
+    p->at_k = ssm__mimo_at_k(s);
+    p->at_x = ssm__mimo_at_x(s);
+    p->warps = ssm__min(SSM__CUDA_MIMO_WARPS, ssm__ceil_div(s->headdim, SSM__CUDA_MIMO_CHANNELS));
+    p->strips = ssm__ceil_div(s->headdim, p->warps * SSM__CUDA_MIMO_CHANNELS);
+    p->parts = ssm__mul(s->heads, ssm__mul(p->strips, p->warps));
+    p->slabs = ssm__ceil_div(s->d_state, SSM__CUDA_MIMO_STATES);
+}
+
+/* What both directions begin with. */
+static void ssm__cuda_mimo_take(ssm__cuda_mimo *p, ssm__arena *arena)
+{
+    const size_t rows = ssm__mul(p->rows, p->s.heads), K = ssm__mul(rows, ssm__mul(p->s.ranks, p->s.d_state));
+    p->turn = ssm__take(arena, ssm__mul(rows, 2 * p->s.angles));
+    p->K = ssm__take(arena, K);
+    p->Q = ssm__take(arena, K);
+}
+
+static size_t ssm__cuda_mimo_layout(ssm__cuda_mimo *p, void *mem)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_mimo_take(p, &arena);
+    if (p->slabs > 1) p->sum = ssm__take(&arena, ssm__mul(p->rows, ssm__mul(p->s.ranks, p->dim)));
+    return ssm__arena_bytes(&arena);
+}
+
+/* A thread for each of `count` numbers. */
+static ssm_status ssm__cuda_mimo_each(void (*kernel)(const ssm__cuda_mimo), const ssm__cuda_mimo &p, size_t count,
+                                      void *stream)
+{
+    return ssm__cuda_launch(kernel, ssm__ceil_div(count, SSM__CUDA_MIMO_EACH), 1, SSM__CUDA_MIMO_EACH, 0, p, stream);
+}
+
+/* Angles, K and Q. */
+static ssm_status ssm__cuda_mimo_prepare(const ssm__cuda_mimo &p, ssm_format io, void *stream)
+{
+    const ssm_status status =
+        ssm__cuda_mimo_each(ssm__cuda_mimo_angles, p, p.s.batch * p.s.heads * p.s.angles, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_mimo_each(io == SSM_FORMAT_BF16 ? ssm__cuda_mimo_turns<ssm__cuda_bf16>
+                                                     : ssm__cuda_mimo_turns<float>,
+                               p, p.rows * p.s.heads * (p.s.d_state - p.s.angles), stream);
+}
+
+template <class T> static ssm_status ssm__cuda_mimo_run(const ssm__cuda_mimo &p, void *stream)
+{
+    const ssm_status status =
+        ssm__cuda_launch(p.s.d_state <= 32   ? ssm__cuda_mimo_kernel<T, 1>
+                         : p.s.d_state <= 64 ? ssm__cuda_mimo_kernel<T, 2>
+                                             : ssm__cuda_mimo_kernel<T, 4>,
+                         ssm__mul(p.s.batch, ssm__mul(p.s.heads, p.strips)), 1, 32 * (unsigned)p.warps, 0, p, stream);
+    if (status != SSM_OK || !p.s.state) return status;
+    return ssm__cuda_mimo_each(ssm__cuda_mimo_leave<T>, p,
+                               p.s.batch * (p.s.heads * p.s.ranks * p.s.d_state + p.dim), stream);
+}
+
+/* p opened; in `work` of what its layout says. */
+static ssm_status ssm__cuda_mimo_forward(ssm__cuda_mimo p, ssm_format io, ssm_memory work, void *stream)
+{
+    const ssm_status status = ssm__check_block(work, ssm__cuda_mimo_layout(&p, NULL));
+    ssm_status queued;
+    if (status != SSM_OK) return status;
+    ssm__cuda_mimo_layout(&p, work.data);
+    queued = ssm__cuda_mimo_prepare(p, io, stream);
+    if (queued != SSM_OK) return queued;
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_mimo_run<ssm__cuda_bf16>(p, stream) : ssm__cuda_mimo_run<float>(p, stream);
+}
+
+/*=============================================================================
+ * >>cuda-mimo-backward
+ *=============================================================================
+ * Gradients of the recurrence of Mamba-3 on a GPU, in the words of >>cuda-mimo. A first run through time keeps the
+ * states before every 32nd step; then, 32 steps at a time from the last, states are computed again and kept one by one,
+ * and the gradients come back through them: g[t] = sum_r Q_r dy_r + alpha[t+1] g[t+1], and with sums over the channels
+ * of a head (p), its states (n) or both
+ *
+ *   dQ_r = sum_p dy_r s[t]       dK_r = sum_p v_r (gamma g[t] + beta[t+1] g[t+1])
+ *   f_r = sum_n g[t] K_r[t]      e_r = sum_n g[t] K_r[t-1]      dv_r = gamma f_r + beta[t+1] e_r[t+1] + D dy_r
+ *   dalpha = sum g[t] s[t-1]     dbeta = sum_r,p e_r v_r[t-1]   dgamma = sum_r,p f_r v_r
+ *
+ * Sums over p: a lane adds its warp's channels, a block its warps through shared memory. Sums over n: a butterfly. What
+ * slabs share is added to by one after the other.
+ */
+/* One thread of the adjoint; see ssm__cuda_mimo_lane. */
+template <class T, int NS> struct ssm__cuda_mimo_adjoint : ssm__cuda_mimo_lane<T, NS> {
+    typedef ssm__cuda_mimo_lane<T, NS> lane_type;
+    using lane_type::p;
+    using lane_type::q;
+    using lane_type::h;
+    using lane_type::live;
+    using lane_type::slab;
+    using lane_type::row;
+    using lane_type::own;
+    enum { CHANNELS = SSM__CUDA_MIMO_CHANNELS, WIDTH = 32 * NS };
+    float *shared;         /* [2][warps][WIDTH]: dK or dQ of each warp */
+    float G[CHANNELS][NS]; /* g of the step after, */
+    float alpha, beta;     /* and its coefficients */
+    float carry;           /* what it gives to dx */
+    float dD;
+    int half;
+
+    __device__ __forceinline__ ssm__cuda_mimo_adjoint(const ssm__cuda_mimo &problem)
+        : lane_type(problem), shared((float *)(void *)ssm__cuda_room), dD(0), half(0)
+    {
+        size_t r;
+        for (r = 0; r < p.s.ranks && p.dup; ++r)
+            if (live) *dup(r) = 0;
+    }
+
+    __device__ __forceinline__ float *dup(size_t r) const { return p.dup + (q.seq * p.s.ranks + r) * p.dim + own(); }
+
+    /* Part `at` of the gradient of a state; NULL: none is wanted. */
+    __device__ __forceinline__ float *dstate(size_t at) const
+    {
+        return p.d.dstate ? p.d.dstate + this->state(at) : NULL;
+    }
+
+    /* What all warps add to WIDTH states of a rank, in their order, and `add` (NULL: nothing), to `to`. */
+    __device__ __forceinline__ void collect(const float *d, float *to, const float *add)
+    {
+        float *room = shared + (size_t)half * p.warps * WIDTH;
+        unsigned n, w;
+        int j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) room[this->warp * WIDTH + 32 * j + this->lane] = d[j];
+        __syncthreads();
+        for (n = threadIdx.x; n < WIDTH; n += blockDim.x) {
+            const size_t state = (size_t)slab * WIDTH + n;
+            float sum = 0;
+            if (state >= p.s.d_state) continue;
+            for (w = 0; w < (unsigned)p.warps; ++w) sum += room[w * WIDTH + n];
+            to[state] = add ? sum + add[state] : sum;
+        }
+        half ^= 1;
+    }
+
+    /* Rank r of dK or dQ of a row; of dK also of what the rows of sequences follow. */
+    __device__ __forceinline__ float *coefs_out(float *d, size_t at_row, size_t r) const
+    {
+        return d + (((at_row * p.s.heads + this->head) * p.strips + this->strip) * p.s.ranks + r) * p.s.d_state;
+    }
+
+    /* The lane's states before step i of a tile. */
+    __device__ __forceinline__ float *after(size_t i) const
+    {
+        const size_t step = (p.steps ? q.seq * p.steps : q.first) + i;
+        return p.after + (step * p.parts + this->part) * CHANNELS * WIDTH + (size_t)this->lane;
+    }
+
+    __device__ __forceinline__ float *kept(size_t t) const
+    {
+        const size_t tiles = (p.s.len + SSM__CUDA_MIMO_KEEP - 1) / SSM__CUDA_MIMO_KEEP;
+        const size_t first = p.s.start ? q.first / SSM__CUDA_MIMO_KEEP + q.seq : q.seq * tiles;
+        return p.kept + (first + t / SSM__CUDA_MIMO_KEEP) * p.dim * p.s.d_state;
+    }
+
+    /* Keeps the states before every tile; `last`: the first step of the last one. */
+    __device__ __forceinline__ void keep(size_t last)
+    {
+        size_t t;
+        for (t = 0; t < last; ++t) {
+            if (t % SSM__CUDA_MIMO_KEEP == 0) this->store(kept(t), 1.0f, h);
+            this->advance(t);
+        }
+        this->store(kept(last), 1.0f, h);
+    }
+
+    /* Steps t .. t + steps - 1 once more. */
+    __device__ __forceinline__ void again(size_t t, size_t steps)
+    {
+        size_t i;
+        int k, j;
+        this->load(kept(t));
+        this->drive_before(t);
+        for (i = 0; i < steps; ++i) {
+            float *to = after(i);
+#pragma unroll
+            for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+                for (j = 0; j < NS; ++j) to[(k * NS + j) * 32] = h[k][j];
+            this->advance(t + i);
+        }
+    }
+
+    /* h = the states before step i of a tile. */
+    __device__ __forceinline__ void recall(size_t i)
+    {
+        const float *from = after(i);
+        int k, j;
+#pragma unroll
+        for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) h[k][j] = from[(k * NS + j) * 32];
+    }
+
+    __device__ __forceinline__ const T *dy_of(size_t t, size_t r) const
+    {
+        return (const T *)(const void *)p.d.dy + (row(t) * p.s.ranks + r) * p.dim;
+    }
+
+    /* g of a step, and dQ. */
+    __device__ __forceinline__ void gather(size_t t, float (&g)[CHANNELS][NS])
+    {
+        size_t r;
+        int k, j;
+#pragma unroll
+        for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) g[k][j] = alpha * G[k][j];
+        for (r = 0; r < p.s.ranks; ++r) {
+            float C[NS], dC[NS], dy[CHANNELS];
+            this->take(this->coefs(p.Q, t), r, C);
+            this->eight(dy_of(t, r), dy);
+#pragma unroll
+            for (j = 0; j < NS; ++j) dC[j] = 0;
+#pragma unroll
+            for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+                for (j = 0; j < NS; ++j) {
+                    g[k][j] = fmaf(C[j], dy[k], g[k][j]);
+                    dC[j] = fmaf(dy[k], h[k][j], dC[j]);
+                }
+            collect(dC, coefs_out(p.dQ, row(t), r), NULL);
+        }
+    }
+
+    /* A coefficient's gradient, which the lanes' `sum` make: 0 alpha, 1 beta, 2 gamma. */
+    __device__ __forceinline__ void leave_coef(size_t t, int which, float sum) const
+    {
+        float *to = p.dcoef + (row(t) * 3 + (size_t)which) * p.parts + this->part;
+        sum = ssm__cuda_warp_sum(sum);
+        if (this->lane == 0) *to = slab ? *to + sum : sum;
+    }
+
+    /* sum_n g K of the lane's channel. */
+    __device__ __forceinline__ float dot(const float *K, const float (&g)[CHANNELS][NS]) const
+    {
+        float v[CHANNELS];
+        int k, j;
+#pragma unroll
+        for (k = 0; k < CHANNELS; ++k) {
+            v[k] = 0;
+#pragma unroll
+            for (j = 0; j < NS; ++j) v[k] = fmaf(K[j], g[k][j], v[k]);
+        }
+        return ssm__cuda_mimo_fold(v);
+    }
+
+    /* dK of rank r: sum_p v (gamma g + beta G). */
+    __device__ __forceinline__ void leave_K(size_t at_row, size_t r, const float *v, float gamma,
+                                            const float (&g)[CHANNELS][NS], const float *add)
+    {
+        float dB[NS];
+        int k, j;
+#pragma unroll
+        for (j = 0; j < NS; ++j) dB[j] = 0;
+#pragma unroll
+        for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) dB[j] = fmaf(v[k], fmaf(beta, G[k][j], gamma * g[k][j]), dB[j]);
+        collect(dB, coefs_out(p.dK, at_row, r), add);
+    }
+
+    /* The gradient that K of the last step has from the state it is left in. */
+    __device__ __forceinline__ const float *from_state(size_t t, size_t r) const
+    {
+        return t + 1 == q.len && this->strip == 0
+                   ? dstate(p.at_k + (this->head * p.s.ranks + r) * p.s.d_state)
+                   : NULL;
+    }
+
+    /* dK, dx, and what x, mimo_x and the coefficients get from a step. */
+    __device__ __forceinline__ void scatter(size_t t, const float (&g)[CHANNELS][NS])
+    {
+        const float b = this->coef(t, SSM__TRAP_BETA), gamma = this->coef(t, SSM__TRAP_GAMMA);
+        const float D = slab ? 0.0f : p.s.D[this->head];
+        const float *first = this->enters(p.at_x);
+        const float now = live ? ssm__cuda_load(this->input(t) + own()) : 0.0f;
+        const float past = !live ? 0.0f : t ? ssm__cuda_load(this->input(t - 1) + own()) : first ? first[own()] : 0.0f;
+        float x[CHANNELS], dbeta = 0, dgamma = 0, dx = carry;
+        size_t r;
+        carry = 0;
+        this->eight(this->input(t), x);
+        for (r = 0; r < p.s.ranks; ++r) {
+            float K[NS], v[CHANNELS], e, f, up, dy, dv;
+            this->take(this->before(t), r, K);
+            e = dot(K, g);
+            this->take(this->coefs(p.K, t), r, K);
+            f = dot(K, g);
+            this->values(x, r, v);
+            leave_K(row(t), r, v, gamma, g, from_state(t, r));
+            if (!live) continue;
+            up = this->own_up(r);
+            dy = ssm__cuda_load(dy_of(t, r) + own());
+            dv = fmaf(gamma, f, D * dy);
+            dbeta = fmaf(e, past * up, dbeta);
+            dgamma = fmaf(f, now * up, dgamma);
+            dx = fmaf(dv, up, dx);
+            carry = fmaf(b * e, up, carry);
+            if (p.dup) *dup(r) = fmaf(b * e, past, fmaf(dv, now, *dup(r)));
+            if (slab == 0) dD = fmaf(dy, now * up, dD);
+        }
+        leave_coef(t, 1, dbeta);
+        leave_coef(t, 2, dgamma);
+        if (live) p.dx[row(t) * p.dim + own()] = slab ? p.dx[row(t) * p.dim + own()] + dx : dx;
+    }
+
+    /* Step t, the i-th of a tile; h are the states after it, then before it. */
+    __device__ __forceinline__ void retreat(size_t t, size_t i)
+    {
+        float g[CHANNELS][NS], sum = 0;
+        int k, j;
+        gather(t, g);
+        recall(i);
+#pragma unroll
+        for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) sum = fmaf(g[k][j], h[k][j], sum);
+        leave_coef(t, 0, sum);
+        scatter(t, g);
+        alpha = this->coef(t, SSM__TRAP_ALPHA);
+        beta = this->coef(t, SSM__TRAP_BETA);
+#pragma unroll
+        for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) G[k][j] = g[k][j];
+    }
+
+    /* Gradients of the leaving states. */
+    __device__ __forceinline__ void enter_back(void)
+    {
+        int k, j;
+        this->load(dstate(p.at_h));
+#pragma unroll
+        for (k = 0; k < CHANNELS; ++k)
+#pragma unroll
+            for (j = 0; j < NS; ++j) G[k][j] = h[k][j];
+        alpha = 1;
+        beta = 0;
+        carry = live && slab == 0 && p.d.dstate ? dstate(p.at_x)[own()] : 0.0f;
+    }
+
+    /* Gradients of the entering ones; of k for ssm__cuda_mimo_leave_back, since others still read it. */
+    __device__ __forceinline__ void leave_back(void)
+    {
+        float x[CHANNELS], v[CHANNELS];
+        size_t r;
+        if (!p.d.dstate) return;
+        this->store(dstate(p.at_h), alpha, G);
+        this->inputs_before(0, x);
+        for (r = 0; r < p.s.ranks; ++r) {
+            this->values(x, r, v);
+            leave_K(p.rows + q.seq, r, v, 0.0f, G, NULL);
+        }
+        if (live) dstate(p.at_x)[own()] = slab ? dstate(p.at_x)[own()] + carry : carry;
+    }
+
+    __device__ __forceinline__ void run(unsigned number)
+    {
+        size_t t = q.len ? (q.len - 1) / SSM__CUDA_MIMO_KEEP * SSM__CUDA_MIMO_KEEP : 0, end = q.len;
+        this->enter(number);
+        if (q.len) keep(t);
+        enter_back();
+        while (end > 0) {
+            again(t, end - t);
+            for (; end > t; --end) retreat(end - 1, end - 1 - t);
+            t = t ? t - SSM__CUDA_MIMO_KEEP : 0;
+        }
+        leave_back();
+        if (live && slab == 0) p.dD[q.seq * p.dim + own()] = dD;
+    }
+};
+
+/* States, g and that of the step after: 24 NS registers, up to 218 in all; 8 KB of shared memory. */
+template <class T, int NS>
+__global__ void __launch_bounds__(32 * SSM__CUDA_MIMO_WARPS, 1) ssm__cuda_mimo_back(const ssm__cuda_mimo p)
+{
+    ssm__cuda_mimo_adjoint<T, NS> k(p);
+    unsigned slab;
+    for (slab = 0; slab < p.slabs; ++slab) k.run(slab);
+}
+
+/* --- from dK and dQ to B, C, the angles and delta --- */
+/* A unit of dK or dQ back through the turn, to `to`; returns what it gives to the angle. */
+SSM__DEVICE float ssm__cuda_mimo_turn_back(const ssm__cuda_mimo &p, const ssm__cuda_mimo_unit &u, const float *K,
+                                           const float *dK, float *to)
+{
+    const size_t N = p.s.d_state, R = p.s.ranks, RN = R * N, at = u.row * p.s.heads + u.head;
+    const bool turned = u.angle < p.s.angles;
+    const ptrdiff_t im = turned ? p.s.im : 0;
+    float dtheta = 0;
+    size_t r, i;
+    K += at * RN + u.n;
+    dK += at * p.strips * RN + u.n;
+    to += at * RN + u.n;
+    for (r = 0; r < R; ++r, K += N, dK += N, to += N) {
+        float g_re = 0, g_im = 0;
+        for (i = 0; i < p.strips; ++i) g_re += dK[i * RN];
+        for (i = 0; turned && i < p.strips; ++i) g_im += dK[(ptrdiff_t)(i * RN) + im];
+        *to = fmaf(g_re, u.c, g_im * u.s);
+        if (turned) to[im] = fmaf(g_im, u.c, -(g_re * u.s));
+        dtheta = fmaf(-g_re, K[im], fmaf(g_im, *K, dtheta));
+    }
+    return dtheta;
+}
+
+__global__ void ssm__cuda_mimo_turns_back(const ssm__cuda_mimo p)
+{
+    ssm__cuda_mimo_unit u;
+    if (!ssm__cuda_mimo_unit_of(p, &u)) return;
+    const float k = ssm__cuda_mimo_turn_back(p, u, p.K, p.dK, p.d.dB);
+    const float dtheta = k + ssm__cuda_mimo_turn_back(p, u, p.Q, p.dQ, p.d.dC);
+    if (u.angle < p.s.angles) p.dturn[(u.row * p.s.heads + u.head) * p.s.angles + u.angle] = dtheta;
+}
+
+/* The gradient of every theta, from the last step to the first: a thread for each angle of a head of a sequence. */
+__global__ void ssm__cuda_mimo_angles_back(const ssm__cuda_mimo p)
+{
+    const size_t S = p.s.angles, H = p.s.heads;
+    ssm__span q;
+    size_t head, i, t;
+    if (!ssm__cuda_mimo_angle(p, &q, &head, &i)) return;
+    const size_t at = (size_t)q.state * p.s.state_row + head * S + i, row = q.batch * p.s.len + q.first;
+    float g = p.d.dstate ? p.d.dstate[at] : 0.0f;
+    for (t = row + q.len; t > row; --t) {
+        float *dturn = p.dturn + ((t - 1) * H + head) * S + i;
+        g += *dturn;
+        *dturn = g;
+    }
+    if (p.d.dstate) p.d.dstate[at] = g;
+}
+
+/* drate = g delta, ddelta = sum g rate: a warp for each row and head. */
+__global__ void ssm__cuda_mimo_rates_back(const ssm__cuda_mimo p)
+{
+    const size_t S = p.s.angles, H = p.s.heads;
+    const size_t i = ((size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x) / 32, row = i / H, head = i % H;
+    float sum = 0;
+    size_t a;
+    if (row >= p.rows) return;
+    const float delta = p.s.coef[(row * SSM__TRAP_PARTS + SSM__TRAP_DELTA) * H + head];
+    for (a = threadIdx.x % 32; a < S; a += 32) {
+        const float g = p.dturn[i * S + a];
+        p.d.drate[i * S + a] = g * delta;
+        sum = fmaf(g, p.s.rate[row * S + a], sum);
+    }
+    sum = ssm__cuda_warp_sum(sum);
+    if (threadIdx.x % 32 == 0) p.d.dcoef[(row * SSM__TRAP_PARTS + SSM__TRAP_DELTA) * H + head] = sum;
+}
+
+/* The gradient of k of the entering states, once that of the leaving ones has been read: a thread for each. */
+__global__ void ssm__cuda_mimo_leave_back(const ssm__cuda_mimo p)
+{
+    const size_t RN = p.s.ranks * p.s.d_state, k = p.s.heads * RN;
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_MIMO_EACH + threadIdx.x, at = i % k, head = at / RN;
+    float sum = 0;
+    size_t strip;
+    if (i >= p.s.batch * k) return;
+    const ssm__span q = ssm__cuda_span_of(p.s.start, NULL, i / k, p.s.len);
+    for (strip = 0; strip < p.strips; ++strip)
+        sum += p.dK[(((p.rows + q.seq) * p.s.heads + head) * p.strips + strip) * RN + at % RN];
+    if (q.len) p.d.dstate[(size_t)q.state * p.s.state_row + p.at_k + at] = sum;
+}
+
+/* --- sums, layout and launches --- */
+static size_t ssm__cuda_mimo_back_layout(ssm__cuda_mimo *p, void *mem)
+{
+    const ssm__mimo *s = &p->s;
+    const size_t KEEP = SSM__CUDA_MIMO_KEEP, states = ssm__mul(p->dim, s->d_state), RN = ssm__mul(s->ranks, s->d_state);
+    const size_t blocks = ssm__mul(s->heads, p->strips), width = s->d_state <= 32 ? 32 : s->d_state <= 64 ? 64 : 128;
+    const size_t tiles = s->start ? ssm__add(s->len / KEEP, ssm__add(s->batch, 1))
+                                  : ssm__mul(s->batch, ssm__ceil_div(s->len, KEEP));
+    size_t steps = ssm__mul(s->batch, ssm__min(s->len, KEEP));
+    ssm__arena arena = ssm__arena_open(mem);
+    p->steps = ssm__min(s->len, KEEP);
+    if (s->start && p->rows < steps) {
+        p->steps = 0;
+        steps = p->rows;
+    }
+    ssm__cuda_mimo_take(p, &arena);
+    p->kept = ssm__take(&arena, ssm__mul(tiles, states));
+    p->after = ssm__take(&arena, ssm__mul(ssm__mul(steps, p->parts), SSM__CUDA_MIMO_CHANNELS * width));
+    p->dK = ssm__take(&arena, ssm__mul(ssm__add(p->rows, s->batch), ssm__mul(blocks, RN)));
+    p->dQ = ssm__take(&arena, ssm__mul(p->rows, ssm__mul(blocks, RN)));
+    p->dturn = ssm__take(&arena, ssm__mul(p->rows, ssm__mul(s->heads, s->angles)));
+    p->dcoef = ssm__take(&arena, ssm__mul(p->rows, ssm__mul(3, p->parts)));
+    p->dx = ssm__take(&arena, ssm__mul(p->rows, p->dim));
+    p->dup = s->up ? ssm__take(&arena, ssm__mul(s->batch, ssm__mul(s->ranks, p->dim))) : NULL;
+    p->dD = ssm__take(&arena, ssm__mul(s->batch, p->dim));
+    return ssm__arena_bytes(&arena);
+}
+
+/* Partial sums to x, the coefficients, mimo_x and D. */
+static ssm_status ssm__cuda_mimo_sums(const ssm__cuda_mimo &p, ssm_format io, void *stream)
+{
+    const size_t H = p.s.heads, P = p.s.headdim, R = p.s.ranks, per = p.parts / H;
+    ssm__cuda_sum dx = ssm__cuda_sum_of(p.dx, p.d.dx), dcoef = ssm__cuda_sum_of(p.dcoef, p.d.dcoef + H);
+    ssm__cuda_sum dup = ssm__cuda_sum_of(p.dup, p.d.dup), dD = ssm__cuda_sum_of(p.dD, p.d.dD);
+    ssm_status status;
+    ssm__cuda_sum_axis(&dx, p.rows, p.dim, p.s.x_row);
+    ssm__cuda_sum_axis(&dx, p.dim, 1, 1);
+    ssm__cuda_sum_axis(&dcoef, p.rows, 3 * p.parts, (ptrdiff_t)(SSM__TRAP_PARTS * H));
+    ssm__cuda_sum_axis(&dcoef, 3 * H, per, 1);
+    ssm__cuda_sum_axis(&dcoef, per, 1, 0);
+    ssm__cuda_sum_axis(&dup, p.s.batch, R * p.dim, 0);
+    ssm__cuda_sum_axis(&dup, R, p.dim, (ptrdiff_t)P);
+    ssm__cuda_sum_axis(&dup, H, P, (ptrdiff_t)(R * P));
+    ssm__cuda_sum_axis(&dup, P, 1, 1);
+    ssm__cuda_sum_axis(&dD, p.s.batch, p.dim, 0);
+    ssm__cuda_sum_axis(&dD, H, P, 1);
+    ssm__cuda_sum_axis(&dD, P, 1, 0);
+    status = ssm__cuda_sum_run(dx, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_sum_run(dcoef, SSM_FORMAT_REAL, stream);
+    if (status == SSM_OK && p.dup) status = ssm__cuda_sum_run(dup, SSM_FORMAT_REAL, stream);
+    return status == SSM_OK ? ssm__cuda_sum_run(dD, SSM_FORMAT_REAL, stream) : status;
+}
+
+template <class T> static ssm_status ssm__cuda_mimo_back_run(const ssm__cuda_mimo &p, void *stream)
+{
+    const size_t N = p.s.d_state, states = N <= 32 ? 1 : N <= 64 ? 2 : 4;
+    return ssm__cuda_launch(states == 1   ? ssm__cuda_mimo_back<T, 1>
+                            : states == 2 ? ssm__cuda_mimo_back<T, 2>
+                                          : ssm__cuda_mimo_back<T, 4>,
+                            ssm__mul(p.s.batch, ssm__mul(p.s.heads, p.strips)), 1, 32 * (unsigned)p.warps,
+                            2 * p.warps * 32 * states * sizeof(float), p, stream);
+}
+
+/* What follows the recurrence: the way back through the turn, and angles. */
+static ssm_status ssm__cuda_mimo_back_close(const ssm__cuda_mimo &p, void *stream)
+{
+    const size_t heads = p.rows * p.s.heads, S = p.s.angles, k = p.s.heads * p.s.ranks * p.s.d_state;
+    ssm_status status = ssm__cuda_mimo_each(ssm__cuda_mimo_turns_back, p, heads * (p.s.d_state - S), stream);
+    if (status == SSM_OK)
+        status = ssm__cuda_mimo_each(ssm__cuda_mimo_angles_back, p, p.s.batch * p.s.heads * S, stream);
+    if (status == SSM_OK) status = ssm__cuda_mimo_each(ssm__cuda_mimo_rates_back, p, heads * 32, stream);
+    if (status != SSM_OK || !p.d.dstate) return status;
+    return ssm__cuda_mimo_each(ssm__cuda_mimo_leave_back, p, p.s.batch * k, stream);
+}
+
+/* p opened; in `work` of what its layout says. d.dcoef is all zeros. */
+static ssm_status ssm__cuda_mimo_backward(ssm__cuda_mimo p, const ssm__mimo_grad *d, ssm_format io, ssm_memory work,
+                                          void *stream)
+{
+    const size_t bytes = ssm__cuda_mimo_back_layout(&p, NULL);
+    ssm_status status = ssm__check_block(work, bytes);
+    if (status != SSM_OK) return status;
+    ssm__cuda_mimo_back_layout(&p, work.data);
+    p.d = *d;
+    p.s.state = NULL;
+    /* Rows of no sequence give nothing. */
+    if (p.s.start && cudaMemsetAsync(work.data, 0, bytes, (cudaStream_t)stream) != cudaSuccess) return SSM_ERR_DEVICE;
+    status = ssm__cuda_mimo_prepare(p, io, stream);
+    if (status == SSM_OK)
+        status = io == SSM_FORMAT_BF16 ? ssm__cuda_mimo_back_run<ssm__cuda_bf16>(p, stream)
+                                       : ssm__cuda_mimo_back_run<float>(p, stream);
+    if (status == SSM_OK) status = ssm__cuda_mimo_back_close(p, stream);
+    return status == SSM_OK ? ssm__cuda_mimo_sums(p, io, stream) : status;
+}
+
+/*=============================================================================
  * >>cuda-line
  *=============================================================================
  * h = a h + b on a GPU: many lines side by side, real or complex, forward and adjoint; what the linear scan and the S5
@@ -32950,12 +34142,10 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
 }
 
 /*=============================================================================
- * >>cuda-layers
+ * >>cuda-tiles
  *=============================================================================
- * Layers on a GPU. Their tile functions are those of the host: what stands here is what these call when a device is in
- * the place of threads (see >>device), the kernels that bind needs, and the walk, which is none: one tile takes all
- * rows of a call, packed or dense, because a device wants all work at once and has the memory. How much workspace the
- * ops want is found by a dry run of the tile function, so that no second description of a layer can disagree with it.
+ * Layers on a GPU have the tile functions of the host. What these call when a device is in the place of threads stands
+ * here (see >>device), and the kernels that bind needs.
  */
 /* Whether an op is to be queued; notes its workspace, and the status of its problem. */
 static int ssm__device_ready(ssm__device *d, ssm_status status, size_t bytes)
@@ -33065,36 +34255,149 @@ static void ssm__device_ssd_backward(ssm__device *d, const ssm_ssd *s, const ssm
         d->status = ssm_cuda_ssd_backward(s, g, d->io, d->work, d->stream);
 }
 
-/* The gate that a block of rows describes. */
-static ssm_rowop ssm__device_gate_of(const ssm__row_block *b)
+/* The row operation that a block describes. */
+static ssm_rowop ssm__device_rowop(const ssm__row_block *b, ssm_rowop_kind kind)
 {
     ssm_rowop op = SSM__EMPTY;
-    op.kind = SSM_ROW_GATE;
+    op.kind = kind;
     op.rows = b->rows;
     op.dim = b->dim;
     op.x = ssm_rows_of(b->x, b->x_row);
     op.z = ssm_rows_of(b->z, b->z_row);
+    op.add = ssm_rows_of(b->add, b->add_row);
+    op.scale = b->scale;
     op.y = ssm_rows_out_of(b->y, b->y_row);
     return op;
 }
 
-static void ssm__device_gate(ssm__device *d, const ssm__row_block *b)
+static void ssm__device_row(ssm__device *d, const ssm__row_block *b, ssm_rowop_kind kind)
 {
-    const ssm_rowop op = ssm__device_gate_of(b);
+    const ssm_rowop op = ssm__device_rowop(b, kind);
     if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_row_forward(&op, d->io, d->stream);
 }
 
-static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b)
+static void ssm__device_row_backward(ssm__device *d, const ssm__row_block *b, ssm_rowop_kind kind)
 {
-    const ssm_rowop op = ssm__device_gate_of(b);
+    const ssm_rowop op = ssm__device_rowop(b, kind);
     ssm_rowop_grad g = SSM__EMPTY;
     ssm_sizes need = SSM__EMPTY;
     const ssm_status status = ssm_cuda_row_sizes(&op, d->io, &need);
     g.dy = ssm_rows_of(b->dy, b->dy_row);
     g.dx = ssm_rows_out_of(b->dx, b->dx_row);
     g.dz = ssm_rows_out_of(b->dz, b->dz_row);
+    g.dscale = b->dscale;
     if (ssm__device_ready(d, status, need.work_backward))
         d->status = ssm_cuda_row_backward(&op, &g, d->io, d->work, d->stream);
+}
+
+static void ssm__device_gate(ssm__device *d, const ssm__row_block *b)
+{
+    ssm__device_row(d, b, SSM_ROW_GATE);
+}
+
+static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b)
+{
+    ssm__device_row_backward(d, b, SSM_ROW_GATE);
+}
+
+static void ssm__device_scale(ssm__device *d, const ssm__row_block *b)
+{
+    ssm__device_row(d, b, SSM_ROW_SCALE);
+}
+
+static void ssm__device_scale_backward(ssm__device *d, const ssm__row_block *b)
+{
+    ssm__device_row_backward(d, b, SSM_ROW_SCALE);
+}
+
+/* Both directions: back where there is dy. */
+static void ssm__device_rate(ssm__device *d, const ssm__row_block *b)
+{
+    if (!ssm__device_ready(d, SSM_OK, 0)) return;
+    d->status = ssm__cuda_launch(d->io == SSM_FORMAT_BF16 ? ssm__cuda_rate_kernel<ssm__cuda_bf16>
+                                                          : ssm__cuda_rate_kernel<float>,
+                                 ssm__ceil_div(b->rows * b->dim, SSM__CUDA_MIMO_EACH), 1, SSM__CUDA_MIMO_EACH, 0, *b,
+                                 d->stream);
+}
+
+/* Both directions: back where there is draw. */
+static void ssm__device_trap(ssm__device *d, const ssm__trap_block *b)
+{
+    const size_t bytes = b->draw ? ssm__block_bytes(ssm__mul(b->rows, b->heads)) : 0;
+    ssm__cuda_sum sum;
+    ssm__cuda_trap p;
+    if (!ssm__device_ready(d, SSM_OK, bytes)) return;
+    p.b = *b;
+    p.dbias = b->draw ? ssm__block_start(d->work.data) : NULL;
+    d->status = d->io == SSM_FORMAT_BF16 ? ssm__cuda_trap_run<ssm__cuda_bf16>(p, d->stream)
+                                         : ssm__cuda_trap_run<float>(p, d->stream);
+    if (!b->draw || !ssm__device_ready(d, SSM_OK, 0)) return;
+    sum = ssm__cuda_sum_of(p.dbias, b->dbias);
+    ssm__cuda_sum_axis(&sum, b->rows, b->heads, 0);
+    ssm__cuda_sum_axis(&sum, b->heads, 1, 1);
+    d->status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+}
+
+static void ssm__device_mimo(ssm__device *d, const ssm__mimo *s)
+{
+    ssm__cuda_mimo p;
+    ssm__cuda_mimo_open(s, &p);
+    if (!ssm__device_ready(d, p.dim > 0x7fffffff ? SSM_ERR_OVERFLOW : SSM_OK, ssm__cuda_mimo_layout(&p, NULL))) return;
+    if (s->start) ssm__device_clear(d, s->y, p.rows * s->ranks * p.dim, d->io); /* rows of no sequence */
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_mimo_forward(p, d->io, d->work, d->stream);
+}
+
+static void ssm__device_mimo_backward(ssm__device *d, const ssm__mimo *s, const ssm__mimo_grad *g)
+{
+    ssm__cuda_mimo p;
+    ssm__cuda_mimo_open(s, &p);
+    if (!ssm__device_ready(d, p.dim > 0x7fffffff ? SSM_ERR_OVERFLOW : SSM_OK, ssm__cuda_mimo_back_layout(&p, NULL)))
+        return;
+    ssm__device_clear(d, g->dcoef, p.rows * SSM__TRAP_PARTS * s->heads, SSM_FORMAT_REAL);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_mimo_backward(p, g, d->io, d->work, d->stream);
+}
+
+static size_t ssm__device_mimo_rows(const ssm__mimo *s)
+{
+    return s->start ? s->len : s->batch * s->len;
+}
+
+static void ssm__device_mimo_heads(ssm__device *d, const ssm__mimo *s, const ssm_real *dk, ssm_real *dB,
+                                   ssm_real *dbias)
+{
+    const size_t rows = ssm__device_mimo_rows(s), N = s->d_state, R = s->ranks, G = s->n_groups, each = s->heads / G;
+    ssm__cuda_sum bias = ssm__cuda_sum_of(dk, dbias), B = ssm__cuda_sum_of(dk, dB);
+    ssm__cuda_sum_axis(&bias, rows, s->heads * R * N, 0);
+    ssm__cuda_sum_axis(&bias, s->heads * R * N, 1, 1);
+    ssm__cuda_sum_axis(&B, rows, s->heads * R * N, (ptrdiff_t)(R * G * N));
+    ssm__cuda_sum_axis(&B, G, each * R * N, (ptrdiff_t)N);
+    ssm__cuda_sum_axis(&B, each, R * N, 0);
+    ssm__cuda_sum_axis(&B, R, N, (ptrdiff_t)(G * N));
+    ssm__cuda_sum_axis(&B, N, 1, 1);
+    ssm__device_clear(d, dB, rows * R * G * N, d->io);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_sum_run(bias, SSM_FORMAT_REAL, d->stream);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_sum_run(B, d->io, d->stream);
+}
+
+static void ssm__device_mimo_rates(ssm__device *d, const ssm__mimo *s, const ssm_real *drate, ssm_real *dsum)
+{
+    const size_t rows = ssm__device_mimo_rows(s), S = s->angles;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(drate, dsum);
+    ssm__cuda_sum_axis(&sum, rows, s->heads * S, (ptrdiff_t)S);
+    ssm__cuda_sum_axis(&sum, s->heads, S, 0);
+    ssm__cuda_sum_axis(&sum, S, 1, 1);
+    ssm__device_clear(d, dsum, rows * S, SSM_FORMAT_REAL);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+}
+
+static void ssm__device_mimo_ranks(ssm__device *d, const ssm__mimo *s, const ssm_real *from, ssm_real *to)
+{
+    const size_t P = s->headdim, R = s->ranks;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(from, to);
+    ssm__cuda_sum_axis(&sum, R, s->heads * P, (ptrdiff_t)P);
+    ssm__cuda_sum_axis(&sum, s->heads, P, (ptrdiff_t)(R * P));
+    ssm__cuda_sum_axis(&sum, P, 1, 1);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
 }
 
 static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_format io)
@@ -33181,6 +34484,18 @@ static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_rea
                                      ssm__ceil_div(count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
 }
 
+/* [heads][ranks][each] to [ranks][heads][each]. */
+static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t ranks,
+                                   size_t each)
+{
+    const size_t width = each * sizeof(float);
+    unsigned char *out = (unsigned char *)(uintptr_t)to;
+    size_t r;
+    for (r = 0; r < ranks && ssm__device_ready(d, SSM_OK, 0); ++r)
+        ssm__device_note(d, cudaMemcpy2DAsync(out + r * heads * width, width, from + r * each, ranks * width, width,
+                                              heads, cudaMemcpyDeviceToDevice, (cudaStream_t)d->stream));
+}
+
 /* Rows next to each other, from a tensor or back to it. */
 typedef struct ssm__cuda_moving {
     void *tensor;
@@ -33214,6 +34529,13 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
                                  ssm__ceil_div(p.count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
 }
 
+/*=============================================================================
+ * >>cuda-layers
+ *=============================================================================
+ * The walk of a layer on a GPU, which is none: one tile takes all rows of a call, packed or dense, because a device
+ * wants all work at once and has the memory. How much workspace the ops want is found by a dry run of the tile
+ * function, so that no second description of a layer can disagree with it.
+ */
 /* --- one call --- */
 /* A call on its way: its one tile, where its rows and memory lie. */
 typedef struct ssm__device_call {
@@ -33598,6 +34920,7 @@ SSM__DEVICE_LAYER(selective, core)
 SSM__DEVICE_LAYER(s6, core)
 SSM__DEVICE_LAYER(mamba, mamba)
 SSM__DEVICE_LAYER(mamba2, mamba2)
+SSM__DEVICE_LAYER(mamba3, mamba3)
 #endif /* SSM_CUDA */
 
 /*=============================================================================
@@ -33612,6 +34935,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 #endif
 
 #undef SSM__BIND_DEVICE
+#undef SSM__BIND_RANKS
 #undef SSM__BOTH
 #undef SSM__ISA_DEVICE
 #undef SSM__IS_DEVICE

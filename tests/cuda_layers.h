@@ -9,6 +9,7 @@ template <class L, class C> struct layer_verbs {
     ssm_status (*cuda_bind)(L *, const C *, const float *, ssm_memory, void *);
     ssm_status (*forward)(const L *, ssm_real *, const ssm_real *, ssm_real *, const ssm_seqs *, ssm_memory);
     ssm_status (*cuda_forward)(const L *, float *, const void *, void *, const ssm_seqs *, ssm_memory, void *);
+    ssm_status (*step)(const L *, ssm_real *, const ssm_real *, ssm_real *, size_t, ssm_memory);
     ssm_status (*cuda_step)(const L *, float *, const void *, void *, size_t, ssm_memory, void *);
     ssm_status (*record)(const L *, ssm_real *, const ssm_real *, ssm_real *, const ssm_seqs *, ssm_memory, ssm_memory);
     ssm_status (*cuda_record)(const L *, float *, const void *, void *, const ssm_seqs *, ssm_memory, ssm_memory,
@@ -24,11 +25,12 @@ template <class L, class C> struct layer_verbs {
 
 #define LAYER_VERBS(X, configure, conv, scan)                                                                          \
     static const layer_verbs<ssm_##X, ssm_##X##_config> X##_verbs = {                                                  \
-        ssm_##X##_params,       ssm_##X##_init,          {ssm_##X##_sizes, ssm_cuda_##X##_sizes},                      \
-        ssm_##X##_bind,         ssm_cuda_##X##_bind,     ssm_##X##_forward,                                            \
-        ssm_cuda_##X##_forward, ssm_cuda_##X##_step,     ssm_##X##_record,                                             \
-        ssm_cuda_##X##_record,  ssm_##X##_backward,      ssm_cuda_##X##_backward,                                      \
-        configure,              conv,                    scan};
+        ssm_##X##_params,        ssm_##X##_init,          {ssm_##X##_sizes, ssm_cuda_##X##_sizes},                     \
+        ssm_##X##_bind,          ssm_cuda_##X##_bind,     ssm_##X##_forward,                                           \
+        ssm_cuda_##X##_forward,  ssm_##X##_step,          ssm_cuda_##X##_step,                                         \
+        ssm_##X##_record,        ssm_cuda_##X##_record,   ssm_##X##_backward,                                          \
+        ssm_cuda_##X##_backward, configure,               conv,                                                        \
+        scan};
 
 static ssm_disc any_disc(void)
 {
@@ -121,6 +123,37 @@ LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_scan<ss
 LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_scan<ssm_s6>)
 LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_scan<ssm_mamba>)
 LAYER_VERBS(mamba2, configure_mamba2, mamba2_conv, mamba2_scan)
+
+/* SISO and MIMO; heads of one block and of two, a slab of states and two. */
+static void configure_mamba3(ssm_mamba3_config *c)
+{
+    static const size_t dims[] = {4, 8, 12, 24, 72};
+    const int much = chance(15);
+    c->d_model = chance(50) ? 32 : pick(1, 40);
+    c->headdim = much ? 72 : dims[pick(0, 3)];
+    c->n_groups = chance(60) ? 1 : 2;
+    c->d_inner = c->headdim * c->n_groups * pick(1, 2);
+    c->mimo_rank = chance(40) ? 0 : pick(1, 4);
+    c->rope_fraction = chance(60) ? 0.5f : 1.0f;
+    c->d_state = chance(15) ? 2 * pick(50, 80) : chance(50) ? 32 : pick(4, 40);
+    if (c->mimo_rank) c->d_state += c->d_state % 2;
+    c->pre_norm = chance(50);
+    c->residual = chance(50);
+    c->out_norm = chance(40);
+}
+
+static size_t mamba3_angles(const ssm_mamba3 *m)
+{
+    return m->heads * m->angles;
+}
+
+static void mamba3_scan(const ssm_mamba3 *m, size_t *dim, size_t *rows)
+{
+    *dim = m->config.d_inner;
+    *rows = m->config.d_state;
+}
+
+LAYER_VERBS(mamba3, configure_mamba3, mamba3_angles, mamba3_scan)
 
 /* One layer, bound on both sides with the same parameters, and its sequences. */
 template <class L, class C> struct layer_case {
@@ -347,10 +380,23 @@ static void layer_mamba2(void)
     layer_random(mamba2_verbs);
 }
 
-typedef layer_case<ssm_mamba, ssm_mamba_config> mamba_case;
+static void layer_mamba3(void)
+{
+    layer_random(mamba3_verbs);
+}
+
+/* A scan whose splits agree to the bit. */
+static void make_sequential(ssm_mamba_config *c)
+{
+    c->scan = SSM_SCAN_SEQUENTIAL;
+}
+
+static void make_sequential(ssm_mamba3_config *)
+{
+}
 
 /* Binds a shaped case whose sequences are `batch` of `len` steps, x and y dense. */
-static void layer_dense(mamba_case *k, int half, size_t batch, size_t len)
+template <class L, class C> static void layer_dense(layer_case<L, C> *k, int half, size_t batch, size_t len)
 {
     ssm_seqs dense;
     memset(&dense, 0, sizeof dense);
@@ -363,17 +409,17 @@ static void layer_dense(mamba_case *k, int half, size_t batch, size_t len)
 }
 
 /* A sequence in one piece, in two, and step by step: the same bits; and a state in another slot than the first. */
-static void layer_splits(void)
+template <class L, class C> static void layer_splits(const layer_verbs<L, C> &verbs)
 {
     int i;
     for (i = 0; i < rounds && trouble == 0; ++i) {
         const int half = i % 2;
-        mamba_case k(mamba_verbs);
+        layer_case<L, C> k(verbs);
         std::vector<float> y[3], h[3];
         size_t t, cut;
         int way;
         layer_shape(&k, half, 0);
-        k.config.scan = SSM_SCAN_SEQUENTIAL;
+        make_sequential(&k.config);
         if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
         layer_dense(&k, half, 1, k.seqs[0].len);
         if (trouble) return;
@@ -403,25 +449,24 @@ static void layer_splits(void)
         require(same_bits(y[0], y[1]) && same_bits(h[0], h[1]), "two pieces give other bits than one");
         require(same_bits(y[0], y[2]) && same_bits(h[0], h[2]), "steps give other bits than forward");
         if (trouble)
-            printf("     (len %u cut %u d_model %u d_inner %u d_state %u d_conv %u disc %d bf16 %d)\n",
-                   (unsigned)k.seqs[0].len, (unsigned)cut, (unsigned)k.config.d_model,
-                   (unsigned)k.layer[1].config.d_inner, (unsigned)k.layer[1].config.d_state,
-                   (unsigned)k.layer[1].config.d_conv, (int)k.layer[1].config.disc, half);
+            printf("     (len %u cut %u d_model %u d_inner %u d_state %u bf16 %d)\n", (unsigned)k.seqs[0].len,
+                   (unsigned)cut, (unsigned)k.config.d_model, (unsigned)k.layer[1].config.d_inner,
+                   (unsigned)k.layer[1].config.d_state, half);
     }
 }
 
 /* Padding: outputs 0, no state touched; other sequences as if they were alone. */
-static void layer_slots(void)
+template <class L, class C> static void layer_slots(const layer_verbs<L, C> &verbs)
 {
     int i;
     for (i = 0; i < rounds && trouble == 0; ++i) {
-        mamba_case k(mamba_verbs);
+        layer_case<L, C> k(verbs);
         const int half = i % 2;
         std::vector<ptrdiff_t> slot(3);
         ssm_seqs one;
         size_t b, j;
         layer_shape(&k, half, 0);
-        k.config.scan = SSM_SCAN_SEQUENTIAL;
+        make_sequential(&k.config);
         if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
         layer_dense(&k, half, 3, chance(50) ? 1 : k.seqs[0].len);
         if (trouble) return;
@@ -457,12 +502,12 @@ static void layer_slots(void)
     }
 }
 
-static void layer_errors(void)
+template <class L, class C> static void layer_errors(const layer_verbs<L, C> &verbs)
 {
-    mamba_case k(mamba_verbs);
+    layer_case<L, C> k(verbs);
     ssm_layer_grad g;
     ssm_sizes need;
-    ssm_mamba empty;
+    L empty;
     memset(&empty, 0, sizeof empty);
     memset(&g, 0, sizeof g);
     layer_shape(&k, 0, 0);
@@ -478,34 +523,34 @@ static void layer_errors(void)
     const ssm_seqs *s = &k.seqs[1];
     std::vector<unsigned char> host_work(k.need[0].work);
     g.dy = y;
-    require(ssm_cuda_mamba_forward(NULL, h, x, y, s, w, NULL) == SSM_ERR_NULL, "no layer");
-    require(ssm_cuda_mamba_forward(&empty, h, x, y, s, w, NULL) == SSM_ERR_CONFIG, "a layer never bound");
-    require(ssm_cuda_mamba_forward(&k.layer[0], h, x, y, s, w, NULL) == SSM_ERR_CONFIG, "a layer of the host");
-    require(ssm_mamba_forward(&k.layer[1], state.out(0).data, k.x.in(0).data, k.y.out(0).data, &k.seqs[0],
-                              ssm_memory_of(host_work.data(), host_work.size())) == SSM_ERR_UNSUPPORTED,
+    require(k.v.cuda_forward(NULL, h, x, y, s, w, NULL) == SSM_ERR_NULL, "no layer");
+    require(k.v.cuda_forward(&empty, h, x, y, s, w, NULL) == SSM_ERR_CONFIG, "a layer never bound");
+    require(k.v.cuda_forward(&k.layer[0], h, x, y, s, w, NULL) == SSM_ERR_CONFIG, "a layer of the host");
+    require(k.v.forward(&k.layer[1], state.out(0).data, k.x.in(0).data, k.y.out(0).data, &k.seqs[0],
+                        ssm_memory_of(host_work.data(), host_work.size())) == SSM_ERR_UNSUPPORTED,
             "a layer of the device on the host");
-    require(ssm_mamba_step(&k.layer[1], state.out(0).data, k.x.in(0).data, k.y.out(0).data, 1,
-                           ssm_memory_of(host_work.data(), host_work.size())) == SSM_ERR_UNSUPPORTED,
+    require(k.v.step(&k.layer[1], state.out(0).data, k.x.in(0).data, k.y.out(0).data, 1,
+                     ssm_memory_of(host_work.data(), host_work.size())) == SSM_ERR_UNSUPPORTED,
             "a step of a layer of the device on the host");
-    require(ssm_cuda_mamba_forward(&k.layer[1], h, NULL, y, s, w, NULL) == SSM_ERR_NULL, "no x");
-    require(ssm_cuda_mamba_forward(&k.layer[1], h, x, y, NULL, w, NULL) == SSM_ERR_NULL, "no sequences");
-    require(ssm_cuda_mamba_forward(&k.layer[1], h, x, y, s, less, NULL) == SSM_ERR_MEMORY, "a byte of workspace");
-    require(ssm_cuda_mamba_step(&k.layer[1], NULL, x, y, 1, w, NULL) == SSM_ERR_NULL, "a step without a state");
-    require(ssm_cuda_mamba_record(&k.layer[1], h, x, y, s, less, w, NULL) == SSM_ERR_TAPE, "a byte of tape");
-    require(ssm_cuda_mamba_backward(&k.layer[1], x, NULL, s, t, w, NULL) == SSM_ERR_NULL, "no gradients");
-    require(ssm_cuda_mamba_backward(&k.layer[1], x, &g, s, t, less, NULL) == SSM_ERR_MEMORY, "workspace of backward");
-    require(ssm_cuda_mamba_bind(&empty, &k.config, k.params.in(1).data, less, NULL) == SSM_ERR_BOUND, "a byte to bind");
+    require(k.v.cuda_forward(&k.layer[1], h, NULL, y, s, w, NULL) == SSM_ERR_NULL, "no x");
+    require(k.v.cuda_forward(&k.layer[1], h, x, y, NULL, w, NULL) == SSM_ERR_NULL, "no sequences");
+    require(k.v.cuda_forward(&k.layer[1], h, x, y, s, less, NULL) == SSM_ERR_MEMORY, "a byte of workspace");
+    require(k.v.cuda_step(&k.layer[1], NULL, x, y, 1, w, NULL) == SSM_ERR_NULL, "a step without a state");
+    require(k.v.cuda_record(&k.layer[1], h, x, y, s, less, w, NULL) == SSM_ERR_TAPE, "a byte of tape");
+    require(k.v.cuda_backward(&k.layer[1], x, NULL, s, t, w, NULL) == SSM_ERR_NULL, "no gradients");
+    require(k.v.cuda_backward(&k.layer[1], x, &g, s, t, less, NULL) == SSM_ERR_MEMORY, "workspace of backward");
+    require(k.v.cuda_bind(&empty, &k.config, k.params.in(1).data, less, NULL) == SSM_ERR_BOUND, "a byte to bind");
     k.config.format = SSM_FORMAT_INT8;
-    require(ssm_cuda_mamba_sizes(&k.config, s, &need) == SSM_ERR_UNSUPPORTED, "int8");
+    require(k.v.sizes[1](&k.config, s, &need) == SSM_ERR_UNSUPPORTED, "int8");
     cuda_ok(cudaDeviceSynchronize(), "errors");
     require(same_bits(k.y.download(), k.y.start) || k.y.start[k.y.base] != k.y.start[k.y.base], "outputs untouched");
 }
 
 /* A step of two blocks in a graph, replayed, gives the bits of steps that were called. */
-static void layer_graph(void)
+template <class L, class C> static void layer_graph(const layer_verbs<L, C> &verbs)
 {
 #ifndef SSM__CUDA_ON_HOST
-    mamba_case k(mamba_verbs);
+    layer_case<L, C> k(verbs);
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t run;
@@ -536,5 +581,15 @@ static void layer_graph(void)
     for (i = 0; i < 2; ++i) cuda_ok(cudaGraphLaunch(run, stream), "launch");
     cuda_ok(cudaStreamSynchronize(stream), "replay");
     require(same_bits(states, state.download()) && same_bits(y, k.y.download()), "replayed steps give other bits");
+#else
+    (void)verbs;
 #endif
 }
+
+#define LAYER_TESTS(X)                                                                                                 \
+    static void X##_splits(void) { layer_splits(X##_verbs); }                                                          \
+    static void X##_slots(void) { layer_slots(X##_verbs); }                                                            \
+    static void X##_errors(void) { layer_errors(X##_verbs); }                                                          \
+    static void X##_graph(void) { layer_graph(X##_verbs); }
+LAYER_TESTS(mamba)
+LAYER_TESTS(mamba3)
