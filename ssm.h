@@ -134,7 +134,9 @@
  *   >>cuda-linear-scan  the linear scan on a GPU
  *   >>cuda-s5        the S5 scan on a GPU
  *   >>cuda-s5-backward  and its gradients
- *   >>cuda-layers    layers through the tile functions of the host
+ *   >>cuda-layers    layers through the tile functions of the host: the ops that these call on a GPU,
+ *   >>cuda-layer-s5  S5's recurrence,
+ *   >>cuda-layers-verbs  one call, and the verbs
  *   >>end            macros undefined, changes, licence
  */
 
@@ -2070,14 +2072,14 @@ typedef struct ssm_s5 {
     ssm_s5_config config; /* resolved */
     ssm_s5_offsets offsets;
     ssm_norm norm;
-    ssm_linear B; /* real form of B: [2][P] rows, H columns */
+    ssm_linear B; /* real form of B: [2][P] rows, H columns; of a device [P][2], and so are the others */
     ssm_linear C; /* real form of k Re(C h): H rows, [2][P] columns, twice if bidirectional */
     ssm_linear out1;
     ssm_linear out2;
     const ssm_real *D;
     const ssm_real *lambda; /* [2][P] */
     const ssm_real *step;   /* [P] of Bbar; lru: [2][P], then of Abar */
-    const ssm_real *a;      /* Abar [2][P]; real_state: [P] */
+    const ssm_real *a;      /* Abar [2][P]; real_state: [P]; of a device not filled: the recurrence makes them */
     const ssm_real *b;      /* Bbar / B, the same */
     const ssm_real *params; /* as given to bind, for backward */
     ssm_bound bound;
@@ -2491,11 +2493,13 @@ typedef struct ssm_cuda_product {
  *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
  *         (SSM_ERR_CONFIG). There is no attach.
  * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel].
- * seqs    as on the host; start and slot are arrays of the device, whose values are not checked.
+ *         S5: as on the host.
+ * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
- * bytes each time. No call waits or allocates; all can be captured in a graph.
+ * bytes each time. S5: AUTO cuts time as that of ssm_cuda_s5_scan_forward. No call waits or allocates; all can be
+ * captured in a graph.
  * Accuracy: |error| / |y| below 1e-5 against the host in float, gradients 1e-4; in bf16 by the rounding of its rows. */
 typedef struct ssm_layer_grad { /* of a backward; NULL: not wanted, but for dy */
     const void *dy;
@@ -2551,6 +2555,18 @@ SSM_API ssm_status ssm_cuda_mamba2_record(const ssm_mamba2 *layer, float *state,
                                           const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_mamba2_backward(const ssm_mamba2 *layer, const void *x, const ssm_layer_grad *grad,
                                             const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+SSM_API ssm_status ssm_cuda_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s5_bind(ssm_s5 *layer, const ssm_s5_config *config, const float *params, ssm_memory mem,
+                                    void *stream);
+SSM_API ssm_status ssm_cuda_s5_forward(const ssm_s5 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                       ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_step(const ssm_s5 *layer, float *state, const void *x, void *y, size_t streams,
+                                    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_record(const ssm_s5 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                      ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_backward(const ssm_s5 *layer, const void *x, const ssm_layer_grad *grad,
+                                        const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
 #endif /* SSM_CUDA */
 
@@ -11601,9 +11617,8 @@ static void ssm__device_linear_backward(ssm__device *d, const ssm_linear *l, ssm
 static void ssm__device_norm(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows);
 static void ssm__device_norm_backward(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
                                       ssm_real *dweight, size_t rows);
-static void ssm__device_accumulate(ssm__device *d, size_t rows, size_t dim, ssm_rows from, ssm_rows_out to);
-static void ssm__device_gate(ssm__device *d, const ssm__row_block *b);
-static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b);
+static void ssm__device_rows(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b);
+static void ssm__device_rows_backward(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b);
 static void ssm__device_ssd(ssm__device *d, const ssm_ssd *s);
 static void ssm__device_ssd_backward(ssm__device *d, const ssm_ssd *s, const ssm_ssd_grad *g);
 static void ssm__device_conv(ssm__device *d, const ssm_conv *s);
@@ -11625,10 +11640,20 @@ typedef enum ssm__device_fill {
 static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_real *from, const void *to, size_t count);
 #define SSM__IS_DEVICE(isa) ((isa) == SSM__ISA_DEVICE)
 #define SSM__BIND_DEVICE(binder, how, offset, count) ssm__bind_device(binder, how, offset, count)
+
+/* What a device does for a layer at the end of its walk, when it fills a block; the host's work is then done. */
+#define SSM__ON_DEVICE_BIND(binder, does)                                                                              \
+    do {                                                                                                               \
+        if ((binder)->params && SSM__IS_DEVICE((binder)->isa)) {                                                       \
+            does;                                                                                                      \
+            return;                                                                                                    \
+        }                                                                                                              \
+    } while (0)
 #else
 #define SSM__ON_DEVICE(parallel, does)
 #define SSM__IS_DEVICE(isa) 0
 #define SSM__BIND_DEVICE(binder, how, offset, count) NULL
+#define SSM__ON_DEVICE_BIND(binder, does)
 #endif
 
 /* Element n of rows whose type is that of the call's rows. */
@@ -12293,11 +12318,28 @@ static void ssm__rows(const ssm_parallel *parallel, const ssm__row_block *b, ssm
                   ssm__row_task, &j);
 }
 
+/* The operation `kind` by its kernel, and its gradients from dy, added; by kind alone on a device. */
+static void ssm__rows_forward(const ssm_parallel *parallel, ssm_rowop_kind kind, const ssm__row_block *b,
+                              ssm__row_kernel kernel)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_rows(device, kind, b));
+    (void)kind;
+    ssm__rows(parallel, b, kernel);
+}
+
+static void ssm__rows_backward(const ssm_parallel *parallel, ssm_rowop_kind kind, const ssm__row_block *b,
+                               ssm__row_kernel kernel)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_rows_backward(device, kind, b));
+    (void)kind;
+    ssm__rows(parallel, b, kernel);
+}
+
 /* y = x, or y = add + x; y may be x or add. */
 static void ssm__rows_add(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
 {
     (void)isa;
-    ssm__rows(parallel, b, SSM__RUN(isa, row_copy));
+    ssm__rows_forward(parallel, SSM_ROW_COPY, b, SSM__RUN(isa, row_copy));
 }
 
 /* to += from, row by row; to absent: nothing. */
@@ -12306,7 +12348,6 @@ static void ssm__rows_accumulate(const ssm_parallel *parallel, ssm_isa isa, size
 {
     ssm__row_block b = ssm__row_block_of(rows, dim);
     if (!to.data) return;
-    SSM__ON_DEVICE(parallel, ssm__device_accumulate(device, rows, dim, from, to));
     b.x = from.data;
     b.x_row = from.row;
     b.add = b.y = to.data;
@@ -12317,14 +12358,14 @@ static void ssm__rows_accumulate(const ssm_parallel *parallel, ssm_isa isa, size
 /* y = x silu(z), and its gradients dx and dz from dy, added. */
 static void ssm__rows_gate(const ssm_parallel *parallel, ssm_isa isa, ssm__row_block *b)
 {
-    SSM__ON_DEVICE(parallel, ssm__device_gate(device, b));
-    ssm__rows(parallel, b, SSM__RUN(isa, row_gate));
+    (void)isa;
+    ssm__rows_forward(parallel, SSM_ROW_GATE, b, SSM__RUN(isa, row_gate));
 }
 
 static void ssm__rows_gate_backward(const ssm_parallel *parallel, ssm_isa isa, ssm__row_block *b)
 {
-    SSM__ON_DEVICE(parallel, ssm__device_gate_backward(device, b));
-    ssm__rows(parallel, b, SSM__RUN(isa, row_gate_backward));
+    (void)isa;
+    ssm__rows_backward(parallel, SSM_ROW_GATE, b, SSM__RUN(isa, row_gate_backward));
 }
 
 static int ssm__row_has_z(ssm_rowop_kind kind)
@@ -22880,12 +22921,12 @@ SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_con
 }
 
 /* --- weights --- */
-static size_t ssm__s5_states(const ssm_s5_config *c) /* P */
+SSM__BOTH static inline size_t ssm__s5_states(const ssm_s5_config *c) /* P */
 {
     return c->no_conj_sym ? c->d_state : c->d_state / 2;
 }
 
-static size_t ssm__s5_width(const ssm_s5_config *c)
+SSM__BOTH static inline size_t ssm__s5_width(const ssm_s5_config *c)
 {
     return c->real_state ? 1 : 2;
 }
@@ -22999,14 +23040,14 @@ static int ssm__s5_entry_next(const ssm_s5_config *c, ssm__s5_entry *e)
     return ++e->p < ssm__s5_states(c);
 }
 
-static size_t ssm__s5_entry_B(const ssm_s5_config *c, const ssm__s5_entry *e)
+SSM__BOTH static inline size_t ssm__s5_entry_B(const ssm_s5_config *c, const ssm__s5_entry *e)
 {
     if (c->real_state) return e->h * c->d_state + e->p;
     if (c->lru) return (e->part * ssm__s5_states(c) + e->p) * c->d_model + e->h;
     return 2 * (e->p * c->d_model + e->h) + e->part;
 }
 
-static size_t ssm__s5_entry_C(const ssm_s5_config *c, const ssm__s5_entry *e)
+SSM__BOTH static inline size_t ssm__s5_entry_C(const ssm_s5_config *c, const ssm__s5_entry *e)
 {
     if (c->real_state) return e->p * c->d_model + e->h;
     if (c->lru) return (e->part * c->d_model + e->h) * ssm__s5_states(c) + e->p;
@@ -23014,9 +23055,16 @@ static size_t ssm__s5_entry_C(const ssm_s5_config *c, const ssm__s5_entry *e)
 }
 
 /* k Re(C h) = k (C_re h_re - C_im h_im) */
-static ssm_real ssm__s5_factor_C(const ssm_s5_config *c, const ssm__s5_entry *e)
+SSM__BOTH static inline ssm_real ssm__s5_factor_C(const ssm_s5_config *c, const ssm__s5_entry *e)
 {
     return (ssm_real)((c->no_conj_sym ? 1 : 2) * (e->part ? -1 : 1));
+}
+
+/* Its row in the real form of B, and its column in that of C: parts are planes; on a device, as in the caller's states,
+ * neighbours. */
+SSM__BOTH static inline size_t ssm__s5_place(const ssm_s5_config *c, const ssm__s5_entry *e)
+{
+    return SSM__IS_DEVICE(c->isa) ? e->p * ssm__s5_width(c) + e->part : e->part * ssm__s5_states(c) + e->p;
 }
 
 /* B [V][H] and C [H][dirs V] as real matrices, read from the parameters that the layer was bound to. */
@@ -23067,21 +23115,23 @@ static void ssm__matrix_expand(const ssm__matrix *m, size_t rows, ssm_real *dens
         for (c = 0; c < m->columns; ++c) dense[r * m->columns + c] = m->at(m, r, c);
 }
 
-/* Gradients of the plain real matrices -> of the parameters, added. */
+/* Gradients of an entry of the plain real matrices, of `dirs` rows of states each -> of the parameters, added. */
+SSM__BOTH static inline void ssm__s5_fold_entry(const ssm_s5_config *c, const ssm_s5_offsets *o, const ssm__s5_entry *e,
+                                                const ssm_real *dB, const ssm_real *dC, ssm_real *dparams)
+{
+    const size_t V = ssm__s5_width(c) * ssm__s5_states(c), dirs = c->bidirectional ? 2 : 1, place = ssm__s5_place(c, e);
+    size_t dir;
+    dparams[o->B + ssm__s5_entry_B(c, e)] += dB[place * c->d_model + e->h];
+    for (dir = 0; dir < dirs; ++dir)
+        dparams[o->C[dir] + ssm__s5_entry_C(c, e)] +=
+            ssm__rounded(ssm__s5_factor_C(c, e) * dC[e->h * dirs * V + dir * V + place]);
+}
+
 static void ssm__s5_fold(const ssm_s5 *s, const ssm_real *dB, const ssm_real *dC, ssm_real *dparams)
 {
-    const ssm_s5_config *c = &s->config;
-    const ssm_s5_offsets *o = &s->offsets;
-    const size_t P = ssm__s5_states(c), V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
     ssm__s5_entry e = {0, 0, 0};
-    size_t dir;
-    do {
-        const size_t row = e.part * P + e.p;
-        dparams[o->B + ssm__s5_entry_B(c, &e)] += dB[row * c->d_model + e.h];
-        for (dir = 0; dir < dirs; ++dir)
-            dparams[o->C[dir] + ssm__s5_entry_C(c, &e)] +=
-                ssm__rounded(ssm__s5_factor_C(c, &e) * dC[e.h * dirs * V + dir * V + row]);
-    } while (ssm__s5_entry_next(c, &e));
+    do ssm__s5_fold_entry(&s->config, &s->offsets, &e, dB, dC, dparams);
+    while (ssm__s5_entry_next(&s->config, &e));
 }
 
 /* --- coefficients --- */
@@ -23106,33 +23156,91 @@ static ssm__coef_block ssm__s5_coefs(const ssm_s5 *s, size_t rows, const ssm_rea
 }
 
 /* --- bind --- */
+/* Lambda of a state and its step in Bbar; or their gradients. */
+typedef struct ssm__s5_pole {
+    ssm_real re;
+    ssm_real im;
+    ssm_real step;
+} ssm__s5_pole;
+
 /* Whether Lambda is stored as logarithms: A_log, or nu_log and theta_log. */
-static int ssm__s5_has_logs(const ssm_s5_config *c)
+SSM__BOTH static inline int ssm__s5_has_logs(const ssm_s5_config *c)
 {
     return c->real_state || c->lru;
+}
+
+/* State p as it stands in the parameters; */
+SSM__BOTH static inline ssm__s5_pole ssm__s5_pole_of(const ssm_s5_config *c, const ssm_s5_offsets *o,
+                                                     const ssm_real *params, size_t p)
+{
+    ssm__s5_pole k;
+    k.re = params[o->lambda_re + p];
+    k.im = c->real_state ? 0 : params[o->lambda_im + p];
+    k.step = params[o->log_step + (c->real_state ? 0 : p)];
+    return k;
+}
+
+/* and with exponentials in the place of logarithms. */
+SSM__BOTH static inline ssm__s5_pole ssm__s5_pole_made(const ssm_s5_config *c, ssm__s5_pole k)
+{
+    if (ssm__s5_has_logs(c)) k.re = -k.re;
+    if (c->clip_eigs && k.re > SSM__K(-1e-4)) k.re = SSM__K(-1e-4);
+    k.step *= c->step_rescale;
+    return k;
+}
+
+/* From the gradient d of state p, k, adds to that of the parameters. */
+SSM__BOTH static inline void ssm__s5_pole_backward(const ssm_s5_config *c, const ssm_s5_offsets *o, size_t p,
+                                                   ssm__s5_pole k, ssm__s5_pole d, ssm_real *dparams)
+{
+    const int clipped = c->clip_eigs && !(k.re < SSM__K(-1e-4));
+    if (!clipped) /* of -exp(A_log) and -exp(nu_log) the derivative is the value */
+        dparams[o->lambda_re + p] += ssm__rounded(d.re * (ssm__s5_has_logs(c) ? k.re : 1));
+    if (!c->real_state) dparams[o->lambda_im + p] += ssm__rounded(d.im * (c->lru ? k.im : 1));
+    dparams[o->log_step + (c->real_state ? 0 : p)] += ssm__rounded(d.step * k.step);
 }
 
 static void ssm__s5_bind_lambda(const ssm_s5 *s, const ssm_real *params, ssm_real *lambda, ssm_real *step)
 {
     const ssm_s5_config *c = &s->config;
-    const ssm_s5_offsets *o = &s->offsets;
     const size_t P = ssm__s5_states(c);
+    ssm__s5_pole k;
     size_t p;
     for (p = 0; p < P; ++p) {
-        lambda[p] = params[o->lambda_re + p];
-        lambda[P + p] = c->real_state ? 0 : params[o->lambda_im + p];
-        step[p] = params[o->log_step + (c->real_state ? 0 : p)];
+        k = ssm__s5_pole_of(c, &s->offsets, params, p);
+        lambda[p] = k.re;
+        lambda[P + p] = k.im;
+        step[p] = k.step;
         if (c->lru) step[P + p] = c->step_rescale;
     }
     if (ssm__s5_has_logs(c)) SSM__RUN(c->isa, row_exp)(P, lambda);
     if (c->lru) SSM__RUN(c->isa, row_exp)(P, lambda + P);
     SSM__RUN(c->isa, row_exp)(P, step);
     for (p = 0; p < P; ++p) {
-        if (ssm__s5_has_logs(c)) lambda[p] = -lambda[p];
-        if (c->clip_eigs && lambda[p] > SSM__K(-1e-4)) lambda[p] = SSM__K(-1e-4);
-        step[p] *= c->step_rescale;
+        k.re = lambda[p];
+        k.im = lambda[P + p];
+        k.step = step[p];
+        k = ssm__s5_pole_made(c, k);
+        lambda[p] = k.re;
+        step[p] = k.step;
     }
 }
+
+/* The real form of B or of C; a device fills its own with the rest (see ssm__device_s5_bind). */
+static void ssm__s5_bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
+{
+    ssm_real *none;
+    if (!SSM__IS_DEVICE(b->isa)) {
+        ssm__bind_matrix(l, b, m, out, format);
+        return;
+    }
+    ssm__bind_shape(l, b, m->columns, out, format);
+    l->weight = ssm__bind_reals(b, ssm__mul(l->in, out), &none);
+}
+
+#ifdef SSM_CUDA
+static void ssm__device_s5_bind(ssm__device *d, const ssm_s5 *s);
+#endif
 
 /* The walk through the layer's weights, from its resolved config. */
 static void ssm__s5_walk(void *layer, ssm__binder *b)
@@ -23149,9 +23257,9 @@ static void ssm__s5_walk(void *layer, ssm__binder *b)
     s->params = b->params;
     s->out1 = s->out2 = none;
     matrix = ssm__s5_matrix_B(s);
-    ssm__bind_matrix(&s->B, b, &matrix, V, c->format);
+    ssm__s5_bind_matrix(&s->B, b, &matrix, V, c->format);
     matrix = ssm__s5_matrix_C(s);
-    ssm__bind_matrix(&s->C, b, &matrix, H, c->format);
+    ssm__s5_bind_matrix(&s->C, b, &matrix, H, c->format);
     s->lambda = ssm__bind_reals(b, ssm__mul(2, P), &lambda);
     s->step = ssm__bind_reals(b, ssm__mul(c->lru ? 2 : 1, P), &step);
     s->a = ssm__bind_reals(b, V, &a);
@@ -23164,6 +23272,7 @@ static void ssm__s5_walk(void *layer, ssm__binder *b)
     s->D = ssm__bind_copy(b, o->D, H);
     if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, b, o->weight[0], o->bias[0], H, H, c->format);
     if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, b, o->weight[1], o->bias[1], H, H, c->format);
+    SSM__ON_DEVICE_BIND(b, ssm__device_s5_bind(b->device, s));
     if (!b->params) return;
     ssm__s5_bind_lambda(s, b->params, lambda, step);
     coefs = ssm__s5_coefs(s, 1, NULL);
@@ -23223,10 +23332,11 @@ static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int ke
     ssm__s5_step_take(s, arena, rows, m);
     m->h = m->v;
     if (keep_v || dirs > 1) m->h = ssm__take(arena, ssm__mul(rows, ssm__mul(dirs, V)));
+    m->coef = m->enter = m->a = NULL;
+    m->scan = NULL;
+    if (SSM__IS_DEVICE(c->isa)) return;
     m->coef = ssm__take(arena, ssm__mul(2 * SSM__S5_PIECE, V));
     m->enter = ssm__take(arena, V);
-    m->a = NULL;
-    m->scan = NULL;
     if (ssm__scan_needs_whole(c->scan)) {
         const ssm_linear_scan line = ssm__s5_line(c, rows);
         m->a = ssm__take(arena, ssm__mul(rows, V));
@@ -23247,7 +23357,7 @@ typedef struct ssm__s5_scratch { /* of the backward */
     ssm_real *da;      /* [2][SSM__S5_PIECE][V] gradients of a and b; without step_scale one row of each */
     ssm_real *dlambda; /* [2][P] */
     ssm_real *dstep;   /* as the layer's step */
-    ssm_real *B;       /* plain real form, and its gradient */
+    ssm_real *B;       /* plain real form; on a device that of the block: NULL */
     ssm_real *C;
     ssm_real *dB;
     ssm_real *dC;
@@ -23270,8 +23380,11 @@ static void ssm__s5_take_scratch(const ssm_s5 *s, ssm__arena *arena, size_t rows
     w->da = ssm__take(arena, ssm__mul(2 * SSM__S5_PIECE, V));
     w->dlambda = ssm__take(arena, ssm__mul(2, ssm__s5_states(c)));
     w->dstep = ssm__take(arena, ssm__mul(c->lru ? 2 : 1, ssm__s5_states(c)));
-    w->B = ssm__take(arena, ssm__mul(V, c->d_model));
-    w->C = ssm__take(arena, ssm__mul(states, c->d_model));
+    w->B = w->C = NULL;
+    if (!SSM__IS_DEVICE(c->isa)) {
+        w->B = ssm__take(arena, ssm__mul(V, c->d_model));
+        w->C = ssm__take(arena, ssm__mul(states, c->d_model));
+    }
     w->dB = ssm__take(arena, ssm__mul(V, c->d_model));
     w->dC = ssm__take(arena, ssm__mul(states, c->d_model));
 }
@@ -23319,6 +23432,12 @@ static const ssm__sizers ssm__s5_sizers = {ssm__s5_work, ssm__s5_step_work, ssm_
  *=============================================================================
  * The S5 layer's walks over a tile: forward, step, backward; and its verbs.
  */
+#ifdef SSM_CUDA
+static void ssm__device_s5(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m);
+static void ssm__device_s5_backward(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w);
+static void ssm__device_s5_params(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w);
+#endif
+
 /* A state of the caller, (re, im) pairs, to planes and back. */
 static void ssm__s5_split(const ssm_s5_config *c, const ssm_real *pairs, ssm_real *planes)
 {
@@ -23476,7 +23595,7 @@ static const ssm_real *ssm__s5_activate(const ssm_s5 *s, const ssm_parallel *par
     b.x = m->s;
     b.y = m->g;
     b.x_row = b.y_row = row;
-    if (m->g) ssm__rows(parallel, &b, SSM__RUN(s->config.isa, row_gelu_tanh));
+    if (m->g) ssm__rows_forward(parallel, SSM_ROW_GELU_TANH, &b, SSM__RUN(s->config.isa, row_gelu_tanh));
     if (m->out1)
         ssm__linear(parallel, &s->out1, ssm_rows_of(m->g, row), ssm_rows_of(NULL, 0), ssm_rows_out_of(m->out1, row),
                     rows);
@@ -23514,7 +23633,7 @@ static const ssm_real *ssm__s5_output(const ssm_s5 *s, const ssm__call *call, co
     b.x_row = u.row;
     b.y = m->s;
     b.y_row = H_row;
-    ssm__rows(parallel, &b, SSM__RUN(s->config.isa, row_scale));
+    ssm__rows_forward(parallel, SSM_ROW_SCALE, &b, SSM__RUN(s->config.isa, row_scale));
     ssm__linear(parallel, &s->C, ssm_rows_of(m->h, (ptrdiff_t)s->C.in), ssm_rows_of(m->s, H_row),
                 ssm_rows_out_of(m->s, H_row), rows);
     return ssm__s5_activate(s, parallel, m, rows);
@@ -23532,23 +23651,29 @@ static void ssm__s5_finish(const ssm_s5 *s, const ssm__call *call, const ssm__s5
     b.add_row = call->x.row;
     b.y = call->y.data;
     b.y_row = call->y.row;
-    if (m->out2) ssm__rows(call->parallel, &b, SSM__RUN(s->config.isa, row_glu));
+    if (m->out2) ssm__rows_forward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(s->config.isa, row_glu));
     else ssm__rows_add(call->parallel, s->config.isa, &b);
 }
 
-/* One tile up to the activation. Returns as ssm__s5_activate. */
-static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
+/* From v to h, all directions of all streams. A forward on a device leaves their states as well. */
+static void ssm__s5_states_run(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
 {
-    const ssm__tile *t = &call->tile;
-    const size_t rows = t->count * t->steps;
     size_t stream, dir;
-    ssm__s5_input(s, call, m, rows);
-    for (stream = 0; stream < t->count; ++stream) {
+    SSM__ON_DEVICE(call->parallel, ssm__device_s5(device, s, call, m));
+    for (stream = 0; stream < call->tile.count; ++stream) {
         for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) { /* forward last: it may write over v */
             const ssm__s5_track k = ssm__s5_track_of(s, call, m, stream, dir);
             ssm__s5_run(s, call->parallel, m, &k);
         }
     }
+}
+
+/* One tile up to the activation. Returns as ssm__s5_activate. */
+static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
+{
+    const size_t rows = call->tile.count * call->tile.steps;
+    ssm__s5_input(s, call, m, rows);
+    ssm__s5_states_run(s, call, m);
     return ssm__s5_output(s, call, m, rows);
 }
 
@@ -23556,7 +23681,7 @@ static void ssm__s5_tile(const ssm__call *call)
 {
     const ssm_s5 *s = (const ssm_s5 *)call->layer;
     const ssm__tile *t = &call->tile;
-    const size_t rows = t->count * t->steps, states = call->state_count;
+    const size_t rows = t->count * t->steps, states = SSM__IS_DEVICE(s->config.isa) ? 0 : call->state_count;
     ssm__arena arena = ssm__arena_open(call->work);
     const ssm_real *factor;
     ssm__s5_mem m;
@@ -23643,8 +23768,8 @@ static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, co
     const ssm__s5_mem *m = &w->mem;
     ssm_real *dfactor = factor == m->s ? w->ds : factor == m->g ? w->dg : w->dout1;
     ssm__row_block b = ssm__row_block_of(rows, H);
-    ssm__zero(w->ds, rows * H);
-    if (w->dg) ssm__zero(w->dg, rows * H);
+    ssm__clear_rows(call->parallel, w->ds, rows * H);
+    if (w->dg) ssm__clear_rows(call->parallel, w->dg, rows * H);
     b.dy = call->dy.data;
     b.dy_row = call->dy.row;
     b.x_row = b.z_row = b.y_row = b.dx_row = b.dz_row = row;
@@ -23653,9 +23778,9 @@ static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, co
         b.z = m->out2;
         b.dx = dfactor;
         b.dz = w->dout2;
-        if (w->dout1) ssm__zero(w->dout1, rows * H);
-        ssm__zero(w->dout2, rows * H);
-        ssm__rows(call->parallel, &b, SSM__RUN(s->config.isa, row_glu_backward));
+        if (w->dout1) ssm__clear_rows(call->parallel, w->dout1, rows * H);
+        ssm__clear_rows(call->parallel, w->dout2, rows * H);
+        ssm__rows_backward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(s->config.isa, row_glu_backward));
     } else {
         b.x = call->dy.data;
         b.x_row = call->dy.row;
@@ -23674,23 +23799,21 @@ static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, co
     b.dy = w->dg;
     b.dx = w->ds;
     b.x_row = b.dy_row = row;
-    if (w->dg) ssm__rows(call->parallel, &b, SSM__RUN(s->config.isa, row_gelu_tanh_backward));
+    if (w->dg)
+        ssm__rows_backward(call->parallel, SSM_ROW_GELU_TANH, &b, SSM__RUN(s->config.isa, row_gelu_tanh_backward));
 }
 
-/* Gradients of Lambda and log_step of this tile -> of the parameters. */
-static void ssm__s5_lambda_backward(const ssm_s5 *s, const ssm__s5_scratch *w, ssm_real *dparams)
+/* Gradients of B, C, Lambda and log_step of this tile -> of the parameters. */
+static void ssm__s5_params_backward(const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w)
 {
-    const ssm_s5_offsets *o = &s->offsets;
-    const ssm_s5_config *c = &s->config;
-    const size_t P = ssm__s5_states(c);
+    const size_t P = ssm__s5_states(&s->config);
     size_t p;
+    SSM__ON_DEVICE(call->parallel, ssm__device_s5_params(device, s, call, w));
+    ssm__s5_fold(s, w->dB, w->dC, call->dparams);
     for (p = 0; p < P; ++p) {
-        const ssm_real re = s->lambda[p], im = s->lambda[P + p];
-        const int clipped = c->clip_eigs && !(re < SSM__K(-1e-4));
-        if (!clipped) /* of -exp(A_log) and -exp(nu_log) the derivative is the value */
-            dparams[o->lambda_re + p] += ssm__rounded(w->dlambda[p] * (ssm__s5_has_logs(c) ? re : 1));
-        if (!c->real_state) dparams[o->lambda_im + p] += ssm__rounded(w->dlambda[P + p] * (c->lru ? im : 1));
-        dparams[o->log_step + (c->real_state ? 0 : p)] += ssm__rounded(w->dstep[p] * s->step[p]);
+        const ssm__s5_pole k = {s->lambda[p], s->lambda[P + p], s->step[p]};
+        const ssm__s5_pole d = {w->dlambda[p], w->dlambda[P + p], w->dstep[p]};
+        ssm__s5_pole_backward(&s->config, &s->offsets, p, k, d, call->dparams);
     }
 }
 
@@ -23701,7 +23824,8 @@ static void ssm__s5_states_backward(const ssm_s5 *s, const ssm__call *call, cons
     const ssm__tile *t = &call->tile;
     const size_t V = s->B.out, P = ssm__s5_states(c);
     size_t stream, dir;
-    ssm__zero(w->dv, t->count * t->steps * V);
+    ssm__clear_rows(call->parallel, w->dv, t->count * t->steps * V);
+    SSM__ON_DEVICE(call->parallel, ssm__device_s5_backward(device, s, call, w));
     ssm__zero(w->da, 2 * SSM__S5_PIECE * V);
     ssm__zero(w->dlambda, 2 * P);
     ssm__zero(w->dstep, c->lru ? 2 * P : P);
@@ -23728,16 +23852,16 @@ static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const s
     const ssm_rows_out du = w->du ? ssm_rows_out_of(w->du, H_row) : call->dx;
     ssm_linear B = s->B, C = s->C;
     ssm__row_block b = ssm__row_block_of(rows, H);
-    if (call->done == 0) { /* the first tile */
+    if (call->done == 0 && w->B) { /* the first tile */
         const ssm__matrix plain_B = ssm__s5_matrix_B(s), plain_C = ssm__s5_matrix_C(s);
         ssm__matrix_expand(&plain_B, V, w->B);
         ssm__matrix_expand(&plain_C, H, w->C);
     }
-    B.weight = w->B;
-    C.weight = w->C;
-    ssm__zero(w->dB, V * H);
-    ssm__zero(w->dC, H * s->C.in);
-    ssm__zero(w->dh, rows * s->C.in);
+    if (w->B) B.weight = w->B;
+    if (w->C) C.weight = w->C;
+    ssm__clear_reals(call->parallel, w->dB, V * H);
+    ssm__clear_reals(call->parallel, w->dC, H * s->C.in);
+    ssm__clear_rows(call->parallel, w->dh, rows * s->C.in);
     b.scale = s->D;
     b.x = u.data;
     b.x_row = u.row;
@@ -23746,14 +23870,13 @@ static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const s
     b.dx = du.data;
     b.dx_row = du.row;
     b.dscale = ssm__grad_at(call->dparams, s->offsets.D);
-    ssm__rows(call->parallel, &b, SSM__RUN(c->isa, row_scale_backward));
+    ssm__rows_backward(call->parallel, SSM_ROW_SCALE, &b, SSM__RUN(c->isa, row_scale_backward));
     ssm__linear_backward(call->parallel, &C, ssm_rows_of(w->mem.h, h_row), ssm_rows_of(w->ds, H_row),
                          ssm_rows_out_of(w->dh, h_row), w->dC, NULL, rows);
     ssm__s5_states_backward(s, call, w);
     ssm__linear_backward(call->parallel, &B, u, ssm_rows_of(w->dv, V_row), du, w->dB, NULL, rows);
     if (!call->dparams) return;
-    ssm__s5_fold(s, w->dB, w->dC, call->dparams);
-    ssm__s5_lambda_backward(s, w, call->dparams);
+    ssm__s5_params_backward(s, call, w);
 }
 
 static void ssm__s5_tile_backward(const ssm__call *call)
@@ -23768,7 +23891,7 @@ static void ssm__s5_tile_backward(const ssm__call *call)
     ssm__s5_scratch w;
     ssm__s5_take_scratch(s, &arena, call->tile_rows, &w); /* B and C stay where they are from tile to tile */
     factor = ssm__s5_evaluate(s, call, &w.mem);
-    if (w.du) ssm__zero(w.du, rows * H);
+    if (w.du) ssm__clear_rows(call->parallel, w.du, rows * H);
     ssm__s5_activate_backward(s, call, &w, factor, rows);
     ssm__s5_ssm_backward(s, call, &w);
     if (c->pre_norm)
@@ -23791,6 +23914,7 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
     call.no_step = c->bidirectional;
     call.has_params = layer->params != NULL;
     call.takes_scale = 1;
+    call.on_device = SSM__IS_DEVICE(c->isa);
     call.parallel = c->parallel;
     return call;
 }
@@ -30238,6 +30362,8 @@ typedef struct ssm__cuda_line {
     const ptrdiff_t *slot;
     int reverse;
     ssm_disc disc; /* S5 */
+    const float *scale; /* of step sizes, for each row; NULL: 1 */
+    int event;          /* it counts for Abar alone */
     size_t strips; /* of a sequence */
     size_t chunk;  /* steps of a chunk: whole tiles */
     size_t chunks;
@@ -30259,7 +30385,7 @@ typedef struct ssm__cuda_line {
     ssm__cuda_target ddelta;
     ssm__cuda_target ddelta_A;
     float *dh0; /* [batch][dim] */
-    float *dA;  /* S5: [batch][chunks][dim] pairs */
+    float *dA;  /* [batch][chunks][sums of the source][dim] pairs */
 } ssm__cuda_line;
 
 /* --- values: real or complex --- */
@@ -30312,6 +30438,12 @@ SSM__DEVICE void ssm__cuda_put(float *to, ssm__complex x)
 {
     to[0] = x.re;
     to[1] = x.im;
+}
+
+SSM__DEVICE void ssm__cuda_put_two(void *slot, const ssm__complex *x)
+{
+    ssm__cuda_put((float *)slot, x[0]);
+    ssm__cuda_put((float *)slot + 2, x[1]);
 }
 
 SSM__DEVICE void ssm__cuda_parts(float x, float *part)
@@ -30460,7 +30592,7 @@ struct ssm__cuda_course {
 /* --- the source of the linear scan: a, b and h are tensors --- */
 template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
     typedef V value;
-    enum { FORWARD = 2, ADJOINT = 3, SUMS = 0 }; /* slots of a row: a; b or dh; h before */
+    enum { FORWARD = 2, ADJOINT = 3, SUMS = 0 }; /* slots of a row: a; b or dh; h before. Pairs of sums of a line */
     ssm__cuda_reader<V, E, DENSE> a, b, before;
     ssm__cuda_writer<V, E> h, da, db;
 
@@ -30501,7 +30633,7 @@ template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
         db.put(lines, g);
     }
 
-    __device__ __forceinline__ void sums(float *) const {}
+    __device__ __forceinline__ void sums(ssm__cuda_slots) const {}
 };
 
 /* --- a block --- */
@@ -30734,20 +30866,22 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
         else fetch(tile + 1 + RING, next);
     }
 
-    /* Sums of a source over all steps: four floats of each worker, through its slot; then those of a line in the order
-     * of the rows. */
+    /* Sums of a source over all steps: pairs of each line, four floats of each worker in a slot; then those of a line
+     * in the order of the rows. */
     __device__ __forceinline__ void sums(void)
     {
         const size_t strip = blockIdx.x % (unsigned)p.strips, line = strip * SSM__CUDA_LINES + threadIdx.x / 2;
         const int place = (int)threadIdx.x / 4, part = (int)threadIdx.x % 4;
-        float sum = 0;
-        int r;
-        if (worker >= 0) source.sums((float *)(void *)slots(0, 0)[0]);
+        int n, r;
+        if (worker >= 0) source.sums(slots(0, 0));
         __syncthreads();
         if (threadIdx.x >= 2 * SSM__CUDA_LINES || line >= p.dim) return;
-        for (r = 0; r < SSM__CUDA_LINE_GROUP; ++r)
-            sum += ((const float *)(const void *)m.ring[0][0][0][r * SSM__CUDA_LINES / 2 + place])[part];
-        p.dA[((q.seq * p.chunks + chunk) * p.dim + line) * 2 + threadIdx.x % 2] = sum;
+        for (n = 0; n < S::SUMS; ++n) {
+            float sum = 0;
+            for (r = 0; r < SSM__CUDA_LINE_GROUP; ++r)
+                sum += ((const float *)(const void *)m.ring[0][0][n][r * SSM__CUDA_LINES / 2 + place])[part];
+            p.dA[(((q.seq * p.chunks + chunk) * S::SUMS + (size_t)n) * p.dim + line) * 2 + threadIdx.x % 2] = sum;
+        }
     }
 };
 
@@ -30775,7 +30909,7 @@ __global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, SSM__CUDA_LINE_FIT(S, 
         else if (tile < k.tiles) k.run(tile);
     }
     if (k.worker < 0) k.leave();
-    if (S::SUMS && PASS == SSM__CUDA_LINE_ADJOINT) k.sums();
+    if (S::SUMS > 0 && PASS == SSM__CUDA_LINE_ADJOINT) k.sums();
 }
 
 /*=============================================================================
@@ -31151,10 +31285,9 @@ template <class E, int DENSE> struct ssm__cuda_line_s5 {
         ddelta_A.put(lines, da);
     }
 
-    __device__ __forceinline__ void sums(float *to) const
+    __device__ __forceinline__ void sums(ssm__cuda_slots slot) const
     {
-        ssm__cuda_put(to, dA[0]);
-        ssm__cuda_put(to + 2, dA[1]);
+        ssm__cuda_put_two(slot[0], dA);
     }
 };
 
@@ -31777,18 +31910,6 @@ static void ssm__device_norm_backward(ssm__device *d, const ssm_norm *norm, ssm_
         d->status = ssm_cuda_norm_backward(norm, x, dy, dx, dweight, rows, d->io, d->work, d->stream);
 }
 
-static void ssm__device_accumulate(ssm__device *d, size_t rows, size_t dim, ssm_rows from, ssm_rows_out to)
-{
-    ssm_rowop op = SSM__EMPTY;
-    op.kind = SSM_ROW_COPY;
-    op.rows = rows;
-    op.dim = dim;
-    op.x = from;
-    op.add = ssm_rows_of(to.data, to.row);
-    op.y = to;
-    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_row_forward(&op, d->io, d->stream);
-}
-
 /* One row a sequence whose state stays in its place is a step. */
 static void ssm__device_conv(ssm__device *d, const ssm_conv *s)
 {
@@ -31843,34 +31964,37 @@ static void ssm__device_ssd_backward(ssm__device *d, const ssm_ssd *s, const ssm
         d->status = ssm_cuda_ssd_backward(s, g, d->io, d->work, d->stream);
 }
 
-/* The gate that a block of rows describes. */
-static ssm_rowop ssm__device_gate_of(const ssm__row_block *b)
+/* The operation that a block of rows describes. */
+static ssm_rowop ssm__device_rowop(ssm_rowop_kind kind, const ssm__row_block *b)
 {
     ssm_rowop op = SSM__EMPTY;
-    op.kind = SSM_ROW_GATE;
+    op.kind = kind;
     op.rows = b->rows;
     op.dim = b->dim;
     op.x = ssm_rows_of(b->x, b->x_row);
     op.z = ssm_rows_of(b->z, b->z_row);
+    op.add = ssm_rows_of(b->add, b->add_row);
+    op.scale = b->scale;
     op.y = ssm_rows_out_of(b->y, b->y_row);
     return op;
 }
 
-static void ssm__device_gate(ssm__device *d, const ssm__row_block *b)
+static void ssm__device_rows(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b)
 {
-    const ssm_rowop op = ssm__device_gate_of(b);
+    const ssm_rowop op = ssm__device_rowop(kind, b);
     if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_row_forward(&op, d->io, d->stream);
 }
 
-static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b)
+static void ssm__device_rows_backward(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b)
 {
-    const ssm_rowop op = ssm__device_gate_of(b);
+    const ssm_rowop op = ssm__device_rowop(kind, b);
     ssm_rowop_grad g = SSM__EMPTY;
     ssm_sizes need = SSM__EMPTY;
     const ssm_status status = ssm_cuda_row_sizes(&op, d->io, &need);
     g.dy = ssm_rows_of(b->dy, b->dy_row);
     g.dx = ssm_rows_out_of(b->dx, b->dx_row);
     g.dz = ssm_rows_out_of(b->dz, b->dz_row);
+    g.dscale = b->dscale;
     if (ssm__device_ready(d, status, need.work_backward))
         d->status = ssm_cuda_row_backward(&op, &g, d->io, d->work, d->stream);
 }
@@ -31992,7 +32116,423 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
                                  ssm__ceil_div(p.count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
 }
 
-/* --- one call --- */
+/*=============================================================================
+ * >>cuda-layer-s5
+ *=============================================================================
+ * The S5 layer on a GPU: what its tile functions call of a device. The recurrence is that of >>cuda-line, a line for
+ * each state, on rows of the call's type. States lie as the caller's do, (re, im) pairs next to each other, so that
+ * nothing is split or paired.
+ */
+SSM__DEVICE ssm__complex ssm__cuda_complex(float x)
+{
+    return ssm__c(x, 0);
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_complex(ssm__complex x)
+{
+    return x;
+}
+
+SSM__DEVICE void ssm__cuda_take(float *x, ssm__complex z) /* what of z a value has */
+{
+    *x = z.re;
+}
+
+SSM__DEVICE void ssm__cuda_take(ssm__complex *x, ssm__complex z)
+{
+    *x = z;
+}
+
+/* The source of a layer, whose states have one step size each, and rows a factor of it. Without factors a worker makes
+ * its coefficients once, and sums the gradients of these; with factors, those of A and the step sizes. */
+template <class V, class E, int DENSE> struct ssm__cuda_line_layer {
+    typedef V value;
+    enum { FORWARD = 1, ADJOINT = 3, SUMS = 2 }; /* slots: v or dh; v; h before */
+    ssm__cuda_reader<V, E, DENSE> v, dh, before;
+    ssm__cuda_writer<V, E> h, dv;
+    ssm__complex A[2], sum[2][2];
+    ssm__c_coef whole[2]; /* of a factor of 1 */
+    float da[2], db[2];
+    const float *scale;
+    ssm_disc disc;
+    int event;
+
+    __device__ __forceinline__ ssm__c_coef coef(int i, float a, float b) const
+    {
+        return ssm__c_discretise(disc, A[i], ssm__bounded(a), ssm__bounded(b), !(scale && event));
+    }
+
+    template <int PASS> __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__cuda_course &k)
+    {
+        V lambda;
+        int i;
+        disc = p.disc;
+        event = p.event;
+        scale = p.scale ? p.scale + (k.q.batch * p.len + k.q.first) : NULL;
+        v.open(p.v, k.q, k.c, k.row, k.falls);
+        dh.open(p.dh, k.q, k.c, k.row, k.falls);
+        before.open(p.before, k.q, k.c, k.prior, k.falls);
+        h.open(p.h, k.q, k.c, k.row, k.falls);
+        dv.open(p.db, k.q, k.c, k.row, k.falls);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const size_t c = k.c + (i < k.lines ? (size_t)i : 0);
+            ssm__cuda_set(&lambda, k.lines ? ssm__cuda_at<float>(p.A, 0, 0, c) : NULL, 0);
+            A[i] = ssm__cuda_complex(lambda);
+            da[i] = k.lines ? *ssm__cuda_at<float>(p.delta_A, 0, 0, c) : 0.0f;
+            db[i] = k.lines ? *ssm__cuda_at<float>(p.delta, 0, 0, c) : 0.0f;
+            if (!scale) whole[i] = coef(i, da[i], db[i]);
+            sum[0][i] = sum[1][i] = ssm__c(0, 0);
+        }
+    }
+
+    template <int PASS> __device__ __forceinline__ void fetch(ssm__cuda_slots slot, bool has, bool has_prior)
+    {
+        if (SSM__CUDA_IS_BACK(PASS)) dh.fetch(slot[0], has);
+        else v.fetch(slot[0], has);
+        if (PASS != SSM__CUDA_LINE_ADJOINT) return;
+        v.fetch(slot[1], has);
+        before.fetch(slot[2], has_prior);
+    }
+
+    template <int PASS>
+    __device__ __forceinline__ void coefs(ssm__cuda_slots slot, size_t row, int lines, V *to_a, V *to_b) const
+    {
+        const float factor = scale && lines ? scale[row] : 1.0f;
+        int i;
+        if (SSM__CUDA_IS_BACK(PASS)) dh.read(slot[0], row, lines, to_b);
+        else v.read(slot[0], row, lines, to_b);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const ssm__c_coef k = scale ? coef(i, da[i] * factor, event ? db[i] : db[i] * factor) : whole[i];
+            ssm__cuda_take(&to_a[i], k.a);
+            if (!SSM__CUDA_IS_BACK(PASS)) ssm__cuda_take(&to_b[i], ssm__c_mul(k.b, ssm__cuda_complex(to_b[i])));
+        }
+    }
+
+    __device__ __forceinline__ void adjoint(ssm__cuda_slots slot, size_t row, int lines, const V *g, const V *h_)
+    {
+        const float factor = scale ? scale[row] : 1.0f;
+        V w[2];
+        int i;
+        v.read(slot[1], row, lines, w);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const float a = da[i] * factor, b = event ? db[i] : db[i] * factor;
+            const ssm__c_coef k = scale ? coef(i, a, b) : whole[i];
+            ssm__c_coef slope;
+            slope.a = ssm__cuda_complex(ssm__cuda_times_conj(h_[i], g[i]));
+            slope.b = ssm__cuda_complex(ssm__cuda_times_conj(w[i], g[i]));
+            ssm__cuda_take(&w[i], ssm__c_mul_conj(k.b, ssm__cuda_complex(g[i])));
+            if (scale) {
+                const ssm__c_coef_grad d =
+                    ssm__c_discretise_grad(disc, A[i], ssm__bounded(a), ssm__bounded(b), k, slope);
+                slope.a = d.A;
+                slope.b = ssm__c(d.da * factor, event ? d.db : d.db * factor);
+            }
+            sum[0][i] = ssm__c_add(sum[0][i], slope.a);
+            sum[1][i] = ssm__c_add(sum[1][i], slope.b);
+        }
+        dv.put(lines, w);
+    }
+
+    __device__ __forceinline__ void sums(ssm__cuda_slots slot) const
+    {
+        ssm__cuda_put_two(slot[0], sum[0]);
+        ssm__cuda_put_two(slot[1], sum[1]);
+    }
+};
+
+/* --- its launches --- */
+template <class V, class E, int DENSE>
+static ssm_status ssm__device_line_way(const ssm__cuda_line &p, int backward, void *stream)
+{
+    return backward ? ssm__cuda_line_adjoint<ssm__cuda_line_layer<V, E, DENSE> >(p, stream)
+                    : ssm__cuda_line_forward<ssm__cuda_line_layer<V, E, DENSE> >(p, stream);
+}
+
+template <class V, class E>
+static ssm_status ssm__device_line_run(const ssm__cuda_line &p, ssm_format io, int backward, void *stream)
+{
+    const size_t parts = sizeof(V) / sizeof(float);
+    const int dense = ssm__cuda_line_is_dense(p.v, p.dim, parts, io) &&
+                      ssm__cuda_line_is_dense(p.dh, p.dim, parts, io) &&
+                      ssm__cuda_line_is_dense(p.before, p.dim, parts, io);
+    return dense ? ssm__device_line_way<V, E, 1>(p, backward, stream)
+                 : ssm__device_line_way<V, E, 0>(p, backward, stream);
+}
+
+static ssm_status ssm__device_line(const ssm__device *d, const ssm__cuda_line &p, size_t parts, int backward)
+{
+    if (d->io == SSM_FORMAT_BF16)
+        return parts == 2 ? ssm__device_line_run<ssm__complex, ssm__cuda_bf16>(p, d->io, backward, d->stream)
+                          : ssm__device_line_run<float, ssm__cuda_bf16>(p, d->io, backward, d->stream);
+    return parts == 2 ? ssm__device_line_run<ssm__complex, float>(p, d->io, backward, d->stream)
+                      : ssm__device_line_run<float, float>(p, d->io, backward, d->stream);
+}
+
+/* The lines of one direction of all sequences. */
+static ssm__cuda_line ssm__device_s5_line(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m, size_t dir)
+{
+    const ssm_s5_config *c = &s->config;
+    const ssm__tile *t = &call->tile;
+    const size_t width = ssm__s5_width(c), P = ssm__s5_states(c);
+    ssm__cuda_line p = ssm__cuda_line_of(ssm__tile_streams(t), t->steps, P, t->start, call->slot,
+                                         c->scan == SSM_SCAN_SEQUENTIAL);
+    p.reverse = (int)dir;
+    p.disc = c->disc;
+    p.scale = call->step_scale;
+    p.event = c->event;
+    p.A = ssm__view(s->lambda, 0, 0, 2, 0);
+    p.delta = ssm__view(s->step, 0, 0, 1, 0);
+    p.delta_A = ssm__view(c->lru ? s->step + P : s->step, 0, 0, 1, 0);
+    p.v = ssm__tile_view(m->v, t, (ptrdiff_t)s->B.out, width, 0);
+    p.h.v = ssm_out_like(ssm__row_part(call->parallel, m->h, dir * s->B.out),
+                         ssm__tile_view(NULL, t, (ptrdiff_t)s->C.in, width, 0));
+    p.h.give = SSM__CUDA_WRITE;
+    p.h0 = ssm__view(call->state_count ? call->entering : NULL, call->state_count, 0, width, 0);
+    return p;
+}
+
+/* v to h, and a forward's leaving states. */
+static void ssm__device_s5(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
+{
+    const size_t width = ssm__s5_width(&s->config);
+    size_t dir;
+    if (call->tile.start && m->h != m->v) /* rows of no sequence count as zero */
+        ssm__device_clear(d, m->h, call->tile.steps * s->C.in, d->io);
+    for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) {
+        ssm__cuda_line p = ssm__device_s5_line(s, call, m, dir);
+        ssm__arena arena = ssm__arena_open(d->work.data);
+        p.carry = ssm__take(&arena, ssm__cuda_line_carry(p, width));
+        if (!call->dy.data && call->state_count)
+            p.h_last = ssm_out_like(call->state, ssm__view(NULL, call->state_count, 0, width, 0));
+        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena))) d->status = ssm__device_line(d, p, width, 0);
+    }
+}
+
+/* --- backward --- */
+typedef struct ssm__cuda_s5_poles {
+    ssm_s5_config c;
+    ssm_s5_offsets o;
+    const float *lambda;
+    const float *step;
+    const float *params; /* to make the block from */
+    void *B;             /* real forms */
+    void *C;
+    const float *sum; /* [2][P] pairs, see ssm__cuda_line_layer */
+    int scaled;       /* they are of A and the step sizes, not of the coefficients */
+    float *dlambda;   /* [P] pairs */
+    float *dstep;     /* [P] */
+    const float *dB;
+    const float *dC;
+    float *dparams;
+} ssm__cuda_s5_poles;
+
+static ssm__cuda_s5_poles ssm__device_s5_poles(const ssm_s5 *s)
+{
+    ssm__cuda_s5_poles p;
+    memset(&p, 0, sizeof p);
+    p.c = s->config;
+    p.o = s->offsets;
+    p.lambda = s->lambda;
+    p.step = s->step;
+    return p;
+}
+
+/* Sums over all steps to gradients of Lambda and the step in Bbar: a thread for each state. */
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_settle(const ssm__cuda_s5_poles p)
+{
+    const size_t n = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x, P = ssm__s5_states(&p.c);
+    const ssm__complex first = n < P ? ssm__c(p.sum[2 * n], p.sum[2 * n + 1]) : ssm__c(0, 0);
+    const ssm__complex second = n < P ? ssm__c(p.sum[2 * (P + n)], p.sum[2 * (P + n) + 1]) : ssm__c(0, 0);
+    ssm__c_coef_grad d;
+    if (n >= P) return;
+    d.A = first;
+    d.da = second.re;
+    d.db = second.im;
+    if (!p.scaled) {
+        const ssm__complex A = ssm__c(p.lambda[2 * n], p.lambda[2 * n + 1]);
+        const float db = ssm__bounded(p.step[n]), da = p.c.lru ? ssm__bounded(p.step[P + n]) : db;
+        ssm__c_coef slope;
+        slope.a = first;
+        slope.b = second;
+        d = ssm__c_discretise_grad(p.c.disc, A, da, db, ssm__c_discretise(p.c.disc, A, da, db, 1), slope);
+    }
+    p.dlambda[2 * n] = d.A.re;
+    p.dlambda[2 * n + 1] = d.A.im;
+    p.dstep[n] = p.c.lru ? d.db : d.da + d.db;
+}
+
+/* What the adjoint wants beside the layer's scratch. */
+typedef struct ssm__device_s5_room {
+    float *carry;
+    float *last; /* [sequence][V] dstate */
+    float *dh0;  /* [sequence][V], without a state */
+    float *sums; /* [direction] of ssm__cuda_line.dA */
+    float *sum;  /* [2][P] pairs */
+    size_t parts; /* in sums */
+} ssm__device_s5_room;
+
+static size_t ssm__device_s5_layout(const ssm__cuda_line &p, size_t width, size_t dirs, void *mem,
+                                    ssm__device_s5_room *room)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    const size_t V = ssm__mul(p.batch, ssm__mul(p.dim, width));
+    room->parts = ssm__mul(dirs, ssm__mul(p.batch, p.chunks));
+    room->carry = ssm__take(&arena, ssm__cuda_line_carry(p, width));
+    room->last = ssm__take(&arena, V);
+    room->dh0 = ssm__take(&arena, V);
+    room->sums = ssm__take(&arena, ssm__mul(room->parts, ssm__mul(4, p.dim)));
+    room->sum = ssm__take(&arena, ssm__mul(4, p.dim));
+    return ssm__arena_bytes(&arena);
+}
+
+/* The adjoint of one direction. */
+static ssm_status ssm__device_s5_turn(const ssm__device *d, const ssm_s5 *s, const ssm__call *call,
+                                      const ssm__s5_scratch *w, const ssm__device_s5_room *room, size_t dir)
+{
+    const size_t width = ssm__s5_width(&s->config), V = s->B.out;
+    ssm__cuda_line p = ssm__device_s5_line(s, call, &w->mem, dir);
+    p.carry = room->carry;
+    p.before = ssm__as_in(p.h.v);
+    p.dh = p.before;
+    p.dh.data = ssm__row_part(call->parallel, w->dh, dir * V);
+    p.db.v = ssm_out_like(w->dv, p.v);
+    p.db.give = SSM__CUDA_ADD;
+    p.dh_last = ssm__view(call->state ? room->last : NULL, V, 0, width, 0);
+    p.dh0 = call->state ? call->state : room->dh0;
+    p.dA = room->sums + dir * p.batch * p.chunks * 4 * p.dim;
+    return ssm__device_line(d, p, width, 1);
+}
+
+/* dh to dv, the gradients of Lambda and the steps, and that of the entering states. */
+static void ssm__device_s5_backward(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w)
+{
+    const size_t dirs = ssm__s5_dirs(&s->config), P = ssm__s5_states(&s->config), V = s->B.out;
+    const ssm__cuda_line line = ssm__device_s5_line(s, call, &w->mem, 0);
+    ssm__cuda_s5_poles poles = ssm__device_s5_poles(s);
+    ssm__device_s5_room room;
+    ssm__cuda_sum sum;
+    size_t dir;
+    const size_t bytes = ssm__device_s5_layout(line, ssm__s5_width(&s->config), dirs, d->work.data, &room);
+    if (!ssm__device_ready(d, SSM_OK, bytes)) return;
+    if (call->state) ssm__device_take_dstate(d, call->state, V, line.batch, V, room.last);
+    for (dir = 0; d->status == SSM_OK && dir < dirs; ++dir)
+        d->status = ssm__device_s5_turn(d, s, call, w, &room, dir);
+    ssm__device_clear(d, room.sum, 4 * P, SSM_FORMAT_REAL);
+    sum = ssm__cuda_sum_of(room.sums, room.sum);
+    ssm__cuda_sum_axis(&sum, room.parts, 4 * P, 0);
+    ssm__cuda_sum_axis(&sum, 4 * P, 1, 1);
+    if (d->status == SSM_OK) d->status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+    poles.sum = room.sum;
+    poles.scaled = call->step_scale != NULL;
+    poles.dlambda = w->dlambda;
+    poles.dstep = w->dstep;
+    if (d->status == SSM_OK)
+        d->status = ssm__cuda_launch(ssm__cuda_s5_settle, ssm__ceil_div(P, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, poles,
+                                     d->stream);
+}
+
+/* --- parameters to the block, and gradients back: a thread for each entry of B and C, or for each state --- */
+SSM__DEVICE ssm__s5_entry ssm__cuda_s5_entry_at(const ssm_s5_config *c, size_t i)
+{
+    const size_t width = ssm__s5_width(c);
+    ssm__s5_entry e;
+    e.part = i % width;
+    e.h = i / width % c->d_model;
+    e.p = i / width / c->d_model;
+    return e;
+}
+
+template <class T> __global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_entries(const ssm__cuda_s5_poles p)
+{
+    const ssm__s5_entry e = ssm__cuda_s5_entry_at(&p.c, (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x);
+    const size_t V = ssm__s5_width(&p.c) * ssm__s5_states(&p.c), dirs = p.c.bidirectional ? 2 : 1;
+    const size_t place = ssm__s5_place(&p.c, &e);
+    size_t dir;
+    if (e.p >= ssm__s5_states(&p.c)) return;
+    ssm__cuda_store((T *)p.B + (place * p.c.d_model + e.h), p.params[p.o.B + ssm__s5_entry_B(&p.c, &e)]);
+    for (dir = 0; dir < dirs; ++dir)
+        ssm__cuda_store((T *)p.C + ((e.h * dirs + dir) * V + place),
+                        ssm__s5_factor_C(&p.c, &e) * p.params[p.o.C[dir] + ssm__s5_entry_C(&p.c, &e)]);
+}
+
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_fold(const ssm__cuda_s5_poles p)
+{
+    const ssm__s5_entry e = ssm__cuda_s5_entry_at(&p.c, (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x);
+    if (e.p < ssm__s5_states(&p.c)) ssm__s5_fold_entry(&p.c, &p.o, &e, p.dB, p.dC, p.dparams);
+}
+
+/* Lambda and the steps of a block, whose pointers are const. */
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_lambda(const ssm__cuda_s5_poles p)
+{
+    const size_t n = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x, P = ssm__s5_states(&p.c);
+    ssm__s5_pole k;
+    if (n >= P) return;
+    k = ssm__s5_pole_of(&p.c, &p.o, p.params, n);
+    if (ssm__s5_has_logs(&p.c)) k.re = expf(k.re);
+    if (p.c.lru) k.im = expf(k.im);
+    k.step = expf(k.step);
+    k = ssm__s5_pole_made(&p.c, k);
+    p.dlambda[2 * n] = k.re;
+    p.dlambda[2 * n + 1] = k.im;
+    p.dstep[n] = k.step;
+    if (p.c.lru) p.dstep[P + n] = p.c.step_rescale;
+}
+
+/* With real states one thread has all: they share log_dt. */
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_lambda_back(const ssm__cuda_s5_poles p)
+{
+    const size_t P = ssm__s5_states(&p.c), first = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x;
+    size_t n;
+    for (n = first; n < P; n += p.c.real_state ? 1 : P) {
+        const ssm__s5_pole k = {p.lambda[2 * n], p.lambda[2 * n + 1], p.step[n]};
+        const ssm__s5_pole d = {p.dlambda[2 * n], p.dlambda[2 * n + 1], p.dstep[n]};
+        if (p.c.real_state && first) return;
+        ssm__s5_pole_backward(&p.c, &p.o, n, k, d, p.dparams);
+    }
+}
+
+static void ssm__device_s5_launch(ssm__device *d, const ssm__cuda_s5_poles &p, void (*entries)(ssm__cuda_s5_poles),
+                                  void (*states)(ssm__cuda_s5_poles))
+{
+    const size_t P = ssm__s5_states(&p.c), all = ssm__mul(ssm__mul(P, p.c.d_model), ssm__s5_width(&p.c));
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(entries, ssm__ceil_div(all, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(states, ssm__ceil_div(P, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+}
+
+static void ssm__device_s5_bind(ssm__device *d, const ssm_s5 *s)
+{
+    ssm__cuda_s5_poles p = ssm__device_s5_poles(s);
+    p.params = s->params;
+    p.B = (void *)(uintptr_t)s->B.weight;
+    p.C = (void *)(uintptr_t)s->C.weight;
+    p.dlambda = (float *)(uintptr_t)s->lambda;
+    p.dstep = (float *)(uintptr_t)s->step;
+    ssm__device_s5_launch(d, p, d->io == SSM_FORMAT_BF16 ? ssm__cuda_s5_entries<ssm__cuda_bf16>
+                                                         : ssm__cuda_s5_entries<float>, ssm__cuda_s5_lambda);
+}
+
+static void ssm__device_s5_params(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w)
+{
+    ssm__cuda_s5_poles p = ssm__device_s5_poles(s);
+    p.dlambda = w->dlambda;
+    p.dstep = w->dstep;
+    p.dB = w->dB;
+    p.dC = w->dC;
+    p.dparams = call->dparams;
+    ssm__device_s5_launch(d, p, ssm__cuda_s5_fold, ssm__cuda_s5_lambda_back);
+}
+
+/*=============================================================================
+ * >>cuda-layers-verbs
+ *=============================================================================
+ * One call of a layer on a GPU: what it knows of sequences, its memory, found by a dry run, its one tile; bind; and the
+ * verbs.
+ */
 /* A call on its way: its one tile, where its rows and memory lie. */
 typedef struct ssm__device_call {
     const ssm__verb *verb;
@@ -32168,6 +32708,7 @@ static ssm_status ssm__device_go(ssm__device_call *c, ssm_memory work)
 static ssm_status ssm__device_check(const ssm__verb *verb, const ssm__call *call, const ssm_seqs *seqs)
 {
     if (call->d_model == 0 || !call->on_device) return SSM_ERR_CONFIG; /* never bound, or by the host's bind */
+    if ((call->state && call->state_count == 0) || (verb->tape && !call->has_params)) return SSM_ERR_UNSUPPORTED;
     return verb->tape && seqs && seqs->slot ? SSM_ERR_UNSUPPORTED : SSM_OK;
 }
 
@@ -32247,7 +32788,8 @@ static ssm_status ssm__device_sizes(ssm__device_verbs verbs, ssm__call call, con
     n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
     status = ssm__device_ask(verbs.forward, call, seqs, io, 0, &n.work, &n.tape);
     if (status == SSM_OK) status = ssm__device_ask(verbs.record, call, seqs, io, 0, &n.work, &n.tape);
-    if (status == SSM_OK) status = ssm__device_ask(verbs.forward, call, &step, io, 0, &n.work_step, &n.tape);
+    if (status == SSM_OK && !call.no_step)
+        status = ssm__device_ask(verbs.forward, call, &step, io, 0, &n.work_step, &n.tape);
     if (status == SSM_OK) status = ssm__device_ask(verbs.backward, call, seqs, io, 1, &n.work_backward, &n.tape);
     if (status != SSM_OK) return status;
     if (n.work < n.work_step) n.work = n.work_step;
@@ -32342,7 +32884,9 @@ static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const
                                            ssm_memory work, void *stream)                                              \
     {                                                                                                                  \
         ssm_seqs seqs = SSM__EMPTY;                                                                                    \
-        if (!layer || !state) return SSM_ERR_NULL;                                                                     \
+        if (!layer) return SSM_ERR_NULL;                                                                               \
+        if (layer->config.d_model && ssm__##X##_call(layer).no_step) return SSM_ERR_UNSUPPORTED;                       \
+        if (!state) return SSM_ERR_NULL;                                                                               \
         seqs.batch = streams;                                                                                          \
         seqs.len = 1;                                                                                                  \
         return ssm_cuda_##X##_forward(layer, state, x, y, &seqs, work, stream);                                        \
@@ -32376,6 +32920,7 @@ SSM__DEVICE_LAYER(selective, core)
 SSM__DEVICE_LAYER(s6, core)
 SSM__DEVICE_LAYER(mamba, mamba)
 SSM__DEVICE_LAYER(mamba2, mamba2)
+SSM__DEVICE_LAYER(s5, s5)
 #endif /* SSM_CUDA */
 
 /*=============================================================================
@@ -32394,6 +32939,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 #undef SSM__ISA_DEVICE
 #undef SSM__IS_DEVICE
 #undef SSM__ON_DEVICE
+#undef SSM__ON_DEVICE_BIND
 #undef SSM__RESTRICT
 #undef SSM__LAYER_TABLE
 #undef SSM__LAYER_RUN
@@ -32533,7 +33079,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
- *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba and Mamba-2 on a GPU
+ *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2 and S5 on a GPU
  *          (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of dt, B
  *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
