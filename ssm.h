@@ -136,6 +136,7 @@
  *   >>cuda-s5-backward  and its gradients
  *   >>cuda-layers    layers through the tile functions of the host: the ops that these call on a GPU,
  *   >>cuda-layer-s5  S5's recurrence,
+ *   >>cuda-layer-s4  S4D's,
  *   >>cuda-layers-verbs  one call, and the verbs
  *   >>end            macros undefined, changes, licence
  */
@@ -2493,7 +2494,8 @@ typedef struct ssm_cuda_product {
  *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
  *         (SSM_ERR_CONFIG). There is no attach.
  * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel].
- *         S5: as on the host.
+ *         S5: as on the host; S4D: [H][N/2][re, im], or [H][N] if real.
+ * form    and scan of S4D are not read: every forward is the recurrence, step after step, and has the bits of step.
  * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
@@ -2567,6 +2569,18 @@ SSM_API ssm_status ssm_cuda_s5_record(const ssm_s5 *layer, float *state, const v
                                       ssm_memory tape, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_s5_backward(const ssm_s5 *layer, const void *x, const ssm_layer_grad *grad,
                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+SSM_API ssm_status ssm_cuda_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const float *params, ssm_memory mem,
+                                     void *stream);
+SSM_API ssm_status ssm_cuda_s4d_forward(const ssm_s4d *layer, float *state, const void *x, void *y,
+                                        const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4d_step(const ssm_s4d *layer, float *state, const void *x, void *y, size_t streams,
+                                     ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4d_record(const ssm_s4d *layer, float *state, const void *x, void *y,
+                                       const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4d_backward(const ssm_s4d *layer, const void *x, const ssm_layer_grad *grad,
+                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
 #endif /* SSM_CUDA */
 
@@ -2837,7 +2851,7 @@ static void ssm__zero(ssm_real *to, size_t n)
 #endif
 }
 
-static size_t ssm__min(size_t a, size_t b)
+SSM__BOTH static inline size_t ssm__min(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
@@ -2848,7 +2862,7 @@ static size_t ssm__add(size_t a, size_t b)
     return b > SSM__SIZE_MAX - a ? SSM__SIZE_MAX : a + b;
 }
 
-SSM__ONE_COPY size_t ssm__mul(size_t a, size_t b)
+SSM__BOTH SSM__ONE_COPY size_t ssm__mul(size_t a, size_t b)
 {
     return b != 0 && a > SSM__SIZE_MAX / b ? SSM__SIZE_MAX : a * b;
 }
@@ -4099,12 +4113,12 @@ SSM__BOTH SSM__OP v_real v_set(ssm_real x)
     return x;
 }
 
-SSM__OP v_real v_load(const ssm_real *p)
+SSM__BOTH SSM__OP v_real v_load(const ssm_real *p)
 {
     return *p;
 }
 
-SSM__OP void v_store(ssm_real *p, v_real x)
+SSM__BOTH SSM__OP void v_store(ssm_real *p, v_real x)
 {
     *p = x;
 }
@@ -5471,7 +5485,7 @@ SSM__OP void v_low_store(float *p, __m128 x, size_t left)
 #endif
 
 /* The rare case by itself, so that the common one is small enough for compilers to put everywhere. */
-SSM__TARGET SSM__UNUSED SSM__NOINLINE v_real v_load_part(const ssm_real *p, size_t left)
+SSM__BOTH SSM__TARGET SSM__UNUSED SSM__NOINLINE v_real v_load_part(const ssm_real *p, size_t left)
 {
 #if SSM__PASS == SSM__PASS_SSE2
     return v_low_load(p, left);
@@ -5508,7 +5522,7 @@ SSM__TARGET SSM__UNUSED SSM__NOINLINE v_real v_load_part(const ssm_real *p, size
 #endif
 }
 
-SSM__TARGET SSM__UNUSED SSM__NOINLINE void v_store_part(ssm_real *p, v_real x, size_t left)
+SSM__BOTH SSM__TARGET SSM__UNUSED SSM__NOINLINE void v_store_part(ssm_real *p, v_real x, size_t left)
 {
 #if SSM__PASS == SSM__PASS_SSE2
     v_low_store(p, x, left);
@@ -5537,13 +5551,13 @@ SSM__TARGET SSM__UNUSED SSM__NOINLINE void v_store_part(ssm_real *p, v_real x, s
 }
 #undef SSM__EVERY
 
-SSM__OP v_real v_load_n(const ssm_real *p, size_t left)
+SSM__BOTH SSM__OP v_real v_load_n(const ssm_real *p, size_t left)
 {
     return left >= V_WIDTH ? v_load(p) : v_load_part(p, left);
 }
 
 /* Stores the first `left` elements. */
-SSM__OP void v_store_n(ssm_real *p, v_real x, size_t left)
+SSM__BOTH SSM__OP void v_store_n(ssm_real *p, v_real x, size_t left)
 {
     if (left >= V_WIDTH) v_store(p, x);
     else v_store_part(p, x, left);
@@ -6017,12 +6031,12 @@ SSM__BOTH SSM__OP v_complex v_c(v_real re, v_real im)
 }
 
 /* Complex numbers in two rows, the imaginary parts `row` after the real ones: a whole vector, or the first `left`. */
-SSM__OP v_complex v_c_at(const ssm_real *p, ptrdiff_t row)
+SSM__BOTH SSM__OP v_complex v_c_at(const ssm_real *p, ptrdiff_t row)
 {
     return v_c(v_load(p), v_load(p + row));
 }
 
-SSM__OP void v_c_keep(ssm_real *p, ptrdiff_t row, v_complex z)
+SSM__BOTH SSM__OP void v_c_keep(ssm_real *p, ptrdiff_t row, v_complex z)
 {
     v_store(p, z.re);
     v_store(p + row, z.im);
@@ -6172,7 +6186,7 @@ SSM__BOTH SSM__OP v_complex v_c_scale(v_real s, v_complex a)
 }
 
 /* s a + c, s real */
-SSM__OP v_complex v_c_fma_real(v_real s, v_complex a, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma_real(v_real s, v_complex a, v_complex c)
 {
     return v_c(v_fma(s, a.re, c.re), v_fma(s, a.im, c.im));
 }
@@ -9983,17 +9997,17 @@ typedef struct v_pole {
 } v_pole;
 
 /* x within [least, most]; NaN stays. */
-SSM__OP v_real v_pole_within(v_real x, ssm_real least, ssm_real most)
+SSM__BOTH SSM__OP v_real v_pole_within(v_real x, ssm_real least, ssm_real most)
 {
     return v_max(v_set(least), v_min(v_set(most), x));
 }
 
-SSM__OP v_real v_pole_delta(const ssm__pole_block *b, size_t c)
+SSM__BOTH SSM__OP v_real v_pole_delta(const ssm__pole_block *b, size_t c)
 {
     return v_pole_within(v_exp(v_load(b->log_dt + c)), 1 / SSM__S4_FAR, SSM__S4_FAR);
 }
 
-SSM__OP v_pole v_pole_open(const ssm__pole_block *b, size_t c)
+SSM__BOTH SSM__OP v_pole v_pole_open(const ssm__pole_block *b, size_t c)
 {
     const v_complex A = v_c_at(b->A + c, SSM__STRIP);
     v_pole k;
@@ -10009,20 +10023,20 @@ SSM__OP v_pole v_pole_open(const ssm__pole_block *b, size_t c)
 }
 
 /* A coefficient of lanes c .. */
-SSM__OP v_complex v_pole_get(const ssm__pole_block *b, const ssm_real *x, size_t c)
+SSM__BOTH SSM__OP v_complex v_pole_get(const ssm__pole_block *b, const ssm_real *x, size_t c)
 {
     const size_t left = b->width - c;
     return v_c(v_load_n(x + c, left), b->parts == 2 ? v_load_n(x + b->width + c, left) : v_set(0));
 }
 
-SSM__OP void v_pole_put(const ssm__pole_block *b, ssm_real *x, size_t c, v_complex z)
+SSM__BOTH SSM__OP void v_pole_put(const ssm__pole_block *b, ssm_real *x, size_t c, v_complex z)
 {
     v_store_n(x + c, z.re, b->width - c);
     if (b->parts == 2) v_store_n(x + b->width + c, z.im, b->width - c);
 }
 
 /* Adds a state to q and kappa. */
-SSM__TARGET static void SSM__KERNEL(pole_rank)(ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_rank)(ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10034,7 +10048,7 @@ SSM__TARGET static void SSM__KERNEL(pole_rank)(ssm__pole_block *b)
 }
 
 /* a, b, p and l. */
-SSM__TARGET static void SSM__KERNEL(pole_coefs)(const ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_coefs)(const ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10052,7 +10066,7 @@ SSM__TARGET static void SSM__KERNEL(pole_coefs)(const ssm__pole_block *b)
 }
 
 /* Adds a state to the gradients of what all share. */
-SSM__TARGET static void SSM__KERNEL(pole_rank_adjoint)(ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_rank_adjoint)(ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10064,14 +10078,14 @@ SSM__TARGET static void SSM__KERNEL(pole_rank_adjoint)(ssm__pole_block *b)
 }
 
 /* The gradients of the parameters A_real and A_imag, from those of A. */
-SSM__OP void v_pole_keep_A(ssm__pole_block *b, size_t c, v_complex A, v_complex g)
+SSM__BOTH SSM__OP void v_pole_keep_A(ssm__pole_block *b, size_t c, v_complex A, v_complex g)
 {
     v_c_keep(b->dA + c, SSM__STRIP, v_c(v_mul(g.re, A.re), v_mul(v_set(b->sign), g.im))); /* A.re = -exp(A_real) */
 }
 
 /* The low rank's part: leaves the gradient of P; gb comes as that of b and goes as that of f B. Returns what f gets but
  * through f B. q and kappa have theirs through m = r kappa, l ~ r / delta and r = 1 / q. */
-SSM__OP v_complex v_pole_P(ssm__pole_block *b, const v_pole *k, size_t c, v_complex *gb)
+SSM__BOTH SSM__OP v_complex v_pole_P(ssm__pole_block *b, const v_pole *k, size_t c, v_complex *gb)
 {
     const v_real half = v_set(SSM__K(0.5)), two = v_set(2), gm = v_load(b->dm + c);
     const v_real dkappa = v_mul(two, v_mul(k->r, gm)), s = v_div(v_mul(v_set(4), k->r), k->delta);
@@ -10092,7 +10106,7 @@ SSM__OP v_complex v_pole_P(ssm__pole_block *b, const v_pole *k, size_t c, v_comp
 }
 
 /* Gradients of the parameters of a state; adds to that of delta. */
-SSM__TARGET static void SSM__KERNEL(pole_adjoint)(ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_adjoint)(ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10112,7 +10126,7 @@ SSM__TARGET static void SSM__KERNEL(pole_adjoint)(ssm__pole_block *b)
 }
 
 /* From the gradient of delta, of which l ~ 1 / delta has a part, adds to that of its logarithm. */
-SSM__TARGET static void SSM__KERNEL(pole_delta_adjoint)(const ssm__pole_block *b, ssm_real *dlog_dt)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_delta_adjoint)(const ssm__pole_block *b, ssm_real *dlog_dt)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -20923,31 +20937,32 @@ SSM__LAYER_TRAIN(mamba3, mamba3)
  *     s[t] = a s[t-1] - p g[t] + b u[t],  g[t] = Re(l . s[t-1]),       y[t] = Re(c . s[t]) + D u[t]
  *
  * (the factor 2 of conjugate pairs is in c and l; p = l = 0 for S4D). Channels go in strips of SSM__STRIP, the last
- * of what is left: coefficients are [strip][state][part][channel of the strip], states [state][part][channel].
+ * of what is left: coefficients are [strip][state][part][channel of the strip], states [state][part][channel]. On a
+ * device a strip is one channel, and states are [channel][state][part].
  * Gradients by a complex number are d/d re + i d/d im, so that of z = w v is conj(v) times that of z, by w.
  */
 
 /* Channels of the strip that begins at channel `first`. */
-static size_t ssm__s4_width(const ssm_s4_core *core, size_t first)
+SSM__BOTH static inline size_t ssm__s4_width(const ssm_s4_core *core, size_t first)
 {
-    return ssm__min(SSM__STRIP, core->dim - first);
+    return ssm__min(SSM__IS_DEVICE(core->isa) ? 1 : SSM__STRIP, core->dim - first);
 }
 
 /* Place of coefficient (n, h), its real part; the imaginary one is a strip's width further. */
-static size_t ssm__s4_place(const ssm_s4_core *core, size_t n, size_t h)
+SSM__BOTH static inline size_t ssm__s4_place(const ssm_s4_core *core, size_t n, size_t h)
 {
-    const size_t first = h - h % SSM__STRIP;
-    return (first * core->states + n * ssm__s4_width(core, first)) * core->parts + h % SSM__STRIP;
+    const size_t i = SSM__IS_DEVICE(core->isa) ? 0 : h % SSM__STRIP, first = h - i; /* of the strip */
+    return (first * core->states + n * ssm__s4_width(core, first)) * core->parts + i;
 }
 
 /* Place of C[d][h][n] among the parameters, its real part; the imaginary one is next to it. */
-static size_t ssm__s4_place_C(const ssm_s4_core *core, size_t d, size_t h, size_t n)
+SSM__BOTH static inline size_t ssm__s4_place_C(const ssm_s4_core *core, size_t d, size_t h, size_t n)
 {
     return core->offsets.C + ((d * core->dim + h) * core->states + n) * core->parts;
 }
 
 /* Reals in one array of coefficients, or in a state. */
-static size_t ssm__s4_count(const ssm_s4_core *core)
+SSM__BOTH static inline size_t ssm__s4_count(const ssm_s4_core *core)
 {
     return ssm__mul(ssm__mul(core->states, core->parts), core->dim);
 }
@@ -20972,18 +20987,19 @@ static ssm__s4_coefs ssm__s4_coefs_take(const ssm_s4_core *core, ssm__arena *are
     return k;
 }
 
-static void ssm__s4_coefs_zero(const ssm_s4_core *core, const ssm__s4_coefs *k)
+static void ssm__s4_coefs_zero(const ssm_s4_core *core, const ssm_parallel *parallel, const ssm__s4_coefs *k)
 {
     const size_t count = core->states * core->parts * core->dim;
-    ssm__zero(k->a, count);
-    ssm__zero(k->b, count);
-    ssm__zero(k->c, core->directions * count);
-    if (k->p) ssm__zero(k->p, count);
-    if (k->l) ssm__zero(k->l, count);
+    ssm__clear_reals(parallel, k->a, count);
+    ssm__clear_reals(parallel, k->b, count);
+    ssm__clear_reals(parallel, k->c, core->directions * count);
+    if (k->p) ssm__clear_reals(parallel, k->p, count);
+    if (k->l) ssm__clear_reals(parallel, k->l, count);
 }
 
 /* The parameters of the strip that begins at channel `first`, but for those of a state. */
-static ssm__pole_block ssm__s4_poles_open(const ssm_s4_core *core, const ssm_real *params, size_t first)
+SSM__BOTH static inline ssm__pole_block ssm__s4_poles_open(const ssm_s4_core *core, const ssm_real *params,
+                                                           size_t first)
 {
     static const ssm__pole_block none = SSM__EMPTY;
     ssm__pole_block b = none;
@@ -21002,8 +21018,8 @@ static ssm__pole_block ssm__s4_poles_open(const ssm_s4_core *core, const ssm_rea
 }
 
 /* State n of them. */
-static void ssm__s4_poles_at(const ssm_s4_core *core, const ssm_real *params, size_t first, size_t n,
-                             ssm__pole_block *b)
+SSM__BOTH static inline void ssm__s4_poles_at(const ssm_s4_core *core, const ssm_real *params, size_t first, size_t n,
+                                              ssm__pole_block *b)
 {
     const ssm_s4_offsets *o = &core->offsets;
     size_t i, part;
@@ -21023,7 +21039,8 @@ static void ssm__s4_poles_at(const ssm_s4_core *core, const ssm_real *params, si
 /* What the channels of the strip share, 1 / r = 1 + Re sum |P|^2 f and kappa = 2 Re sum conj(P) f B; m = r kappa.
  * Woodbury's identity on (2/delta - Lambda + P P^H)^-1, multiplied out: with f = delta / (1 - delta Lambda / 2), the
  * pole's b, p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
-static void ssm__s4_poles_rank(const ssm_s4_core *core, const ssm_real *params, size_t first, ssm__pole_block *b)
+SSM__BOTH static inline void ssm__s4_poles_rank(const ssm_s4_core *core, const ssm_real *params, size_t first,
+                                                ssm__pole_block *b)
 {
     size_t n;
     for (n = 0; core->low_rank && n < core->states; ++n) {
@@ -21033,7 +21050,8 @@ static void ssm__s4_poles_rank(const ssm_s4_core *core, const ssm_real *params, 
 }
 
 /* Parameters to coefficients, the strip that begins at channel `first`. */
-static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, const ssm__s4_coefs *k, size_t first)
+SSM__BOTH static inline void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params,
+                                                const ssm__s4_coefs *k, size_t first)
 {
     const size_t width = ssm__s4_width(core, first), parts = core->parts;
     ssm__pole_block b = ssm__s4_poles_open(core, params, first);
@@ -21058,8 +21076,8 @@ static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, 
 }
 
 /* Adds the gradients of state n of a strip to those of the parameters, which channels may share. */
-static void ssm__s4_poles_add(const ssm_s4_core *core, const ssm__pole_block *b, size_t first, size_t n,
-                              ssm_real *dparams)
+SSM__BOTH static inline void ssm__s4_poles_add(const ssm_s4_core *core, const ssm__pole_block *b, size_t first,
+                                               size_t n, ssm_real *dparams)
 {
     const ssm_s4_offsets *o = &core->offsets;
     size_t i, part;
@@ -21075,14 +21093,16 @@ static void ssm__s4_poles_add(const ssm_s4_core *core, const ssm__pole_block *b,
     }
 }
 
-static void ssm__s4_poles_add_delta(const ssm_s4_core *core, const ssm__pole_block *b, size_t first, ssm_real *dparams)
+SSM__BOTH static inline void ssm__s4_poles_add_delta(const ssm_s4_core *core, const ssm__pole_block *b, size_t first,
+                                                     ssm_real *dparams)
 {
     if (core->offsets.log_dt != SSM__SIZE_MAX)
         SSM__RUN(core->isa, pole_delta_adjoint)(b, dparams + core->offsets.log_dt + first);
 }
 
 /* The adjoint of ssm__s4_coefs_make: gradients `g` of the coefficients to those of the parameters. */
-static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams, size_t first)
+SSM__BOTH static inline void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams,
+                                                   size_t first)
 {
     const size_t width = ssm__s4_width(core, first), parts = core->parts;
     ssm__pole_block b = ssm__s4_poles_open(core, core->params, first);
@@ -21115,10 +21135,18 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
     ssm__s4_poles_add_delta(core, &b, first, dparams);
 }
 
+#ifdef SSM_CUDA
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core);
+static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams);
+#endif
+
 /* All of them, strip by strip. */
-static void ssm__s4_coefs_adjoints(const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams)
+static void ssm__s4_coefs_adjoints(const ssm_s4_core *core, const ssm_parallel *parallel, const ssm__s4_coefs *g,
+                                   ssm_real *dparams)
 {
     size_t first;
+    SSM__ON_DEVICE(parallel, ssm__device_s4_params(device, core, g, dparams));
+    (void)parallel;
     for (first = 0; first < core->dim; first += SSM__STRIP) ssm__s4_coefs_adjoint(core, g, dparams, first);
 }
 
@@ -21801,7 +21829,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
     if (status != SSM_OK || len == 0) return status;
     if (core->l_max || !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work.data, &w);
-    ssm__s4_coefs_zero(core, &w.grad);
+    ssm__s4_coefs_zero(core, NULL, &w.grad);
     for (d = 0; d < core->directions; ++d) {
         for (strip = 0; strip < ssm__s4_strips(core); ++strip) {
             const size_t first = strip * SSM__STRIP, width = ssm__s4_width(core, first);
@@ -21812,7 +21840,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
             ssm__s4_strip_kernel_adjoint(core, d, strip, len, dparams, &w);
         }
     }
-    ssm__s4_coefs_adjoints(core, &w.grad, dparams);
+    ssm__s4_coefs_adjoints(core, NULL, &w.grad, dparams);
     return SSM_OK;
 }
 
@@ -21911,6 +21939,8 @@ static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, size_t s
     w->table = w->kernel = w->data = w->cauchy = NULL;
     w->power = w->carry = NULL;
     w->scan = NULL;
+    w->lane = NULL;
+    if (SSM__IS_DEVICE(core->isa)) return ssm__arena_bytes(&arena);
     if (!convolution && ssm__scan_needs_whole(core->scan) && rows > SSM__CHUNK)
         ssm__s4_chunks_take(core, &arena, rows, w);
     if (convolution) {
@@ -21936,7 +21966,8 @@ static size_t ssm__s4_scratch_layout(const ssm_s4_core *core, size_t rows, void 
     w->dv = core->output ? ssm__take(&arena, ssm__mul(2, count)) : NULL;
     w->dx = ssm__take(&arena, count);
     w->grad = ssm__s4_coefs_take(core, &arena);
-    ssm__s4_history_take(core, &arena, ssm__s4_strips(core), rows, &w->history);
+    if (!SSM__IS_DEVICE(core->isa))
+        ssm__s4_history_take(core, &arena, ssm__s4_strips(core), rows, &w->history);
     return ssm__arena_bytes(&arena);
 }
 
@@ -21973,6 +22004,10 @@ typedef struct ssm__s4_task {
     const ssm__s4_work *work;
     ssm_real *s; /* [rows][H] out */
 } ssm__s4_task;
+
+#ifdef SSM_CUDA
+static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task);
+#endif
 
 /* Rows of sequence b of the tile, at channel `first`. */
 static ssm__s4_rows ssm__s4_task_rows(const ssm__s4_task *task, size_t b, size_t first)
@@ -22222,7 +22257,7 @@ static void ssm__s4_finish(const ssm_s4_core *core, const ssm__call *call, const
     if (core->activation) {
         b.y = w->g;
         b.y_row = row;
-        ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_gelu));
+        ssm__rows_forward(call->parallel, SSM_ROW_GELU, &b, SSM__RUN(core->isa, row_gelu));
         b.x = w->g;
     }
     if (core->output)
@@ -22237,16 +22272,32 @@ static void ssm__s4_finish(const ssm_s4_core *core, const ssm__call *call, const
         return;
     }
     b.x = w->mem.v;
-    b.z = w->mem.v + H;
+    b.z = ssm__row_part(call->parallel, w->mem.v, H);
     b.x_row = b.z_row = 2 * row;
-    ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_glu));
+    ssm__rows_forward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(core->isa, row_glu));
+}
+
+/* From u to s, and the states that are left. */
+static void ssm__s4_states_run(const ssm__s4_task *task, int convolution)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__call *call = task->call;
+    const ssm__s4_work *w = task->work;
+    const ssm__tile *t = &call->tile;
+    const size_t strips = ssm__s4_strips(core), cost = t->count * t->steps * core->dim * core->d_state * 4;
+    void *context = (void *)(uintptr_t)task;
+    SSM__ON_DEVICE(call->parallel, ssm__device_s4(device, task));
+    if (convolution && t->slot == 0) ssm__fft_table(core->isa, w->table, w->n);
+    if (convolution) ssm__parallel(call->parallel, strips, cost, ssm__s4_convolve_task, context);
+    else if (w->carry && t->steps > SSM__CHUNK) ssm__s4_run_chunks(task);
+    else ssm__parallel(call->parallel, strips * t->count, cost, ssm__s4_recurrent_task, context);
 }
 
 static void ssm__s4_run_tile(const ssm__call *call, int convolution)
 {
     const ssm_s4_core *core = (const ssm_s4_core *)call->layer;
     const ssm__tile *t = &call->tile;
-    const size_t rows = t->count * t->steps, strips = ssm__s4_strips(core), cost = rows * core->dim * core->d_state * 4;
+    const size_t rows = t->count * t->steps;
     const ptrdiff_t H = (ptrdiff_t)core->dim;
     ssm__s4_task task;
     ssm__s4_work w;
@@ -22263,10 +22314,7 @@ static void ssm__s4_run_tile(const ssm__call *call, int convolution)
     task.s = w.mem.s;
     if (w.normed)
         ssm__norm(call->parallel, &core->norm, call->x, ssm_rows_out_of(w.normed, H), rows);
-    if (convolution && t->slot == 0) ssm__fft_table(core->isa, w.table, w.n);
-    if (convolution) ssm__parallel(call->parallel, strips, cost, ssm__s4_convolve_task, &task);
-    else if (w.carry && t->steps > SSM__CHUNK) ssm__s4_run_chunks(&task);
-    else ssm__parallel(call->parallel, strips * t->count, cost, ssm__s4_recurrent_task, &task);
+    ssm__s4_states_run(&task, convolution);
     ssm__s4_finish(core, call, &w);
 }
 
@@ -22322,6 +22370,10 @@ typedef struct ssm__s4_task_backward {
     const ssm__s4_scratch *work;
 } ssm__s4_task_backward;
 
+#ifdef SSM_CUDA
+static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward *task);
+#endif
+
 static void ssm__s4_backward_task(void *context, size_t strip)
 {
     const ssm__s4_task_backward *task = (const ssm__s4_task_backward *)context;
@@ -22373,15 +22425,15 @@ static void ssm__s4_finish_backward(const ssm_s4_core *core, const ssm__call *ca
         b.x = mem->s;
         b.x_row = b.y_row = row;
         b.y = w->g;
-        if (w->g) ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_gelu));
+        if (w->g) ssm__rows_forward(call->parallel, SSM_ROW_GELU, &b, SSM__RUN(core->isa, row_gelu));
         b.x = mem->v;
-        b.z = mem->v + H;
+        b.z = ssm__row_part(call->parallel, mem->v, H);
         b.dx = w->dv;
-        b.dz = w->dv + H;
+        b.dz = ssm__row_part(call->parallel, w->dv, H);
         b.x_row = b.z_row = b.dx_row = b.dz_row = 2 * row;
-        ssm__zero(w->dv, rows * 2 * H);
-        ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_glu_backward));
-        ssm__zero(dg, rows * H);
+        ssm__clear_rows(call->parallel, w->dv, rows * 2 * H);
+        ssm__rows_backward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(core->isa, row_glu_backward));
+        ssm__clear_rows(call->parallel, dg, rows * H);
         ssm__linear_backward(call->parallel, &core->out, ssm_rows_of(g, row), ssm_rows_of(w->dv, 2 * row),
                              ssm_rows_out_of(dg, row),
                              ssm__grad_at(call->dparams, core->offsets.out_weight),
@@ -22394,11 +22446,21 @@ static void ssm__s4_finish_backward(const ssm_s4_core *core, const ssm__call *ca
     b.dx = b.y = w->ds;
     b.dx_row = b.y_row = row;
     if (core->activation) {
-        ssm__zero(w->ds, rows * H);
-        ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_gelu_backward));
+        ssm__clear_rows(call->parallel, w->ds, rows * H);
+        ssm__rows_backward(call->parallel, SSM_ROW_GELU, &b, SSM__RUN(core->isa, row_gelu_backward));
     } else if (!core->output) {
         ssm__rows_add(call->parallel, core->isa, &b);
     }
+}
+
+/* From ds to the gradient of u, of the entering states and of the coefficients. */
+static void ssm__s4_states_backward(const ssm__s4_task_backward *task)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__tile *t = &task->call->tile;
+    SSM__ON_DEVICE(task->call->parallel, ssm__device_s4_backward(device, task));
+    ssm__parallel(task->call->parallel, ssm__s4_strips(core), t->count * t->steps * core->dim * core->d_state * 12,
+                  ssm__s4_backward_task, (void *)(uintptr_t)task);
 }
 
 static void ssm__s4_tile_backward(const ssm__call *call)
@@ -22414,15 +22476,14 @@ static void ssm__s4_tile_backward(const ssm__call *call)
     if (w.normed)
         ssm__norm(call->parallel, &core->norm, call->x, ssm_rows_out_of(w.normed, row), rows);
     ssm__s4_finish_backward(core, call, &kept, &w);
-    if (call->done == 0) ssm__s4_coefs_zero(core, &w.grad);
+    if (call->done == 0) ssm__s4_coefs_zero(core, call->parallel, &w.grad);
     task.core = core;
     task.call = call;
     task.x = w.normed ? ssm_rows_of(w.normed, row) : call->x;
     task.work = &w;
-    ssm__parallel(call->parallel, ssm__s4_strips(core), rows * core->dim * core->d_state * 12, ssm__s4_backward_task,
-                  &task);
+    ssm__s4_states_backward(&task);
     if (call->dparams && call->done + rows == call->walked) /* the last tile */
-        ssm__s4_coefs_adjoints(core, &w.grad, call->dparams);
+        ssm__s4_coefs_adjoints(core, call->parallel, &w.grad, call->dparams);
     if (core->pre_norm)
         ssm__norm_backward(call->parallel, &core->norm, call->x, ssm_rows_of(w.dx, row), call->dx,
                            ssm__grad_at(call->dparams, core->offsets.norm), rows);
@@ -22688,6 +22749,7 @@ static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
     ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
+    SSM__ON_DEVICE_BIND(b, ssm__device_s4_bind(b->device, core));
     scratch = core->l_max ? ssm__bind_scratch(b, ssm__s4_solve_count(core)) : NULL;
     for (h = 0; k.a && h < core->dim; h += SSM__STRIP) ssm__s4_coefs_make(core, b->params, &k, h);
     for (h = 0; scratch && h < core->dim; ++h) ssm__s4_solve_C(core, h, k.c, scratch);
@@ -22699,6 +22761,7 @@ static ssm__call ssm__s4_core_call(const ssm_s4_core *core)
     call.whole = core->directions == 2 || ssm__scan_needs_whole(core->scan);
     call.no_step = core->directions == 2;
     call.has_params = core->params && !core->l_max; /* with l_max they hold C~, for inference alone */
+    call.on_device = SSM__IS_DEVICE(core->isa);
     call.parallel = core->parallel;
     return call;
 }
@@ -32528,6 +32591,421 @@ static void ssm__device_s5_params(ssm__device *d, const ssm_s5 *s, const ssm__ca
 }
 
 /*=============================================================================
+ * >>cuda-layer-s4
+ *=============================================================================
+ * The S4D layer on a GPU: what its tile functions call of a device. Coefficients and states are [channel][state][part]
+ * there, strips of one channel, so that a thread makes those of a channel by the functions of the host.
+ *
+ * Eight lanes share a channel, and of its states each has every eighth, in registers, as many as a kernel takes at a
+ * time; more go in further launches, which add to y or du. Steps go by eights: lane j reads those of step j, hands them
+ * round, and after eight steps a butterfly leaves it the sum of step j. The bound is the arithmetic of the states.
+ * The adjoint runs forward first and keeps the states before every eighth step; back, it makes the eight after those
+ * again. Gradients of coefficients are sums of each sequence, which are then added in their order.
+ */
+enum {
+    SSM__CUDA_S4_STEPS = 8,    /* and lanes of a channel */
+    SSM__CUDA_S4_CHANNELS = 16, /* of a block */
+    SSM__CUDA_S4_THREADS = SSM__CUDA_S4_STEPS * SSM__CUDA_S4_CHANNELS,
+    SSM__CUDA_S4_HELD = 4,     /* states of a lane; */
+    SSM__CUDA_S4_TURNED = 2    /* of the adjoint, which has eight steps of them: 120 registers */
+};
+
+typedef struct ssm__cuda_s4 {
+    size_t len;
+    const size_t *start;
+    const ptrdiff_t *slot;
+    size_t strips; /* of channels */
+    size_t dim;
+    size_t states;
+    size_t first; /* of the states of this launch */
+    int reverse;  /* rows from the last to the second, to the output of the row before each */
+    const float *a;
+    const float *b;
+    const float *c;
+    ssm_rows u;
+    ssm_rows_out y; /* added to */
+    size_t state_count;
+    const float *h0;
+    float *h_last;
+    ssm_rows dy; /* from here on the adjoint */
+    ssm_rows_out du; /* added to */
+    float *dstate;
+    float *kept;   /* [eight steps of a sequence][state_count] */
+    float *sums;   /* [sequence][a, b, c][state_count] */
+} ssm__cuda_s4;
+
+SSM__DEVICE float ssm__cuda_by_real(float a, float x)
+{
+    return a * x;
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_by_real(ssm__complex a, float x)
+{
+    return ssm__c_scale(x, a);
+}
+
+SSM__DEVICE float ssm__cuda_conj(float a)
+{
+    return a;
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_conj(ssm__complex a)
+{
+    return ssm__c_conj(a);
+}
+
+SSM__DEVICE float ssm__cuda_dot(float a, float b, float sum) /* sum + Re(conj(a) b) */
+{
+    return fmaf(a, b, sum);
+}
+
+SSM__DEVICE float ssm__cuda_dot(ssm__complex a, ssm__complex b, float sum)
+{
+    return fmaf(a.re, b.re, fmaf(a.im, b.im, sum));
+}
+
+/* A lane: N states of a channel of a sequence. */
+template <class V, class E, int N> struct ssm__cuda_s4_lane {
+    enum { PARTS = sizeof(V) / sizeof(float), STEPS = SSM__CUDA_S4_STEPS };
+    const ssm__cuda_s4 &p;
+    ssm__span q;
+    size_t h, steps, row; /* channel; steps, and the row of the first one's input */
+    int lane;
+    V a[N], b[N], c[N], s[N];
+
+    __device__ __forceinline__ explicit ssm__cuda_s4_lane(const ssm__cuda_s4 &problem) : p(problem)
+    {
+        int k;
+        q = ssm__cuda_span_of(p.start, p.slot, blockIdx.x / (unsigned)p.strips, p.len);
+        lane = (int)threadIdx.x % STEPS;
+        h = blockIdx.x % (unsigned)p.strips * SSM__CUDA_S4_CHANNELS + threadIdx.x / STEPS;
+        steps = p.reverse && q.len ? q.len - 1 : q.len;
+        row = q.batch * p.len + q.first + (p.reverse ? steps : 0);
+#pragma unroll
+        for (k = 0; k < N; ++k) {
+            const size_t at = place(k);
+            ssm__cuda_set(&a[k], has(k) ? p.a + at : NULL, 0);
+            ssm__cuda_set(&b[k], has(k) ? p.b + at : NULL, 0);
+            ssm__cuda_set(&c[k], has(k) ? p.c + at : NULL, 0);
+        }
+    }
+
+    __device__ __forceinline__ bool has(int k) const
+    {
+        return h < p.dim && p.first + (size_t)(k * STEPS + lane) < p.states;
+    }
+
+    __device__ __forceinline__ size_t place(int k) const
+    {
+        return (h * p.states + p.first + (size_t)(k * STEPS + lane)) * PARTS;
+    }
+
+    /* Rows of the input and the output of a step. */
+    __device__ __forceinline__ size_t input(size_t t) const { return p.reverse ? row - t : row + t; }
+    __device__ __forceinline__ size_t output(size_t t) const { return p.reverse ? row - t - 1 : row + t; }
+
+    /* States from memory, or zeros. */
+    __device__ __forceinline__ void load(const float *from, V *x) const
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < N; ++k) ssm__cuda_set(&x[k], from && has(k) ? from + place(k) : NULL, 0);
+    }
+
+    __device__ __forceinline__ void store(float *to, const V *x) const
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < N; ++k)
+            if (has(k)) ssm__cuda_put(to + place(k), x[k]);
+    }
+
+    __device__ __forceinline__ void enter(void)
+    {
+        load(p.h0 && q.state >= 0 ? p.h0 + (size_t)q.state * p.state_count : NULL, s);
+    }
+
+    /* The lane's own of eight steps from t on. */
+    __device__ __forceinline__ float read(const ssm_rows &v, size_t t, bool out) const
+    {
+        const size_t own = t + (size_t)lane;
+        if (own >= steps || h >= p.dim) return 0.0f;
+        return ssm__cuda_load(ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h));
+    }
+
+    /* The sum over lanes of each of eight steps, added to a row. */
+    __device__ __forceinline__ void add(const ssm_rows_out &v, size_t t, bool out, float *part) const
+    {
+        const size_t own = t + (size_t)lane;
+        E *to;
+        ssm__cuda_fold<4>(part, 4);
+        ssm__cuda_fold<2>(part, 2);
+        ssm__cuda_fold<1>(part, 1);
+        if (own >= steps || h >= p.dim || !v.data) return;
+        to = ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h);
+        ssm__cuda_store(to, ssm__cuda_load(to) + part[0]);
+    }
+
+    __device__ __forceinline__ void step(float u)
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < N; ++k) s[k] = ssm__cuda_step(a[k], s[k], ssm__cuda_by_real(b[k], u));
+    }
+};
+
+template <class V, class E>
+__global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_run(const ssm__cuda_s4 p)
+{
+    enum { N = SSM__CUDA_S4_HELD, STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N> x(p);
+    size_t t;
+    int j, k;
+    x.enter();
+    for (t = 0; t < x.steps; t += STEPS) {
+        const float own = x.read(p.u, t, false);
+        float part[STEPS];
+#pragma unroll
+        for (j = 0; j < STEPS; ++j) {
+            const float u = __shfl_sync(0xffffffffu, own, j, STEPS);
+            part[j] = 0;
+            if (t + (size_t)j >= x.steps) continue;
+            x.step(u);
+#pragma unroll
+            for (k = 0; k < N; ++k) part[j] = ssm__cuda_dot(ssm__cuda_conj(x.c[k]), x.s[k], part[j]);
+        }
+        x.add(p.y, t, true, part);
+    }
+    if (p.h_last && x.q.state >= 0) x.store(p.h_last + (size_t)x.q.state * p.state_count, x.s);
+}
+
+template <class V, class E>
+__global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_back(const ssm__cuda_s4 p)
+{
+    enum { N = SSM__CUDA_S4_TURNED, STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N> x(p);
+    const size_t eights = (x.steps + STEPS - 1) / STEPS;
+    float *kept = p.kept + ((x.q.batch * p.len + x.q.first) / STEPS + x.q.seq) * p.state_count;
+    float *dstate = p.dstate ? p.dstate + x.q.seq * p.state_count : NULL;
+    float *sums = p.sums + x.q.seq * 3 * p.state_count;
+    V g[N], da[N], db[N], dc[N];
+    size_t i;
+    int j, k;
+    x.enter();
+    for (i = 0; i < eights; ++i) {
+        const float own = x.read(p.u, i * STEPS, false);
+        x.store(kept + i * p.state_count, x.s);
+        for (j = 0; j < STEPS; ++j) {
+            const float u = __shfl_sync(0xffffffffu, own, j, STEPS);
+            if (i * STEPS + (size_t)j < x.steps) x.step(u);
+        }
+    }
+    x.load(dstate, g);
+    x.load(NULL, da);
+    x.load(NULL, db);
+    x.load(NULL, dc);
+    while (i-- > 0) {
+        const float own_u = x.read(p.u, i * STEPS, false), own_dy = x.read(p.dy, i * STEPS, true);
+        V before[STEPS][N];
+        float part[STEPS];
+        x.load(kept + i * p.state_count, x.s);
+#pragma unroll
+        for (j = 0; j < STEPS; ++j) {
+            const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS);
+#pragma unroll
+            for (k = 0; k < N; ++k) before[j][k] = x.s[k];
+            if (i * STEPS + (size_t)j < x.steps) x.step(u);
+        }
+#pragma unroll
+        for (j = STEPS - 1; j >= 0; --j) {
+            const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS), dy = __shfl_sync(0xffffffffu, own_dy, j, STEPS);
+            part[j] = 0;
+            if (i * STEPS + (size_t)j >= x.steps) continue;
+#pragma unroll
+            for (k = 0; k < N; ++k) {
+                dc[k] = ssm__cuda_sum_of_two(dc[k], ssm__cuda_by_real(ssm__cuda_conj(x.s[k]), dy));
+                g[k] = ssm__cuda_sum_of_two(g[k], ssm__cuda_by_real(ssm__cuda_conj(x.c[k]), dy));
+                da[k] = ssm__cuda_sum_of_two(da[k], ssm__cuda_times_conj(before[j][k], g[k]));
+                db[k] = ssm__cuda_sum_of_two(db[k], ssm__cuda_by_real(g[k], u));
+                part[j] = ssm__cuda_dot(x.b[k], g[k], part[j]);
+                g[k] = ssm__cuda_times_conj(x.a[k], g[k]);
+                x.s[k] = before[j][k];
+            }
+        }
+        x.add(p.du, i * STEPS, false, part);
+    }
+    if (dstate) x.store(dstate, g);
+    x.store(sums, da);
+    x.store(sums + p.state_count, db);
+    x.store(sums + 2 * p.state_count, dc);
+}
+
+/* --- parameters to coefficients: a thread for each channel; and back, for each row of A, whose channels it adds --- */
+typedef struct ssm__cuda_s4_poles {
+    ssm_s4_core core;
+    ssm__s4_coefs k;
+    float *dparams;
+} ssm__cuda_s4_poles;
+
+__global__ void __launch_bounds__(32) ssm__cuda_s4_make(const ssm__cuda_s4_poles p)
+{
+    const size_t h = (size_t)blockIdx.x * 32 + threadIdx.x;
+    if (h < p.core.dim) ssm__s4_coefs_make(&p.core, p.core.params, &p.k, h);
+}
+
+__global__ void __launch_bounds__(32) ssm__cuda_s4_fold(const ssm__cuda_s4_poles p)
+{
+    const size_t row = (size_t)blockIdx.x * 32 + threadIdx.x;
+    size_t h;
+    for (h = row; row < p.core.n_ssm && h < p.core.dim; h += p.core.n_ssm)
+        ssm__s4_coefs_adjoint(&p.core, &p.k, p.dparams, h);
+}
+
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core)
+{
+    ssm__cuda_s4_poles p;
+    memset(&p, 0, sizeof p);
+    p.core = *core;
+    p.k.a = (float *)(uintptr_t)core->a;
+    p.k.b = (float *)(uintptr_t)core->b;
+    p.k.c = (float *)(uintptr_t)core->c;
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_s4_make, ssm__ceil_div(core->dim, 32), 1, 32, 0, p, d->stream);
+}
+
+static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams)
+{
+    ssm__cuda_s4_poles p;
+    memset(&p, 0, sizeof p);
+    p.core = *core;
+    p.k = *g;
+    p.dparams = dparams;
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_s4_fold, ssm__ceil_div(core->n_ssm, 32), 1, 32, 0, p, d->stream);
+}
+
+/* --- launches --- */
+/* One direction of all sequences; x: the layer's normalised rows. */
+static ssm__cuda_s4 ssm__device_s4_of(const ssm_s4_core *core, const ssm__call *call, ssm_rows x, size_t direction)
+{
+    ssm__cuda_s4 p;
+    memset(&p, 0, sizeof p);
+    p.len = call->tile.steps;
+    p.start = call->tile.start;
+    p.slot = call->slot;
+    p.strips = ssm__ceil_div(core->dim, SSM__CUDA_S4_CHANNELS);
+    p.dim = core->dim;
+    p.states = core->states;
+    p.reverse = (int)direction;
+    p.a = core->a;
+    p.b = core->b;
+    p.c = core->c + direction * ssm__s4_count(core);
+    p.u = x;
+    p.state_count = ssm__s4_count(core);
+    p.h0 = direction ? NULL : call->entering;
+    return p;
+}
+
+static ssm_status ssm__device_s4_launch(ssm__device *d, ssm__cuda_s4 p, const ssm_s4_core *core, size_t streams,
+                                        int held, void (*kernel)(ssm__cuda_s4))
+{
+    ssm_status status = SSM_OK;
+    for (p.first = 0; status == SSM_OK && p.first < core->states; p.first += (size_t)held * SSM__CUDA_S4_STEPS)
+        status = ssm__cuda_launch(kernel, ssm__mul(streams, p.strips), 1, SSM__CUDA_S4_THREADS, 0, p, d->stream);
+    return status;
+}
+
+/* The part of D: y = D u, or du and dD from dy. */
+static ssm__row_block ssm__device_s4_skip(const ssm_s4_core *core, const ssm__call *call, ssm_rows x)
+{
+    ssm__row_block b = ssm__row_block_of(call->tile.count * call->tile.steps, core->dim);
+    b.scale = core->D;
+    b.x = x.data;
+    b.x_row = x.row;
+    return b;
+}
+
+/* u to s, and leaving states. */
+static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__call *call = task->call;
+    const int half = d->io == SSM_FORMAT_BF16;
+    void (*const real)(ssm__cuda_s4) = half ? ssm__cuda_s4_run<float, ssm__cuda_bf16> : ssm__cuda_s4_run<float, float>;
+    void (*const pairs)(ssm__cuda_s4) =
+        half ? ssm__cuda_s4_run<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_run<ssm__complex, float>;
+    ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
+    size_t direction;
+    b.y = task->s;
+    b.y_row = (ptrdiff_t)core->dim;
+    ssm__device_rows(d, SSM_ROW_SCALE, &b);
+    for (direction = 0; direction < core->directions; ++direction) {
+        ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
+        p.y = ssm_rows_out_of(task->s, (ptrdiff_t)core->dim);
+        if (direction == 0) p.h_last = call->state;
+        if (ssm__device_ready(d, SSM_OK, 0))
+            d->status = ssm__device_s4_launch(d, p, core, ssm__tile_streams(&call->tile), SSM__CUDA_S4_HELD,
+                                              core->parts == 2 ? pairs : real);
+    }
+}
+
+/* The sums of one direction to the gradients of coefficients. */
+static ssm_status ssm__device_s4_sums(const ssm__device *d, const ssm__cuda_s4 &p, size_t streams, size_t direction,
+                                      const ssm__s4_coefs *grad)
+{
+    float *const to[3] = {grad->a, grad->b, grad->c + direction * p.state_count};
+    ssm_status status = SSM_OK;
+    size_t i;
+    for (i = 0; status == SSM_OK && i < 3; ++i) {
+        ssm__cuda_sum sum = ssm__cuda_sum_of(p.sums + i * p.state_count, to[i]);
+        ssm__cuda_sum_axis(&sum, streams, 3 * p.state_count, 0);
+        ssm__cuda_sum_axis(&sum, p.state_count, 1, 1);
+        status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+    }
+    return status;
+}
+
+/* ds to du, in w->dx, the gradients of coefficients, and that of the entering states. */
+static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward *task)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__call *call = task->call;
+    const ssm__s4_scratch *w = task->work;
+    const size_t rows = call->tile.count * call->tile.steps, streams = ssm__tile_streams(&call->tile);
+    const size_t count = ssm__s4_count(core);
+    const int half = d->io == SSM_FORMAT_BF16;
+    void (*const real)(ssm__cuda_s4) =
+        half ? ssm__cuda_s4_back<float, ssm__cuda_bf16> : ssm__cuda_s4_back<float, float>;
+    void (*const pairs)(ssm__cuda_s4) =
+        half ? ssm__cuda_s4_back<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_back<ssm__complex, float>;
+    ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
+    ssm__arena arena;
+    float *kept, *sums;
+    size_t direction;
+    b.dy = w->ds;
+    b.dx = w->dx;
+    b.dy_row = b.dx_row = (ptrdiff_t)core->dim;
+    b.dscale = ssm__grad_at(call->dparams, core->offsets.D);
+    ssm__device_clear(d, w->dx, rows * core->dim, d->io);
+    ssm__device_rows_backward(d, SSM_ROW_SCALE, &b);
+    arena = ssm__arena_open(d->work.data);
+    kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
+    sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(3, count)));
+    for (direction = 0; direction < core->directions; ++direction) {
+        ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
+        p.dy = ssm_rows_of(w->ds, (ptrdiff_t)core->dim);
+        p.du = ssm_rows_out_of(w->dx, (ptrdiff_t)core->dim);
+        if (direction == 0) p.dstate = call->state;
+        p.kept = kept;
+        p.sums = sums;
+        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena)))
+            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_TURNED,
+                                              core->parts == 2 ? pairs : real);
+        if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__device_s4_sums(d, p, streams, direction, &w->grad);
+    }
+}
+
+/*=============================================================================
  * >>cuda-layers-verbs
  *=============================================================================
  * One call of a layer on a GPU: what it knows of sequences, its memory, found by a dry run, its one tile; bind; and the
@@ -32921,6 +33399,7 @@ SSM__DEVICE_LAYER(s6, core)
 SSM__DEVICE_LAYER(mamba, mamba)
 SSM__DEVICE_LAYER(mamba2, mamba2)
 SSM__DEVICE_LAYER(s5, s5)
+SSM__DEVICE_LAYER(s4d, s4)
 #endif /* SSM_CUDA */
 
 /*=============================================================================
@@ -33079,9 +33558,9 @@ SSM__DEVICE_LAYER(s5, s5)
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
- *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2 and S5 on a GPU
- *          (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of dt, B
- *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
+ *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, S5 and S4D on
+ *          a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of
+ *          dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

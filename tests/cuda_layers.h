@@ -142,6 +142,32 @@ static void configure_s5(ssm_s5_config *c)
     c->r_max = 0.95f;
 }
 
+static void configure_s4d(ssm_s4d_config *c)
+{
+    static const ssm_disc discs[] = {SSM_DISC_DEFAULT, SSM_DISC_EULER, SSM_DISC_ZOH, SSM_DISC_BILINEAR, SSM_DISC_DIRAC};
+    c->n_ssm = chance(50) ? 16 : pick(1, 20);
+    c->d_model = c->n_ssm * pick(1, 2);
+    c->real_state = chance(30);
+    c->d_state = (c->real_state ? 1 : 2) * (chance(40) ? 16 : pick(1, 40));
+    c->train_B = chance(50);
+    c->no_dt = chance(20);
+    c->disc = discs[pick(0, 4)];
+    if (c->no_dt && c->disc != SSM_DISC_BILINEAR) c->disc = SSM_DISC_ZOH; /* of a whole second Euler's runs away */
+    c->form = chance(30) ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_AUTO;
+    c->bidirectional = chance(30);
+    c->activation = chance(60) ? SSM_S4_ACTIVATION_GELU : SSM_S4_ACTIVATION_NONE;
+    c->output = chance(50) ? SSM_S4_OUTPUT_GLU : SSM_S4_OUTPUT_NONE;
+    c->pre_norm = chance(50);
+    c->residual = chance(50);
+}
+
+/* States are [N][H] on the host, N of numbers or of parts, and [H][N] on the device. */
+static void s4d_scan(const ssm_s4d *l, size_t *dim, size_t *rows)
+{
+    *dim = l->core.dim;
+    *rows = l->core.states * l->core.parts;
+}
+
 template <class L> static void as_it_lies(const L *, size_t *dim, size_t *rows)
 {
     *dim = *rows = 0;
@@ -151,6 +177,7 @@ LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_scan<ss
 LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_scan<ssm_s6>, 0)
 LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_scan<ssm_mamba>, 0)
 LAYER_VERBS(mamba2, configure_mamba2, mamba2_conv, mamba2_scan, 0)
+LAYER_VERBS(s4d, configure_s4d, no_conv<ssm_s4d>, s4d_scan, 0)
 LAYER_VERBS(s5, configure_s5, no_conv<ssm_s5>, as_it_lies<ssm_s5>, 1)
 
 /* One layer, bound on both sides with the same parameters, and its sequences. */
@@ -391,6 +418,11 @@ static void layer_mamba2(void)
     layer_random(mamba2_verbs);
 }
 
+static void layer_s4d(void)
+{
+    layer_random(s4d_verbs);
+}
+
 static void layer_s5(void)
 {
     layer_random(s5_verbs);
@@ -414,6 +446,13 @@ template <class L, class C> static void layer_dense(layer_case<L, C> *k, int hal
 /* Layers that may have two directions get one, and so a state. */
 static void one_way(ssm_mamba_config *)
 {
+}
+
+static void one_way(ssm_s4d_config *c)
+{
+    if (c->n_ssm != c->d_model) c->n_ssm = 1; /* a divisor of whatever d_model becomes */
+    else c->n_ssm = 0;
+    c->bidirectional = 0;
 }
 
 static void one_way(ssm_s5_config *c)
@@ -472,6 +511,7 @@ static void layer_splits(void)
 {
     splits_of(mamba_verbs);
     splits_of(s5_verbs);
+    splits_of(s4d_verbs);
 }
 
 /* Padding: outputs 0, no state touched; other sequences as if they were alone. */
@@ -526,6 +566,7 @@ static void layer_slots(void)
 {
     slots_of(mamba_verbs);
     slots_of(s5_verbs);
+    slots_of(s4d_verbs);
 }
 
 /* Few states and many steps: time is cut into chunks, within rounding of the host, forward and back. */
@@ -690,4 +731,5 @@ static void layer_graph(void)
 {
     graph_of(mamba_verbs);
     graph_of(s5_verbs);
+    graph_of(s4d_verbs);
 }

@@ -335,6 +335,7 @@ static const test tests[] = {
     {"cuda/linear/add", linear_add},
     {"cuda/layers/selective", layer_selective}, {"cuda/layers/s6", layer_s6}, {"cuda/layers/mamba", layer_mamba},
     {"cuda/layers/mamba2", layer_mamba2},       {"cuda/layers/s5", layer_s5},
+    {"cuda/layers/s4d", layer_s4d},
     {"cuda/layers/splits", layer_splits},       {"cuda/layers/slots", layer_slots}, {"cuda/layers/errors", layer_errors},
     {"cuda/layers/chunks", layer_chunks},       {"cuda/layers/graph", layer_graph},
     {"cuda/losses/cross_entropy", losses_cross_entropy}, {"cuda/losses/mse", losses_mse},
