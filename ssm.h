@@ -140,7 +140,9 @@
  *   >>cuda-linear-scan  the linear scan on a GPU
  *   >>cuda-s5        the S5 scan on a GPU
  *   >>cuda-s5-backward  and its gradients
- *   >>cuda-tiles     what the tile functions of layers call on a GPU
+ *   >>cuda-tiles     what the tile functions of layers call on a GPU,
+ *   >>cuda-layer-s5  S5's recurrence,
+ *   >>cuda-layer-s4  S4D's,
  *   >>cuda-layers    and layers through them
  *   >>end            macros undefined, changes, licence
  */
@@ -2192,14 +2194,14 @@ typedef struct ssm_s5 {
     ssm_s5_config config; /* resolved */
     ssm_s5_offsets offsets;
     ssm_norm norm;
-    ssm_linear B; /* real form of B: [2][P] rows, H columns */
+    ssm_linear B; /* real form of B: [2][P] rows, H columns; of a device [P][2], and so are the others */
     ssm_linear C; /* real form of k Re(C h): H rows, [2][P] columns, twice if bidirectional */
     ssm_linear out1;
     ssm_linear out2;
     const ssm_real *D;
     const ssm_real *lambda; /* [2][P] */
     const ssm_real *step;   /* [P] of Bbar; lru: [2][P], then of Abar */
-    const ssm_real *a;      /* Abar [2][P]; real_state: [P] */
+    const ssm_real *a;      /* Abar [2][P]; real_state: [P]; of a device not filled: the recurrence makes them */
     const ssm_real *b;      /* Bbar / B, the same */
     const ssm_real *params; /* as given to bind, for backward */
     ssm_bound bound;
@@ -2614,11 +2616,14 @@ typedef struct ssm_cuda_product {
  *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
  *         (SSM_ERR_CONFIG). There is no attach.
  * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel].
- * seqs    as on the host; start and slot are arrays of the device, whose values are not checked.
+ *         S5: as on the host; S4D: [H][N/2][re, im], or [H][N] if real.
+ * form    and scan of S4D are not read: every forward is the recurrence, step after step, and has the bits of step.
+ * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
- * bytes each time. No call waits or allocates; all can be captured in a graph.
+ * bytes each time. S5: AUTO cuts time as that of ssm_cuda_s5_scan_forward. No call waits or allocates; all can be
+ * captured in a graph.
  * Accuracy: |error| / |y| below 1e-5 against the host in float, gradients 1e-4; in bf16 by the rounding of its rows. */
 typedef struct ssm_layer_grad { /* of a backward; NULL: not wanted, but for dy */
     const void *dy;
@@ -2689,6 +2694,30 @@ SSM_API ssm_status ssm_cuda_mamba3_record(const ssm_mamba3 *layer, float *state,
                                           const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_mamba3_backward(const ssm_mamba3 *layer, const void *x, const ssm_layer_grad *grad,
                                             const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+SSM_API ssm_status ssm_cuda_s5_sizes(const ssm_s5_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s5_bind(ssm_s5 *layer, const ssm_s5_config *config, const float *params, ssm_memory mem,
+                                    void *stream);
+SSM_API ssm_status ssm_cuda_s5_forward(const ssm_s5 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                       ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_step(const ssm_s5 *layer, float *state, const void *x, void *y, size_t streams,
+                                    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_record(const ssm_s5 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                      ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s5_backward(const ssm_s5 *layer, const void *x, const ssm_layer_grad *grad,
+                                        const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+SSM_API ssm_status ssm_cuda_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const float *params, ssm_memory mem,
+                                     void *stream);
+SSM_API ssm_status ssm_cuda_s4d_forward(const ssm_s4d *layer, float *state, const void *x, void *y,
+                                        const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4d_step(const ssm_s4d *layer, float *state, const void *x, void *y, size_t streams,
+                                     ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4d_record(const ssm_s4d *layer, float *state, const void *x, void *y,
+                                       const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4d_backward(const ssm_s4d *layer, const void *x, const ssm_layer_grad *grad,
+                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
 #endif /* SSM_CUDA */
 
@@ -2961,7 +2990,7 @@ static void ssm__zero(ssm_real *to, size_t n)
 #endif
 }
 
-static size_t ssm__min(size_t a, size_t b)
+SSM__BOTH static inline size_t ssm__min(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
@@ -2972,7 +3001,7 @@ static size_t ssm__add(size_t a, size_t b)
     return b > SSM__SIZE_MAX - a ? SSM__SIZE_MAX : a + b;
 }
 
-SSM__ONE_COPY size_t ssm__mul(size_t a, size_t b)
+SSM__BOTH SSM__ONE_COPY size_t ssm__mul(size_t a, size_t b)
 {
     return b != 0 && a > SSM__SIZE_MAX / b ? SSM__SIZE_MAX : a * b;
 }
@@ -4270,12 +4299,12 @@ SSM__BOTH SSM__OP v_real v_set(ssm_real x)
     return x;
 }
 
-SSM__OP v_real v_load(const ssm_real *p)
+SSM__BOTH SSM__OP v_real v_load(const ssm_real *p)
 {
     return *p;
 }
 
-SSM__OP void v_store(ssm_real *p, v_real x)
+SSM__BOTH SSM__OP void v_store(ssm_real *p, v_real x)
 {
     *p = x;
 }
@@ -5642,7 +5671,7 @@ SSM__OP void v_low_store(float *p, __m128 x, size_t left)
 #endif
 
 /* The rare case by itself, so that the common one is small enough for compilers to put everywhere. */
-SSM__TARGET SSM__UNUSED SSM__NOINLINE v_real v_load_part(const ssm_real *p, size_t left)
+SSM__BOTH SSM__TARGET SSM__UNUSED SSM__NOINLINE v_real v_load_part(const ssm_real *p, size_t left)
 {
 #if SSM__PASS == SSM__PASS_SSE2
     return v_low_load(p, left);
@@ -5679,7 +5708,7 @@ SSM__TARGET SSM__UNUSED SSM__NOINLINE v_real v_load_part(const ssm_real *p, size
 #endif
 }
 
-SSM__TARGET SSM__UNUSED SSM__NOINLINE void v_store_part(ssm_real *p, v_real x, size_t left)
+SSM__BOTH SSM__TARGET SSM__UNUSED SSM__NOINLINE void v_store_part(ssm_real *p, v_real x, size_t left)
 {
 #if SSM__PASS == SSM__PASS_SSE2
     v_low_store(p, x, left);
@@ -5708,13 +5737,13 @@ SSM__TARGET SSM__UNUSED SSM__NOINLINE void v_store_part(ssm_real *p, v_real x, s
 }
 #undef SSM__EVERY
 
-SSM__OP v_real v_load_n(const ssm_real *p, size_t left)
+SSM__BOTH SSM__OP v_real v_load_n(const ssm_real *p, size_t left)
 {
     return left >= V_WIDTH ? v_load(p) : v_load_part(p, left);
 }
 
 /* Stores the first `left` elements. */
-SSM__OP void v_store_n(ssm_real *p, v_real x, size_t left)
+SSM__BOTH SSM__OP void v_store_n(ssm_real *p, v_real x, size_t left)
 {
     if (left >= V_WIDTH) v_store(p, x);
     else v_store_part(p, x, left);
@@ -6188,12 +6217,12 @@ SSM__BOTH SSM__OP v_complex v_c(v_real re, v_real im)
 }
 
 /* Complex numbers in two rows, the imaginary parts `row` after the real ones: a whole vector, or the first `left`. */
-SSM__OP v_complex v_c_at(const ssm_real *p, ptrdiff_t row)
+SSM__BOTH SSM__OP v_complex v_c_at(const ssm_real *p, ptrdiff_t row)
 {
     return v_c(v_load(p), v_load(p + row));
 }
 
-SSM__OP void v_c_keep(ssm_real *p, ptrdiff_t row, v_complex z)
+SSM__BOTH SSM__OP void v_c_keep(ssm_real *p, ptrdiff_t row, v_complex z)
 {
     v_store(p, z.re);
     v_store(p + row, z.im);
@@ -6343,7 +6372,7 @@ SSM__BOTH SSM__OP v_complex v_c_scale(v_real s, v_complex a)
 }
 
 /* s a + c, s real */
-SSM__OP v_complex v_c_fma_real(v_real s, v_complex a, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma_real(v_real s, v_complex a, v_complex c)
 {
     return v_c(v_fma(s, a.re, c.re), v_fma(s, a.im, c.im));
 }
@@ -10436,17 +10465,17 @@ typedef struct v_pole {
 } v_pole;
 
 /* x within [least, most]; NaN stays. */
-SSM__OP v_real v_pole_within(v_real x, ssm_real least, ssm_real most)
+SSM__BOTH SSM__OP v_real v_pole_within(v_real x, ssm_real least, ssm_real most)
 {
     return v_max(v_set(least), v_min(v_set(most), x));
 }
 
-SSM__OP v_real v_pole_delta(const ssm__pole_block *b, size_t c)
+SSM__BOTH SSM__OP v_real v_pole_delta(const ssm__pole_block *b, size_t c)
 {
     return v_pole_within(v_exp(v_load(b->log_dt + c)), 1 / SSM__S4_FAR, SSM__S4_FAR);
 }
 
-SSM__OP v_pole v_pole_open(const ssm__pole_block *b, size_t c)
+SSM__BOTH SSM__OP v_pole v_pole_open(const ssm__pole_block *b, size_t c)
 {
     const v_complex A = v_c_at(b->A + c, SSM__STRIP);
     v_pole k;
@@ -10462,20 +10491,20 @@ SSM__OP v_pole v_pole_open(const ssm__pole_block *b, size_t c)
 }
 
 /* A coefficient of lanes c .. */
-SSM__OP v_complex v_pole_get(const ssm__pole_block *b, const ssm_real *x, size_t c)
+SSM__BOTH SSM__OP v_complex v_pole_get(const ssm__pole_block *b, const ssm_real *x, size_t c)
 {
     const size_t left = b->width - c;
     return v_c(v_load_n(x + c, left), b->parts == 2 ? v_load_n(x + b->width + c, left) : v_set(0));
 }
 
-SSM__OP void v_pole_put(const ssm__pole_block *b, ssm_real *x, size_t c, v_complex z)
+SSM__BOTH SSM__OP void v_pole_put(const ssm__pole_block *b, ssm_real *x, size_t c, v_complex z)
 {
     v_store_n(x + c, z.re, b->width - c);
     if (b->parts == 2) v_store_n(x + b->width + c, z.im, b->width - c);
 }
 
 /* Adds a state to q and kappa. */
-SSM__TARGET static void SSM__KERNEL(pole_rank)(ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_rank)(ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10487,7 +10516,7 @@ SSM__TARGET static void SSM__KERNEL(pole_rank)(ssm__pole_block *b)
 }
 
 /* a, b, p and l. */
-SSM__TARGET static void SSM__KERNEL(pole_coefs)(const ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_coefs)(const ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10505,7 +10534,7 @@ SSM__TARGET static void SSM__KERNEL(pole_coefs)(const ssm__pole_block *b)
 }
 
 /* Adds a state to the gradients of what all share. */
-SSM__TARGET static void SSM__KERNEL(pole_rank_adjoint)(ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_rank_adjoint)(ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10517,14 +10546,14 @@ SSM__TARGET static void SSM__KERNEL(pole_rank_adjoint)(ssm__pole_block *b)
 }
 
 /* The gradients of the parameters A_real and A_imag, from those of A. */
-SSM__OP void v_pole_keep_A(ssm__pole_block *b, size_t c, v_complex A, v_complex g)
+SSM__BOTH SSM__OP void v_pole_keep_A(ssm__pole_block *b, size_t c, v_complex A, v_complex g)
 {
     v_c_keep(b->dA + c, SSM__STRIP, v_c(v_mul(g.re, A.re), v_mul(v_set(b->sign), g.im))); /* A.re = -exp(A_real) */
 }
 
 /* The low rank's part: leaves the gradient of P; gb comes as that of b and goes as that of f B. Returns what f gets but
  * through f B. q and kappa have theirs through m = r kappa, l ~ r / delta and r = 1 / q. */
-SSM__OP v_complex v_pole_P(ssm__pole_block *b, const v_pole *k, size_t c, v_complex *gb)
+SSM__BOTH SSM__OP v_complex v_pole_P(ssm__pole_block *b, const v_pole *k, size_t c, v_complex *gb)
 {
     const v_real half = v_set(SSM__K(0.5)), two = v_set(2), gm = v_load(b->dm + c);
     const v_real dkappa = v_mul(two, v_mul(k->r, gm)), s = v_div(v_mul(v_set(4), k->r), k->delta);
@@ -10545,7 +10574,7 @@ SSM__OP v_complex v_pole_P(ssm__pole_block *b, const v_pole *k, size_t c, v_comp
 }
 
 /* Gradients of the parameters of a state; adds to that of delta. */
-SSM__TARGET static void SSM__KERNEL(pole_adjoint)(ssm__pole_block *b)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_adjoint)(ssm__pole_block *b)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -10565,7 +10594,7 @@ SSM__TARGET static void SSM__KERNEL(pole_adjoint)(ssm__pole_block *b)
 }
 
 /* From the gradient of delta, of which l ~ 1 / delta has a part, adds to that of its logarithm. */
-SSM__TARGET static void SSM__KERNEL(pole_delta_adjoint)(const ssm__pole_block *b, ssm_real *dlog_dt)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_delta_adjoint)(const ssm__pole_block *b, ssm_real *dlog_dt)
 {
     size_t c;
     for (c = 0; c < b->width; c += V_WIDTH) {
@@ -12080,9 +12109,8 @@ static void ssm__device_linear_backward(ssm__device *d, const ssm_linear *l, ssm
 static void ssm__device_norm(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows_out y, size_t rows);
 static void ssm__device_norm_backward(ssm__device *d, const ssm_norm *norm, ssm_rows x, ssm_rows dy, ssm_rows_out dx,
                                       ssm_real *dweight, size_t rows);
-static void ssm__device_accumulate(ssm__device *d, size_t rows, size_t dim, ssm_rows from, ssm_rows_out to);
-static void ssm__device_gate(ssm__device *d, const ssm__row_block *b);
-static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b);
+static void ssm__device_rows_forward(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b);
+static void ssm__device_rows_backward(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b);
 static void ssm__device_ssd(ssm__device *d, const ssm_ssd *s);
 static void ssm__device_ssd_backward(ssm__device *d, const ssm_ssd *s, const ssm_ssd_grad *g);
 static void ssm__device_conv(ssm__device *d, const ssm_conv *s);
@@ -12093,8 +12121,6 @@ static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_for
 static void ssm__device_take_dstate(ssm__device *d, ssm_real *dstate, size_t stride, size_t streams, size_t count,
                                     ssm_real *last);
 static void ssm__device_scaled(ssm__device *d, const ssm_real *x, const ssm_real *factor, ssm_real *to, size_t count);
-static void ssm__device_scale(ssm__device *d, const ssm__row_block *b);
-static void ssm__device_scale_backward(ssm__device *d, const ssm__row_block *b);
 static void ssm__device_rate(ssm__device *d, const ssm__row_block *b);
 static void ssm__device_trap(ssm__device *d, const ssm__trap_block *b);
 static void ssm__device_mimo(ssm__device *d, const struct ssm__mimo *s);
@@ -12117,11 +12143,21 @@ static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const v
 #define SSM__IS_DEVICE(isa) ((isa) == SSM__ISA_DEVICE)
 #define SSM__BIND_DEVICE(binder, how, offset, count) ssm__bind_device(binder, how, offset, count)
 #define SSM__BIND_RANKS(binder, offset, heads, ranks, each) ssm__bind_device_ranks(binder, offset, heads, ranks, each)
+
+/* What a device does for a layer at the end of its walk, when it fills a block; the host's work is then done. */
+#define SSM__ON_DEVICE_BIND(binder, does)                                                                              \
+    do {                                                                                                               \
+        if ((binder)->params && SSM__IS_DEVICE((binder)->isa)) {                                                       \
+            does;                                                                                                      \
+            return;                                                                                                    \
+        }                                                                                                              \
+    } while (0)
 #else
 #define SSM__ON_DEVICE(parallel, does)
 #define SSM__IS_DEVICE(isa) 0
 #define SSM__BIND_DEVICE(binder, how, offset, count) NULL
 #define SSM__BIND_RANKS(binder, offset, heads, ranks, each) NULL
+#define SSM__ON_DEVICE_BIND(binder, does)
 #endif
 
 /* Element n of rows whose type is that of the call's rows. */
@@ -12793,11 +12829,28 @@ static void ssm__rows(const ssm_parallel *parallel, const ssm__row_block *b, ssm
                   ssm__row_task, &j);
 }
 
+/* The operation `kind` by its kernel, and its gradients from dy, added; by kind alone on a device. */
+static void ssm__rows_forward(const ssm_parallel *parallel, ssm_rowop_kind kind, const ssm__row_block *b,
+                              ssm__row_kernel kernel)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_rows_forward(device, kind, b));
+    (void)kind;
+    ssm__rows(parallel, b, kernel);
+}
+
+static void ssm__rows_backward(const ssm_parallel *parallel, ssm_rowop_kind kind, const ssm__row_block *b,
+                               ssm__row_kernel kernel)
+{
+    SSM__ON_DEVICE(parallel, ssm__device_rows_backward(device, kind, b));
+    (void)kind;
+    ssm__rows(parallel, b, kernel);
+}
+
 /* y = x, or y = add + x; y may be x or add. */
 static void ssm__rows_add(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
 {
     (void)isa;
-    ssm__rows(parallel, b, SSM__RUN(isa, row_copy));
+    ssm__rows_forward(parallel, SSM_ROW_COPY, b, SSM__RUN(isa, row_copy));
 }
 
 /* to += from, row by row; to absent: nothing. */
@@ -12806,7 +12859,6 @@ static void ssm__rows_accumulate(const ssm_parallel *parallel, ssm_isa isa, size
 {
     ssm__row_block b = ssm__row_block_of(rows, dim);
     if (!to.data) return;
-    SSM__ON_DEVICE(parallel, ssm__device_accumulate(device, rows, dim, from, to));
     b.x = from.data;
     b.x_row = from.row;
     b.add = b.y = to.data;
@@ -12817,29 +12869,27 @@ static void ssm__rows_accumulate(const ssm_parallel *parallel, ssm_isa isa, size
 /* y = x silu(z), and its gradients dx and dz from dy, added. */
 static void ssm__rows_gate(const ssm_parallel *parallel, ssm_isa isa, ssm__row_block *b)
 {
-    SSM__ON_DEVICE(parallel, ssm__device_gate(device, b));
-    ssm__rows(parallel, b, SSM__RUN(isa, row_gate));
+    (void)isa;
+    ssm__rows_forward(parallel, SSM_ROW_GATE, b, SSM__RUN(isa, row_gate));
 }
 
 static void ssm__rows_gate_backward(const ssm_parallel *parallel, ssm_isa isa, ssm__row_block *b)
 {
-    SSM__ON_DEVICE(parallel, ssm__device_gate_backward(device, b));
-    ssm__rows(parallel, b, SSM__RUN(isa, row_gate_backward));
+    (void)isa;
+    ssm__rows_backward(parallel, SSM_ROW_GATE, b, SSM__RUN(isa, row_gate_backward));
 }
 
 /* y = x scale, + add, and its gradients dx and dscale from dy, added. */
 static void ssm__rows_scale(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
 {
     (void)isa;
-    SSM__ON_DEVICE(parallel, ssm__device_scale(device, b));
-    ssm__rows(parallel, b, SSM__RUN(isa, row_scale));
+    ssm__rows_forward(parallel, SSM_ROW_SCALE, b, SSM__RUN(isa, row_scale));
 }
 
 static void ssm__rows_scale_backward(const ssm_parallel *parallel, ssm_isa isa, const ssm__row_block *b)
 {
     (void)isa;
-    SSM__ON_DEVICE(parallel, ssm__device_scale_backward(device, b));
-    ssm__rows(parallel, b, SSM__RUN(isa, row_scale_backward));
+    ssm__rows_backward(parallel, SSM_ROW_SCALE, b, SSM__RUN(isa, row_scale_backward));
 }
 
 /* y = pi tanh(x), and dx from dy, added. On a device y and dy are reals. */
@@ -22262,31 +22312,32 @@ SSM__LAYER_TRAIN(rglru, rglru)
  *     s[t] = a s[t-1] - p g[t] + b u[t],  g[t] = Re(l . s[t-1]),       y[t] = Re(c . s[t]) + D u[t]
  *
  * (the factor 2 of conjugate pairs is in c and l; p = l = 0 for S4D). Channels go in strips of SSM__STRIP, the last
- * of what is left: coefficients are [strip][state][part][channel of the strip], states [state][part][channel].
+ * of what is left: coefficients are [strip][state][part][channel of the strip], states [state][part][channel]. On a
+ * device a strip is one channel, and states are [channel][state][part].
  * Gradients by a complex number are d/d re + i d/d im, so that of z = w v is conj(v) times that of z, by w.
  */
 
 /* Channels of the strip that begins at channel `first`. */
-static size_t ssm__s4_width(const ssm_s4_core *core, size_t first)
+SSM__BOTH static inline size_t ssm__s4_width(const ssm_s4_core *core, size_t first)
 {
-    return ssm__min(SSM__STRIP, core->dim - first);
+    return ssm__min(SSM__IS_DEVICE(core->isa) ? 1 : SSM__STRIP, core->dim - first);
 }
 
 /* Place of coefficient (n, h), its real part; the imaginary one is a strip's width further. */
-static size_t ssm__s4_place(const ssm_s4_core *core, size_t n, size_t h)
+SSM__BOTH static inline size_t ssm__s4_place(const ssm_s4_core *core, size_t n, size_t h)
 {
-    const size_t first = h - h % SSM__STRIP;
-    return (first * core->states + n * ssm__s4_width(core, first)) * core->parts + h % SSM__STRIP;
+    const size_t i = SSM__IS_DEVICE(core->isa) ? 0 : h % SSM__STRIP, first = h - i; /* of the strip */
+    return (first * core->states + n * ssm__s4_width(core, first)) * core->parts + i;
 }
 
 /* Place of C[d][h][n] among the parameters, its real part; the imaginary one is next to it. */
-static size_t ssm__s4_place_C(const ssm_s4_core *core, size_t d, size_t h, size_t n)
+SSM__BOTH static inline size_t ssm__s4_place_C(const ssm_s4_core *core, size_t d, size_t h, size_t n)
 {
     return core->offsets.C + ((d * core->dim + h) * core->states + n) * core->parts;
 }
 
 /* Reals in one array of coefficients, or in a state. */
-static size_t ssm__s4_count(const ssm_s4_core *core)
+SSM__BOTH static inline size_t ssm__s4_count(const ssm_s4_core *core)
 {
     return ssm__mul(ssm__mul(core->states, core->parts), core->dim);
 }
@@ -22311,18 +22362,19 @@ static ssm__s4_coefs ssm__s4_coefs_take(const ssm_s4_core *core, ssm__arena *are
     return k;
 }
 
-static void ssm__s4_coefs_zero(const ssm_s4_core *core, const ssm__s4_coefs *k)
+static void ssm__s4_coefs_zero(const ssm_s4_core *core, const ssm_parallel *parallel, const ssm__s4_coefs *k)
 {
     const size_t count = core->states * core->parts * core->dim;
-    ssm__zero(k->a, count);
-    ssm__zero(k->b, count);
-    ssm__zero(k->c, core->directions * count);
-    if (k->p) ssm__zero(k->p, count);
-    if (k->l) ssm__zero(k->l, count);
+    ssm__clear_reals(parallel, k->a, count);
+    ssm__clear_reals(parallel, k->b, count);
+    ssm__clear_reals(parallel, k->c, core->directions * count);
+    if (k->p) ssm__clear_reals(parallel, k->p, count);
+    if (k->l) ssm__clear_reals(parallel, k->l, count);
 }
 
 /* The parameters of the strip that begins at channel `first`, but for those of a state. */
-static ssm__pole_block ssm__s4_poles_open(const ssm_s4_core *core, const ssm_real *params, size_t first)
+SSM__BOTH static inline ssm__pole_block ssm__s4_poles_open(const ssm_s4_core *core, const ssm_real *params,
+                                                           size_t first)
 {
     static const ssm__pole_block none = SSM__EMPTY;
     ssm__pole_block b = none;
@@ -22341,8 +22393,8 @@ static ssm__pole_block ssm__s4_poles_open(const ssm_s4_core *core, const ssm_rea
 }
 
 /* State n of them. */
-static void ssm__s4_poles_at(const ssm_s4_core *core, const ssm_real *params, size_t first, size_t n,
-                             ssm__pole_block *b)
+SSM__BOTH static inline void ssm__s4_poles_at(const ssm_s4_core *core, const ssm_real *params, size_t first, size_t n,
+                                              ssm__pole_block *b)
 {
     const ssm_s4_offsets *o = &core->offsets;
     size_t i, part;
@@ -22362,7 +22414,8 @@ static void ssm__s4_poles_at(const ssm_s4_core *core, const ssm_real *params, si
 /* What the channels of the strip share, 1 / r = 1 + Re sum |P|^2 f and kappa = 2 Re sum conj(P) f B; m = r kappa.
  * Woodbury's identity on (2/delta - Lambda + P P^H)^-1, multiplied out: with f = delta / (1 - delta Lambda / 2), the
  * pole's b, p = f P / 2, l = 4 r/delta conj(P) f, b = f B - p m. */
-static void ssm__s4_poles_rank(const ssm_s4_core *core, const ssm_real *params, size_t first, ssm__pole_block *b)
+SSM__BOTH static inline void ssm__s4_poles_rank(const ssm_s4_core *core, const ssm_real *params, size_t first,
+                                                ssm__pole_block *b)
 {
     size_t n;
     for (n = 0; core->low_rank && n < core->states; ++n) {
@@ -22372,7 +22425,8 @@ static void ssm__s4_poles_rank(const ssm_s4_core *core, const ssm_real *params, 
 }
 
 /* Parameters to coefficients, the strip that begins at channel `first`. */
-static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, const ssm__s4_coefs *k, size_t first)
+SSM__BOTH static inline void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params,
+                                                const ssm__s4_coefs *k, size_t first)
 {
     const size_t width = ssm__s4_width(core, first), parts = core->parts;
     ssm__pole_block b = ssm__s4_poles_open(core, params, first);
@@ -22397,8 +22451,8 @@ static void ssm__s4_coefs_make(const ssm_s4_core *core, const ssm_real *params, 
 }
 
 /* Adds the gradients of state n of a strip to those of the parameters, which channels may share. */
-static void ssm__s4_poles_add(const ssm_s4_core *core, const ssm__pole_block *b, size_t first, size_t n,
-                              ssm_real *dparams)
+SSM__BOTH static inline void ssm__s4_poles_add(const ssm_s4_core *core, const ssm__pole_block *b, size_t first,
+                                               size_t n, ssm_real *dparams)
 {
     const ssm_s4_offsets *o = &core->offsets;
     size_t i, part;
@@ -22414,14 +22468,16 @@ static void ssm__s4_poles_add(const ssm_s4_core *core, const ssm__pole_block *b,
     }
 }
 
-static void ssm__s4_poles_add_delta(const ssm_s4_core *core, const ssm__pole_block *b, size_t first, ssm_real *dparams)
+SSM__BOTH static inline void ssm__s4_poles_add_delta(const ssm_s4_core *core, const ssm__pole_block *b, size_t first,
+                                                     ssm_real *dparams)
 {
     if (core->offsets.log_dt != SSM__SIZE_MAX)
         SSM__RUN(core->isa, pole_delta_adjoint)(b, dparams + core->offsets.log_dt + first);
 }
 
 /* The adjoint of ssm__s4_coefs_make: gradients `g` of the coefficients to those of the parameters. */
-static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams, size_t first)
+SSM__BOTH static inline void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams,
+                                                   size_t first)
 {
     const size_t width = ssm__s4_width(core, first), parts = core->parts;
     ssm__pole_block b = ssm__s4_poles_open(core, core->params, first);
@@ -22454,10 +22510,18 @@ static void ssm__s4_coefs_adjoint(const ssm_s4_core *core, const ssm__s4_coefs *
     ssm__s4_poles_add_delta(core, &b, first, dparams);
 }
 
+#ifdef SSM_CUDA
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core);
+static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams);
+#endif
+
 /* All of them, strip by strip. */
-static void ssm__s4_coefs_adjoints(const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams)
+static void ssm__s4_coefs_adjoints(const ssm_s4_core *core, const ssm_parallel *parallel, const ssm__s4_coefs *g,
+                                   ssm_real *dparams)
 {
     size_t first;
+    SSM__ON_DEVICE(parallel, ssm__device_s4_params(device, core, g, dparams));
+    (void)parallel;
     for (first = 0; first < core->dim; first += SSM__STRIP) ssm__s4_coefs_adjoint(core, g, dparams, first);
 }
 
@@ -23140,7 +23204,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
     if (status != SSM_OK || len == 0) return status;
     if (core->l_max || !core->params) return SSM_ERR_UNSUPPORTED;
     ssm__s4_kernel_layout(core, len, work.data, &w);
-    ssm__s4_coefs_zero(core, &w.grad);
+    ssm__s4_coefs_zero(core, NULL, &w.grad);
     for (d = 0; d < core->directions; ++d) {
         for (strip = 0; strip < ssm__s4_strips(core); ++strip) {
             const size_t first = strip * SSM__STRIP, width = ssm__s4_width(core, first);
@@ -23151,7 +23215,7 @@ static ssm_status ssm__s4_kernel_backward(const ssm_s4_core *core, const ssm_rea
             ssm__s4_strip_kernel_adjoint(core, d, strip, len, dparams, &w);
         }
     }
-    ssm__s4_coefs_adjoints(core, &w.grad, dparams);
+    ssm__s4_coefs_adjoints(core, NULL, &w.grad, dparams);
     return SSM_OK;
 }
 
@@ -23250,6 +23314,8 @@ static size_t ssm__s4_work_layout(const ssm_s4_core *core, size_t rows, size_t s
     w->table = w->kernel = w->data = w->cauchy = NULL;
     w->power = w->carry = NULL;
     w->scan = NULL;
+    w->lane = NULL;
+    if (SSM__IS_DEVICE(core->isa)) return ssm__arena_bytes(&arena);
     if (!convolution && ssm__scan_needs_whole(core->scan) && rows > SSM__CHUNK)
         ssm__s4_chunks_take(core, &arena, rows, w);
     if (convolution) {
@@ -23275,7 +23341,8 @@ static size_t ssm__s4_scratch_layout(const ssm_s4_core *core, size_t rows, void 
     w->dv = core->output ? ssm__take(&arena, ssm__mul(2, count)) : NULL;
     w->dx = ssm__take(&arena, count);
     w->grad = ssm__s4_coefs_take(core, &arena);
-    ssm__s4_history_take(core, &arena, ssm__s4_strips(core), rows, &w->history);
+    if (!SSM__IS_DEVICE(core->isa))
+        ssm__s4_history_take(core, &arena, ssm__s4_strips(core), rows, &w->history);
     return ssm__arena_bytes(&arena);
 }
 
@@ -23312,6 +23379,10 @@ typedef struct ssm__s4_task {
     const ssm__s4_work *work;
     ssm_real *s; /* [rows][H] out */
 } ssm__s4_task;
+
+#ifdef SSM_CUDA
+static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task);
+#endif
 
 /* Rows of sequence b of the tile, at channel `first`. */
 static ssm__s4_rows ssm__s4_task_rows(const ssm__s4_task *task, size_t b, size_t first)
@@ -23561,7 +23632,7 @@ static void ssm__s4_finish(const ssm_s4_core *core, const ssm__call *call, const
     if (core->activation) {
         b.y = w->g;
         b.y_row = row;
-        ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_gelu));
+        ssm__rows_forward(call->parallel, SSM_ROW_GELU, &b, SSM__RUN(core->isa, row_gelu));
         b.x = w->g;
     }
     if (core->output)
@@ -23576,16 +23647,32 @@ static void ssm__s4_finish(const ssm_s4_core *core, const ssm__call *call, const
         return;
     }
     b.x = w->mem.v;
-    b.z = w->mem.v + H;
+    b.z = ssm__row_part(call->parallel, w->mem.v, H);
     b.x_row = b.z_row = 2 * row;
-    ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_glu));
+    ssm__rows_forward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(core->isa, row_glu));
+}
+
+/* From u to s, and the states that are left. */
+static void ssm__s4_states_run(const ssm__s4_task *task, int convolution)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__call *call = task->call;
+    const ssm__s4_work *w = task->work;
+    const ssm__tile *t = &call->tile;
+    const size_t strips = ssm__s4_strips(core), cost = t->count * t->steps * core->dim * core->d_state * 4;
+    void *context = (void *)(uintptr_t)task;
+    SSM__ON_DEVICE(call->parallel, ssm__device_s4(device, task));
+    if (convolution && t->slot == 0) ssm__fft_table(core->isa, w->table, w->n);
+    if (convolution) ssm__parallel(call->parallel, strips, cost, ssm__s4_convolve_task, context);
+    else if (w->carry && t->steps > SSM__CHUNK) ssm__s4_run_chunks(task);
+    else ssm__parallel(call->parallel, strips * t->count, cost, ssm__s4_recurrent_task, context);
 }
 
 static void ssm__s4_run_tile(const ssm__call *call, int convolution)
 {
     const ssm_s4_core *core = (const ssm_s4_core *)call->layer;
     const ssm__tile *t = &call->tile;
-    const size_t rows = t->count * t->steps, strips = ssm__s4_strips(core), cost = rows * core->dim * core->d_state * 4;
+    const size_t rows = t->count * t->steps;
     const ptrdiff_t H = (ptrdiff_t)core->dim;
     ssm__s4_task task;
     ssm__s4_work w;
@@ -23602,10 +23689,7 @@ static void ssm__s4_run_tile(const ssm__call *call, int convolution)
     task.s = w.mem.s;
     if (w.normed)
         ssm__norm(call->parallel, &core->norm, call->x, ssm_rows_out_of(w.normed, H), rows);
-    if (convolution && t->slot == 0) ssm__fft_table(core->isa, w.table, w.n);
-    if (convolution) ssm__parallel(call->parallel, strips, cost, ssm__s4_convolve_task, &task);
-    else if (w.carry && t->steps > SSM__CHUNK) ssm__s4_run_chunks(&task);
-    else ssm__parallel(call->parallel, strips * t->count, cost, ssm__s4_recurrent_task, &task);
+    ssm__s4_states_run(&task, convolution);
     ssm__s4_finish(core, call, &w);
 }
 
@@ -23661,6 +23745,10 @@ typedef struct ssm__s4_task_backward {
     const ssm__s4_scratch *work;
 } ssm__s4_task_backward;
 
+#ifdef SSM_CUDA
+static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward *task);
+#endif
+
 static void ssm__s4_backward_task(void *context, size_t strip)
 {
     const ssm__s4_task_backward *task = (const ssm__s4_task_backward *)context;
@@ -23712,15 +23800,15 @@ static void ssm__s4_finish_backward(const ssm_s4_core *core, const ssm__call *ca
         b.x = mem->s;
         b.x_row = b.y_row = row;
         b.y = w->g;
-        if (w->g) ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_gelu));
+        if (w->g) ssm__rows_forward(call->parallel, SSM_ROW_GELU, &b, SSM__RUN(core->isa, row_gelu));
         b.x = mem->v;
-        b.z = mem->v + H;
+        b.z = ssm__row_part(call->parallel, mem->v, H);
         b.dx = w->dv;
-        b.dz = w->dv + H;
+        b.dz = ssm__row_part(call->parallel, w->dv, H);
         b.x_row = b.z_row = b.dx_row = b.dz_row = 2 * row;
-        ssm__zero(w->dv, rows * 2 * H);
-        ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_glu_backward));
-        ssm__zero(dg, rows * H);
+        ssm__clear_rows(call->parallel, w->dv, rows * 2 * H);
+        ssm__rows_backward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(core->isa, row_glu_backward));
+        ssm__clear_rows(call->parallel, dg, rows * H);
         ssm__linear_backward(call->parallel, &core->out, ssm_rows_of(g, row), ssm_rows_of(w->dv, 2 * row),
                              ssm_rows_out_of(dg, row),
                              ssm__grad_at(call->dparams, core->offsets.out_weight),
@@ -23733,11 +23821,21 @@ static void ssm__s4_finish_backward(const ssm_s4_core *core, const ssm__call *ca
     b.dx = b.y = w->ds;
     b.dx_row = b.y_row = row;
     if (core->activation) {
-        ssm__zero(w->ds, rows * H);
-        ssm__rows(call->parallel, &b, SSM__RUN(core->isa, row_gelu_backward));
+        ssm__clear_rows(call->parallel, w->ds, rows * H);
+        ssm__rows_backward(call->parallel, SSM_ROW_GELU, &b, SSM__RUN(core->isa, row_gelu_backward));
     } else if (!core->output) {
         ssm__rows_add(call->parallel, core->isa, &b);
     }
+}
+
+/* From ds to the gradient of u, of the entering states and of the coefficients. */
+static void ssm__s4_states_backward(const ssm__s4_task_backward *task)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__tile *t = &task->call->tile;
+    SSM__ON_DEVICE(task->call->parallel, ssm__device_s4_backward(device, task));
+    ssm__parallel(task->call->parallel, ssm__s4_strips(core), t->count * t->steps * core->dim * core->d_state * 12,
+                  ssm__s4_backward_task, (void *)(uintptr_t)task);
 }
 
 static void ssm__s4_tile_backward(const ssm__call *call)
@@ -23753,15 +23851,14 @@ static void ssm__s4_tile_backward(const ssm__call *call)
     if (w.normed)
         ssm__norm(call->parallel, &core->norm, call->x, ssm_rows_out_of(w.normed, row), rows);
     ssm__s4_finish_backward(core, call, &kept, &w);
-    if (call->done == 0) ssm__s4_coefs_zero(core, &w.grad);
+    if (call->done == 0) ssm__s4_coefs_zero(core, call->parallel, &w.grad);
     task.core = core;
     task.call = call;
     task.x = w.normed ? ssm_rows_of(w.normed, row) : call->x;
     task.work = &w;
-    ssm__parallel(call->parallel, ssm__s4_strips(core), rows * core->dim * core->d_state * 12, ssm__s4_backward_task,
-                  &task);
+    ssm__s4_states_backward(&task);
     if (call->dparams && call->done + rows == call->walked) /* the last tile */
-        ssm__s4_coefs_adjoints(core, &w.grad, call->dparams);
+        ssm__s4_coefs_adjoints(core, call->parallel, &w.grad, call->dparams);
     if (core->pre_norm)
         ssm__norm_backward(call->parallel, &core->norm, call->x, ssm_rows_of(w.dx, row), call->dx,
                            ssm__grad_at(call->dparams, core->offsets.norm), rows);
@@ -24027,6 +24124,7 @@ static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
     ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
+    SSM__ON_DEVICE_BIND(b, ssm__device_s4_bind(b->device, core));
     scratch = core->l_max ? ssm__bind_scratch(b, ssm__s4_solve_count(core)) : NULL;
     for (h = 0; k.a && h < core->dim; h += SSM__STRIP) ssm__s4_coefs_make(core, b->params, &k, h);
     for (h = 0; scratch && h < core->dim; ++h) ssm__s4_solve_C(core, h, k.c, scratch);
@@ -24038,6 +24136,7 @@ static ssm__call ssm__s4_core_call(const ssm_s4_core *core)
     call.whole = core->directions == 2 || ssm__scan_needs_whole(core->scan);
     call.no_step = core->directions == 2;
     call.has_params = core->params && !core->l_max; /* with l_max they hold C~, for inference alone */
+    call.on_device = SSM__IS_DEVICE(core->isa);
     call.parallel = core->parallel;
     return call;
 }
@@ -24260,12 +24359,12 @@ SSM_API ssm_status ssm_s5_config_resolve(const ssm_s5_config *config, ssm_s5_con
 }
 
 /* --- weights --- */
-static size_t ssm__s5_states(const ssm_s5_config *c) /* P */
+SSM__BOTH static inline size_t ssm__s5_states(const ssm_s5_config *c) /* P */
 {
     return c->no_conj_sym ? c->d_state : c->d_state / 2;
 }
 
-static size_t ssm__s5_width(const ssm_s5_config *c)
+SSM__BOTH static inline size_t ssm__s5_width(const ssm_s5_config *c)
 {
     return c->real_state ? 1 : 2;
 }
@@ -24379,14 +24478,14 @@ static int ssm__s5_entry_next(const ssm_s5_config *c, ssm__s5_entry *e)
     return ++e->p < ssm__s5_states(c);
 }
 
-static size_t ssm__s5_entry_B(const ssm_s5_config *c, const ssm__s5_entry *e)
+SSM__BOTH static inline size_t ssm__s5_entry_B(const ssm_s5_config *c, const ssm__s5_entry *e)
 {
     if (c->real_state) return e->h * c->d_state + e->p;
     if (c->lru) return (e->part * ssm__s5_states(c) + e->p) * c->d_model + e->h;
     return 2 * (e->p * c->d_model + e->h) + e->part;
 }
 
-static size_t ssm__s5_entry_C(const ssm_s5_config *c, const ssm__s5_entry *e)
+SSM__BOTH static inline size_t ssm__s5_entry_C(const ssm_s5_config *c, const ssm__s5_entry *e)
 {
     if (c->real_state) return e->p * c->d_model + e->h;
     if (c->lru) return (e->part * c->d_model + e->h) * ssm__s5_states(c) + e->p;
@@ -24394,9 +24493,16 @@ static size_t ssm__s5_entry_C(const ssm_s5_config *c, const ssm__s5_entry *e)
 }
 
 /* k Re(C h) = k (C_re h_re - C_im h_im) */
-static ssm_real ssm__s5_factor_C(const ssm_s5_config *c, const ssm__s5_entry *e)
+SSM__BOTH static inline ssm_real ssm__s5_factor_C(const ssm_s5_config *c, const ssm__s5_entry *e)
 {
     return (ssm_real)((c->no_conj_sym ? 1 : 2) * (e->part ? -1 : 1));
+}
+
+/* Its row in the real form of B, and its column in that of C: parts are planes; on a device, as in the caller's states,
+ * neighbours. */
+SSM__BOTH static inline size_t ssm__s5_place(const ssm_s5_config *c, const ssm__s5_entry *e)
+{
+    return SSM__IS_DEVICE(c->isa) ? e->p * ssm__s5_width(c) + e->part : e->part * ssm__s5_states(c) + e->p;
 }
 
 /* B [V][H] and C [H][dirs V] as real matrices, read from the parameters that the layer was bound to. */
@@ -24440,21 +24546,24 @@ static ssm__matrix ssm__s5_matrix_C(const ssm_s5 *s)
     return m;
 }
 
+/* Gradients of an entry of the plain real matrices, of `dirs` rows of states each -> of the parameters, added. */
+SSM__BOTH static inline void ssm__s5_fold_entry(const ssm_s5_config *c, const ssm_s5_offsets *o, const ssm__s5_entry *e,
+                                                const ssm_real *dB, const ssm_real *dC, ssm_real *dparams)
+{
+    const size_t V = ssm__s5_width(c) * ssm__s5_states(c), dirs = c->bidirectional ? 2 : 1, place = ssm__s5_place(c, e);
+    size_t dir;
+    dparams[o->B + ssm__s5_entry_B(c, e)] += dB[place * c->d_model + e->h];
+    for (dir = 0; dir < dirs; ++dir)
+        dparams[o->C[dir] + ssm__s5_entry_C(c, e)] +=
+            ssm__rounded(ssm__s5_factor_C(c, e) * dC[e->h * dirs * V + dir * V + place]);
+}
+
 /* Gradients of the plain real matrices -> of the parameters, added. */
 static void ssm__s5_fold(const ssm_s5 *s, const ssm_real *dB, const ssm_real *dC, ssm_real *dparams)
 {
-    const ssm_s5_config *c = &s->config;
-    const ssm_s5_offsets *o = &s->offsets;
-    const size_t P = ssm__s5_states(c), V = ssm__s5_row(c), dirs = ssm__s5_dirs(c);
     ssm__s5_entry e = {0, 0, 0};
-    size_t dir;
-    do {
-        const size_t row = e.part * P + e.p;
-        dparams[o->B + ssm__s5_entry_B(c, &e)] += dB[row * c->d_model + e.h];
-        for (dir = 0; dir < dirs; ++dir)
-            dparams[o->C[dir] + ssm__s5_entry_C(c, &e)] +=
-                ssm__rounded(ssm__s5_factor_C(c, &e) * dC[e.h * dirs * V + dir * V + row]);
-    } while (ssm__s5_entry_next(c, &e));
+    do ssm__s5_fold_entry(&s->config, &s->offsets, &e, dB, dC, dparams);
+    while (ssm__s5_entry_next(&s->config, &e));
 }
 
 /* --- coefficients --- */
@@ -24479,33 +24588,91 @@ static ssm__coef_block ssm__s5_coefs(const ssm_s5 *s, size_t rows, const ssm_rea
 }
 
 /* --- bind --- */
+/* Lambda of a state and its step in Bbar; or their gradients. */
+typedef struct ssm__s5_pole {
+    ssm_real re;
+    ssm_real im;
+    ssm_real step;
+} ssm__s5_pole;
+
 /* Whether Lambda is stored as logarithms: A_log, or nu_log and theta_log. */
-static int ssm__s5_has_logs(const ssm_s5_config *c)
+SSM__BOTH static inline int ssm__s5_has_logs(const ssm_s5_config *c)
 {
     return c->real_state || c->lru;
+}
+
+/* State p as it stands in the parameters; */
+SSM__BOTH static inline ssm__s5_pole ssm__s5_pole_of(const ssm_s5_config *c, const ssm_s5_offsets *o,
+                                                     const ssm_real *params, size_t p)
+{
+    ssm__s5_pole k;
+    k.re = params[o->lambda_re + p];
+    k.im = c->real_state ? 0 : params[o->lambda_im + p];
+    k.step = params[o->log_step + (c->real_state ? 0 : p)];
+    return k;
+}
+
+/* and with exponentials in the place of logarithms. */
+SSM__BOTH static inline ssm__s5_pole ssm__s5_pole_made(const ssm_s5_config *c, ssm__s5_pole k)
+{
+    if (ssm__s5_has_logs(c)) k.re = -k.re;
+    if (c->clip_eigs && k.re > SSM__K(-1e-4)) k.re = SSM__K(-1e-4);
+    k.step *= c->step_rescale;
+    return k;
+}
+
+/* From the gradient d of state p, k, adds to that of the parameters. */
+SSM__BOTH static inline void ssm__s5_pole_backward(const ssm_s5_config *c, const ssm_s5_offsets *o, size_t p,
+                                                   ssm__s5_pole k, ssm__s5_pole d, ssm_real *dparams)
+{
+    const int clipped = c->clip_eigs && !(k.re < SSM__K(-1e-4));
+    if (!clipped) /* of -exp(A_log) and -exp(nu_log) the derivative is the value */
+        dparams[o->lambda_re + p] += ssm__rounded(d.re * (ssm__s5_has_logs(c) ? k.re : 1));
+    if (!c->real_state) dparams[o->lambda_im + p] += ssm__rounded(d.im * (c->lru ? k.im : 1));
+    dparams[o->log_step + (c->real_state ? 0 : p)] += ssm__rounded(d.step * k.step);
 }
 
 static void ssm__s5_bind_lambda(const ssm_s5 *s, const ssm_real *params, ssm_real *lambda, ssm_real *step)
 {
     const ssm_s5_config *c = &s->config;
-    const ssm_s5_offsets *o = &s->offsets;
     const size_t P = ssm__s5_states(c);
+    ssm__s5_pole k;
     size_t p;
     for (p = 0; p < P; ++p) {
-        lambda[p] = params[o->lambda_re + p];
-        lambda[P + p] = c->real_state ? 0 : params[o->lambda_im + p];
-        step[p] = params[o->log_step + (c->real_state ? 0 : p)];
+        k = ssm__s5_pole_of(c, &s->offsets, params, p);
+        lambda[p] = k.re;
+        lambda[P + p] = k.im;
+        step[p] = k.step;
         if (c->lru) step[P + p] = c->step_rescale;
     }
     if (ssm__s5_has_logs(c)) SSM__RUN(c->isa, row_exp)(P, lambda);
     if (c->lru) SSM__RUN(c->isa, row_exp)(P, lambda + P);
     SSM__RUN(c->isa, row_exp)(P, step);
     for (p = 0; p < P; ++p) {
-        if (ssm__s5_has_logs(c)) lambda[p] = -lambda[p];
-        if (c->clip_eigs && lambda[p] > SSM__K(-1e-4)) lambda[p] = SSM__K(-1e-4);
-        step[p] *= c->step_rescale;
+        k.re = lambda[p];
+        k.im = lambda[P + p];
+        k.step = step[p];
+        k = ssm__s5_pole_made(c, k);
+        lambda[p] = k.re;
+        step[p] = k.step;
     }
 }
+
+/* The real form of B or of C; a device fills its own with the rest (see ssm__device_s5_bind). */
+static void ssm__s5_bind_matrix(ssm_linear *l, ssm__binder *b, const ssm__matrix *m, size_t out, ssm_format format)
+{
+    ssm_real *none;
+    if (!SSM__IS_DEVICE(b->isa)) {
+        ssm__bind_matrix(l, b, m, out, format);
+        return;
+    }
+    ssm__bind_shape(l, b, m->columns, out, format);
+    l->weight = ssm__bind_reals(b, ssm__mul(l->in, out), &none);
+}
+
+#ifdef SSM_CUDA
+static void ssm__device_s5_bind(ssm__device *d, const ssm_s5 *s);
+#endif
 
 /* The walk through the layer's weights, from its resolved config. */
 static void ssm__s5_walk(void *layer, ssm__binder *b)
@@ -24522,9 +24689,9 @@ static void ssm__s5_walk(void *layer, ssm__binder *b)
     s->params = b->params;
     s->out1 = s->out2 = none;
     matrix = ssm__s5_matrix_B(s);
-    ssm__bind_matrix(&s->B, b, &matrix, V, c->format);
+    ssm__s5_bind_matrix(&s->B, b, &matrix, V, c->format);
     matrix = ssm__s5_matrix_C(s);
-    ssm__bind_matrix(&s->C, b, &matrix, H, c->format);
+    ssm__s5_bind_matrix(&s->C, b, &matrix, H, c->format);
     s->lambda = ssm__bind_reals(b, ssm__mul(2, P), &lambda);
     s->step = ssm__bind_reals(b, ssm__mul(c->lru ? 2 : 1, P), &step);
     s->a = ssm__bind_reals(b, V, &a);
@@ -24537,6 +24704,7 @@ static void ssm__s5_walk(void *layer, ssm__binder *b)
     s->D = ssm__bind_copy(b, o->D, H);
     if (c->activation == SSM_S5_FULL_GLU) ssm__bind_linear(&s->out1, b, o->weight[0], o->bias[0], H, H, c->format);
     if (ssm__s5_has_glu(c)) ssm__bind_linear(&s->out2, b, o->weight[1], o->bias[1], H, H, c->format);
+    SSM__ON_DEVICE_BIND(b, ssm__device_s5_bind(b->device, s));
     if (!b->params) return;
     ssm__s5_bind_lambda(s, b->params, lambda, step);
     coefs = ssm__s5_coefs(s, 1, NULL);
@@ -24596,10 +24764,11 @@ static void ssm__s5_take(const ssm_s5 *s, ssm__arena *arena, size_t rows, int ke
     ssm__s5_step_take(s, arena, rows, m);
     m->h = m->v;
     if (keep_v || dirs > 1) m->h = ssm__take(arena, ssm__mul(rows, ssm__mul(dirs, V)));
+    m->coef = m->enter = m->a = NULL;
+    m->scan = NULL;
+    if (SSM__IS_DEVICE(c->isa)) return;
     m->coef = ssm__take(arena, ssm__mul(2 * SSM__S5_PIECE, V));
     m->enter = ssm__take(arena, V);
-    m->a = NULL;
-    m->scan = NULL;
     if (ssm__scan_needs_whole(c->scan)) {
         const ssm_linear_scan line = ssm__s5_line(c, rows);
         m->a = ssm__take(arena, ssm__mul(rows, V));
@@ -24620,7 +24789,7 @@ typedef struct ssm__s5_scratch { /* of the backward */
     ssm_real *da;      /* [2][SSM__S5_PIECE][V] gradients of a and b; without step_scale one row of each */
     ssm_real *dlambda; /* [2][P] */
     ssm_real *dstep;   /* as the layer's step */
-    ssm_real *B;       /* plain real form, and its gradient */
+    ssm_real *B;       /* plain real form; on a device that of the block: NULL */
     ssm_real *C;
     ssm_real *dB;
     ssm_real *dC;
@@ -24643,8 +24812,11 @@ static void ssm__s5_take_scratch(const ssm_s5 *s, ssm__arena *arena, size_t rows
     w->da = ssm__take(arena, ssm__mul(2 * SSM__S5_PIECE, V));
     w->dlambda = ssm__take(arena, ssm__mul(2, ssm__s5_states(c)));
     w->dstep = ssm__take(arena, ssm__mul(c->lru ? 2 : 1, ssm__s5_states(c)));
-    w->B = ssm__take(arena, ssm__mul(V, c->d_model));
-    w->C = ssm__take(arena, ssm__mul(states, c->d_model));
+    w->B = w->C = NULL;
+    if (!SSM__IS_DEVICE(c->isa)) {
+        w->B = ssm__take(arena, ssm__mul(V, c->d_model));
+        w->C = ssm__take(arena, ssm__mul(states, c->d_model));
+    }
     w->dB = ssm__take(arena, ssm__mul(V, c->d_model));
     w->dC = ssm__take(arena, ssm__mul(states, c->d_model));
 }
@@ -24692,6 +24864,12 @@ static const ssm__sizers ssm__s5_sizers = {ssm__s5_work, ssm__s5_step_work, ssm_
  *=============================================================================
  * The S5 layer's walks over a tile: forward, step, backward; and its verbs.
  */
+#ifdef SSM_CUDA
+static void ssm__device_s5(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m);
+static void ssm__device_s5_backward(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w);
+static void ssm__device_s5_params(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w);
+#endif
+
 /* A state of the caller, (re, im) pairs, to planes and back. */
 static void ssm__s5_split(const ssm_s5_config *c, const ssm_real *pairs, ssm_real *planes)
 {
@@ -24849,7 +25027,7 @@ static const ssm_real *ssm__s5_activate(const ssm_s5 *s, const ssm_parallel *par
     b.x = m->s;
     b.y = m->g;
     b.x_row = b.y_row = row;
-    if (m->g) ssm__rows(parallel, &b, SSM__RUN(s->config.isa, row_gelu_tanh));
+    if (m->g) ssm__rows_forward(parallel, SSM_ROW_GELU_TANH, &b, SSM__RUN(s->config.isa, row_gelu_tanh));
     if (m->out1)
         ssm__linear(parallel, &s->out1, ssm_rows_of(m->g, row), ssm_rows_of(NULL, 0), ssm_rows_out_of(m->out1, row),
                     rows);
@@ -24887,7 +25065,7 @@ static const ssm_real *ssm__s5_output(const ssm_s5 *s, const ssm__call *call, co
     b.x_row = u.row;
     b.y = m->s;
     b.y_row = H_row;
-    ssm__rows(parallel, &b, SSM__RUN(s->config.isa, row_scale));
+    ssm__rows_scale(parallel, s->config.isa, &b);
     ssm__linear(parallel, &s->C, ssm_rows_of(m->h, (ptrdiff_t)s->C.in), ssm_rows_of(m->s, H_row),
                 ssm_rows_out_of(m->s, H_row), rows);
     return ssm__s5_activate(s, parallel, m, rows);
@@ -24905,23 +25083,29 @@ static void ssm__s5_finish(const ssm_s5 *s, const ssm__call *call, const ssm__s5
     b.add_row = call->x.row;
     b.y = call->y.data;
     b.y_row = call->y.row;
-    if (m->out2) ssm__rows(call->parallel, &b, SSM__RUN(s->config.isa, row_glu));
+    if (m->out2) ssm__rows_forward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(s->config.isa, row_glu));
     else ssm__rows_add(call->parallel, s->config.isa, &b);
 }
 
-/* One tile up to the activation. Returns as ssm__s5_activate. */
-static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
+/* From v to h, all directions of all streams. A forward on a device leaves their states as well. */
+static void ssm__s5_states_run(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
 {
-    const ssm__tile *t = &call->tile;
-    const size_t rows = t->count * t->steps;
     size_t stream, dir;
-    ssm__s5_input(s, call, m, rows);
-    for (stream = 0; stream < t->count; ++stream) {
+    SSM__ON_DEVICE(call->parallel, ssm__device_s5(device, s, call, m));
+    for (stream = 0; stream < call->tile.count; ++stream) {
         for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) { /* forward last: it may write over v */
             const ssm__s5_track k = ssm__s5_track_of(s, call, m, stream, dir);
             ssm__s5_run(s, call->parallel, m, &k);
         }
     }
+}
+
+/* One tile up to the activation. Returns as ssm__s5_activate. */
+static const ssm_real *ssm__s5_evaluate(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
+{
+    const size_t rows = call->tile.count * call->tile.steps;
+    ssm__s5_input(s, call, m, rows);
+    ssm__s5_states_run(s, call, m);
     return ssm__s5_output(s, call, m, rows);
 }
 
@@ -24929,7 +25113,7 @@ static void ssm__s5_tile(const ssm__call *call)
 {
     const ssm_s5 *s = (const ssm_s5 *)call->layer;
     const ssm__tile *t = &call->tile;
-    const size_t rows = t->count * t->steps, states = call->state_count;
+    const size_t rows = t->count * t->steps, states = SSM__IS_DEVICE(s->config.isa) ? 0 : call->state_count;
     ssm__arena arena = ssm__arena_open(call->work);
     const ssm_real *factor;
     ssm__s5_mem m;
@@ -25016,8 +25200,8 @@ static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, co
     const ssm__s5_mem *m = &w->mem;
     ssm_real *dfactor = factor == m->s ? w->ds : factor == m->g ? w->dg : w->dout1;
     ssm__row_block b = ssm__row_block_of(rows, H);
-    ssm__zero(w->ds, rows * H);
-    if (w->dg) ssm__zero(w->dg, rows * H);
+    ssm__clear_rows(call->parallel, w->ds, rows * H);
+    if (w->dg) ssm__clear_rows(call->parallel, w->dg, rows * H);
     b.dy = call->dy.data;
     b.dy_row = call->dy.row;
     b.x_row = b.z_row = b.y_row = b.dx_row = b.dz_row = row;
@@ -25026,9 +25210,9 @@ static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, co
         b.z = m->out2;
         b.dx = dfactor;
         b.dz = w->dout2;
-        if (w->dout1) ssm__zero(w->dout1, rows * H);
-        ssm__zero(w->dout2, rows * H);
-        ssm__rows(call->parallel, &b, SSM__RUN(s->config.isa, row_glu_backward));
+        if (w->dout1) ssm__clear_rows(call->parallel, w->dout1, rows * H);
+        ssm__clear_rows(call->parallel, w->dout2, rows * H);
+        ssm__rows_backward(call->parallel, SSM_ROW_GLU, &b, SSM__RUN(s->config.isa, row_glu_backward));
     } else {
         b.x = call->dy.data;
         b.x_row = call->dy.row;
@@ -25047,23 +25231,21 @@ static void ssm__s5_activate_backward(const ssm_s5 *s, const ssm__call *call, co
     b.dy = w->dg;
     b.dx = w->ds;
     b.x_row = b.dy_row = row;
-    if (w->dg) ssm__rows(call->parallel, &b, SSM__RUN(s->config.isa, row_gelu_tanh_backward));
+    if (w->dg)
+        ssm__rows_backward(call->parallel, SSM_ROW_GELU_TANH, &b, SSM__RUN(s->config.isa, row_gelu_tanh_backward));
 }
 
-/* Gradients of Lambda and log_step of this tile -> of the parameters. */
-static void ssm__s5_lambda_backward(const ssm_s5 *s, const ssm__s5_scratch *w, ssm_real *dparams)
+/* Gradients of B, C, Lambda and log_step of this tile -> of the parameters. */
+static void ssm__s5_params_backward(const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w)
 {
-    const ssm_s5_offsets *o = &s->offsets;
-    const ssm_s5_config *c = &s->config;
-    const size_t P = ssm__s5_states(c);
+    const size_t P = ssm__s5_states(&s->config);
     size_t p;
+    SSM__ON_DEVICE(call->parallel, ssm__device_s5_params(device, s, call, w));
+    ssm__s5_fold(s, w->dB, w->dC, call->dparams);
     for (p = 0; p < P; ++p) {
-        const ssm_real re = s->lambda[p], im = s->lambda[P + p];
-        const int clipped = c->clip_eigs && !(re < SSM__K(-1e-4));
-        if (!clipped) /* of -exp(A_log) and -exp(nu_log) the derivative is the value */
-            dparams[o->lambda_re + p] += ssm__rounded(w->dlambda[p] * (ssm__s5_has_logs(c) ? re : 1));
-        if (!c->real_state) dparams[o->lambda_im + p] += ssm__rounded(w->dlambda[P + p] * (c->lru ? im : 1));
-        dparams[o->log_step + (c->real_state ? 0 : p)] += ssm__rounded(w->dstep[p] * s->step[p]);
+        const ssm__s5_pole k = {s->lambda[p], s->lambda[P + p], s->step[p]};
+        const ssm__s5_pole d = {w->dlambda[p], w->dlambda[P + p], w->dstep[p]};
+        ssm__s5_pole_backward(&s->config, &s->offsets, p, k, d, call->dparams);
     }
 }
 
@@ -25074,7 +25256,8 @@ static void ssm__s5_states_backward(const ssm_s5 *s, const ssm__call *call, cons
     const ssm__tile *t = &call->tile;
     const size_t V = s->B.out, P = ssm__s5_states(c);
     size_t stream, dir;
-    ssm__zero(w->dv, t->count * t->steps * V);
+    ssm__clear_rows(call->parallel, w->dv, t->count * t->steps * V);
+    SSM__ON_DEVICE(call->parallel, ssm__device_s5_backward(device, s, call, w));
     ssm__zero(w->da, 2 * SSM__S5_PIECE * V);
     ssm__zero(w->dlambda, 2 * P);
     ssm__zero(w->dstep, c->lru ? 2 * P : P);
@@ -25101,16 +25284,16 @@ static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const s
     const ssm_rows_out du = w->du ? ssm_rows_out_of(w->du, H_row) : call->dx;
     ssm_linear B = s->B, C = s->C;
     ssm__row_block b = ssm__row_block_of(rows, H);
-    if (call->done == 0) { /* the first tile */
+    if (call->done == 0 && w->B) { /* the first tile */
         const ssm__matrix plain_B = ssm__s5_matrix_B(s), plain_C = ssm__s5_matrix_C(s);
         ssm__matrix_expand(&plain_B, V, w->B);
         ssm__matrix_expand(&plain_C, H, w->C);
     }
-    B.weight = w->B;
-    C.weight = w->C;
-    ssm__zero(w->dB, V * H);
-    ssm__zero(w->dC, H * s->C.in);
-    ssm__zero(w->dh, rows * s->C.in);
+    if (w->B) B.weight = w->B;
+    if (w->C) C.weight = w->C;
+    ssm__clear_reals(call->parallel, w->dB, V * H);
+    ssm__clear_reals(call->parallel, w->dC, H * s->C.in);
+    ssm__clear_rows(call->parallel, w->dh, rows * s->C.in);
     b.scale = s->D;
     b.x = u.data;
     b.x_row = u.row;
@@ -25119,14 +25302,13 @@ static void ssm__s5_ssm_backward(const ssm_s5 *s, const ssm__call *call, const s
     b.dx = du.data;
     b.dx_row = du.row;
     b.dscale = ssm__grad_at(call->dparams, s->offsets.D);
-    ssm__rows(call->parallel, &b, SSM__RUN(c->isa, row_scale_backward));
+    ssm__rows_scale_backward(call->parallel, c->isa, &b);
     ssm__linear_backward(call->parallel, &C, ssm_rows_of(w->mem.h, h_row), ssm_rows_of(w->ds, H_row),
                          ssm_rows_out_of(w->dh, h_row), w->dC, NULL, rows);
     ssm__s5_states_backward(s, call, w);
     ssm__linear_backward(call->parallel, &B, u, ssm_rows_of(w->dv, V_row), du, w->dB, NULL, rows);
     if (!call->dparams) return;
-    ssm__s5_fold(s, w->dB, w->dC, call->dparams);
-    ssm__s5_lambda_backward(s, w, call->dparams);
+    ssm__s5_params_backward(s, call, w);
 }
 
 static void ssm__s5_tile_backward(const ssm__call *call)
@@ -25141,7 +25323,7 @@ static void ssm__s5_tile_backward(const ssm__call *call)
     ssm__s5_scratch w;
     ssm__s5_take_scratch(s, &arena, call->tile_rows, &w); /* B and C stay where they are from tile to tile */
     factor = ssm__s5_evaluate(s, call, &w.mem);
-    if (w.du) ssm__zero(w.du, rows * H);
+    if (w.du) ssm__clear_rows(call->parallel, w.du, rows * H);
     ssm__s5_activate_backward(s, call, &w, factor, rows);
     ssm__s5_ssm_backward(s, call, &w);
     if (c->pre_norm)
@@ -25164,6 +25346,7 @@ static ssm__call ssm__s5_call(const ssm_s5 *layer)
     call.no_step = c->bidirectional;
     call.has_params = layer->params != NULL;
     call.takes_scale = 1;
+    call.on_device = SSM__IS_DEVICE(c->isa);
     call.parallel = c->parallel;
     return call;
 }
@@ -32652,6 +32835,8 @@ typedef struct ssm__cuda_line {
     const ptrdiff_t *slot;
     int reverse;
     ssm_disc disc; /* S5 */
+    const float *scale; /* of step sizes, for each row; NULL: 1 */
+    int event;          /* it counts for Abar alone */
     size_t strips; /* of a sequence */
     size_t chunk;  /* steps of a chunk: whole tiles */
     size_t chunks;
@@ -32673,7 +32858,7 @@ typedef struct ssm__cuda_line {
     ssm__cuda_target ddelta;
     ssm__cuda_target ddelta_A;
     float *dh0; /* [batch][dim] */
-    float *dA;  /* S5: [batch][chunks][dim] pairs */
+    float *dA;  /* [batch][chunks][sums of the source][dim] pairs */
 } ssm__cuda_line;
 
 /* --- values: real or complex --- */
@@ -32726,6 +32911,12 @@ SSM__DEVICE void ssm__cuda_put(float *to, ssm__complex x)
 {
     to[0] = x.re;
     to[1] = x.im;
+}
+
+SSM__DEVICE void ssm__cuda_put_two(void *slot, const ssm__complex *x)
+{
+    ssm__cuda_put((float *)slot, x[0]);
+    ssm__cuda_put((float *)slot + 2, x[1]);
 }
 
 SSM__DEVICE void ssm__cuda_parts(float x, float *part)
@@ -32874,7 +33065,7 @@ struct ssm__cuda_course {
 /* --- the source of the linear scan: a, b and h are tensors --- */
 template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
     typedef V value;
-    enum { FORWARD = 2, ADJOINT = 3, SUMS = 0 }; /* slots of a row: a; b or dh; h before */
+    enum { FORWARD = 2, ADJOINT = 3, SUMS = 0 }; /* slots of a row: a; b or dh; h before. Pairs of sums of a line */
     ssm__cuda_reader<V, E, DENSE> a, b, before;
     ssm__cuda_writer<V, E> h, da, db;
 
@@ -32915,7 +33106,7 @@ template <class V, class E, int DENSE> struct ssm__cuda_line_linear {
         db.put(lines, g);
     }
 
-    __device__ __forceinline__ void sums(float *) const {}
+    __device__ __forceinline__ void sums(ssm__cuda_slots) const {}
 };
 
 /* --- a block --- */
@@ -33148,20 +33339,22 @@ template <class S, int PASS> struct ssm__cuda_line_thread {
         else fetch(tile + 1 + RING, next);
     }
 
-    /* Sums of a source over all steps: four floats of each worker, through its slot; then those of a line in the order
-     * of the rows. */
+    /* Sums of a source over all steps: pairs of each line, four floats of each worker in a slot; then those of a line
+     * in the order of the rows. */
     __device__ __forceinline__ void sums(void)
     {
         const size_t strip = blockIdx.x % (unsigned)p.strips, line = strip * SSM__CUDA_LINES + threadIdx.x / 2;
         const int place = (int)threadIdx.x / 4, part = (int)threadIdx.x % 4;
-        float sum = 0;
-        int r;
-        if (worker >= 0) source.sums((float *)(void *)slots(0, 0)[0]);
+        int n, r;
+        if (worker >= 0) source.sums(slots(0, 0));
         __syncthreads();
         if (threadIdx.x >= 2 * SSM__CUDA_LINES || line >= p.dim) return;
-        for (r = 0; r < SSM__CUDA_LINE_GROUP; ++r)
-            sum += ((const float *)(const void *)m.ring[0][0][0][r * SSM__CUDA_LINES / 2 + place])[part];
-        p.dA[((q.seq * p.chunks + chunk) * p.dim + line) * 2 + threadIdx.x % 2] = sum;
+        for (n = 0; n < S::SUMS; ++n) {
+            float sum = 0;
+            for (r = 0; r < SSM__CUDA_LINE_GROUP; ++r)
+                sum += ((const float *)(const void *)m.ring[0][0][n][r * SSM__CUDA_LINES / 2 + place])[part];
+            p.dA[(((q.seq * p.chunks + chunk) * S::SUMS + (size_t)n) * p.dim + line) * 2 + threadIdx.x % 2] = sum;
+        }
     }
 };
 
@@ -33189,7 +33382,7 @@ __global__ void __launch_bounds__(SSM__CUDA_LINE_THREADS, SSM__CUDA_LINE_FIT(S, 
         else if (tile < k.tiles) k.run(tile);
     }
     if (k.worker < 0) k.leave();
-    if (S::SUMS && PASS == SSM__CUDA_LINE_ADJOINT) k.sums();
+    if (S::SUMS > 0 && PASS == SSM__CUDA_LINE_ADJOINT) k.sums();
 }
 
 /*=============================================================================
@@ -33565,10 +33758,9 @@ template <class E, int DENSE> struct ssm__cuda_line_s5 {
         ddelta_A.put(lines, da);
     }
 
-    __device__ __forceinline__ void sums(float *to) const
+    __device__ __forceinline__ void sums(ssm__cuda_slots slot) const
     {
-        ssm__cuda_put(to, dA[0]);
-        ssm__cuda_put(to + 2, dA[1]);
+        ssm__cuda_put_two(slot[0], dA);
     }
 };
 
@@ -34189,18 +34381,6 @@ static void ssm__device_norm_backward(ssm__device *d, const ssm_norm *norm, ssm_
         d->status = ssm_cuda_norm_backward(norm, x, dy, dx, dweight, rows, d->io, d->work, d->stream);
 }
 
-static void ssm__device_accumulate(ssm__device *d, size_t rows, size_t dim, ssm_rows from, ssm_rows_out to)
-{
-    ssm_rowop op = SSM__EMPTY;
-    op.kind = SSM_ROW_COPY;
-    op.rows = rows;
-    op.dim = dim;
-    op.x = from;
-    op.add = ssm_rows_of(to.data, to.row);
-    op.y = to;
-    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_row_forward(&op, d->io, d->stream);
-}
-
 /* One row a sequence whose state stays in its place is a step. */
 static void ssm__device_conv(ssm__device *d, const ssm_conv *s)
 {
@@ -34255,8 +34435,8 @@ static void ssm__device_ssd_backward(ssm__device *d, const ssm_ssd *s, const ssm
         d->status = ssm_cuda_ssd_backward(s, g, d->io, d->work, d->stream);
 }
 
-/* The row operation that a block describes. */
-static ssm_rowop ssm__device_rowop(const ssm__row_block *b, ssm_rowop_kind kind)
+/* The operation that a block of rows describes. */
+static ssm_rowop ssm__device_rowop(ssm_rowop_kind kind, const ssm__row_block *b)
 {
     ssm_rowop op = SSM__EMPTY;
     op.kind = kind;
@@ -34270,15 +34450,15 @@ static ssm_rowop ssm__device_rowop(const ssm__row_block *b, ssm_rowop_kind kind)
     return op;
 }
 
-static void ssm__device_row(ssm__device *d, const ssm__row_block *b, ssm_rowop_kind kind)
+static void ssm__device_rows_forward(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b)
 {
-    const ssm_rowop op = ssm__device_rowop(b, kind);
+    const ssm_rowop op = ssm__device_rowop(kind, b);
     if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm_cuda_row_forward(&op, d->io, d->stream);
 }
 
-static void ssm__device_row_backward(ssm__device *d, const ssm__row_block *b, ssm_rowop_kind kind)
+static void ssm__device_rows_backward(ssm__device *d, ssm_rowop_kind kind, const ssm__row_block *b)
 {
-    const ssm_rowop op = ssm__device_rowop(b, kind);
+    const ssm_rowop op = ssm__device_rowop(kind, b);
     ssm_rowop_grad g = SSM__EMPTY;
     ssm_sizes need = SSM__EMPTY;
     const ssm_status status = ssm_cuda_row_sizes(&op, d->io, &need);
@@ -34288,26 +34468,6 @@ static void ssm__device_row_backward(ssm__device *d, const ssm__row_block *b, ss
     g.dscale = b->dscale;
     if (ssm__device_ready(d, status, need.work_backward))
         d->status = ssm_cuda_row_backward(&op, &g, d->io, d->work, d->stream);
-}
-
-static void ssm__device_gate(ssm__device *d, const ssm__row_block *b)
-{
-    ssm__device_row(d, b, SSM_ROW_GATE);
-}
-
-static void ssm__device_gate_backward(ssm__device *d, const ssm__row_block *b)
-{
-    ssm__device_row_backward(d, b, SSM_ROW_GATE);
-}
-
-static void ssm__device_scale(ssm__device *d, const ssm__row_block *b)
-{
-    ssm__device_row(d, b, SSM_ROW_SCALE);
-}
-
-static void ssm__device_scale_backward(ssm__device *d, const ssm__row_block *b)
-{
-    ssm__device_row_backward(d, b, SSM_ROW_SCALE);
 }
 
 /* Both directions: back where there is dy. */
@@ -34530,6 +34690,832 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
 }
 
 /*=============================================================================
+ * >>cuda-layer-s5
+ *=============================================================================
+ * The S5 layer on a GPU: what its tile functions call of a device. The recurrence is that of >>cuda-line, a line for
+ * each state, on rows of the call's type. States lie as the caller's do, (re, im) pairs next to each other, so that
+ * nothing is split or paired.
+ */
+SSM__DEVICE ssm__complex ssm__cuda_complex(float x)
+{
+    return ssm__c(x, 0);
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_complex(ssm__complex x)
+{
+    return x;
+}
+
+SSM__DEVICE void ssm__cuda_take(float *x, ssm__complex z) /* what of z a value has */
+{
+    *x = z.re;
+}
+
+SSM__DEVICE void ssm__cuda_take(ssm__complex *x, ssm__complex z)
+{
+    *x = z;
+}
+
+/* The source of a layer, whose states have one step size each, and rows a factor of it. Without factors a worker makes
+ * its coefficients once, and sums the gradients of these; with factors, those of A and the step sizes. */
+template <class V, class E, int DENSE> struct ssm__cuda_line_layer {
+    typedef V value;
+    enum { FORWARD = 1, ADJOINT = 3, SUMS = 2 }; /* slots: v or dh; v; h before */
+    ssm__cuda_reader<V, E, DENSE> v, dh, before;
+    ssm__cuda_writer<V, E> h, dv;
+    ssm__complex A[2], sum[2][2];
+    ssm__c_coef whole[2]; /* of a factor of 1 */
+    float da[2], db[2];
+    const float *scale;
+    ssm_disc disc;
+    int event;
+
+    __device__ __forceinline__ ssm__c_coef coef(int i, float a, float b) const
+    {
+        return ssm__c_discretise(disc, A[i], ssm__bounded(a), ssm__bounded(b), !(scale && event));
+    }
+
+    template <int PASS> __device__ __forceinline__ void open(const ssm__cuda_line &p, const ssm__cuda_course &k)
+    {
+        V lambda;
+        int i;
+        disc = p.disc;
+        event = p.event;
+        scale = p.scale ? p.scale + (k.q.batch * p.len + k.q.first) : NULL;
+        v.open(p.v, k.q, k.c, k.row, k.falls);
+        dh.open(p.dh, k.q, k.c, k.row, k.falls);
+        before.open(p.before, k.q, k.c, k.prior, k.falls);
+        h.open(p.h, k.q, k.c, k.row, k.falls);
+        dv.open(p.db, k.q, k.c, k.row, k.falls);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const size_t c = k.c + (i < k.lines ? (size_t)i : 0);
+            ssm__cuda_set(&lambda, k.lines ? ssm__cuda_at<float>(p.A, 0, 0, c) : NULL, 0);
+            A[i] = ssm__cuda_complex(lambda);
+            da[i] = k.lines ? *ssm__cuda_at<float>(p.delta_A, 0, 0, c) : 0.0f;
+            db[i] = k.lines ? *ssm__cuda_at<float>(p.delta, 0, 0, c) : 0.0f;
+            if (!scale) whole[i] = coef(i, da[i], db[i]);
+            sum[0][i] = sum[1][i] = ssm__c(0, 0);
+        }
+    }
+
+    template <int PASS> __device__ __forceinline__ void fetch(ssm__cuda_slots slot, bool has, bool has_prior)
+    {
+        if (SSM__CUDA_IS_BACK(PASS)) dh.fetch(slot[0], has);
+        else v.fetch(slot[0], has);
+        if (PASS != SSM__CUDA_LINE_ADJOINT) return;
+        v.fetch(slot[1], has);
+        before.fetch(slot[2], has_prior);
+    }
+
+    template <int PASS>
+    __device__ __forceinline__ void coefs(ssm__cuda_slots slot, size_t row, int lines, V *to_a, V *to_b) const
+    {
+        const float factor = scale && lines ? scale[row] : 1.0f;
+        int i;
+        if (SSM__CUDA_IS_BACK(PASS)) dh.read(slot[0], row, lines, to_b);
+        else v.read(slot[0], row, lines, to_b);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const ssm__c_coef k = scale ? coef(i, da[i] * factor, event ? db[i] : db[i] * factor) : whole[i];
+            ssm__cuda_take(&to_a[i], k.a);
+            if (!SSM__CUDA_IS_BACK(PASS)) ssm__cuda_take(&to_b[i], ssm__c_mul(k.b, ssm__cuda_complex(to_b[i])));
+        }
+    }
+
+    __device__ __forceinline__ void adjoint(ssm__cuda_slots slot, size_t row, int lines, const V *g, const V *h_)
+    {
+        const float factor = scale ? scale[row] : 1.0f;
+        V w[2];
+        int i;
+        v.read(slot[1], row, lines, w);
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const float a = da[i] * factor, b = event ? db[i] : db[i] * factor;
+            const ssm__c_coef k = scale ? coef(i, a, b) : whole[i];
+            ssm__c_coef slope;
+            slope.a = ssm__cuda_complex(ssm__cuda_times_conj(h_[i], g[i]));
+            slope.b = ssm__cuda_complex(ssm__cuda_times_conj(w[i], g[i]));
+            ssm__cuda_take(&w[i], ssm__c_mul_conj(k.b, ssm__cuda_complex(g[i])));
+            if (scale) {
+                const ssm__c_coef_grad d =
+                    ssm__c_discretise_grad(disc, A[i], ssm__bounded(a), ssm__bounded(b), k, slope);
+                slope.a = d.A;
+                slope.b = ssm__c(d.da * factor, event ? d.db : d.db * factor);
+            }
+            sum[0][i] = ssm__c_add(sum[0][i], slope.a);
+            sum[1][i] = ssm__c_add(sum[1][i], slope.b);
+        }
+        dv.put(lines, w);
+    }
+
+    __device__ __forceinline__ void sums(ssm__cuda_slots slot) const
+    {
+        ssm__cuda_put_two(slot[0], sum[0]);
+        ssm__cuda_put_two(slot[1], sum[1]);
+    }
+};
+
+/* --- its launches --- */
+template <class V, class E, int DENSE>
+static ssm_status ssm__device_line_way(const ssm__cuda_line &p, int backward, void *stream)
+{
+    return backward ? ssm__cuda_line_adjoint<ssm__cuda_line_layer<V, E, DENSE> >(p, stream)
+                    : ssm__cuda_line_forward<ssm__cuda_line_layer<V, E, DENSE> >(p, stream);
+}
+
+template <class V, class E>
+static ssm_status ssm__device_line_run(const ssm__cuda_line &p, ssm_format io, int backward, void *stream)
+{
+    const size_t parts = sizeof(V) / sizeof(float);
+    const int dense = ssm__cuda_line_is_dense(p.v, p.dim, parts, io) &&
+                      ssm__cuda_line_is_dense(p.dh, p.dim, parts, io) &&
+                      ssm__cuda_line_is_dense(p.before, p.dim, parts, io);
+    return dense ? ssm__device_line_way<V, E, 1>(p, backward, stream)
+                 : ssm__device_line_way<V, E, 0>(p, backward, stream);
+}
+
+static ssm_status ssm__device_line(const ssm__device *d, const ssm__cuda_line &p, size_t parts, int backward)
+{
+    if (d->io == SSM_FORMAT_BF16)
+        return parts == 2 ? ssm__device_line_run<ssm__complex, ssm__cuda_bf16>(p, d->io, backward, d->stream)
+                          : ssm__device_line_run<float, ssm__cuda_bf16>(p, d->io, backward, d->stream);
+    return parts == 2 ? ssm__device_line_run<ssm__complex, float>(p, d->io, backward, d->stream)
+                      : ssm__device_line_run<float, float>(p, d->io, backward, d->stream);
+}
+
+/* The lines of one direction of all sequences. */
+static ssm__cuda_line ssm__device_s5_line(const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m, size_t dir)
+{
+    const ssm_s5_config *c = &s->config;
+    const ssm__tile *t = &call->tile;
+    const size_t width = ssm__s5_width(c), P = ssm__s5_states(c);
+    ssm__cuda_line p = ssm__cuda_line_of(ssm__tile_streams(t), t->steps, P, t->start, call->slot,
+                                         c->scan == SSM_SCAN_SEQUENTIAL);
+    p.reverse = (int)dir;
+    p.disc = c->disc;
+    p.scale = call->step_scale;
+    p.event = c->event;
+    p.A = ssm__view(s->lambda, 0, 0, 2, 0);
+    p.delta = ssm__view(s->step, 0, 0, 1, 0);
+    p.delta_A = ssm__view(c->lru ? s->step + P : s->step, 0, 0, 1, 0);
+    p.v = ssm__tile_view(m->v, t, (ptrdiff_t)s->B.out, width, 0);
+    p.h.v = ssm_out_like(ssm__row_part(call->parallel, m->h, dir * s->B.out),
+                         ssm__tile_view(NULL, t, (ptrdiff_t)s->C.in, width, 0));
+    p.h.give = SSM__CUDA_WRITE;
+    p.h0 = ssm__view(call->state_count ? call->entering : NULL, call->state_count, 0, width, 0);
+    return p;
+}
+
+/* v to h, and a forward's leaving states. */
+static void ssm__device_s5(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_mem *m)
+{
+    const size_t width = ssm__s5_width(&s->config);
+    size_t dir;
+    if (call->tile.start && m->h != m->v) /* rows of no sequence count as zero */
+        ssm__device_clear(d, m->h, call->tile.steps * s->C.in, d->io);
+    for (dir = ssm__s5_dirs(&s->config); dir-- > 0;) {
+        ssm__cuda_line p = ssm__device_s5_line(s, call, m, dir);
+        ssm__arena arena = ssm__arena_open(d->work.data);
+        p.carry = ssm__take(&arena, ssm__cuda_line_carry(p, width));
+        if (!call->dy.data && call->state_count)
+            p.h_last = ssm_out_like(call->state, ssm__view(NULL, call->state_count, 0, width, 0));
+        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena))) d->status = ssm__device_line(d, p, width, 0);
+    }
+}
+
+/* --- backward --- */
+typedef struct ssm__cuda_s5_poles {
+    ssm_s5_config c;
+    ssm_s5_offsets o;
+    const float *lambda;
+    const float *step;
+    const float *params; /* to make the block from */
+    void *B;             /* real forms */
+    void *C;
+    const float *sum; /* [2][P] pairs, see ssm__cuda_line_layer */
+    int scaled;       /* they are of A and the step sizes, not of the coefficients */
+    float *dlambda;   /* [P] pairs */
+    float *dstep;     /* [P] */
+    const float *dB;
+    const float *dC;
+    float *dparams;
+} ssm__cuda_s5_poles;
+
+static ssm__cuda_s5_poles ssm__device_s5_poles(const ssm_s5 *s)
+{
+    ssm__cuda_s5_poles p;
+    memset(&p, 0, sizeof p);
+    p.c = s->config;
+    p.o = s->offsets;
+    p.lambda = s->lambda;
+    p.step = s->step;
+    return p;
+}
+
+/* Sums over all steps to gradients of Lambda and the step in Bbar: a thread for each state. */
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_settle(const ssm__cuda_s5_poles p)
+{
+    const size_t n = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x, P = ssm__s5_states(&p.c);
+    const ssm__complex first = n < P ? ssm__c(p.sum[2 * n], p.sum[2 * n + 1]) : ssm__c(0, 0);
+    const ssm__complex second = n < P ? ssm__c(p.sum[2 * (P + n)], p.sum[2 * (P + n) + 1]) : ssm__c(0, 0);
+    ssm__c_coef_grad d;
+    if (n >= P) return;
+    d.A = first;
+    d.da = second.re;
+    d.db = second.im;
+    if (!p.scaled) {
+        const ssm__complex A = ssm__c(p.lambda[2 * n], p.lambda[2 * n + 1]);
+        const float db = ssm__bounded(p.step[n]), da = p.c.lru ? ssm__bounded(p.step[P + n]) : db;
+        ssm__c_coef slope;
+        slope.a = first;
+        slope.b = second;
+        d = ssm__c_discretise_grad(p.c.disc, A, da, db, ssm__c_discretise(p.c.disc, A, da, db, 1), slope);
+    }
+    p.dlambda[2 * n] = d.A.re;
+    p.dlambda[2 * n + 1] = d.A.im;
+    p.dstep[n] = p.c.lru ? d.db : d.da + d.db;
+}
+
+/* What the adjoint wants beside the layer's scratch. */
+typedef struct ssm__device_s5_room {
+    float *carry;
+    float *last; /* [sequence][V] dstate */
+    float *dh0;  /* [sequence][V], without a state */
+    float *sums; /* [direction] of ssm__cuda_line.dA */
+    float *sum;  /* [2][P] pairs */
+    size_t parts; /* in sums */
+} ssm__device_s5_room;
+
+static size_t ssm__device_s5_layout(const ssm__cuda_line &p, size_t width, size_t dirs, void *mem,
+                                    ssm__device_s5_room *room)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    const size_t V = ssm__mul(p.batch, ssm__mul(p.dim, width));
+    room->parts = ssm__mul(dirs, ssm__mul(p.batch, p.chunks));
+    room->carry = ssm__take(&arena, ssm__cuda_line_carry(p, width));
+    room->last = ssm__take(&arena, V);
+    room->dh0 = ssm__take(&arena, V);
+    room->sums = ssm__take(&arena, ssm__mul(room->parts, ssm__mul(4, p.dim)));
+    room->sum = ssm__take(&arena, ssm__mul(4, p.dim));
+    return ssm__arena_bytes(&arena);
+}
+
+/* The adjoint of one direction. */
+static ssm_status ssm__device_s5_turn(const ssm__device *d, const ssm_s5 *s, const ssm__call *call,
+                                      const ssm__s5_scratch *w, const ssm__device_s5_room *room, size_t dir)
+{
+    const size_t width = ssm__s5_width(&s->config), V = s->B.out;
+    ssm__cuda_line p = ssm__device_s5_line(s, call, &w->mem, dir);
+    p.carry = room->carry;
+    p.before = ssm__as_in(p.h.v);
+    p.dh = p.before;
+    p.dh.data = ssm__row_part(call->parallel, w->dh, dir * V);
+    p.db.v = ssm_out_like(w->dv, p.v);
+    p.db.give = SSM__CUDA_ADD;
+    p.dh_last = ssm__view(call->state ? room->last : NULL, V, 0, width, 0);
+    p.dh0 = call->state ? call->state : room->dh0;
+    p.dA = room->sums + dir * p.batch * p.chunks * 4 * p.dim;
+    return ssm__device_line(d, p, width, 1);
+}
+
+/* dh to dv, the gradients of Lambda and the steps, and that of the entering states. */
+static void ssm__device_s5_backward(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w)
+{
+    const size_t dirs = ssm__s5_dirs(&s->config), P = ssm__s5_states(&s->config), V = s->B.out;
+    const ssm__cuda_line line = ssm__device_s5_line(s, call, &w->mem, 0);
+    ssm__cuda_s5_poles poles = ssm__device_s5_poles(s);
+    ssm__device_s5_room room;
+    ssm__cuda_sum sum;
+    size_t dir;
+    const size_t bytes = ssm__device_s5_layout(line, ssm__s5_width(&s->config), dirs, d->work.data, &room);
+    if (!ssm__device_ready(d, SSM_OK, bytes)) return;
+    if (call->state) ssm__device_take_dstate(d, call->state, V, line.batch, V, room.last);
+    for (dir = 0; d->status == SSM_OK && dir < dirs; ++dir)
+        d->status = ssm__device_s5_turn(d, s, call, w, &room, dir);
+    ssm__device_clear(d, room.sum, 4 * P, SSM_FORMAT_REAL);
+    sum = ssm__cuda_sum_of(room.sums, room.sum);
+    ssm__cuda_sum_axis(&sum, room.parts, 4 * P, 0);
+    ssm__cuda_sum_axis(&sum, 4 * P, 1, 1);
+    if (d->status == SSM_OK) d->status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+    poles.sum = room.sum;
+    poles.scaled = call->step_scale != NULL;
+    poles.dlambda = w->dlambda;
+    poles.dstep = w->dstep;
+    if (d->status == SSM_OK)
+        d->status = ssm__cuda_launch(ssm__cuda_s5_settle, ssm__ceil_div(P, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, poles,
+                                     d->stream);
+}
+
+/* --- parameters to the block, and gradients back: a thread for each entry of B and C, or for each state --- */
+SSM__DEVICE ssm__s5_entry ssm__cuda_s5_entry_at(const ssm_s5_config *c, size_t i)
+{
+    const size_t width = ssm__s5_width(c);
+    ssm__s5_entry e;
+    e.part = i % width;
+    e.h = i / width % c->d_model;
+    e.p = i / width / c->d_model;
+    return e;
+}
+
+template <class T> __global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_entries(const ssm__cuda_s5_poles p)
+{
+    const ssm__s5_entry e = ssm__cuda_s5_entry_at(&p.c, (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x);
+    const size_t V = ssm__s5_width(&p.c) * ssm__s5_states(&p.c), dirs = p.c.bidirectional ? 2 : 1;
+    const size_t place = ssm__s5_place(&p.c, &e);
+    size_t dir;
+    if (e.p >= ssm__s5_states(&p.c)) return;
+    ssm__cuda_store((T *)p.B + (place * p.c.d_model + e.h), p.params[p.o.B + ssm__s5_entry_B(&p.c, &e)]);
+    for (dir = 0; dir < dirs; ++dir)
+        ssm__cuda_store((T *)p.C + ((e.h * dirs + dir) * V + place),
+                        ssm__s5_factor_C(&p.c, &e) * p.params[p.o.C[dir] + ssm__s5_entry_C(&p.c, &e)]);
+}
+
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_fold(const ssm__cuda_s5_poles p)
+{
+    const ssm__s5_entry e = ssm__cuda_s5_entry_at(&p.c, (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x);
+    if (e.p < ssm__s5_states(&p.c)) ssm__s5_fold_entry(&p.c, &p.o, &e, p.dB, p.dC, p.dparams);
+}
+
+/* Lambda and the steps of a block, whose pointers are const. */
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_lambda(const ssm__cuda_s5_poles p)
+{
+    const size_t n = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x, P = ssm__s5_states(&p.c);
+    ssm__s5_pole k;
+    if (n >= P) return;
+    k = ssm__s5_pole_of(&p.c, &p.o, p.params, n);
+    if (ssm__s5_has_logs(&p.c)) k.re = expf(k.re);
+    if (p.c.lru) k.im = expf(k.im);
+    k.step = expf(k.step);
+    k = ssm__s5_pole_made(&p.c, k);
+    p.dlambda[2 * n] = k.re;
+    p.dlambda[2 * n + 1] = k.im;
+    p.dstep[n] = k.step;
+    if (p.c.lru) p.dstep[P + n] = p.c.step_rescale;
+}
+
+/* With real states one thread has all: they share log_dt. */
+__global__ void __launch_bounds__(SSM__CUDA_EACH) ssm__cuda_s5_lambda_back(const ssm__cuda_s5_poles p)
+{
+    const size_t P = ssm__s5_states(&p.c), first = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x;
+    size_t n;
+    for (n = first; n < P; n += p.c.real_state ? 1 : P) {
+        const ssm__s5_pole k = {p.lambda[2 * n], p.lambda[2 * n + 1], p.step[n]};
+        const ssm__s5_pole d = {p.dlambda[2 * n], p.dlambda[2 * n + 1], p.dstep[n]};
+        if (p.c.real_state && first) return;
+        ssm__s5_pole_backward(&p.c, &p.o, n, k, d, p.dparams);
+    }
+}
+
+static void ssm__device_s5_launch(ssm__device *d, const ssm__cuda_s5_poles &p, void (*entries)(ssm__cuda_s5_poles),
+                                  void (*states)(ssm__cuda_s5_poles))
+{
+    const size_t P = ssm__s5_states(&p.c), all = ssm__mul(ssm__mul(P, p.c.d_model), ssm__s5_width(&p.c));
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(entries, ssm__ceil_div(all, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(states, ssm__ceil_div(P, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+}
+
+static void ssm__device_s5_bind(ssm__device *d, const ssm_s5 *s)
+{
+    ssm__cuda_s5_poles p = ssm__device_s5_poles(s);
+    p.params = s->params;
+    p.B = (void *)(uintptr_t)s->B.weight;
+    p.C = (void *)(uintptr_t)s->C.weight;
+    p.dlambda = (float *)(uintptr_t)s->lambda;
+    p.dstep = (float *)(uintptr_t)s->step;
+    ssm__device_s5_launch(d, p, d->io == SSM_FORMAT_BF16 ? ssm__cuda_s5_entries<ssm__cuda_bf16>
+                                                         : ssm__cuda_s5_entries<float>, ssm__cuda_s5_lambda);
+}
+
+static void ssm__device_s5_params(ssm__device *d, const ssm_s5 *s, const ssm__call *call, const ssm__s5_scratch *w)
+{
+    ssm__cuda_s5_poles p = ssm__device_s5_poles(s);
+    p.dlambda = w->dlambda;
+    p.dstep = w->dstep;
+    p.dB = w->dB;
+    p.dC = w->dC;
+    p.dparams = call->dparams;
+    ssm__device_s5_launch(d, p, ssm__cuda_s5_fold, ssm__cuda_s5_lambda_back);
+}
+
+/*=============================================================================
+ * >>cuda-layer-s4
+ *=============================================================================
+ * The S4D layer on a GPU: what its tile functions call of a device. Coefficients and states are [channel][state][part]
+ * there, strips of one channel, so that a thread makes those of a channel by the functions of the host.
+ *
+ * Eight lanes share a channel, and of its states each has every eighth, in registers, as many as a kernel takes at a
+ * time; more go in further launches, which add to y or du. Steps go by eights: lane j reads those of step j, hands them
+ * round, and after eight steps a butterfly leaves it the sum of step j. The bound is the arithmetic of the states.
+ * The adjoint runs forward first and keeps the states before every eighth step; back, it makes the eight after those
+ * again. Gradients of coefficients are sums of each sequence, which are then added in their order.
+ */
+enum {
+    SSM__CUDA_S4_STEPS = 8,    /* and lanes of a channel */
+    SSM__CUDA_S4_CHANNELS = 16, /* of a block */
+    SSM__CUDA_S4_THREADS = SSM__CUDA_S4_STEPS * SSM__CUDA_S4_CHANNELS,
+    SSM__CUDA_S4_HELD = 4,     /* states of a lane; */
+    SSM__CUDA_S4_TURNED = 2    /* of the adjoint, which has eight steps of them: 120 registers */
+};
+
+typedef struct ssm__cuda_s4 {
+    size_t len;
+    const size_t *start;
+    const ptrdiff_t *slot;
+    size_t strips; /* of channels */
+    size_t dim;
+    size_t states;
+    size_t first; /* of the states of this launch */
+    int reverse;  /* rows from the last to the second, to the output of the row before each */
+    const float *a;
+    const float *b;
+    const float *c;
+    ssm_rows u;
+    ssm_rows_out y; /* added to */
+    size_t state_count;
+    const float *h0;
+    float *h_last;
+    ssm_rows dy; /* from here on the adjoint */
+    ssm_rows_out du; /* added to */
+    float *dstate;
+    float *kept;   /* [eight steps of a sequence][state_count] */
+    float *sums;   /* [sequence][a, b, c][state_count] */
+} ssm__cuda_s4;
+
+SSM__DEVICE float ssm__cuda_by_real(float a, float x)
+{
+    return a * x;
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_by_real(ssm__complex a, float x)
+{
+    return ssm__c_scale(x, a);
+}
+
+SSM__DEVICE float ssm__cuda_conj(float a)
+{
+    return a;
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_conj(ssm__complex a)
+{
+    return ssm__c_conj(a);
+}
+
+SSM__DEVICE float ssm__cuda_dot(float a, float b, float sum) /* sum + Re(conj(a) b) */
+{
+    return fmaf(a, b, sum);
+}
+
+SSM__DEVICE float ssm__cuda_dot(ssm__complex a, ssm__complex b, float sum)
+{
+    return fmaf(a.re, b.re, fmaf(a.im, b.im, sum));
+}
+
+/* A lane: N states of a channel of a sequence. */
+template <class V, class E, int N> struct ssm__cuda_s4_lane {
+    enum { PARTS = sizeof(V) / sizeof(float), STEPS = SSM__CUDA_S4_STEPS };
+    const ssm__cuda_s4 &p;
+    ssm__span q;
+    size_t h, steps, row; /* channel; steps, and the row of the first one's input */
+    int lane;
+    V a[N], b[N], c[N], s[N];
+
+    __device__ __forceinline__ explicit ssm__cuda_s4_lane(const ssm__cuda_s4 &problem) : p(problem)
+    {
+        int k;
+        q = ssm__cuda_span_of(p.start, p.slot, blockIdx.x / (unsigned)p.strips, p.len);
+        lane = (int)threadIdx.x % STEPS;
+        h = blockIdx.x % (unsigned)p.strips * SSM__CUDA_S4_CHANNELS + threadIdx.x / STEPS;
+        steps = p.reverse && q.len ? q.len - 1 : q.len;
+        row = q.batch * p.len + q.first + (p.reverse ? steps : 0);
+#pragma unroll
+        for (k = 0; k < N; ++k) {
+            const size_t at = place(k);
+            ssm__cuda_set(&a[k], has(k) ? p.a + at : NULL, 0);
+            ssm__cuda_set(&b[k], has(k) ? p.b + at : NULL, 0);
+            ssm__cuda_set(&c[k], has(k) ? p.c + at : NULL, 0);
+        }
+    }
+
+    __device__ __forceinline__ bool has(int k) const
+    {
+        return h < p.dim && p.first + (size_t)(k * STEPS + lane) < p.states;
+    }
+
+    __device__ __forceinline__ size_t place(int k) const
+    {
+        return (h * p.states + p.first + (size_t)(k * STEPS + lane)) * PARTS;
+    }
+
+    /* Rows of the input and the output of a step. */
+    __device__ __forceinline__ size_t input(size_t t) const { return p.reverse ? row - t : row + t; }
+    __device__ __forceinline__ size_t output(size_t t) const { return p.reverse ? row - t - 1 : row + t; }
+
+    /* States from memory, or zeros. */
+    __device__ __forceinline__ void load(const float *from, V *x) const
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < N; ++k) ssm__cuda_set(&x[k], from && has(k) ? from + place(k) : NULL, 0);
+    }
+
+    __device__ __forceinline__ void store(float *to, const V *x) const
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < N; ++k)
+            if (has(k)) ssm__cuda_put(to + place(k), x[k]);
+    }
+
+    __device__ __forceinline__ void enter(void)
+    {
+        load(p.h0 && q.state >= 0 ? p.h0 + (size_t)q.state * p.state_count : NULL, s);
+    }
+
+    /* The lane's own of eight steps from t on. */
+    __device__ __forceinline__ float read(const ssm_rows &v, size_t t, bool out) const
+    {
+        const size_t own = t + (size_t)lane;
+        if (own >= steps || h >= p.dim) return 0.0f;
+        return ssm__cuda_load(ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h));
+    }
+
+    /* The sum over lanes of each of eight steps, added to a row. */
+    __device__ __forceinline__ void add(const ssm_rows_out &v, size_t t, bool out, float *part) const
+    {
+        const size_t own = t + (size_t)lane;
+        E *to;
+        ssm__cuda_fold<4>(part, 4);
+        ssm__cuda_fold<2>(part, 2);
+        ssm__cuda_fold<1>(part, 1);
+        if (own >= steps || h >= p.dim || !v.data) return;
+        to = ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h);
+        ssm__cuda_store(to, ssm__cuda_load(to) + part[0]);
+    }
+
+    __device__ __forceinline__ void step(float u)
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < N; ++k) s[k] = ssm__cuda_step(a[k], s[k], ssm__cuda_by_real(b[k], u));
+    }
+};
+
+template <class V, class E>
+__global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_run(const ssm__cuda_s4 p)
+{
+    enum { N = SSM__CUDA_S4_HELD, STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N> x(p);
+    size_t t;
+    int j, k;
+    x.enter();
+    for (t = 0; t < x.steps; t += STEPS) {
+        const float own = x.read(p.u, t, false);
+        float part[STEPS];
+#pragma unroll
+        for (j = 0; j < STEPS; ++j) {
+            const float u = __shfl_sync(0xffffffffu, own, j, STEPS);
+            part[j] = 0;
+            if (t + (size_t)j >= x.steps) continue;
+            x.step(u);
+#pragma unroll
+            for (k = 0; k < N; ++k) part[j] = ssm__cuda_dot(ssm__cuda_conj(x.c[k]), x.s[k], part[j]);
+        }
+        x.add(p.y, t, true, part);
+    }
+    if (p.h_last && x.q.state >= 0) x.store(p.h_last + (size_t)x.q.state * p.state_count, x.s);
+}
+
+template <class V, class E>
+__global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_back(const ssm__cuda_s4 p)
+{
+    enum { N = SSM__CUDA_S4_TURNED, STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N> x(p);
+    const size_t eights = (x.steps + STEPS - 1) / STEPS;
+    float *kept = p.kept + ((x.q.batch * p.len + x.q.first) / STEPS + x.q.seq) * p.state_count;
+    float *dstate = p.dstate ? p.dstate + x.q.seq * p.state_count : NULL;
+    float *sums = p.sums + x.q.seq * 3 * p.state_count;
+    V g[N], da[N], db[N], dc[N];
+    size_t i;
+    int j, k;
+    x.enter();
+    for (i = 0; i < eights; ++i) {
+        const float own = x.read(p.u, i * STEPS, false);
+        x.store(kept + i * p.state_count, x.s);
+        for (j = 0; j < STEPS; ++j) {
+            const float u = __shfl_sync(0xffffffffu, own, j, STEPS);
+            if (i * STEPS + (size_t)j < x.steps) x.step(u);
+        }
+    }
+    x.load(dstate, g);
+    x.load(NULL, da);
+    x.load(NULL, db);
+    x.load(NULL, dc);
+    while (i-- > 0) {
+        const float own_u = x.read(p.u, i * STEPS, false), own_dy = x.read(p.dy, i * STEPS, true);
+        V before[STEPS][N];
+        float part[STEPS];
+        x.load(kept + i * p.state_count, x.s);
+#pragma unroll
+        for (j = 0; j < STEPS; ++j) {
+            const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS);
+#pragma unroll
+            for (k = 0; k < N; ++k) before[j][k] = x.s[k];
+            if (i * STEPS + (size_t)j < x.steps) x.step(u);
+        }
+#pragma unroll
+        for (j = STEPS - 1; j >= 0; --j) {
+            const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS), dy = __shfl_sync(0xffffffffu, own_dy, j, STEPS);
+            part[j] = 0;
+            if (i * STEPS + (size_t)j >= x.steps) continue;
+#pragma unroll
+            for (k = 0; k < N; ++k) {
+                dc[k] = ssm__cuda_sum_of_two(dc[k], ssm__cuda_by_real(ssm__cuda_conj(x.s[k]), dy));
+                g[k] = ssm__cuda_sum_of_two(g[k], ssm__cuda_by_real(ssm__cuda_conj(x.c[k]), dy));
+                da[k] = ssm__cuda_sum_of_two(da[k], ssm__cuda_times_conj(before[j][k], g[k]));
+                db[k] = ssm__cuda_sum_of_two(db[k], ssm__cuda_by_real(g[k], u));
+                part[j] = ssm__cuda_dot(x.b[k], g[k], part[j]);
+                g[k] = ssm__cuda_times_conj(x.a[k], g[k]);
+                x.s[k] = before[j][k];
+            }
+        }
+        x.add(p.du, i * STEPS, false, part);
+    }
+    if (dstate) x.store(dstate, g);
+    x.store(sums, da);
+    x.store(sums + p.state_count, db);
+    x.store(sums + 2 * p.state_count, dc);
+}
+
+/* --- parameters to coefficients: a thread for each channel; and back, for each row of A, whose channels it adds --- */
+typedef struct ssm__cuda_s4_poles {
+    ssm_s4_core core;
+    ssm__s4_coefs k;
+    float *dparams;
+} ssm__cuda_s4_poles;
+
+__global__ void __launch_bounds__(32) ssm__cuda_s4_make(const ssm__cuda_s4_poles p)
+{
+    const size_t h = (size_t)blockIdx.x * 32 + threadIdx.x;
+    if (h < p.core.dim) ssm__s4_coefs_make(&p.core, p.core.params, &p.k, h);
+}
+
+__global__ void __launch_bounds__(32) ssm__cuda_s4_fold(const ssm__cuda_s4_poles p)
+{
+    const size_t row = (size_t)blockIdx.x * 32 + threadIdx.x;
+    size_t h;
+    for (h = row; row < p.core.n_ssm && h < p.core.dim; h += p.core.n_ssm)
+        ssm__s4_coefs_adjoint(&p.core, &p.k, p.dparams, h);
+}
+
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core)
+{
+    ssm__cuda_s4_poles p;
+    memset(&p, 0, sizeof p);
+    p.core = *core;
+    p.k.a = (float *)(uintptr_t)core->a;
+    p.k.b = (float *)(uintptr_t)core->b;
+    p.k.c = (float *)(uintptr_t)core->c;
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_s4_make, ssm__ceil_div(core->dim, 32), 1, 32, 0, p, d->stream);
+}
+
+static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams)
+{
+    ssm__cuda_s4_poles p;
+    memset(&p, 0, sizeof p);
+    p.core = *core;
+    p.k = *g;
+    p.dparams = dparams;
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_s4_fold, ssm__ceil_div(core->n_ssm, 32), 1, 32, 0, p, d->stream);
+}
+
+/* --- launches --- */
+/* One direction of all sequences; x: the layer's normalised rows. */
+static ssm__cuda_s4 ssm__device_s4_of(const ssm_s4_core *core, const ssm__call *call, ssm_rows x, size_t direction)
+{
+    ssm__cuda_s4 p;
+    memset(&p, 0, sizeof p);
+    p.len = call->tile.steps;
+    p.start = call->tile.start;
+    p.slot = call->slot;
+    p.strips = ssm__ceil_div(core->dim, SSM__CUDA_S4_CHANNELS);
+    p.dim = core->dim;
+    p.states = core->states;
+    p.reverse = (int)direction;
+    p.a = core->a;
+    p.b = core->b;
+    p.c = core->c + direction * ssm__s4_count(core);
+    p.u = x;
+    p.state_count = ssm__s4_count(core);
+    p.h0 = direction ? NULL : call->entering;
+    return p;
+}
+
+static ssm_status ssm__device_s4_launch(ssm__device *d, ssm__cuda_s4 p, const ssm_s4_core *core, size_t streams,
+                                        int held, void (*kernel)(ssm__cuda_s4))
+{
+    ssm_status status = SSM_OK;
+    for (p.first = 0; status == SSM_OK && p.first < core->states; p.first += (size_t)held * SSM__CUDA_S4_STEPS)
+        status = ssm__cuda_launch(kernel, ssm__mul(streams, p.strips), 1, SSM__CUDA_S4_THREADS, 0, p, d->stream);
+    return status;
+}
+
+/* The part of D: y = D u, or du and dD from dy. */
+static ssm__row_block ssm__device_s4_skip(const ssm_s4_core *core, const ssm__call *call, ssm_rows x)
+{
+    ssm__row_block b = ssm__row_block_of(call->tile.count * call->tile.steps, core->dim);
+    b.scale = core->D;
+    b.x = x.data;
+    b.x_row = x.row;
+    return b;
+}
+
+/* u to s, and leaving states. */
+static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__call *call = task->call;
+    const int half = d->io == SSM_FORMAT_BF16;
+    void (*const real)(ssm__cuda_s4) = half ? ssm__cuda_s4_run<float, ssm__cuda_bf16> : ssm__cuda_s4_run<float, float>;
+    void (*const pairs)(ssm__cuda_s4) =
+        half ? ssm__cuda_s4_run<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_run<ssm__complex, float>;
+    ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
+    size_t direction;
+    b.y = task->s;
+    b.y_row = (ptrdiff_t)core->dim;
+    ssm__device_rows_forward(d, SSM_ROW_SCALE, &b);
+    for (direction = 0; direction < core->directions; ++direction) {
+        ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
+        p.y = ssm_rows_out_of(task->s, (ptrdiff_t)core->dim);
+        if (direction == 0) p.h_last = call->state;
+        if (ssm__device_ready(d, SSM_OK, 0))
+            d->status = ssm__device_s4_launch(d, p, core, ssm__tile_streams(&call->tile), SSM__CUDA_S4_HELD,
+                                              core->parts == 2 ? pairs : real);
+    }
+}
+
+/* The sums of one direction to the gradients of coefficients. */
+static ssm_status ssm__device_s4_sums(const ssm__device *d, const ssm__cuda_s4 &p, size_t streams, size_t direction,
+                                      const ssm__s4_coefs *grad)
+{
+    float *const to[3] = {grad->a, grad->b, grad->c + direction * p.state_count};
+    ssm_status status = SSM_OK;
+    size_t i;
+    for (i = 0; status == SSM_OK && i < 3; ++i) {
+        ssm__cuda_sum sum = ssm__cuda_sum_of(p.sums + i * p.state_count, to[i]);
+        ssm__cuda_sum_axis(&sum, streams, 3 * p.state_count, 0);
+        ssm__cuda_sum_axis(&sum, p.state_count, 1, 1);
+        status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+    }
+    return status;
+}
+
+/* ds to du, in w->dx, the gradients of coefficients, and that of the entering states. */
+static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward *task)
+{
+    const ssm_s4_core *core = task->core;
+    const ssm__call *call = task->call;
+    const ssm__s4_scratch *w = task->work;
+    const size_t rows = call->tile.count * call->tile.steps, streams = ssm__tile_streams(&call->tile);
+    const size_t count = ssm__s4_count(core);
+    const int half = d->io == SSM_FORMAT_BF16;
+    void (*const real)(ssm__cuda_s4) =
+        half ? ssm__cuda_s4_back<float, ssm__cuda_bf16> : ssm__cuda_s4_back<float, float>;
+    void (*const pairs)(ssm__cuda_s4) =
+        half ? ssm__cuda_s4_back<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_back<ssm__complex, float>;
+    ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
+    ssm__arena arena;
+    float *kept, *sums;
+    size_t direction;
+    b.dy = w->ds;
+    b.dx = w->dx;
+    b.dy_row = b.dx_row = (ptrdiff_t)core->dim;
+    b.dscale = ssm__grad_at(call->dparams, core->offsets.D);
+    ssm__device_clear(d, w->dx, rows * core->dim, d->io);
+    ssm__device_rows_backward(d, SSM_ROW_SCALE, &b);
+    arena = ssm__arena_open(d->work.data);
+    kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
+    sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(3, count)));
+    for (direction = 0; direction < core->directions; ++direction) {
+        ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
+        p.dy = ssm_rows_of(w->ds, (ptrdiff_t)core->dim);
+        p.du = ssm_rows_out_of(w->dx, (ptrdiff_t)core->dim);
+        if (direction == 0) p.dstate = call->state;
+        p.kept = kept;
+        p.sums = sums;
+        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena)))
+            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_TURNED,
+                                              core->parts == 2 ? pairs : real);
+        if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__device_s4_sums(d, p, streams, direction, &w->grad);
+    }
+}
+
+/*=============================================================================
  * >>cuda-layers
  *=============================================================================
  * The walk of a layer on a GPU, which is none: one tile takes all rows of a call, packed or dense, because a device
@@ -34712,6 +35698,7 @@ static ssm_status ssm__device_go(ssm__device_call *c, ssm_memory work)
 static ssm_status ssm__device_check(const ssm__verb *verb, const ssm__call *call, const ssm_seqs *seqs)
 {
     if (call->d_model == 0 || !call->on_device) return SSM_ERR_CONFIG; /* never bound, or by the host's bind */
+    if ((call->state && call->state_count == 0) || (verb->tape && !call->has_params)) return SSM_ERR_UNSUPPORTED;
     return verb->tape && seqs && seqs->slot ? SSM_ERR_UNSUPPORTED : SSM_OK;
 }
 
@@ -34791,7 +35778,8 @@ static ssm_status ssm__device_sizes(ssm__device_verbs verbs, ssm__call call, con
     n.state = ssm__mul(seqs->batch, ssm__mul(call.state_count, sizeof(ssm_real)));
     status = ssm__device_ask(verbs.forward, call, seqs, io, 0, &n.work, &n.tape);
     if (status == SSM_OK) status = ssm__device_ask(verbs.record, call, seqs, io, 0, &n.work, &n.tape);
-    if (status == SSM_OK) status = ssm__device_ask(verbs.forward, call, &step, io, 0, &n.work_step, &n.tape);
+    if (status == SSM_OK && !call.no_step)
+        status = ssm__device_ask(verbs.forward, call, &step, io, 0, &n.work_step, &n.tape);
     if (status == SSM_OK) status = ssm__device_ask(verbs.backward, call, seqs, io, 1, &n.work_backward, &n.tape);
     if (status != SSM_OK) return status;
     if (n.work < n.work_step) n.work = n.work_step;
@@ -34886,7 +35874,9 @@ static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const
                                            ssm_memory work, void *stream)                                              \
     {                                                                                                                  \
         ssm_seqs seqs = SSM__EMPTY;                                                                                    \
-        if (!layer || !state) return SSM_ERR_NULL;                                                                     \
+        if (!layer) return SSM_ERR_NULL;                                                                               \
+        if (layer->config.d_model && ssm__##X##_call(layer).no_step) return SSM_ERR_UNSUPPORTED;                       \
+        if (!state) return SSM_ERR_NULL;                                                                               \
         seqs.batch = streams;                                                                                          \
         seqs.len = 1;                                                                                                  \
         return ssm_cuda_##X##_forward(layer, state, x, y, &seqs, work, stream);                                        \
@@ -34921,6 +35911,8 @@ SSM__DEVICE_LAYER(s6, core)
 SSM__DEVICE_LAYER(mamba, mamba)
 SSM__DEVICE_LAYER(mamba2, mamba2)
 SSM__DEVICE_LAYER(mamba3, mamba3)
+SSM__DEVICE_LAYER(s5, s5)
+SSM__DEVICE_LAYER(s4d, s4)
 #endif /* SSM_CUDA */
 
 /*=============================================================================
@@ -34940,6 +35932,7 @@ SSM__DEVICE_LAYER(mamba3, mamba3)
 #undef SSM__ISA_DEVICE
 #undef SSM__IS_DEVICE
 #undef SSM__ON_DEVICE
+#undef SSM__ON_DEVICE_BIND
 #undef SSM__RESTRICT
 #undef SSM__LAYER_TABLE
 #undef SSM__LAYER_RUN
@@ -35081,10 +36074,10 @@ SSM__DEVICE_LAYER(mamba3, mamba3)
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
- *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba and Mamba-2 on a GPU
- *          (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding; norms of dt, B
- *          and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block; selective scan
- *          of complex A; ZOH_TRAPEZOID.
+ *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5 and
+ *          S4D on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
+ *          norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block;
+ *          selective scan of complex A; ZOH_TRAPEZOID.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

@@ -20,17 +20,18 @@ template <class L, class C> struct layer_verbs {
                                 ssm_memory, void *);
     void (*configure)(C *); /* at random */
     size_t (*conv)(const L *); /* reals before the scan's states in a state */
-    void (*scan)(const L *, size_t *dim, size_t *rows); /* channels, and states of each */
+    void (*scan)(const L *, size_t *dim, size_t *rows); /* channels, and states of each; 0: as the device has them */
+    int takes_scale;
 };
 
-#define LAYER_VERBS(X, configure, conv, scan)                                                                          \
+#define LAYER_VERBS(X, configure, conv, scan, takes_scale)                                                             \
     static const layer_verbs<ssm_##X, ssm_##X##_config> X##_verbs = {                                                  \
         ssm_##X##_params,        ssm_##X##_init,          {ssm_##X##_sizes, ssm_cuda_##X##_sizes},                     \
         ssm_##X##_bind,          ssm_cuda_##X##_bind,     ssm_##X##_forward,                                           \
         ssm_cuda_##X##_forward,  ssm_##X##_step,          ssm_cuda_##X##_step,                                         \
         ssm_##X##_record,        ssm_cuda_##X##_record,   ssm_##X##_backward,                                          \
         ssm_cuda_##X##_backward, configure,               conv,                                                        \
-        scan};
+        scan,                    takes_scale};
 
 static ssm_disc any_disc(void)
 {
@@ -119,10 +120,66 @@ static void mamba2_scan(const ssm_mamba2 *m, size_t *dim, size_t *rows)
     *rows = m->config.d_state;
 }
 
-LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_scan<ssm_selective>)
-LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_scan<ssm_s6>)
-LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_scan<ssm_mamba>)
-LAYER_VERBS(mamba2, configure_mamba2, mamba2_conv, mamba2_scan)
+/* States of few numbers are as likely as those of many: pairs of lines, and half of one. */
+static void configure_s5(ssm_s5_config *c)
+{
+    static const ssm_disc discs[] = {SSM_DISC_DEFAULT, SSM_DISC_EULER, SSM_DISC_ZOH, SSM_DISC_BILINEAR, SSM_DISC_DIRAC};
+    const int kind = (int)pick(0, 3);
+    c->d_model = chance(50) ? 32 : pick(1, 40);
+    c->blocks = pick(1, 2);
+    c->no_conj_sym = kind == 1;
+    c->real_state = kind == 2;
+    c->lru = kind == 3;
+    c->d_state = c->blocks * (kind == 0 ? 2 : 1) * (chance(50) ? 8 : pick(1, 11));
+    if (!c->lru) c->disc = discs[pick(0, 4)];
+    c->activation = (ssm_s5_activation)pick(0, 4);
+    c->bidirectional = chance(30);
+    c->clip_eigs = chance(30);
+    c->event = chance(30);
+    c->pre_norm = chance(50);
+    c->residual = chance(50);
+    c->step_rescale = chance(70) ? 0 : 0.5f;
+    c->r_min = 0.5f;
+    c->r_max = 0.95f;
+}
+
+static void configure_s4d(ssm_s4d_config *c)
+{
+    static const ssm_disc discs[] = {SSM_DISC_DEFAULT, SSM_DISC_EULER, SSM_DISC_ZOH, SSM_DISC_BILINEAR, SSM_DISC_DIRAC};
+    c->n_ssm = chance(50) ? 16 : pick(1, 20);
+    c->d_model = c->n_ssm * pick(1, 2);
+    c->real_state = chance(30);
+    c->d_state = (c->real_state ? 1 : 2) * (chance(40) ? 16 : pick(1, 40));
+    c->train_B = chance(50);
+    c->no_dt = chance(20);
+    c->disc = discs[pick(0, 4)];
+    if (c->no_dt && c->disc != SSM_DISC_BILINEAR) c->disc = SSM_DISC_ZOH; /* of a whole second Euler's runs away */
+    c->form = chance(30) ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_AUTO;
+    c->bidirectional = chance(30);
+    c->activation = chance(60) ? SSM_S4_ACTIVATION_GELU : SSM_S4_ACTIVATION_NONE;
+    c->output = chance(50) ? SSM_S4_OUTPUT_GLU : SSM_S4_OUTPUT_NONE;
+    c->pre_norm = chance(50);
+    c->residual = chance(50);
+}
+
+/* States are [N][H] on the host, N of numbers or of parts, and [H][N] on the device. */
+static void s4d_scan(const ssm_s4d *l, size_t *dim, size_t *rows)
+{
+    *dim = l->core.dim;
+    *rows = l->core.states * l->core.parts;
+}
+
+template <class L> static void as_it_lies(const L *, size_t *dim, size_t *rows)
+{
+    *dim = *rows = 0;
+}
+
+LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_scan<ssm_selective>, 0)
+LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_scan<ssm_s6>, 0)
+LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_scan<ssm_mamba>, 0)
+LAYER_VERBS(mamba2, configure_mamba2, mamba2_conv, mamba2_scan, 0)
+LAYER_VERBS(s4d, configure_s4d, no_conv<ssm_s4d>, s4d_scan, 0)
+LAYER_VERBS(s5, configure_s5, no_conv<ssm_s5>, as_it_lies<ssm_s5>, 1)
 
 /* SISO and MIMO; heads of one block and of two, a slab of states and two. */
 static void configure_mamba3(ssm_mamba3_config *c)
@@ -153,7 +210,7 @@ static void mamba3_scan(const ssm_mamba3 *m, size_t *dim, size_t *rows)
     *rows = m->config.d_state;
 }
 
-LAYER_VERBS(mamba3, configure_mamba3, mamba3_angles, mamba3_scan)
+LAYER_VERBS(mamba3, configure_mamba3, mamba3_angles, mamba3_scan, 0)
 
 /* One layer, bound on both sides with the same parameters, and its sequences. */
 template <class L, class C> struct layer_case {
@@ -164,7 +221,7 @@ template <class L, class C> struct layer_case {
     ssm_seqs seqs[2];
     ssm_sizes need[2];
     L layer[2];
-    tensor params, start, slot, x, y;
+    tensor params, start, slot, scale, x, y;
     std::vector<unsigned char> host_bound;
     block *device_bound;
 
@@ -180,6 +237,16 @@ template <class L, class C> struct layer_case {
     size_t d_model(void) const { return config.d_model; }
     size_t rows(void) const { return seqs[0].start ? seqs[0].len : seqs[0].batch * seqs[0].len; }
     size_t states(void) const { return need[0].state / sizeof(ssm_real) / seqs[0].batch; }
+
+    /* Factors of the steps of all rows, some of them 0. */
+    void make_scale(void)
+    {
+        make(&scale, 0, 0, 0, rows(), 0, DENSE, 0, UNIFORM);
+        for (size_t i = 0; i < rows(); ++i) scale.host[scale.base + i] = chance(10) ? 0.0f : uniform(0.0f, 2.0f);
+        scale.upload();
+        seqs[0].step_scale = scale.in(0).data;
+        seqs[1].step_scale = scale.in(1).data;
+    }
 
     /* Integers of the host in a device's array; tensors hold floats. */
     template <class T> void integers(tensor *t, const std::vector<T> &values)
@@ -276,6 +343,7 @@ template <class L, class C> static void layer_shape(layer_case<L, C> *k, int hal
         s->chan = t->view.chan;
     }
     k->seqs[1] = k->seqs[0];
+    if (k->v.takes_scale && chance(40)) k->make_scale();
     if (!packed) return;
     static std::vector<size_t> kept; /* the host's */
     kept = start;
@@ -289,7 +357,7 @@ template <class L, class C> static void layer_random(const layer_verbs<L, C> &ve
 {
     int i;
     for (i = 0; i < 2 * rounds && trouble == 0; ++i) {
-        const int half = i % 2, packed = i % 4 / 2, with_state = chance(60);
+        const int half = i % 2, packed = i % 4 / 2;
         const double bound = half ? 4e-2 : 1e-5, steep = half ? 8e-2 : 1e-4;
         layer_case<L, C> k(verbs);
         tensor state, dy, dx, dparams, dstate, y;
@@ -298,6 +366,7 @@ template <class L, class C> static void layer_random(const layer_verbs<L, C> &ve
         k.bind();
         if (trouble) return;
         const size_t batch = k.seqs[0].batch;
+        const int with_state = k.states() > 0 && chance(60);
         std::vector<unsigned char> host_work(k.need[0].work + k.need[0].work_backward + k.need[0].state),
             host_tape(k.need[0].tape);
         const ssm_memory hw = ssm_memory_of(host_work.data(), host_work.size()),
@@ -355,8 +424,9 @@ template <class L, class C> static void layer_random(const layer_verbs<L, C> &ve
         compare(dparams, steep, "dparams");
         if (with_state) k.compare_states(&dstate, steep, "dstate");
         if (trouble)
-            printf("     (batch %u len %u d_model %u packed %d bf16 %d state %d)\n", (unsigned)batch,
-                   (unsigned)k.seqs[0].len, (unsigned)k.d_model(), packed, half, with_state);
+            printf("     (batch %u len %u d_model %u packed %d bf16 %d state %d scale %d)\n", (unsigned)batch,
+                   (unsigned)k.seqs[0].len, (unsigned)k.d_model(), packed, half, with_state,
+                   k.seqs[0].step_scale != NULL);
     }
 }
 
@@ -385,15 +455,16 @@ static void layer_mamba3(void)
     layer_random(mamba3_verbs);
 }
 
-/* A scan whose splits agree to the bit. */
-static void make_sequential(ssm_mamba_config *c)
+static void layer_s4d(void)
 {
-    c->scan = SSM_SCAN_SEQUENTIAL;
+    layer_random(s4d_verbs);
 }
 
-static void make_sequential(ssm_mamba3_config *)
+static void layer_s5(void)
 {
+    layer_random(s5_verbs);
 }
+
 
 /* Binds a shaped case whose sequences are `batch` of `len` steps, x and y dense. */
 template <class L, class C> static void layer_dense(layer_case<L, C> *k, int half, size_t batch, size_t len)
@@ -408,6 +479,33 @@ template <class L, class C> static void layer_dense(layer_case<L, C> *k, int hal
     k->bind();
 }
 
+/* Layers that may have two directions get one, and so a state. */
+template <class C> static void one_way(C *)
+{
+}
+
+static void one_way(ssm_s4d_config *c)
+{
+    if (c->n_ssm != c->d_model) c->n_ssm = 1; /* a divisor of whatever d_model becomes */
+    else c->n_ssm = 0;
+    c->bidirectional = 0;
+}
+
+static void one_way(ssm_s5_config *c)
+{
+    c->bidirectional = 0;
+}
+
+/* A scan whose splits agree to the bit; that of Mamba-3 always is one. */
+template <class C> static void make_sequential(C *c)
+{
+    c->scan = SSM_SCAN_SEQUENTIAL;
+}
+
+static void make_sequential(ssm_mamba3_config *)
+{
+}
+
 /* A sequence in one piece, in two, and step by step: the same bits; and a state in another slot than the first. */
 template <class L, class C> static void layer_splits(const layer_verbs<L, C> &verbs)
 {
@@ -419,6 +517,7 @@ template <class L, class C> static void layer_splits(const layer_verbs<L, C> &ve
         size_t t, cut;
         int way;
         layer_shape(&k, half, 0);
+        one_way(&k.config);
         make_sequential(&k.config);
         if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
         layer_dense(&k, half, 1, k.seqs[0].len);
@@ -449,9 +548,8 @@ template <class L, class C> static void layer_splits(const layer_verbs<L, C> &ve
         require(same_bits(y[0], y[1]) && same_bits(h[0], h[1]), "two pieces give other bits than one");
         require(same_bits(y[0], y[2]) && same_bits(h[0], h[2]), "steps give other bits than forward");
         if (trouble)
-            printf("     (len %u cut %u d_model %u d_inner %u d_state %u bf16 %d)\n", (unsigned)k.seqs[0].len,
-                   (unsigned)cut, (unsigned)k.config.d_model, (unsigned)k.layer[1].config.d_inner,
-                   (unsigned)k.layer[1].config.d_state, half);
+            printf("     (len %u cut %u d_model %u d_state %u bf16 %d)\n", (unsigned)k.seqs[0].len, (unsigned)cut,
+                   (unsigned)k.config.d_model, (unsigned)k.layer[1].config.d_state, half);
     }
 }
 
@@ -466,6 +564,7 @@ template <class L, class C> static void layer_slots(const layer_verbs<L, C> &ver
         ssm_seqs one;
         size_t b, j;
         layer_shape(&k, half, 0);
+        one_way(&k.config);
         make_sequential(&k.config);
         if (half) k.config.d_model = 32; /* rows at multiples of 16 bytes, wherever they begin */
         layer_dense(&k, half, 3, chance(50) ? 1 : k.seqs[0].len);
@@ -502,6 +601,78 @@ template <class L, class C> static void layer_slots(const layer_verbs<L, C> &ver
     }
 }
 
+/* Few states and many steps: time is cut into chunks, within rounding of the host, forward and back. */
+static void layer_chunks(void)
+{
+    int i;
+    for (i = 0; i < 2 && trouble == 0; ++i) {
+        layer_case<ssm_s5, ssm_s5_config> k(s5_verbs);
+        tensor dy, dx, dparams, dstate, state;
+        ssm_layer_grad g;
+        layer_shape(&k, 0, 0);
+        one_way(&k.config);
+        k.config.real_state = i;
+        k.config.lru = 0;
+        layer_dense(&k, 0, pick(1, 2), 512 + pick(0, 100));
+        if (trouble) return;
+        const size_t batch = k.seqs[0].batch, len = k.seqs[0].len;
+        if (chance(50)) k.make_scale();
+        std::vector<unsigned char> host_work(k.need[0].work + k.need[0].work_backward), host_tape(k.need[0].tape);
+        const ssm_memory hw = ssm_memory_of(host_work.data(), host_work.size()),
+                         ht = ssm_memory_of(host_tape.data(), host_tape.size());
+        block work(k.need[1].work), work_backward(k.need[1].work_backward), tape(k.need[1].tape);
+        k.make_states(&state, batch, UNIFORM);
+        k.make_states(&dstate, batch, UNIFORM);
+        make(&dy, 0, batch, len, k.d_model(), 0, DENSE, 0, UNIFORM);
+        make(&dx, 0, batch, len, k.d_model(), 0, DENSE, 0, UNIFORM);
+        make(&dparams, 0, 0, 0, k.need[0].params / sizeof(ssm_real), 0, DENSE, 0, UNIFORM);
+        ok(k.v.record(&k.layer[0], state.out(0).data, k.x.in(0).data, k.y.out(0).data, &k.seqs[0], ht, hw), "host");
+        ok(k.v.cuda_record(&k.layer[1], state.out(1).data, k.x.in(1).data, k.y.out(1).data, &k.seqs[1], tape.memory(),
+                           work.memory(), NULL), "record");
+        compare(k.y, 1e-5, "y in chunks");
+        k.compare_states(&state, 1e-5, "states in chunks");
+        g.dy = dy.in(1).data;
+        g.dx = dx.out(1).data;
+        g.dparams = dparams.out(1).data;
+        g.dstate = dstate.out(1).data;
+        tensor *const backward[] = {&dx, &dparams, &dstate};
+        ok(k.v.backward(&k.layer[0], dstate.out(0).data, k.x.in(0).data, dy.in(0).data, dx.out(0).data,
+                        dparams.out(0).data, &k.seqs[0], ht, hw), "host backward");
+        twice([&] { ok(k.v.cuda_backward(&k.layer[1], k.x.in(1).data, &g, &k.seqs[1], tape.memory(),
+                                         work_backward.memory(), NULL), "backward"); },
+              backward, 3, "backward in chunks: other bits");
+        compare(dx, 1e-4, "dx in chunks");
+        compare(dparams, 1e-4, "dparams in chunks");
+        k.compare_states(&dstate, 1e-4, "dstate in chunks");
+    }
+}
+
+/* What a layer of two directions refuses: it has no state, and no step. */
+static void layer_two_ways(void)
+{
+    layer_case<ssm_s5, ssm_s5_config> k(s5_verbs);
+    ssm_s5 empty;
+    memset(&empty, 0, sizeof empty);
+    layer_shape(&k, 0, 0);
+    k.config.bidirectional = 1;
+    layer_dense(&k, 0, 2, 3);
+    if (trouble) return;
+    block work(k.need[1].work);
+    float *const y = k.y.out(1).data;
+    const float *const x = k.x.in(1).data;
+    require(k.need[1].state == 0 && k.need[1].work_step == 0, "a state or a step of two directions");
+    require(ssm_cuda_s5_step(&k.layer[1], NULL, x, y, 1, work.memory(), NULL) == SSM_ERR_UNSUPPORTED, "a step");
+    require(ssm_cuda_s5_forward(&k.layer[1], y, x, y, &k.seqs[1], work.memory(), NULL) == SSM_ERR_UNSUPPORTED,
+            "a state");
+    require(ssm_cuda_s5_step(&empty, y, x, y, 1, work.memory(), NULL) == SSM_ERR_CONFIG, "a step never bound");
+    require(ssm_s5_forward(&k.layer[1], NULL, k.x.in(0).data, k.y.out(0).data, &k.seqs[0], ssm_memory_of(NULL, 0)) ==
+                SSM_ERR_UNSUPPORTED, "a layer of the device on the host");
+    k.seqs[1].step_scale = NULL;
+    k.config.disc = SSM_DISC_TRAPEZOID;
+    require(ssm_cuda_s5_sizes(&k.config, &k.seqs[1], &k.need[1]) == SSM_ERR_CONFIG, "a trapezoid");
+    require(same_bits(k.y.download(), k.y.start) || k.y.start[k.y.base] != k.y.start[k.y.base], "outputs untouched");
+}
+
 template <class L, class C> static void layer_errors(const layer_verbs<L, C> &verbs)
 {
     layer_case<L, C> k(verbs);
@@ -511,6 +682,7 @@ template <class L, class C> static void layer_errors(const layer_verbs<L, C> &ve
     memset(&empty, 0, sizeof empty);
     memset(&g, 0, sizeof g);
     layer_shape(&k, 0, 0);
+    one_way(&k.config);
     k.bind();
     if (trouble) return;
     tensor state;
@@ -556,6 +728,7 @@ template <class L, class C> static void layer_graph(const layer_verbs<L, C> &ver
     cudaGraphExec_t run;
     int i;
     layer_shape(&k, 0, 0);
+    one_way(&k.config);
     k.config.d_model = 64;
     layer_dense(&k, 0, 2, 1);
     if (trouble) return;
@@ -587,9 +760,11 @@ template <class L, class C> static void layer_graph(const layer_verbs<L, C> &ver
 }
 
 #define LAYER_TESTS(X)                                                                                                 \
-    static void X##_splits(void) { layer_splits(X##_verbs); }                                                          \
-    static void X##_slots(void) { layer_slots(X##_verbs); }                                                            \
-    static void X##_errors(void) { layer_errors(X##_verbs); }                                                          \
-    static void X##_graph(void) { layer_graph(X##_verbs); }
+    static void X##_layer_splits(void) { layer_splits(X##_verbs); }                                                    \
+    static void X##_layer_slots(void) { layer_slots(X##_verbs); }                                                      \
+    static void X##_layer_errors(void) { layer_errors(X##_verbs); }                                                    \
+    static void X##_layer_graph(void) { layer_graph(X##_verbs); }
 LAYER_TESTS(mamba)
 LAYER_TESTS(mamba3)
+LAYER_TESTS(s5)
+LAYER_TESTS(s4d)
