@@ -35117,7 +35117,7 @@ enum {
     SSM__CUDA_S4_CHANNELS = 16, /* of a block */
     SSM__CUDA_S4_THREADS = SSM__CUDA_S4_STEPS * SSM__CUDA_S4_CHANNELS,
     SSM__CUDA_S4_HELD = 4,     /* states of a lane; */
-    SSM__CUDA_S4_TURNED = 2    /* of the adjoint, which has eight steps of them: 120 registers */
+    SSM__CUDA_S4_TURNED = 2    /* of the adjoint, which has eight steps of them: 91 registers */
 };
 
 typedef struct ssm__cuda_s4 {
