@@ -64,7 +64,7 @@
  *   >>kernels-conv   causal convolution and its adjoint
  *   >>kernels-rows   activations, gates, RMSNorm, AdamW
  *   >>kernels-mimo   Mamba-3: trapezoid, turned pairs of states, several ranks
- *   >>kernels-rglru   coefficients of the RG-LRU from its gates
+ *   >>kernels-rglru  coefficients of the RG-LRU from its gates
  *   >>kernels-losses  softmax cross-entropy, squared error, mean over time
  *   >>kernels-lti    recurrences with constant coefficients: S4D, S4
  *   >>kernels-cauchy S4's kernel at the roots of unity
@@ -257,7 +257,7 @@
  *   SSM_MEMSET(d,c,n)     own loops with SSM_NO_LIBC (define both or none)
  *   SSM_NO_OPENMP       no OpenMP even when the compiler has it on         implementation
  *   SSM_ONLY_EULER      the selective scan and its layers know EULER alone  implementation
- *   SSM_ONLY_REAL       no BF16 and INT8 matrices, and no complex A of the implementation
+ *   SSM_ONLY_REAL       no BF16 and INT8 matrices, no complex A in the     implementation
  *                       selective scan. Both are for flash: what is left
  *                       out is SSM_ERR_CONFIG then
  *   SSM_CUDA            the ops on a GPU too (>>api-cuda). The implementation      all files that call them
@@ -1761,7 +1761,7 @@ SSM_API ssm_status ssm_mamba3_backward(const ssm_mamba3 *layer, ssm_real *dstate
  *   y = linear_out (gelu(linear_y x) RGLRU(u))      u = conv1d(linear_x x)
  * and the RG-LRU, channel by channel but for its gates, which mix the channels of a head:
  *   i = sigmoid(W_i u + b_i)     r = sigmoid(W_r u + b_r)     a = exp(-c r softplus(recurrent_param))
- *   h[t] = a h[t-1] + m i u      m = sqrt(1 - a^2), but 1 at the first step of a sequence (no_reset: there too)
+ *   h[t] = a h[t-1] + m i u      m = sqrt(1 - a^2), but 1 at the first step of a sequence (no_reset: nowhere)
  *   no_block: y = h, u = x
  *
  * Parameters (transformers' names; W = lru_width, M = d_model, K = conv_width, H = num_heads, w = W / H):

@@ -413,6 +413,22 @@ static void fuzz_put_states(const fuzz_problem *p, const fuzz_tensor *to, size_t
     }
 }
 
+/* Step size of a channel, as held. */
+static double fuzz_step_size(const fuzz_problem *p, size_t in, size_t t, size_t c)
+{
+    const ssm_selective_scan *s = &p->op.selective;
+    const double dt = *fuzz_at(&p->t[SEL_DELTA], in, t, c, 0) + fuzz_get(&p->t[SEL_BIAS], 0, 0, c, 0, 0);
+    return fuzz_held(s->delta_softplus ? test_softplus(dt) : dt, s->delta_min, s->delta_max);
+}
+
+/* y from what the states give: with the skip, gated. */
+static void fuzz_put_y(const fuzz_problem *p, size_t in, size_t t, size_t c, double y)
+{
+    const fuzz_tensor *x = p->t;
+    y += fuzz_get(&x[SEL_D], 0, 0, c, 0, 0) * *fuzz_at(&x[SEL_U], in, t, c, 0);
+    *fuzz_at(&x[FUZZ_Y], in, t, c, 0) = x[SEL_Z].data ? y * test_silu(fuzz_get(&x[SEL_Z], in, t, c, 0, 0)) : y;
+}
+
 static void fuzz_selective_channel(fuzz_problem *p, size_t b, size_t c)
 {
     const ssm_selective_scan *s = &p->op.selective;
@@ -426,10 +442,8 @@ static void fuzz_selective_channel(fuzz_problem *p, size_t b, size_t c)
         before[n] = s->disc == SSM_DISC_TRAPEZOID ? fuzz_get(&x[SEL_H0], state, 0, c, N + n, 0) : 0;
     }
     for (t = first; t < end; ++t) {
-        const double u = *fuzz_at(&x[SEL_U], in, t, c, 0), z = fuzz_get(&x[SEL_Z], in, t, c, 0, 0);
-        double dt = *fuzz_at(&x[SEL_DELTA], in, t, c, 0) + fuzz_get(&x[SEL_BIAS], 0, 0, c, 0, 0);
-        double y = fuzz_get(&x[SEL_D], 0, 0, c, 0, 0) * u;
-        dt = fuzz_held(s->delta_softplus ? test_softplus(dt) : dt, s->delta_min, s->delta_max);
+        const double u = *fuzz_at(&x[SEL_U], in, t, c, 0), dt = fuzz_step_size(p, in, t, c);
+        double y = 0;
         for (n = 0; n < N; ++n) {
             h[n] = fuzz_advance(s->disc, *fuzz_at(&x[SEL_A], 0, 0, c, n), dt, fuzz_get(&x[SEL_DELTA_A], in, t, c, 0, dt),
                                 fuzz_get(&x[SEL_LAMBDA], in, t, c, 0, 0.5), *fuzz_at(&x[SEL_B], in, t, g, n) * u, h[n],
@@ -437,7 +451,7 @@ static void fuzz_selective_channel(fuzz_problem *p, size_t b, size_t c)
             y += *fuzz_at(&x[SEL_C], in, t, g, n) * h[n];
             p->magnitude = fmax(p->magnitude, fabs(h[n]) * (double)N);
         }
-        *fuzz_at(&x[FUZZ_Y], in, t, c, 0) = x[SEL_Z].data ? y * test_silu(z) : y;
+        fuzz_put_y(p, in, t, c, y);
         if (x[FUZZ_SHOWN].data) fuzz_put_states(p, &x[FUZZ_SHOWN], in, t, c, h, before);
     }
     fuzz_put_states(p, &x[FUZZ_LAST], state, 0, c, h, before);
@@ -465,10 +479,8 @@ static void fuzz_complex_channel(fuzz_problem *p, size_t b, size_t c)
     const size_t in = fuzz_rows_of(p, b, &first, &end), state = fuzz_state_of(p, b);
     for (n = 0; n < N; ++n) h[n] = x[SEL_H0].data ? fuzz_complex(&x[SEL_H0], 1, state, 0, c, n) : 0;
     for (t = first; t < end; ++t) {
-        const double u = *fuzz_at(&x[SEL_U], in, t, c, 0), z = fuzz_get(&x[SEL_Z], in, t, c, 0, 0);
-        double dt = *fuzz_at(&x[SEL_DELTA], in, t, c, 0) + fuzz_get(&x[SEL_BIAS], 0, 0, c, 0, 0);
-        double y = fuzz_get(&x[SEL_D], 0, 0, c, 0, 0) * u;
-        dt = fuzz_held(s->delta_softplus ? test_softplus(dt) : dt, s->delta_min, s->delta_max);
+        const double u = *fuzz_at(&x[SEL_U], in, t, c, 0), dt = fuzz_step_size(p, in, t, c);
+        double y = 0;
         for (n = 0; n < N; ++n) {
             h[n] = fuzz_advance_complex(s->disc, fuzz_complex(&x[SEL_A], 1, 0, 0, c, n), dt,
                                         fuzz_get(&x[SEL_DELTA_A], in, t, c, 0, dt),
@@ -477,7 +489,7 @@ static void fuzz_complex_channel(fuzz_problem *p, size_t b, size_t c)
             p->magnitude = fmax(p->magnitude, 2 * cabs(h[n]) * (double)N);
             if (x[FUZZ_SHOWN].data) fuzz_put_complex(&x[FUZZ_SHOWN], 1, in, t, c, n, h[n]);
         }
-        *fuzz_at(&x[FUZZ_Y], in, t, c, 0) = x[SEL_Z].data ? y * test_silu(z) : y;
+        fuzz_put_y(p, in, t, c, y);
     }
     for (n = 0; n < N; ++n) fuzz_put_complex(&x[FUZZ_LAST], 1, state, 0, c, n, h[n]);
 }

@@ -403,6 +403,14 @@ def empty_module(name):
     sys.modules[name] = types.ModuleType(name)
 
 
+def mamba_ssm_source():
+    """mamba_ssm's source under --peers, importable without its CUDA extension."""
+    folder = peers_folder("mamba_ssm-2.3.2.post1", r"mamba_ssm-.*")
+    for name in ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.triton"):
+        bare_package(name, os.path.join(folder, *name.split(".")))
+    empty_module("selective_scan_cuda")
+
+
 def peers_folder(prefix, pattern):
     """The unpacked source folder under --peers whose name matches, and the arguments."""
     parser = argparse.ArgumentParser()

@@ -12,7 +12,6 @@ import golden
 from golden import Header, Rng, check, grads, leaf
 
 import importlib
-import os
 
 import torch
 
@@ -171,11 +170,7 @@ def module_case(h, rng, Mamba):
 
 
 def main():
-    folder = golden.peers_folder("mamba_ssm-2.3.2.post1", r"mamba_ssm-.*")
-    golden.bare_package("mamba_ssm", os.path.join(folder, "mamba_ssm"))
-    golden.bare_package("mamba_ssm.ops", os.path.join(folder, "mamba_ssm", "ops"))
-    golden.bare_package("mamba_ssm.ops.triton", os.path.join(folder, "mamba_ssm", "ops", "triton"))
-    golden.empty_module("selective_scan_cuda")
+    golden.mamba_ssm_source()
     names = ["mamba_ssm.ops.selective_scan_interface",
              "mamba_ssm.ops.triton.selective_state_update", "mamba_ssm.modules.mamba_simple"]
     golden.import_in_double(*names)

@@ -12,7 +12,6 @@ import golden
 from golden import Header, Rng, check, grads, leaf
 
 import importlib
-import os
 
 import torch
 
@@ -103,11 +102,7 @@ def scan_case(h, rng, ref, name, note, batch, dim, n, length, b_kind, c_kind, gr
 
 
 def main():
-    folder = golden.peers_folder("mamba_ssm-2.3.2.post1", r"mamba_ssm-.*")
-    golden.bare_package("mamba_ssm", os.path.join(folder, "mamba_ssm"))
-    golden.bare_package("mamba_ssm.ops", os.path.join(folder, "mamba_ssm", "ops"))
-    golden.bare_package("mamba_ssm.ops.triton", os.path.join(folder, "mamba_ssm", "ops", "triton"))
-    golden.empty_module("selective_scan_cuda")
+    golden.mamba_ssm_source()
     name = "mamba_ssm.ops.selective_scan_interface"
     golden.import_in_double(name)
     ref = importlib.import_module(name).selective_scan_ref
