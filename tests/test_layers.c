@@ -737,7 +737,7 @@ static void layer_open(layer_model *m, const layer_config *config, ssm_rng *rng,
     m->states = m->need.state / sizeof(ssm_real);
     m->params = test_zeros(m->table.count);
     CHECK_OK(m->type->init(m->config, m->params, ssm_rng_next(rng)));
-    for (i = 0; i < m->table.count; ++i) m->params[i] += (ssm_real)0.25 * ssm_rng_normal(rng);
+    for (i = 0; i < m->table.count; ++i) m->params[i] += (ssm_real)0.25 * test_draw(rng);
     if (m->type == &layer_s5 && m->resolved.s5.clip_eigs) { /* one that has to be clipped */
         const int lru = m->resolved.s5.lru;
         m->params[ssm_params_find(&m->table, lru ? "nu_log" : "Lambda_re")->offset] = lru ? -12 : (ssm_real)0.1;
@@ -1391,6 +1391,7 @@ static void layer_law_oracle(layer_model *m, ssm_rng *rng)
  * loss = sum y dy + sum state dstate. Gaps between the elements of y have dy too, but no y. */
 typedef struct layer_problem {
     const layer_model *m;
+    size_t shape; /* its place in layer_gradient_shapes */
     ssm_seqs seqs;
     layer_layout x_layout;
     layer_layout y_layout;
@@ -1422,6 +1423,7 @@ static layer_problem layer_problem_make(const layer_model *m, ssm_rng *rng, size
     const size_t *start = layer_gradient_shapes[shape].start;
     layer_problem p;
     p.m = m;
+    p.shape = shape;
     p.scale = layer_scales(m, rng, start ? len : batch * len);
     p.seqs = layer_seqs(m, p.scale, batch, len);
     p.seqs.start = start;
@@ -1514,14 +1516,15 @@ static double layer_loss(const layer_problem *p, const layer_point *at)
 }
 #endif
 
-/* d loss / d v[i] by central differences of fourth order, for every `every`-th i; the others are those of `got`. */
+/* d loss / d v[i] by central differences of fourth order, for every `every`-th i; the others are those of `got`. Which
+ * ones differs from one shape of a problem to the next. */
 static double *layer_differences(const layer_problem *p, const layer_point *at, double *v, const ssm_real *got,
                                  size_t count, size_t every)
 {
     const double h = 1e-4;
     double *grad = test_doubles(got, count);
     size_t i;
-    for (i = 0; i < count; i += every) {
+    for (i = p->shape / 3 % every; i < count; i += every) {
         const double middle = v[i];
         double loss[4];
         int k;
@@ -1560,25 +1563,27 @@ static void layer_check_rows(const layer_model *m, const ssm_real *dparams, cons
     }
 }
 
-/* x in one random direction, which every element has a part in. */
-static void layer_check_direction(const layer_problem *p, const layer_point *at, const ssm_real *dx)
+/* v, parameters or x, in one random direction, which every element has a part in. */
+static void layer_check_direction(const layer_problem *p, const layer_point *at, double *v, const ssm_real *gradient,
+                                  size_t count)
 {
     layer_loss_context context = {p, at};
-    const size_t count = p->x_layout.count;
     ssm_rng rng = test_rng(count);
     double *direction = (double *)test_alloc(count * sizeof *direction, 0), got = 0, want;
     size_t i;
     for (i = 0; i < count; ++i) {
-        direction[i] = (double)ssm_rng_normal(&rng);
-        got += (double)dx[i] * direction[i];
+        direction[i] = (double)test_draw(&rng);
+        got += (double)gradient[i] * direction[i];
     }
-    want = test_slope(layer_loss_of, &context, at->x, direction, count, 1e-4);
-    if (!(fabs(got - want) <= LAYER_GRADIENT_TOL * test_norm(dx, count)))
-        test_fail(__FILE__, __LINE__, "dx along a direction: %.9g, differences give %.9g", got, want);
+    want = test_slope(layer_loss_of, &context, v, direction, count, 1e-4);
+    if (!(fabs(got - want) <= LAYER_GRADIENT_TOL * test_norm(gradient, count)))
+        test_fail(__FILE__, __LINE__, "d%s along a direction: %.9g, differences give %.9g", v == at->x ? "x" : "params",
+                  got, want);
     test_free(direction, 0);
 }
 
-/* Differences of all parameters and states; of x, whose number is that of the steps, every seventh element by itself. */
+/* All parameters and all of x together; by itself, every third parameter and state and, since their number is that of the
+ * steps, every seventh element of x. */
 static void layer_check_problem(const layer_problem *p)
 {
     const size_t count = p->m->table.count, x_count = p->x_layout.count;
@@ -1589,10 +1594,11 @@ static void layer_check_problem(const layer_problem *p)
     at.params = test_doubles(p->m->params, count);
     at.x = test_doubles(p->x, x_count);
     at.state = test_doubles(p->state, p->states);
-    want_params = layer_differences(p, &at, at.params, dparams, count, 1);
+    want_params = layer_differences(p, &at, at.params, dparams, count, 3);
     want_x = layer_differences(p, &at, at.x, dx, x_count, 7);
-    want_state = layer_differences(p, &at, at.state, dstate, p->states, 1);
-    layer_check_direction(p, &at, dx);
+    want_state = layer_differences(p, &at, at.state, dstate, p->states, 3);
+    layer_check_direction(p, &at, at.params, dparams, count);
+    layer_check_direction(p, &at, at.x, dx, x_count);
     layer_check_rows(p->m, dparams, want_params);
     CHECK_CLOSE(dx, want_x, x_count, LAYER_GRADIENT_TOL);
     CHECK_CLOSE(dstate, want_state, p->states, LAYER_GRADIENT_TOL);
@@ -1894,7 +1900,7 @@ static ssm_real *layer_block_reals(layer_fixture *f, ssm_rng *rng, size_t count)
 {
     ssm_real *p = (ssm_real *)layer_block(f, count * sizeof *p, 0);
     size_t i;
-    for (i = 0; i < count; ++i) p[i] = ssm_rng_normal(rng);
+    for (i = 0; i < count; ++i) p[i] = test_draw(rng);
     return p;
 }
 

@@ -204,7 +204,7 @@ static void ops_fill(ops_tensor *x, const ops_spec *s, const ops_row *row, ssm_r
     ops_range(s, row, &from, &to);
     x->real = test_zeros(x->count);
     for (i = 0; i < x->count; ++i) {
-        x->real[i] = from < to ? (ssm_real)ops_between(rng, from, to) : ssm_rng_normal(rng);
+        x->real[i] = from < to ? (ssm_real)ops_between(rng, from, to) : test_draw(rng);
         if (x->parts == 2 && i % 2 && from < to) /* angles of either sign, as large as the real parts may be */
             x->real[i] = (ssm_real)ops_between(rng, -fmax(-from, to), fmax(-from, to));
     }

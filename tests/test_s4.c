@@ -121,7 +121,7 @@ static s4_bound s4_make(const s4_any *a, ssm_rng *rng)
     b.mem = test_alloc(b.need.bound, 0);
     CHECK_OK(s4_init(a, b.params, test_seed));
     for (r = 0; r < table.rows; ++r)
-        for (i = 0; i < rows[r].count; ++i) b.params[rows[r].offset + i] += (ssm_real)0.1 * ssm_rng_normal(rng);
+        for (i = 0; i < rows[r].count; ++i) b.params[rows[r].offset + i] += (ssm_real)0.1 * test_draw(rng);
     CHECK_OK(s4_rebind(&b));
     return b;
 }

@@ -698,7 +698,7 @@ static void scan_s5_results(const ssm_s5_config *config, const ssm_seqs *seqs, s
     *out = result = test_zeros(*count);
     state = states ? result + 2 * data + params_count : NULL;
     dstate = states ? state + states : NULL;
-    for (i = 0; i < 2 * states; ++i) state[i] = ssm_rng_normal(&rng);
+    for (i = 0; i < 2 * states; ++i) state[i] = test_draw(&rng);
     bound = test_alloc(need.bound, 1);
     tape = test_alloc(need.tape, 1);
     work = test_alloc(need.work + need.state, 1);
