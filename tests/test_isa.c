@@ -36,6 +36,7 @@ static void isa_layer(const layer_type *type, const void *config, const void *re
     CHECK_OK(type->init(config, params, 1));
     memset(&layer, 7, sizeof layer);
     CHECK_OK(type->bind(&layer, config, params, memory));
+    TEST_KNOWN(layer);
     memset(&resolved, 7, sizeof resolved);
     before = resolved;
     CHECK_STATUS(type->resolve(refused, &resolved), SSM_ERR_UNSUPPORTED);
