@@ -1,7 +1,7 @@
 #!/bin/sh
 # check_runner.sh - builds the test runner strictly and runs it.
 #
-#   check_runner.sh COMPILER FLAGS [WRAPPER [FILTER...]]      WRAPPER runs the program: "valgrind -q"
+#   check_runner.sh COMPILER FLAGS [WRAPPER [FILTER...]]      WRAPPER runs the program: "env NAME=VALUE"
 compiler=$1 flags=$2 wrapper=${3:-env}
 if [ $# -gt 3 ]; then shift 3; else set --; fi
 for tool in $compiler ${wrapper%% *}; do

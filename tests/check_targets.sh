@@ -22,24 +22,31 @@ set -u
 out=build/targets
 common="-std=c99 -O2 -ffp-contract=off"
 # How tests/bits.c is built, a name, precisions and flags: with contraction off; on, where the processor of the build
-# multiplies and adds; by this machine's compilers in more ways, in float by one and in double by the other. musl-gcc is
-# the gcc of another row with another C library.
+# multiplies and adds; by this machine's compilers in more ways, for AVX2 alone as well where the machine has it. A way
+# and a precision have little to do with each other: what one row leaves out the next one has.
 builds() {
+    off="-std=c99 -O2 -ffp-contract=off" on="-std=gnu99 -O3 -ffp-contract=fast" fast="-std=gnu99 -O2 -ffp-contract=fast"
     case $1 in
-    musl) echo "off float $common" ;;
-    *) echo "off float,double $common" ;;
+    gcc)
+        echo "off double $off"
+        echo "on float $on"
+        echo "native double $fast -march=native"
+        echo "plain float $fast -march=native -DSSM_PLAIN"
+        ! grep -q avx2 $out/isas || echo "haswell float $fast -march=haswell"
+        ;;
+    clang)
+        echo "off float $off"
+        echo "on double $on"
+        echo "native float $fast -march=native"
+        echo "O0 float -std=c99 -O0"
+        ;;
+    aarch64 | armv7-fma | riscv64 | s390x | ppc64)
+        echo "off double $off"
+        echo "on float $on"
+        ;;
+    wasi-simd | msvc | wasm-bare | gcc-12 | clang-[1-9]*) echo "off float,double $off" ;;
+    *) echo "off float $off" ;;
     esac
-    case $1 in
-    gcc | clang | aarch64 | armv7-fma | riscv64 | s390x | ppc64) echo "on float,double -std=gnu99 -O3 -ffp-contract=fast" ;;
-    esac
-    case $1 in
-    gcc) one=float other=double ;;
-    clang) one=double other=float ;;
-    *) return ;;
-    esac
-    echo "O0 $one -std=c99 -O0"
-    echo "native $other -std=gnu99 -O2 -march=native -ffp-contract=fast"
-    echo "plain $one -std=gnu99 -O2 -march=native -ffp-contract=fast -DSSM_PLAIN"
 }
 # instruction_sets NAME BUILD: those whose bits the target must print; none where the program prints hashes of families
 instruction_sets() {
@@ -72,28 +79,30 @@ armv7       | ci    | arm-linux-gnueabihf-gcc -static           | -mfpu=neon    
 armv7-fma   | ci    | arm-linux-gnueabihf-gcc -static           | -mfpu=neon-vfpv4         | qemu-arm    | laws  | qemu-user gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 riscv64     | ci    | riscv64-linux-gnu-gcc -static             |                          | qemu-riscv64 | brief | qemu-user gcc-riscv64-linux-gnu libc6-dev-riscv64-cross
 s390x       | ci    | s390x-linux-gnu-gcc -static               | -fexcess-precision=fast  | qemu-s390x  | brief | qemu-user gcc-s390x-linux-gnu libc6-dev-s390x-cross
-i386        | ci    | gcc-12 -m32 -static                       | -msse2 -mfpmath=sse      |             | all   | gcc-12 gcc-12-multilib
-musl        | ci    | musl-gcc -static                          |                          |             | all   | musl-tools gcc
-mingw       | ci    | x86_64-w64-mingw32-gcc -static            |                          | WINE        | all   | gcc-mingw-w64-x86-64-win32 wine64
-wasi        | ci    | clang-19 --target=wasm32-wasi             | -D_WASI_EMULATED_PROCESS_CLOCKS | NODE        | all   | clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 nodejs
+i386        | ci    | gcc-12 -m32 -static                       | -msse2 -mfpmath=sse      |             | quick | gcc-12 gcc-12-multilib
+musl        | ci    | musl-gcc -static                          |                          |             | quick | musl-tools gcc
+mingw       | ci    | x86_64-w64-mingw32-gcc -static            |                          | WINE        | quick | gcc-mingw-w64-x86-64-win32 wine64
+wasi        | ci    | clang-19 --target=wasm32-wasi             | -D_WASI_EMULATED_PROCESS_CLOCKS | NODE        | quick | clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 nodejs
 wasi-simd   | ci    | clang-19 --target=wasm32-wasi             | -msimd128 -D_WASI_EMULATED_PROCESS_CLOCKS | NODE        | laws  | clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 nodejs
 msvc        | ci    | clang-19 --driver-mode=cl                 |                          | WINE        | bits  | clang-19 lld-19 llvm-19 wine64
 wasm-bare   | ci    | clang-19 --target=wasm32                  |                          | NODE        | bits  | clang-19 lld-19 nodejs
 tcc         | ci    | tcc                                       |                          |             | quick | tcc
-gcc-11      | ci    | gcc-11                                    |                          |             | quick | gcc-11
+gcc-11      | ci    | gcc-11                                    |                          |             | brief | gcc-11
 gcc-12      | all   | gcc-12                                    |                          |             | all   | gcc-12
-clang-13    | ci    | clang-13                                  |                          |             | quick | clang-13
+clang-13    | ci    | clang-13                                  |                          |             | brief | clang-13
 clang-14    | all   | clang-14                                  |                          |             | all   | clang-14
 clang-16    | all   | clang-16                                  |                          |             | all   | clang-16
-clang-19    | ci    | clang-19                                  |                          |             | all   | clang-19
+clang-19    | ci    | clang-19                                  |                          |             | quick | clang-19
 clang-22    | all   | clang-22                                  |                          |             | all   | clang-22
 ppc64       | all   | powerpc64-linux-gnu-gcc -static           |                          | qemu-ppc64  | all   | qemu-user gcc-powerpc64-linux-gnu libc6-dev-ppc64-cross
 mips        | all   | mips-linux-gnu-gcc -static                |                          | qemu-mips   | all   | qemu-user gcc-mips-linux-gnu libc6-dev-mips-cross
 END
 }
-slow="bound/alignment bound/attach_errors bound/errors bound/split layers/alignment layers/errors
-    layers/gradients_added layers/gradients_optional layers/parallel layers/split layers/strides
-    ops/scan_time_parallel scan/primes scan/s5_layer scan/shapes scan/threads scan/threads_s4"
+slow="bound/alignment bound/attach_errors bound/errors bound/no_state bound/record bound/split bound/step bound/work_step
+    layers/alignment layers/batch layers/errors layers/gradients layers/gradients_added layers/gradients_optional
+    layers/in_place layers/no_state layers/parallel layers/record layers/split layers/step_shared layers/strides
+    ops/law_broadcast ops/parallel ops/scan_time_parallel s4/threads scan/primes scan/s5_layer scan/shapes scan/threads
+    scan/threads_gradients scan/threads_s4 ssd/gradients"
 brief="math/ golden hippo/ s4/ s5/ layers/oracle layers/step layers/packed layers/fork layers/snapshot
     layers/nan bound/linear bound/rounded ops/norm ops/conv_oracle train/moments"
 
