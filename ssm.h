@@ -1022,6 +1022,10 @@ SSM_API ssm_status ssm_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_scan_
  *   state_last out [b][c][n]       optional: the last width-1 inputs. May be `state`
  *   y        out  [b][t][c]        must not overlap x unless width == 1
  *
+ * LOOK-AHEAD of k steps, as with centred taps (k = width / 2): y[t,c] = bias[c] + sum_n weight[c,n] x[t + k - (width-1)
+ * + n, c] is row t + k of this convolution over x with k rows of zeros behind it. backward goes with it: dy has k rows of
+ * zeros in front. In a stream, step gives y[t - k] at step t: a delay of k steps.
+ *
  * Errors: SSM_ERR_NULL (x, weight, y), SSM_ERR_CONFIG (dim, width), SSM_ERR_SHAPE (start), SSM_ERR_UNSUPPORTED (isa).
  * Source: causal_conv1d of Dao et al. (any width here; their state has the same width-1 inputs). */
 typedef struct ssm_conv {

@@ -12,7 +12,7 @@
 cd "$(dirname "$0")/.." || exit
 . examples/firmware/boards.sh
 cores="m0 m3 m4f m7 m33 m55 rv32imc"
-layers="selective s6 mamba mamba2 mamba3 s4d s4 s5"
+layers="selective s6 mamba mamba2 mamba3 s4d s4 s5 rglru"
 verbs="bind attach forward step record+backward init"
 out=build/firmware/size
 mkdir -p $out

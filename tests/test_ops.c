@@ -819,6 +819,62 @@ static void ops_conv_options_oracle(void)
     }
 }
 
+/* Look-ahead as ssm_conv's documentation describes it: rows of zeros behind x, y that many rows later; the same in steps. */
+static void ops_conv_ahead(void)
+{
+    enum { BATCH = 2, LEN = 37, DIM = 19, WIDTH = 5, AHEAD = 2, ROWS = LEN + AHEAD, ALL = BATCH * ROWS * DIM };
+    ssm_rng rng = test_rng(77);
+    ssm_real *x = test_normal(&rng, ALL, 1), *dy = test_normal(&rng, ALL, 1), *w = test_normal(&rng, DIM * WIDTH, 1);
+    ssm_real *y = test_zeros(ALL), *dx = test_zeros(ALL), *now = test_zeros(ALL);
+    ssm_real *state = test_zeros(BATCH * DIM * (WIDTH - 1));
+    double want[LEN * DIM], want_dx[LEN * DIM];
+    size_t b, t, c, n;
+    ssm_conv s = {0};
+    ssm_conv_grad grad = {0};
+    for (b = 0; b < BATCH; ++b) {
+        for (t = 0; t < AHEAD * DIM; ++t) x[(b * ROWS + LEN) * DIM + t] = dy[b * ROWS * DIM + t] = 0;
+    }
+    s.batch = BATCH;
+    s.len = ROWS;
+    s.dim = DIM;
+    s.width = WIDTH;
+    s.x = ssm_in_btc(x, ROWS, DIM);
+    s.weight = ssm_in_cn(w, WIDTH);
+    s.y = ssm_out_like(y, s.x);
+    CHECK_OK(ssm_conv_forward(&s));
+    grad.dy = ssm_in_btc(dy, ROWS, DIM);
+    grad.dx = ssm_out_like(dx, s.x);
+    CHECK_OK(ssm_conv_backward(&s, &grad));
+    for (b = 0; b < BATCH; ++b) {
+        const ssm_real *in = x + b * ROWS * DIM, *above = dy + (b * ROWS + AHEAD) * DIM;
+        memset(want, 0, sizeof want);
+        memset(want_dx, 0, sizeof want_dx);
+        for (t = 0; t < LEN; ++t)
+            for (n = 0; n < WIDTH; ++n) {
+                const size_t from = t + AHEAD + n; /* and WIDTH - 1 before that */
+                if (from < WIDTH - 1 || from - (WIDTH - 1) >= LEN) continue;
+                for (c = 0; c < DIM; ++c) {
+                    const size_t at = (from - (WIDTH - 1)) * DIM + c;
+                    want[t * DIM + c] += (double)w[c * WIDTH + n] * (double)in[at];
+                    want_dx[at] += (double)w[c * WIDTH + n] * (double)above[t * DIM + c];
+                }
+            }
+        CHECK_CLOSE(y + (b * ROWS + AHEAD) * DIM, want, LEN * DIM, OPS_TOLERANCE);
+        CHECK_CLOSE(dx + b * ROWS * DIM, want_dx, LEN * DIM, OPS_TOLERANCE);
+    }
+    s.len = 1;
+    s.state = ssm_in_bcn(state, DIM, WIDTH - 1);
+    s.state_last = ssm_out_like(state, s.state);
+    for (t = 0; t < ROWS; ++t) {
+        s.x.data = x + t * DIM;
+        s.y.data = now + t * DIM;
+        CHECK_OK(ssm_conv_step(&s));
+    }
+    CHECK_SAME(now, y, ALL);
+    test_free(x, 0), test_free(dy, 0), test_free(w, 0), test_free(y, 0);
+    test_free(dx, 0), test_free(state, 0), test_free(now, 0);
+}
+
 /* ------------------------------------------------------------------ laws of scan and convolution */
 
 /* Problems that the laws run on; each is tried with every discretisation. */
@@ -1918,6 +1974,7 @@ static const test_case ops_cases[] = {
     {"ops/scan_time_parallel", ops_scan_time_parallel_oracle},
     {"ops/scan_default_disc", ops_scan_default_disc},
     {"ops/conv_oracle", ops_conv_options_oracle},
+    {"ops/conv_ahead", ops_conv_ahead},
     {"ops/law_split", ops_split},
     {"ops/law_step", ops_step},
     {"ops/law_packed", ops_packed},
