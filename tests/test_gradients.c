@@ -13,7 +13,7 @@ static void gradients_check(const char *what, test_loss loss, void *context, dou
                             size_t count, ssm_rng *rng)
 {
     const double allowed = GRADIENTS_TOLERANCE * (test_norm(gradient, count) + 0.1);
-    test_gradient(what, loss, context, x, gradient, count, 2e-4, allowed, rng);
+    test_gradient(what, loss, context, x, gradient, count, 1e-4, allowed, rng);
 }
 
 /* ------------------------------------------------------------------ gradients of a problem */
