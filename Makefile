@@ -181,7 +181,7 @@ firmware-bench:
 
 # Not `test` itself: CI runs that first. Each runner is a compiler, a level, a precision or a tile size that no other has:
 # two of them in one where they have nothing to do with each other. Each line is one job; "name: job" labels its
-# results. The longest come first.
+# results. The longest comes first.
 check:
 	@JOBS=$(JOBS) TALLY_JOBS=$(JOBS) sh tests/tally.sh \
 	    'sh tests/check_cuda.sh' \

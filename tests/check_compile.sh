@@ -9,10 +9,10 @@ warnings="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wund
 
 if [ $# -eq 4 ]; then
     case $3 in
-    read) level=-fsyntax-only ;;
-    *) level=-O$3 ;;
+    read) level=-fsyntax-only label=read ;;
+    *) level=-O$3 label=O$3 ;;
     esac
-    name=compile/$1-$2$(echo "$level" | sed 's/-fsyntax-only/-read/')-$4
+    name=compile/$1-$2-$label-$4
     case $2 in
     c++*) language="-x c++" ;;
     *) language="-x c" warnings="$warnings -Wstrict-prototypes -Wmissing-prototypes" ;;
@@ -58,11 +58,10 @@ for compiler in gcc clang; do
     echo "$compiler c++11 read no_simd"
     echo "$compiler c11 read no_avx512"
     echo "$compiler c++20 read plain_family"
-    [ $compiler = gcc ] || echo "$compiler c++20 2 plain"
+    echo "$compiler c++20 2 plain"
     [ $compiler = gcc ] || continue
     echo "$compiler c99 2 double"
     echo "$compiler c11 g plain"
     echo "$compiler c++11 3 no_simd"
-    echo "$compiler c++20 2 plain"
     echo "$compiler c99 read openmp"
 done | xargs -n 4 -P "${JOBS:-2}" sh tests/check_compile.sh

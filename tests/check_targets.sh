@@ -25,7 +25,7 @@ common="-std=c99 -O2 -ffp-contract=off"
 # multiplies and adds; by this machine's compilers in more ways, for AVX2 alone as well where the machine has it. A way
 # and a precision have little to do with each other: what one row leaves out the next one has.
 builds() {
-    off="-std=c99 -O2 -ffp-contract=off" on="-std=gnu99 -O3 -ffp-contract=fast" fast="-std=gnu99 -O2 -ffp-contract=fast"
+    off=$common on="-std=gnu99 -O3 -ffp-contract=fast" fast="-std=gnu99 -O2 -ffp-contract=fast"
     case $1 in
     gcc)
         echo "off double $off"

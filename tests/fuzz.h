@@ -115,7 +115,7 @@ static void fuzz_failed(void)
     fflush(stdout);
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(TEST_SANITIZED) || defined(FUZZ_SANITIZED)
+#if defined(__SANITIZE_ADDRESS__) || defined(TEST_SANITIZED)
 void __sanitizer_set_death_callback(void (*callback)(void));
 #define FUZZ_ON_DEATH() __sanitizer_set_death_callback(fuzz_failed)
 #else

@@ -82,8 +82,15 @@ static double ulps(ssm_real got, wide want)
     return (double)(WIDE(fabs)((wide)got - want) / WIDE(ldexp)(1, e - 1 - TEST_MANTISSA));
 }
 
+/* The error at x, in ulp unless `absolute`. */
+static double error_at(ssm_real (*ours)(ssm_real), wide (*reference)(wide), ssm_real x, int absolute)
+{
+    const wide want = reference((wide)x);
+    return absolute ? (double)WIDE(fabs)((wide)ours(x) - want) : ulps(ours(x), want);
+}
+
 #ifndef SSM_DOUBLE
-/* Worst error in ulp over every float between lo and hi, from 2^-40 on, where all these functions are straight lines. */
+/* Worst error over every float between lo and hi; next to 0, where these functions are straight lines, from 1e-12 on. */
 static double worst_ulp_of_all(ssm_real (*ours)(ssm_real), wide (*reference)(wide), double lo, double hi, int absolute)
 {
     double worst = 0;
@@ -92,12 +99,10 @@ static double worst_ulp_of_all(ssm_real (*ours)(ssm_real), wide (*reference)(wid
         const double near = sign < 0 ? -hi : lo, far = sign < 0 ? -lo : hi;
         ssm__pun at, end;
         if (far <= 0) continue;
-        at.f = near > 1e-12 ? (ssm_real)near : (ssm_real)1e-12;
+        at.f = near > 0 ? (ssm_real)near : (ssm_real)1e-12;
         end.f = (ssm_real)far;
-        for (; at.u < end.u; ++at.u) {
-            const ssm_real x = (ssm_real)sign * at.f;
-            const wide want = reference((wide)x);
-            const double error = absolute ? (double)WIDE(fabs)((wide)ours(x) - want) : ulps(ours(x), want);
+        for (; at.u <= end.u; ++at.u) {
+            const double error = error_at(ours, reference, (ssm_real)sign * at.f, absolute);
             if (!(error <= worst)) worst = error;
         }
     }
@@ -121,8 +126,7 @@ static double worst_ulp(ssm_real (*ours)(ssm_real), wide (*reference)(wide), dou
     for (i = 0; i < count; ++i) {
         const double f = (i + (double)ssm_rng_uniform(&rng)) / count;
         const ssm_real x = (ssm_real)(geometric ? exp(log(lo) + (log(hi) - log(lo)) * f) : lo + (hi - lo) * f);
-        const wide want = reference((wide)x);
-        const double error = absolute ? (double)WIDE(fabs)((wide)ours(x) - want) : ulps(ours(x), want);
+        const double error = error_at(ours, reference, x, absolute);
         if (!(error <= worst)) worst = error;
     }
     return worst;

@@ -831,9 +831,8 @@ static void ops_conv_ahead(void)
     size_t b, t, c, n;
     ssm_conv s = {0};
     ssm_conv_grad grad = {0};
-    for (b = 0; b < BATCH; ++b) {
+    for (b = 0; b < BATCH; ++b)
         for (t = 0; t < AHEAD * DIM; ++t) x[(b * ROWS + LEN) * DIM + t] = dy[b * ROWS * DIM + t] = 0;
-    }
     s.batch = BATCH;
     s.len = ROWS;
     s.dim = DIM;
