@@ -12068,7 +12068,6 @@ typedef struct ssm__device {
     int tapes;             /* 1: the call is a record or a backward, and the scan of the layer has */
     ssm_memory tape;       /* a tape of its own here, */
     size_t tape_need;      /* of these bytes */
-    size_t queued;         /* ops so far */
     ssm_status status;     /* the first that is not SSM_OK; nothing is queued after it */
 } ssm__device;
 
@@ -26057,8 +26056,8 @@ static ssm_status ssm__cuda_launch(void (*kernel)(P), size_t x, size_t y, unsign
 }
 
 /* The same of a kernel with ssm__cuda_await, whose blocks may begin while the kernel before it runs (programmatic
- * dependent launch): up to there it can ask for weights. What is complete by then: all that was queued before that
- * kernel, so a verb's second kernel may read the weights, its first one may only ask for them to be in L2. */
+ * dependent launch). Up to there it reads only what was complete before that one began: the weights of a bound block,
+ * after which bind queues a kernel that does nothing (see ssm__cuda_settle); others it may ask for to be in L2. */
 template <class P>
 static ssm_status ssm__cuda_launch_early(void (*kernel)(P), size_t x, size_t y, unsigned threads, size_t shared, P p,
                                          void *stream)
@@ -30694,9 +30693,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
  * >>cuda-few
  *=============================================================================
  * Products of few rows on a GPU, as decoding has them: bound by the weights, each read once, and by latencies. A block is
- * 8 or 16 columns, and takes pieces of the inner index as long as shared memory allows: all of a piece is asked for at
- * once. Bits are those of the large kernels: sums of segments in float, 16 inner indices after the other on the matrix
- * units.
+ * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of four stages holds. Bits are those of
+ * the large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
  *
  * A single row may have an RMSNorm before its product, and a convolution with SiLU behind it in its first columns: a step
  * of Mamba (>>cuda-decode) is then fewer kernels.
@@ -30706,13 +30704,15 @@ enum {
     SSM__CUDA_FEW_THREADS = 128,
     SSM__CUDA_FEW_MOST = 64, /* rows; more are for the large kernels */
     SSM__CUDA_FEW_TAPS = 8,
-    SSM__CUDA_FEW_ROOM = 80 * 1024 /* bytes of a piece, about */
+    SSM__CUDA_FEW_RING = 4,            /* stages on their way, but for one row that fits whole */
+    SSM__CUDA_FEW_ROOM = 80 * 1024     /* bytes that it may have */
 };
 
 typedef struct ssm__cuda_few {
     ssm__cuda_product p;
-    int ready;   /* the weights are there though the kernel before may run yet: see ssm__cuda_launch_early */
-    size_t deep; /* inner indices of a piece */
+    int ready; /* the weights are there though the kernel before may run yet: see ssm__cuda_launch_early */
+    unsigned deep; /* inner indices of a stage: of bf16, */
+    unsigned ring; /* and stages */
     ssm_norm norm; /* of the one row; weight NULL: none */
     ssm_conv conv; /* of the first conv.dim columns of the one row: state, taps, y */
 } ssm__cuda_few;
@@ -30738,14 +30738,20 @@ SSM__DEVICE void ssm__cuda_few_prefetch(const void *from, ptrdiff_t row, unsigne
 struct ssm__cuda_few_taps {
     float w[SSM__CUDA_FEW_TAPS], past[SSM__CUDA_FEW_TAPS], bias;
 
-    __device__ __forceinline__ void open(const ssm_conv &s, size_t c)
+    __device__ __forceinline__ void open_weights(const ssm_conv &s, size_t c)
     {
-        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c), *state = ssm__cuda_at<float>(s.state, 0, 0, c);
+        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c);
         unsigned k;
         bias = s.bias.data ? *ssm__cuda_at<float>(s.bias, 0, 0, c) : 0.0f;
 #pragma unroll
         for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
             if (k < s.width) w[k] = weight[(ptrdiff_t)k * s.weight.state];
+    }
+
+    __device__ __forceinline__ void open_state(const ssm_conv &s, size_t c)
+    {
+        const float *state = ssm__cuda_at<float>(s.state, 0, 0, c);
+        unsigned k;
 #pragma unroll
         for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
             if (k + 1 < s.width) past[k] = state[(ptrdiff_t)k * s.state.state];
@@ -30786,65 +30792,81 @@ SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_t
     else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
 }
 
-/* Where four elements from n on lie in the line of a row: segments of a float line are four floats further apart than
- * long, so that threads of four segments read other banks. */
-SSM__DEVICE float *ssm__cuda_few_at(float *line, size_t n)
-{
-    return line + n / SSM__CUDA_SEGMENT * (SSM__CUDA_SEGMENT + 4) + n % SSM__CUDA_SEGMENT;
-}
-
-SSM__DEVICE ssm__cuda_bf16 *ssm__cuda_few_at(ssm__cuda_bf16 *line, size_t n)
-{
-    return line + n;
-}
-
-/* RMSNorm of a row in shared memory by the warp that copied it: bits of ssm__cuda_norm_kernel. */
-template <class T> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, T *line)
+/* RMSNorm of a row in shared memory by the warp that copied it, four elements from c on at x(c): bits of
+ * ssm__cuda_norm_kernel. */
+template <class T, class AT> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, const float *weight, const AT &x)
 {
     const unsigned lane = threadIdx.x % 32;
     float sum = 0, scale;
     size_t c;
     int i;
     for (c = 4 * lane; c < norm.dim; c += 128) {
-        const ssm__four a = ssm__cuda_load4(ssm__cuda_few_at(line, c));
+        const ssm__four a = ssm__cuda_load4(x(c));
         for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
     }
     scale = 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
     for (c = 4 * lane; c < norm.dim; c += 128) {
-        ssm__four a = ssm__cuda_load4(ssm__cuda_few_at(line, c));
-        const ssm__four w = ssm__cuda_load4(norm.weight + c);
+        ssm__four a = ssm__cuda_load4(x(c));
+        const ssm__four w = ssm__cuda_load4(weight + c);
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
-        ssm__cuda_store4(ssm__cuda_few_at(line, c), a);
+        ssm__cuda_store4(x(c), a);
     }
 }
 
+/* The norm's weights to shared memory, by the warp that will read them. */
+SSM__DEVICE void ssm__cuda_few_fetch_norm(float *to, const ssm_norm &norm)
+{
+    size_t c;
+    for (c = 4 * threadIdx.x; threadIdx.x < 32 && norm.weight && c < norm.dim; c += 128)
+        ssm__cuda_copy<16>(to + c, norm.weight + c);
+}
+
 /* --- in float ---
- * A piece is 16 segments of one row, or 4 of 16 rows; a thread has one segment of a column and of one row, or of four:
- * a chain of 128 fmaf, some 0.3 us. Then a thread for each element adds up its segments in order. 7 x 68 KB of weights
- * would do for all of an SM; three blocks of 56 KB are there for 1536 inner indices. */
+ * A thread has one segment of a column, and of one row or of four; a piece is the 16 or 4 segments that a block has at
+ * once. One row: a stage is a piece, the chain 128 fmaf, 0.3 us, and up to 74 KB are on their way in each of two or three
+ * blocks an SM. 16 rows: a stage is 32 inner indices of each segment, 14 KB, and four blocks an SM hide each other's
+ * barriers; 5 reads of 16 bytes for 16 fmaf leave shared memory the bound. Behind a piece, a thread for each element adds
+ * up its segments in order. */
 template <int ROWS> struct ssm__cuda_few_shape {
-    enum { SEGMENTS = ROWS == 1 ? 16 : 4, EACH = ROWS == 1 ? 1 : 4, DEEP = SEGMENTS * SSM__CUDA_SEGMENT };
+    enum {
+        SEGMENTS = ROWS == 1 ? 16 : 4,
+        EACH = ROWS == 1 ? 1 : 4, /* rows of a thread */
+        STAGE = ROWS == 1 ? SSM__CUDA_SEGMENT : 32,
+        STAGES = SSM__CUDA_SEGMENT / STAGE, /* of a piece */
+        PIECE = SEGMENTS * SSM__CUDA_SEGMENT,
+        RING = ROWS == 1 ? 2 : SSM__CUDA_FEW_RING,
+        LINES = SSM__CUDA_FEW_COLUMNS + ROWS,
+        PITCH = STAGE + 4 /* of a segment: four segments lie in other banks */
+    };
 };
 
-/* Floats of a line. */
-SSM__DEVICE unsigned ssm__cuda_few_line(size_t deep)
+/* A line of a stage: `segments` segments, an odd number of 16 bytes. */
+template <int ROWS> SSM__DEVICE unsigned ssm__cuda_few_line(size_t K)
 {
-    return 4 * ssm__cuda_few_pitch((unsigned)((deep + SSM__CUDA_SEGMENT - 1) / SSM__CUDA_SEGMENT) * (SSM__CUDA_SEGMENT / 4 + 1));
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const unsigned most = shape::SEGMENTS, all = (unsigned)((K + SSM__CUDA_SEGMENT - 1) / SSM__CUDA_SEGMENT);
+    return 4 * ssm__cuda_few_pitch((all < most ? all : most) * (shape::PITCH / 4));
 }
 
-/* `depth` floats of `lines` lines to shared memory, a warp for each. */
-SSM__DEVICE void ssm__cuda_few_fetch(float *to, unsigned line, const float *from, ptrdiff_t row, unsigned lines,
-                                     size_t depth)
+/* The part of stage `t` of `lines` lines, as many threads for a segment as it has 16 bytes. */
+template <int ROWS>
+SSM__DEVICE void ssm__cuda_few_fetch(float *to, unsigned line, const float *from, ptrdiff_t row, unsigned lines, size_t K,
+                                     unsigned t)
 {
-    unsigned r;
-    size_t k;
-    for (r = threadIdx.x / 32; r < lines; r += SSM__CUDA_FEW_THREADS / 32)
-        for (k = 4 * (threadIdx.x % 32); k < depth; k += SSM__CUDA_SEGMENT)
-            ssm__cuda_copy<16>(ssm__cuda_few_at(to + r * line, k), from + ((ptrdiff_t)r * row + (ptrdiff_t)k));
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    enum { ACROSS = shape::STAGE / 4, DOWN = SSM__CUDA_FEW_THREADS / ACROSS };
+    const unsigned at = threadIdx.x % ACROSS * 4;
+    const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + t % shape::STAGES * shape::STAGE + at;
+    unsigned i;
+    for (i = threadIdx.x / ACROSS; i < lines * shape::SEGMENTS; i += DOWN) {
+        const unsigned r = i / shape::SEGMENTS, segment = i % shape::SEGMENTS;
+        const size_t k = first + segment * SSM__CUDA_SEGMENT;
+        if (k < K)
+            ssm__cuda_copy<16>(to + (r * line + segment * shape::PITCH + at), from + ((ptrdiff_t)r * row + (ptrdiff_t)k));
+    }
 }
 
-/* `count` products, a multiple of four, of a column and EACH rows; a whole segment is unrolled, so that loads run ahead
- * of the chains. */
+/* `count` products, a multiple of four, of a column and EACH rows. */
 template <int EACH>
 SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned line, const float *w, int count)
 {
@@ -30860,140 +30882,288 @@ SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned 
     }
 }
 
+/* One block: what its threads are for, and where its stages are. */
+template <int ROWS, int STEP> struct ssm__cuda_few_block {
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const ssm__cuda_few &q;
+    unsigned me, segment, group, line, stages, rows, columns;
+    size_t n, m;
+    bool mine; /* the thread ends a sum, that of (m, n) */
+    const float *a, *b;
+    float *ring, *part, *norm;
+    float total, sum[shape::EACH];
+    ssm__cuda_few_taps taps;
+
+    __device__ __forceinline__ explicit ssm__cuda_few_block(const ssm__cuda_few &few) : q(few)
+    {
+        const ssm__cuda_product &p = q.p;
+        const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
+        me = threadIdx.x;
+        segment = me / 8 % shape::SEGMENTS;
+        group = me / 8 / shape::SEGMENTS;
+        line = ssm__cuda_few_line<ROWS>(p.K);
+        stages = (unsigned)((p.K + shape::PIECE - 1) / shape::PIECE) * shape::STAGES;
+        rows = p.M - m0 < ROWS ? (unsigned)(p.M - m0) : (unsigned)ROWS;
+        columns = p.N - n0 < (unsigned)SSM__CUDA_FEW_COLUMNS ? (unsigned)(p.N - n0) : (unsigned)SSM__CUDA_FEW_COLUMNS;
+        n = n0 + me % 8;
+        m = m0 + me / 8;
+        mine = me < 8 * rows && n < p.N;
+        a = (const float *)p.a + (ptrdiff_t)m0 * p.a_row;
+        b = (const float *)p.b + (ptrdiff_t)n0 * p.b_row;
+        ring = (float *)(void *)ssm__cuda_room;
+        part = ring + (stages == 1 ? 1 : (unsigned)shape::RING) * shape::LINES * line;
+        norm = part + SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS;
+        total = 0;
+    }
+
+    __device__ __forceinline__ float *slot(unsigned t) const { return ring + t % shape::RING * shape::LINES * line; }
+
+    __device__ __forceinline__ void weights(unsigned t) const
+    {
+        if (t < stages) ssm__cuda_few_fetch<ROWS>(slot(t), line, b, q.p.b_row, columns, q.p.K, t);
+    }
+
+    __device__ __forceinline__ void inputs(unsigned t) const
+    {
+        if (t < stages)
+            ssm__cuda_few_fetch<ROWS>(slot(t) + SSM__CUDA_FEW_COLUMNS * line, line, a, q.p.a_row, rows, q.p.K, t);
+        ssm__cuda_commit();
+    }
+
+    /* All stages but one of the ring; weights first, and before the kernel before is done if they may. */
+    __device__ __forceinline__ void open(void)
+    {
+        const bool conv = STEP && mine && n < q.conv.dim;
+        unsigned t;
+        if (q.ready)
+            for (t = 0; t + 1 < shape::RING; ++t) weights(t);
+        else ssm__cuda_few_prefetch(b, q.p.b_row * 4, columns, q.p.K * 4);
+        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
+        if (conv) taps.open_weights(q.conv, n);
+        ssm__cuda_await();
+        for (t = 0; t + 1 < shape::RING; ++t) {
+            if (!q.ready) weights(t);
+            inputs(t);
+        }
+        if (conv) taps.open_state(q.conv, n);
+    }
+
+    __device__ __forceinline__ void run(unsigned t)
+    {
+        const unsigned stage = t % shape::STAGES;
+        const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + segment * SSM__CUDA_SEGMENT + stage * shape::STAGE;
+        const float *w = slot(t) + (me % 8 * line + segment * shape::PITCH);
+        const float *x = slot(t) + ((SSM__CUDA_FEW_COLUMNS + group * shape::EACH) * line + segment * shape::PITCH);
+        unsigned e;
+        for (e = 0; stage == 0 && e < shape::EACH; ++e) sum[e] = 0;
+        if (first + shape::STAGE <= q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, shape::STAGE);
+        else if (first < q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, (int)(q.p.K - first));
+        for (e = 0; stage + 1 == shape::STAGES && e < shape::EACH; ++e)
+            part[(segment * ROWS + group * shape::EACH + e) * 8 + me % 8] = sum[e];
+    }
+
+    /* The segments of a piece, in order. */
+    __device__ __forceinline__ void fold(size_t k0)
+    {
+        float each[shape::SEGMENTS];
+        unsigned i;
+#pragma unroll
+        for (i = 0; i < shape::SEGMENTS; ++i) each[i] = mine ? part[i * ROWS * 8 + me] : 0.0f;
+#pragma unroll
+        for (i = 0; i < shape::SEGMENTS; ++i)
+            if (k0 + i * SSM__CUDA_SEGMENT < q.p.K) total = k0 || i ? total + each[i] : each[i];
+    }
+};
+
 template <int ROWS, int STEP>
 __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(const ssm__cuda_few q)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    const ssm__cuda_product &p = q.p;
-    const unsigned me = threadIdx.x, segment = me / 8 % shape::SEGMENTS, group = me / 8 / shape::SEGMENTS;
-    const unsigned line = ssm__cuda_few_line(p.K < shape::DEEP ? p.K : (size_t)shape::DEEP);
-    const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
-    const size_t n = n0 + me % 8, m = m0 + me / 8;
-    const unsigned rows = p.M - m0 < ROWS ? (unsigned)(p.M - m0) : (unsigned)ROWS;
-    const unsigned most = SSM__CUDA_FEW_COLUMNS, columns = p.N - n0 < most ? (unsigned)(p.N - n0) : most;
-    const float *b = (const float *)p.b + (ptrdiff_t)n0 * p.b_row;
-    const bool mine = me < 8 * rows && n < p.N;
-    float *w = (float *)(void *)ssm__cuda_room, *x = w + SSM__CUDA_FEW_COLUMNS * line, *part = x + ROWS * line;
-    float total = 0, sum[shape::EACH];
-    ssm__cuda_few_taps taps;
-    size_t k0;
-    unsigned i;
-    for (k0 = 0; k0 < p.K; k0 += shape::DEEP) {
-        const size_t depth = p.K - k0 < shape::DEEP ? p.K - k0 : (size_t)shape::DEEP;
-        const int own = (int)depth - (int)(segment * SSM__CUDA_SEGMENT);
-        if (k0 || q.ready) ssm__cuda_few_fetch(w, line, b + k0, p.b_row, columns, depth);
-        if (k0 == 0) {
-            if (!q.ready) ssm__cuda_few_prefetch(b, p.b_row * 4, columns, depth * 4);
-            ssm__cuda_await();
-            if (!q.ready) ssm__cuda_few_fetch(w, line, b, p.b_row, columns, depth);
-            if (STEP && mine && n < q.conv.dim) taps.open(q.conv, n);
-        }
-        ssm__cuda_few_fetch(x, line, (const float *)p.a + ((ptrdiff_t)m0 * p.a_row + (ptrdiff_t)k0), p.a_row, rows, depth);
-        ssm__cuda_commit();
-        ssm__cuda_wait<0>();
-        if (STEP && q.norm.weight && me < 32) {
+    ssm__cuda_few_block<ROWS, STEP> k(q);
+    unsigned t;
+    k.open();
+    for (t = 0; t < k.stages; ++t) {
+        ssm__cuda_wait<shape::RING - 2>();
+        if (STEP && q.norm.weight && k.me < 32) {
+            float *const x = k.ring + SSM__CUDA_FEW_COLUMNS * k.line;
             __syncwarp();
-            ssm__cuda_few_norm(q.norm, x);
+            ssm__cuda_few_norm<float>(q.norm, k.norm, [x](size_t c) {
+                return x + (c / SSM__CUDA_SEGMENT * shape::PITCH + c % SSM__CUDA_SEGMENT);
+            });
         }
+        __syncthreads(); /* all have their part of stage t, and are done with the one before */
+        k.weights(t + shape::RING - 1);
+        k.inputs(t + shape::RING - 1);
+        k.run(t);
+        if (t % shape::STAGES + 1 < shape::STAGES) continue;
         __syncthreads();
-        for (i = 0; i < shape::EACH; ++i) sum[i] = 0;
-        if (own >= SSM__CUDA_SEGMENT)
-            ssm__cuda_few_dot<shape::EACH>(sum, ssm__cuda_few_at(x + group * shape::EACH * line, segment * SSM__CUDA_SEGMENT),
-                                           line, ssm__cuda_few_at(w + me % 8 * line, segment * SSM__CUDA_SEGMENT),
-                                           SSM__CUDA_SEGMENT);
-        else if (own > 0)
-            ssm__cuda_few_dot<shape::EACH>(sum, ssm__cuda_few_at(x + group * shape::EACH * line, segment * SSM__CUDA_SEGMENT),
-                                           line, ssm__cuda_few_at(w + me % 8 * line, segment * SSM__CUDA_SEGMENT), own);
-        for (i = 0; i < shape::EACH; ++i) part[(segment * ROWS + group * shape::EACH + i) * 8 + me % 8] = sum[i];
-        __syncthreads();
-#pragma unroll
-        for (i = 0; i < shape::SEGMENTS; ++i)
-            if (mine && i * SSM__CUDA_SEGMENT < depth)
-                total = k0 || i ? total + part[(i * ROWS + me / 8) * 8 + me % 8] : part[me];
+        k.fold((size_t)(t / shape::STAGES) * shape::PIECE);
     }
-    if (mine) ssm__cuda_few_end<float>(q, taps, m, n, total);
+    if (k.mine) ssm__cuda_few_end<float>(q, k.taps, k.m, k.n, k.total);
 }
 
 /* --- of bf16, on the matrix units ---
  * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; warps of a block share the columns. The
- * chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices. */
+ * chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices. Operands are read from shared memory
+ * word by word, which the compiler can move ahead of the chain as it cannot ldmatrix. */
 template <int TILES> struct ssm__cuda_few_tile {
     enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS, THREADS = 32 * TILES };
 };
 
-/* `depth` elements of `lines` lines to shared memory, a warp for each; zeros behind, up to a multiple of 32. */
-SSM__DEVICE void ssm__cuda_few_fetch(ssm__cuda_bf16 *to, unsigned pitch, const ssm__cuda_bf16 *from, ptrdiff_t row,
-                                     unsigned lines, size_t depth)
+/* Stage `t` of `lines` lines; zeros behind K up to a multiple of 32. */
+SSM__DEVICE void ssm__cuda_few_fetch(ssm__cuda_bf16 *to, const ssm__cuda_few &q, const ssm__cuda_bf16 *from, ptrdiff_t row,
+                                     unsigned lines, unsigned t)
 {
-    const unsigned units = (unsigned)((depth + 31) / 32 * 4);
-    unsigned r, u;
-    for (r = threadIdx.x / 32; r < lines; r += blockDim.x / 32)
-        for (u = threadIdx.x % 32; u < units; u += 32) {
-            const int left = (int)depth - 8 * (int)u;
-            ssm__cuda_copy_first(to + 8 * (r * pitch + u), left > 0 ? from + ((ptrdiff_t)r * row + 8 * (ptrdiff_t)u) : from,
+    const unsigned pitch = 8 * ssm__cuda_few_pitch(q.deep / 8), shift = q.deep < 256 ? 4 : 5;
+    const unsigned at = threadIdx.x & ((1u << shift) - 1), down = blockDim.x >> shift;
+    const size_t k0 = (size_t)t * q.deep;
+    const int depth = q.p.K - k0 < q.deep ? (int)(q.p.K - k0) : (int)q.deep;
+    const int end = (depth + 31) / 32 * 32;
+    unsigned r;
+    int k;
+    from += k0;
+    for (r = threadIdx.x >> shift; r < lines; r += down)
+#pragma unroll 4
+        for (k = 8 * (int)at; k < end; k += 8 << shift) {
+            const int left = depth - k;
+            ssm__cuda_copy_first(to + (r * pitch + (unsigned)k), left > 0 ? from + ((ptrdiff_t)r * row + k) : from,
                                  left >= 8 ? 16 : left > 0 ? 2 * left : 0);
         }
 }
 
+/* Two elements of a line as an instruction wants them. */
+SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
+{
+    return *(const unsigned *)(const void *)at;
+}
+
+/* One block of a product of bf16. */
+template <int TILES, int STEP> struct ssm__cuda_few_units_block {
+    typedef ssm__cuda_few_tile<TILES> tile;
+    const ssm__cuda_few &q;
+    unsigned lane, warp, pitch, rows, columns, stages, ahead;
+    size_t n0;
+    const ssm__cuda_bf16 *b;
+    ssm__cuda_bf16 *zero, *ring;
+    float *norm;
+    float sum[tile::BLOCKS][4];
+    ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
+
+    __device__ __forceinline__ explicit ssm__cuda_few_units_block(const ssm__cuda_few &few) : q(few)
+    {
+        int i;
+        lane = threadIdx.x % 32;
+        warp = threadIdx.x / 32;
+        pitch = 8 * ssm__cuda_few_pitch(q.deep / 8);
+        n0 = (size_t)blockIdx.x * tile::COLUMNS;
+        rows = (unsigned)q.p.M;
+        columns = q.p.N - n0 < (unsigned)tile::COLUMNS ? (unsigned)(q.p.N - n0) : (unsigned)tile::COLUMNS;
+        stages = (unsigned)((q.p.K + q.deep - 1) / q.deep);
+        ahead = q.ring > 1 ? q.ring - 1 : 1;
+        b = (const ssm__cuda_bf16 *)q.p.b + (ptrdiff_t)n0 * q.p.b_row;
+        zero = (ssm__cuda_bf16 *)(void *)ssm__cuda_room;
+        ring = zero + 16;
+        norm = (float *)(void *)(ring + q.ring * (tile::COLUMNS + rows) * pitch);
+        for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
+        if (threadIdx.x < 2) ((uint4 *)(void *)zero)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+    }
+
+    __device__ __forceinline__ ssm__cuda_bf16 *slot(unsigned t) const
+    {
+        return ring + t % q.ring * (tile::COLUMNS + rows) * pitch;
+    }
+
+    __device__ __forceinline__ void weights(unsigned t) const
+    {
+        if (t < stages) ssm__cuda_few_fetch(slot(t), q, b, q.p.b_row, columns, t);
+    }
+
+    __device__ __forceinline__ void inputs(unsigned t) const
+    {
+        if (t < stages)
+            ssm__cuda_few_fetch(slot(t) + tile::COLUMNS * pitch, q, (const ssm__cuda_bf16 *)q.p.a, q.p.a_row, rows, t);
+        ssm__cuda_commit();
+    }
+
+    /* As ssm__cuda_few_block. */
+    __device__ __forceinline__ void open(void)
+    {
+        unsigned t, i;
+        if (q.ready)
+            for (t = 0; t < ahead; ++t) weights(t);
+        else ssm__cuda_few_prefetch(b, q.p.b_row * 2, columns, q.p.K * 2);
+        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
+        for (i = 0; STEP && i < 2; ++i)
+            if (lane < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_weights(q.conv, n0 + 2 * lane + i);
+        ssm__cuda_await();
+        for (t = 0; t < ahead; ++t) {
+            if (!q.ready) weights(t);
+            inputs(t);
+        }
+        for (i = 0; STEP && i < 2; ++i)
+            if (lane < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_state(q.conv, n0 + 2 * lane + i);
+    }
+
+    /* Line r of the inputs where the lane begins, or zeros: then `step` is 0. */
+    __device__ __forceinline__ const ssm__cuda_bf16 *row_at(const ssm__cuda_bf16 *x, unsigned r, unsigned *step) const
+    {
+        *step = r < rows;
+        return (r < rows ? x + r * pitch : zero) + 2 * (lane % 4);
+    }
+
+    __device__ __forceinline__ void run(unsigned t)
+    {
+        const ssm__cuda_bf16 *w = slot(t) + ((lane / 4) * pitch + 2 * (lane % 4)), *x = slot(t) + tile::COLUMNS * pitch;
+        const size_t left = q.p.K - (size_t)t * q.deep;
+        const unsigned depth = left < q.deep ? ((unsigned)left + 31) / 32 * 32 : q.deep;
+        unsigned low_step, high_step, k;
+        const ssm__cuda_bf16 *low = row_at(x, 16 * warp + lane / 4, &low_step);
+        const ssm__cuda_bf16 *high = row_at(x, 16 * warp + lane / 4 + 8, &high_step);
+        int i;
+#pragma unroll 8
+        for (k = 0; k < depth; k += 16) {
+            const unsigned a[4] = {ssm__cuda_few_word(low + k * low_step), ssm__cuda_few_word(high + k * high_step),
+                                   ssm__cuda_few_word(low + k * low_step + 8),
+                                   ssm__cuda_few_word(high + k * high_step + 8)};
+#pragma unroll
+            for (i = 0; i < tile::BLOCKS; ++i)
+                ssm__cuda_multiply_add(sum[i], a, ssm__cuda_few_word(w + 8 * (unsigned)i * pitch + k),
+                                       ssm__cuda_few_word(w + 8 * (unsigned)i * pitch + k + 8));
+        }
+    }
+
+    __device__ __forceinline__ void end(void) const
+    {
+        unsigned i, j;
+#pragma unroll
+        for (i = 0; i < tile::BLOCKS; ++i)
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                const size_t m = 16 * warp + lane / 4 + 8 * (j / 2), n = n0 + 8 * i + 2 * (lane % 4) + j % 2;
+                if (m < q.p.M && n < q.p.N) ssm__cuda_few_end<ssm__cuda_bf16>(q, taps[j % 2], m, n, sum[i][j]);
+            }
+    }
+};
+
 template <int TILES, int STEP>
 __global__ void __launch_bounds__(32 * TILES) ssm__cuda_few_units(const ssm__cuda_few q)
 {
-    typedef ssm__cuda_few_tile<TILES> tile;
-    const ssm__cuda_product &p = q.p;
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, pitch = ssm__cuda_few_pitch((unsigned)(q.deep / 8));
-    const size_t n0 = (size_t)blockIdx.x * tile::COLUMNS;
-    const unsigned columns = p.N - n0 < tile::COLUMNS ? (unsigned)(p.N - n0) : (unsigned)tile::COLUMNS;
-    const unsigned rows = (unsigned)p.M, row = 16 * warp + lane % 16;
-    const ssm__cuda_bf16 *b = (const ssm__cuda_bf16 *)p.b + (ptrdiff_t)n0 * p.b_row;
-    ssm__cuda_bf16 *zero = (ssm__cuda_bf16 *)(void *)ssm__cuda_room, *w = zero + 8, *x = w + 8 * tile::COLUMNS * pitch;
-    float sum[tile::BLOCKS][4];
-    ssm__cuda_few_taps taps[2];
-    size_t k0;
-    unsigned k, i, j;
-    for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
-    if (threadIdx.x == 0) *(uint4 *)(void *)zero = make_uint4(0, 0, 0, 0);
-    for (k0 = 0; k0 < p.K; k0 += q.deep) {
-        const size_t depth = p.K - k0 < q.deep ? p.K - k0 : q.deep;
-        if (k0) __syncthreads(); /* the piece before has been read */
-        if (k0 || q.ready) ssm__cuda_few_fetch(w, pitch, b + k0, p.b_row, columns, depth);
-        if (k0 == 0) {
-            if (!q.ready) ssm__cuda_few_prefetch(b, p.b_row * 2, columns, depth * 2);
-            ssm__cuda_await();
-            if (!q.ready) ssm__cuda_few_fetch(w, pitch, b, p.b_row, columns, depth);
-            for (i = 0; STEP && i < 2; ++i)
-                if (lane < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open(q.conv, n0 + 2 * lane + i);
-        }
-        ssm__cuda_few_fetch(x, pitch, (const ssm__cuda_bf16 *)p.a + k0, p.a_row, rows, depth);
-        ssm__cuda_commit();
-        ssm__cuda_wait<0>();
-        __syncthreads();
+    ssm__cuda_few_units_block<TILES, STEP> k(q);
+    unsigned t;
+    k.open();
+    for (t = 0; t < k.stages; ++t) {
+        ssm__cuda_wait_oldest((int)k.ahead);
+        __syncthreads(); /* all have their part of stage t, and are done with the one before */
+        k.weights(t + k.ahead);
+        k.inputs(t + k.ahead);
         if (STEP && q.norm.weight) {
-            ssm__cuda_few_norm(q.norm, x);
+            ssm__cuda_bf16 *const x = k.slot(t) + 8 * k.pitch;
+            ssm__cuda_few_norm<ssm__cuda_bf16>(q.norm, k.norm, [x](size_t c) { return x + c; });
             __syncwarp();
         }
-#pragma unroll 4
-        for (k = 0; k < (unsigned)depth; k += 32) {
-            const ssm__cuda_bf16 *from = row < rows ? x + 8 * (row * pitch) + k + 8 * (lane / 16) : zero;
-            unsigned a[2][4], c[tile::BLOCKS][4];
-            ssm__cuda_matrices<0>(a[0], from);
-            ssm__cuda_matrices<0>(a[1], row < rows ? from + 16 : zero);
-#pragma unroll
-            for (i = 0; i < tile::BLOCKS; ++i)
-                ssm__cuda_matrices<0>(c[i], w + 8 * ((8 * i + lane % 8) * pitch) + k + 8 * (lane / 8));
-#pragma unroll
-            for (i = 0; i < tile::BLOCKS; ++i) {
-                ssm__cuda_multiply_add(sum[i], a[0], c[i][0], c[i][1]);
-                ssm__cuda_multiply_add(sum[i], a[1], c[i][2], c[i][3]);
-            }
-        }
+        k.run(t);
     }
-#pragma unroll
-    for (i = 0; i < tile::BLOCKS; ++i)
-#pragma unroll
-        for (j = 0; j < 4; ++j) {
-            const size_t m = 16 * warp + lane / 4 + 8 * (j / 2), n = n0 + 8 * i + 2 * (lane % 4) + j % 2;
-            if (m < p.M && n < p.N) ssm__cuda_few_end<ssm__cuda_bf16>(q, taps[j % 2], m, n, sum[i][j]);
-        }
+    k.end();
 }
 
 /* --- host --- */
@@ -31016,30 +31186,36 @@ static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
     return p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 && ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0;
 }
 
-/* Inner indices that fit into one piece of one row: those that RMSNorm can have before it. */
+/* Inner indices of one row that are one stage: those that RMSNorm can have before it. */
 static size_t ssm__cuda_few_deepest(ssm_format io)
 {
-    return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 1)) / 32 * 32
-                                 : (size_t)ssm__cuda_few_shape<1>::DEEP;
+    return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 1)) / 32 * 32 - 32
+                                 : (size_t)ssm__cuda_few_shape<1>::PIECE;
 }
 
 template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(const ssm__cuda_few &q, void *stream)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    const size_t segments = ssm__min(shape::SEGMENTS, ssm__ceil_div(q.p.K, SSM__CUDA_SEGMENT));
-    const size_t line = 4 * ((segments * (SSM__CUDA_SEGMENT / 4 + 1)) | 1);
-    const size_t floats = (SSM__CUDA_FEW_COLUMNS + ROWS) * line + SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS;
+    const size_t segments = ssm__min((size_t)shape::SEGMENTS, ssm__ceil_div(q.p.K, SSM__CUDA_SEGMENT));
+    const size_t slots = q.p.K <= (size_t)shape::PIECE && shape::STAGES == 1 ? 1 : (size_t)shape::RING;
+    const size_t floats = slots * shape::LINES * (4 * (segments * (shape::PITCH / 4) | 1)) +
+                          SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS + (STEP && q.norm.weight ? q.norm.dim : 0);
     return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
                                   ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS, floats * sizeof(float), q, stream);
 }
 
+/* One stage if all fits, else a ring. */
 template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
 {
     typedef ssm__cuda_few_tile<TILES> tile;
-    const size_t lines = tile::COLUMNS + q.p.M, most = SSM__CUDA_FEW_ROOM / (2 * lines) / 32 * 32;
-    q.deep = ssm__min(most, ssm__ceil_div(q.p.K, 32) * 32);
+    const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
+    const int fits = TILES == 1 && 16 * lines * (whole / 8 | 1) <= SSM__CUDA_FEW_ROOM;
+    q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
+    q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
     return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1, tile::THREADS,
-                                  16 + 16 * lines * (q.deep / 8 | 1), q, stream);
+                                  32 + q.ring * 16 * lines * (q.deep / 8 | 1) +
+                                      (STEP && q.norm.weight ? q.norm.dim * sizeof(float) : 0),
+                                  q, stream);
 }
 
 static ssm_status ssm__cuda_few_run(const ssm__cuda_few &q, ssm_format io, void *stream)
@@ -34746,9 +34922,7 @@ static int ssm__device_ready(ssm__device *d, ssm_status status, size_t bytes)
 {
     if (d->status == SSM_OK) d->status = status;
     if (status == SSM_OK && bytes > d->need) d->need = bytes;
-    if (d->status != SSM_OK || d->dry) return 0;
-    d->queued += 1;
-    return 1;
+    return d->status == SSM_OK && !d->dry;
 }
 
 static void ssm__device_note(ssm__device *d, cudaError_t error)
@@ -34759,10 +34933,8 @@ static void ssm__device_note(ssm__device *d, cudaError_t error)
 static void ssm__device_linear(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
                                size_t rows)
 {
-    const int ready = d->queued > 0;
     if (ssm__device_ready(d, SSM_OK, 0) && rows)
-        d->status = ssm__cuda_linear_run(l, ssm__cuda_linear_product(l, x, add, y, rows, d->io), d->io, ready,
-                                         d->stream);
+        d->status = ssm__cuda_linear_run(l, ssm__cuda_linear_product(l, x, add, y, rows, d->io), d->io, 1, d->stream);
 }
 
 static void ssm__device_linear_backward(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_linear_grad g,
@@ -35172,8 +35344,9 @@ SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<ssm__cuda_bf16> &m)
         unsigned a[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, b[4];
         int i;
         ssm__cuda_matrices<0>(b, w + k + 8 * (lane / 8));
-        for (i = 0; lane < 4 && i < 4; ++i)
-            a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.line + k + 8 * (unsigned)i + 2 * lane);
+#pragma unroll
+        for (i = 0; i < 4; ++i)
+            if (lane < 4) a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.line + k + 8 * (unsigned)i + 2 * lane);
         ssm__cuda_multiply_add(sum, a[0], b[0], b[1]);
         ssm__cuda_multiply_add(sum, a[1], b[2], b[3]);
     }
@@ -35199,7 +35372,7 @@ __global__ void __launch_bounds__(SSM__CUDA_DECODE_THREADS) ssm__cuda_decode_sca
     const float D = s.D.data ? *ssm__cuda_at<float>(s.D, 0, 0, c) : 0.0f;
     float *at = ssm__cuda_at<float>(s.h_last, 0, 0, c), sum = 0, y, u, z, delta, e;
     const ssm__four none = {{0, 0, 0, 0}};
-    ssm__four h = none, a = none;
+    ssm__four h = none, a = none, b = none, k = none;
     unsigned n = 4 * own;
     int i;
     m.fetch(1, (const T *)(const void *)q.dt_proj.weight + (size_t)m.c * q.dt_proj.in, m.lines);
@@ -35212,12 +35385,15 @@ __global__ void __launch_bounds__(SSM__CUDA_DECODE_THREADS) ssm__cuda_decode_sca
     ssm__cuda_commit();
     u = ssm__cuda_load(ssm__cuda_at<T>(s.u, 0, 0, c));
     z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, 0, 0, c)) : 0.0f;
+    if (n < N) {
+        b = ssm__cuda_load4(B + n);
+        k = ssm__cuda_load4(C + n);
+    }
     ssm__cuda_wait<0>();
     __syncthreads();
     delta = ssm__cuda_step_size(s, ssm__cuda_as<T>(ssm__cuda_dt(m)) + bias);
     e = delta * u;
     for (; n < N; n += 16) {
-        const ssm__four b = ssm__cuda_load4(B + n), k = ssm__cuda_load4(C + n);
         for (i = 0; i < 4; ++i) {
             h.v[i] = ssm__cuda_advance(delta, a.v[i] * SSM__CUDA_LOG2E, e, b.v[i], h.v[i]);
             sum = fmaf(k.v[i], h.v[i], sum);
@@ -35226,6 +35402,8 @@ __global__ void __launch_bounds__(SSM__CUDA_DECODE_THREADS) ssm__cuda_decode_sca
         if (n + 16 < N) {
             h = ssm__cuda_load4(at + n + 16);
             a = ssm__cuda_load4(A + n + 16);
+            b = ssm__cuda_load4(B + n + 16);
+            k = ssm__cuda_load4(C + n + 16);
         }
     }
     sum += __shfl_xor_sync(0xffffffffu, sum, 1);
@@ -35251,7 +35429,6 @@ static int ssm__cuda_decode_in(ssm__cuda_few *q, const ssm_mamba *m, const ssm__
 {
     const ptrdiff_t row = 2 * (ptrdiff_t)m->config.d_inner;
     if (!ssm__cuda_decode_product(q, &m->in_u, call->x, ssm_rows_of(NULL, 0), ssm_rows_out_of(v->mem.xz, row), io)) return 0;
-    q->ready = 0;
     q->conv = v->conv;
     q->conv.y = ssm_out_like(v->mem.u, v->conv.x);
     q->norm = m->norm;
@@ -36414,6 +36591,11 @@ static ssm_status ssm__device_sizes(ssm__device_verbs verbs, ssm__call call, con
 }
 
 /* --- bind --- */
+/* Queued behind the kernels that write a block: whatever comes next finds them complete, even if it begins early. */
+__global__ void ssm__cuda_settle(int)
+{
+}
+
 /* Bytes of a block; the layer's pointers then lie somewhere, for a dry run. */
 static size_t ssm__device_bound_bytes(ssm__bind_walk walk, void *layer)
 {
@@ -36433,6 +36615,7 @@ static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const
     b.params = params;
     b.device = d;
     walk(layer, &b);
+    if (d->status == SSM_OK) d->status = ssm__cuda_launch(ssm__cuda_settle, 1, 1, 1, 0, 0, d->stream);
     bound->data = b.base;
     bound->bytes = b.used;
     return d->status;
