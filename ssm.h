@@ -30744,8 +30744,8 @@ struct ssm__cuda_few_taps {
         unsigned k;
         bias = s.bias.data ? *ssm__cuda_at<float>(s.bias, 0, 0, c) : 0.0f;
 #pragma unroll
-        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
-            if (k < s.width) w[k] = weight[(ptrdiff_t)k * s.weight.state];
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, weight += s.weight.state)
+            if (k < s.width) w[k] = *weight;
     }
 
     __device__ __forceinline__ void open_state(const ssm_conv &s, size_t c)
@@ -30753,8 +30753,8 @@ struct ssm__cuda_few_taps {
         const float *state = ssm__cuda_at<float>(s.state, 0, 0, c);
         unsigned k;
 #pragma unroll
-        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
-            if (k + 1 < s.width) past[k] = state[(ptrdiff_t)k * s.state.state];
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, state += s.state.state)
+            if (k + 1 < s.width) past[k] = *state;
     }
 
     /* The output for input x; the state moves up. */
@@ -30767,9 +30767,8 @@ struct ssm__cuda_few_taps {
         for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
             if (k < s.width) sum = fmaf(w[k], k + 1 < s.width ? past[k] : x, sum);
 #pragma unroll
-        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
-            if (k + 1 < s.width)
-                state[(ptrdiff_t)k * s.state_last.state] = k + 2 < s.width ? past[k + 1 < SSM__CUDA_FEW_TAPS ? k + 1 : k] : x;
+        for (k = 0; k + 1 < SSM__CUDA_FEW_TAPS; ++k, state += s.state_last.state)
+            if (k + 1 < s.width) *state = k + 2 < s.width ? past[k + 1] : x;
         return s.silu ? ssm__cuda_silu(sum) : sum;
     }
 };
@@ -30792,20 +30791,27 @@ SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_t
     else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
 }
 
-/* RMSNorm of a row in shared memory by the warp that copied it, four elements from c on at x(c): bits of
- * ssm__cuda_norm_kernel. */
-template <class T, class AT> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, const float *weight, const AT &x)
+/* RMSNorm of a row in shared memory, four elements from c on at x(c), with the bits of ssm__cuda_norm_kernel: the factor,
+ * by every warp that wants it, ... */
+template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const AT &x)
 {
-    const unsigned lane = threadIdx.x % 32;
-    float sum = 0, scale;
+    float sum = 0;
     size_t c;
     int i;
-    for (c = 4 * lane; c < norm.dim; c += 128) {
+    for (c = 4 * (threadIdx.x % 32); c < norm.dim; c += 128) {
         const ssm__four a = ssm__cuda_load4(x(c));
         for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
     }
-    scale = 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
-    for (c = 4 * lane; c < norm.dim; c += 128) {
+    return 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
+}
+
+/* ... and the row itself, `threads` of the block sharing it. */
+template <class T, class AT>
+SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, const float *weight, float scale, unsigned threads, const AT &x)
+{
+    size_t c;
+    int i;
+    for (c = 4 * threadIdx.x; c < norm.dim; c += 4 * threads) {
         ssm__four a = ssm__cuda_load4(x(c));
         const ssm__four w = ssm__cuda_load4(weight + c);
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
@@ -30813,11 +30819,11 @@ template <class T, class AT> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm 
     }
 }
 
-/* The norm's weights to shared memory, by the warp that will read them. */
+/* The norm's weights to shared memory. */
 SSM__DEVICE void ssm__cuda_few_fetch_norm(float *to, const ssm_norm &norm)
 {
     size_t c;
-    for (c = 4 * threadIdx.x; threadIdx.x < 32 && norm.weight && c < norm.dim; c += 128)
+    for (c = 4 * threadIdx.x; norm.weight && c < norm.dim; c += 4 * SSM__CUDA_FEW_THREADS)
         ssm__cuda_copy<16>(to + c, norm.weight + c);
 }
 
@@ -30848,22 +30854,33 @@ template <int ROWS> SSM__DEVICE unsigned ssm__cuda_few_line(size_t K)
     return 4 * ssm__cuda_few_pitch((all < most ? all : most) * (shape::PITCH / 4));
 }
 
-/* The part of stage `t` of `lines` lines, as many threads for a segment as it has 16 bytes. */
+/* The part of stage `t` of `lines` lines, as many threads for a segment as it has 16 bytes. Addresses only grow: the
+ * time of these kernels is that of the instructions of a warp. */
 template <int ROWS>
 SSM__DEVICE void ssm__cuda_few_fetch(float *to, unsigned line, const float *from, ptrdiff_t row, unsigned lines, size_t K,
                                      unsigned t)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    enum { ACROSS = shape::STAGE / 4, DOWN = SSM__CUDA_FEW_THREADS / ACROSS };
-    const unsigned at = threadIdx.x % ACROSS * 4;
-    const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + t % shape::STAGES * shape::STAGE + at;
-    unsigned i;
-    for (i = threadIdx.x / ACROSS; i < lines * shape::SEGMENTS; i += DOWN) {
-        const unsigned r = i / shape::SEGMENTS, segment = i % shape::SEGMENTS;
-        const size_t k = first + segment * SSM__CUDA_SEGMENT;
-        if (k < K)
-            ssm__cuda_copy<16>(to + (r * line + segment * shape::PITCH + at), from + ((ptrdiff_t)r * row + (ptrdiff_t)k));
-    }
+    enum {
+        ACROSS = shape::STAGE / 4,
+        GROUPS = SSM__CUDA_FEW_THREADS / ACROSS, /* segments at once: of one line, or of several lines */
+        TURNS = GROUPS < shape::SEGMENTS ? shape::SEGMENTS / GROUPS : 1,
+        DOWN = GROUPS < shape::SEGMENTS ? 1 : GROUPS / shape::SEGMENTS
+    };
+    const unsigned at = threadIdx.x % ACROSS * 4, group = threadIdx.x / ACROSS;
+    const unsigned segment = group % shape::SEGMENTS, first = group / shape::SEGMENTS;
+    const size_t k = (size_t)(t / shape::STAGES) * shape::PIECE + t % shape::STAGES * shape::STAGE +
+                     segment * SSM__CUDA_SEGMENT + at;
+    const ptrdiff_t down = DOWN * row;
+    unsigned r;
+    int i;
+    from += (ptrdiff_t)first * row + (ptrdiff_t)k;
+    to += first * line + segment * shape::PITCH + at;
+    for (r = first; r < lines; r += DOWN, from += down, to += DOWN * line)
+#pragma unroll
+        for (i = 0; i < TURNS; ++i)
+            if (k + (size_t)(i * GROUPS * SSM__CUDA_SEGMENT) < K)
+                ssm__cuda_copy<16>(to + i * GROUPS * shape::PITCH, from + i * GROUPS * SSM__CUDA_SEGMENT);
 }
 
 /* `count` products, a multiple of four, of a column and EACH rows. */
@@ -30948,6 +30965,17 @@ template <int ROWS, int STEP> struct ssm__cuda_few_block {
         if (conv) taps.open_state(q.conv, n);
     }
 
+    /* The one row, which is one stage. */
+    __device__ __forceinline__ void normalise(void)
+    {
+        float *const x = ring + SSM__CUDA_FEW_COLUMNS * line;
+        const auto at = [x](size_t c) { return x + (c / SSM__CUDA_SEGMENT * shape::PITCH + c % SSM__CUDA_SEGMENT); };
+        const float scale = ssm__cuda_few_scale<float>(q.norm, at);
+        __syncthreads();
+        ssm__cuda_few_norm<float>(q.norm, norm, scale, SSM__CUDA_FEW_THREADS, at);
+        __syncthreads();
+    }
+
     __device__ __forceinline__ void run(unsigned t)
     {
         const unsigned stage = t % shape::STAGES;
@@ -30984,14 +31012,8 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(con
     k.open();
     for (t = 0; t < k.stages; ++t) {
         ssm__cuda_wait<shape::RING - 2>();
-        if (STEP && q.norm.weight && k.me < 32) {
-            float *const x = k.ring + SSM__CUDA_FEW_COLUMNS * k.line;
-            __syncwarp();
-            ssm__cuda_few_norm<float>(q.norm, k.norm, [x](size_t c) {
-                return x + (c / SSM__CUDA_SEGMENT * shape::PITCH + c % SSM__CUDA_SEGMENT);
-            });
-        }
         __syncthreads(); /* all have their part of stage t, and are done with the one before */
+        if (STEP && q.norm.weight) k.normalise();
         k.weights(t + shape::RING - 1);
         k.inputs(t + shape::RING - 1);
         k.run(t);
@@ -31003,32 +31025,33 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(con
 }
 
 /* --- of bf16, on the matrix units ---
- * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; warps of a block share the columns. The
- * chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices. Operands are read from shared memory
- * word by word, which the compiler can move ahead of the chain as it cannot ldmatrix. */
+ * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; the warps of a block share the columns,
+ * and those without rows fetch alone. The chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices.
+ * Operands are read from shared memory word by word, which the compiler can move ahead of the chain as it cannot
+ * ldmatrix; rows that there are not read a line of zeros. */
 template <int TILES> struct ssm__cuda_few_tile {
-    enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS, THREADS = 32 * TILES };
+    enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS };
 };
 
-/* Stage `t` of `lines` lines; zeros behind K up to a multiple of 32. */
+/* Stage `t` of `lines` lines, 16 or 32 threads for each; zeros behind K up to a multiple of 32. */
 SSM__DEVICE void ssm__cuda_few_fetch(ssm__cuda_bf16 *to, const ssm__cuda_few &q, const ssm__cuda_bf16 *from, ptrdiff_t row,
                                      unsigned lines, unsigned t)
 {
     const unsigned pitch = 8 * ssm__cuda_few_pitch(q.deep / 8), shift = q.deep < 256 ? 4 : 5;
-    const unsigned at = threadIdx.x & ((1u << shift) - 1), down = blockDim.x >> shift;
+    const unsigned at = threadIdx.x & ((1u << shift) - 1), down = SSM__CUDA_FEW_THREADS >> shift;
+    const unsigned first = threadIdx.x >> shift;
     const size_t k0 = (size_t)t * q.deep;
-    const int depth = q.p.K - k0 < q.deep ? (int)(q.p.K - k0) : (int)q.deep;
-    const int end = (depth + 31) / 32 * 32;
-    unsigned r;
-    int k;
-    from += k0;
-    for (r = threadIdx.x >> shift; r < lines; r += down)
+    const unsigned depth = q.p.K - k0 < q.deep ? (unsigned)(q.p.K - k0) : q.deep;
+    const ptrdiff_t step = (ptrdiff_t)down * row;
+    unsigned r, k;
+    from += (ptrdiff_t)first * row + (ptrdiff_t)k0;
+    to += first * pitch;
+    for (r = first; r < lines; r += down, from += step, to += down * pitch) {
 #pragma unroll 4
-        for (k = 8 * (int)at; k < end; k += 8 << shift) {
-            const int left = depth - k;
-            ssm__cuda_copy_first(to + (r * pitch + (unsigned)k), left > 0 ? from + ((ptrdiff_t)r * row + k) : from,
-                                 left >= 8 ? 16 : left > 0 ? 2 * left : 0);
-        }
+        for (k = 8 * at; k + 8 <= depth; k += 8u << shift) ssm__cuda_copy<16>(to + k, from + k);
+        for (k = depth / 8 * 8 + 8 * at; k < (depth + 31) / 32 * 32; k += 8u << shift)
+            ssm__cuda_copy_first(to + k, k < depth ? from + k : from, k < depth ? 2 * (int)(depth - k) : 0);
+    }
 }
 
 /* Two elements of a line as an instruction wants them. */
@@ -31062,15 +31085,16 @@ template <int TILES, int STEP> struct ssm__cuda_few_units_block {
         ahead = q.ring > 1 ? q.ring - 1 : 1;
         b = (const ssm__cuda_bf16 *)q.p.b + (ptrdiff_t)n0 * q.p.b_row;
         zero = (ssm__cuda_bf16 *)(void *)ssm__cuda_room;
-        ring = zero + 16;
+        ring = zero + pitch;
         norm = (float *)(void *)(ring + q.ring * (tile::COLUMNS + rows) * pitch);
         for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
-        if (threadIdx.x < 2) ((uint4 *)(void *)zero)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+        for (i = 8 * (int)threadIdx.x; i < (int)pitch; i += 8 * SSM__CUDA_FEW_THREADS)
+            *(uint4 *)(void *)(zero + i) = make_uint4(0, 0, 0, 0);
     }
 
     __device__ __forceinline__ ssm__cuda_bf16 *slot(unsigned t) const
     {
-        return ring + t % q.ring * (tile::COLUMNS + rows) * pitch;
+        return ring + (t & (q.ring - 1)) * (tile::COLUMNS + rows) * pitch;
     }
 
     __device__ __forceinline__ void weights(unsigned t) const
@@ -31094,41 +31118,33 @@ template <int TILES, int STEP> struct ssm__cuda_few_units_block {
         else ssm__cuda_few_prefetch(b, q.p.b_row * 2, columns, q.p.K * 2);
         if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
         for (i = 0; STEP && i < 2; ++i)
-            if (lane < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_weights(q.conv, n0 + 2 * lane + i);
+            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_weights(q.conv, n0 + 2 * lane + i);
         ssm__cuda_await();
         for (t = 0; t < ahead; ++t) {
             if (!q.ready) weights(t);
             inputs(t);
         }
         for (i = 0; STEP && i < 2; ++i)
-            if (lane < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_state(q.conv, n0 + 2 * lane + i);
-    }
-
-    /* Line r of the inputs where the lane begins, or zeros: then `step` is 0. */
-    __device__ __forceinline__ const ssm__cuda_bf16 *row_at(const ssm__cuda_bf16 *x, unsigned r, unsigned *step) const
-    {
-        *step = r < rows;
-        return (r < rows ? x + r * pitch : zero) + 2 * (lane % 4);
+            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_state(q.conv, n0 + 2 * lane + i);
     }
 
     __device__ __forceinline__ void run(unsigned t)
     {
-        const ssm__cuda_bf16 *w = slot(t) + ((lane / 4) * pitch + 2 * (lane % 4)), *x = slot(t) + tile::COLUMNS * pitch;
+        const ssm__cuda_bf16 *at = slot(t) + 2 * (lane % 4), *none = zero + 2 * (lane % 4);
+        const ssm__cuda_bf16 *w = at + (lane / 4) * pitch, *w8 = w + (tile::COLUMNS - 8) * pitch;
+        const unsigned r = 16 * warp + lane / 4;
+        const ssm__cuda_bf16 *low = r < rows ? at + (tile::COLUMNS + r) * pitch : none;
+        const ssm__cuda_bf16 *high = r + 8 < rows ? at + (tile::COLUMNS + r + 8) * pitch : none;
         const size_t left = q.p.K - (size_t)t * q.deep;
         const unsigned depth = left < q.deep ? ((unsigned)left + 31) / 32 * 32 : q.deep;
-        unsigned low_step, high_step, k;
-        const ssm__cuda_bf16 *low = row_at(x, 16 * warp + lane / 4, &low_step);
-        const ssm__cuda_bf16 *high = row_at(x, 16 * warp + lane / 4 + 8, &high_step);
-        int i;
+        unsigned k;
 #pragma unroll 8
         for (k = 0; k < depth; k += 16) {
-            const unsigned a[4] = {ssm__cuda_few_word(low + k * low_step), ssm__cuda_few_word(high + k * high_step),
-                                   ssm__cuda_few_word(low + k * low_step + 8),
-                                   ssm__cuda_few_word(high + k * high_step + 8)};
-#pragma unroll
-            for (i = 0; i < tile::BLOCKS; ++i)
-                ssm__cuda_multiply_add(sum[i], a, ssm__cuda_few_word(w + 8 * (unsigned)i * pitch + k),
-                                       ssm__cuda_few_word(w + 8 * (unsigned)i * pitch + k + 8));
+            const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k),
+                                   ssm__cuda_few_word(low + k + 8), ssm__cuda_few_word(high + k + 8)};
+            ssm__cuda_multiply_add(sum[0], a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
+            if (tile::BLOCKS == 2)
+                ssm__cuda_multiply_add(sum[tile::BLOCKS - 1], a, ssm__cuda_few_word(w8 + k), ssm__cuda_few_word(w8 + k + 8));
         }
     }
 
@@ -31146,7 +31162,7 @@ template <int TILES, int STEP> struct ssm__cuda_few_units_block {
 };
 
 template <int TILES, int STEP>
-__global__ void __launch_bounds__(32 * TILES) ssm__cuda_few_units(const ssm__cuda_few q)
+__global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_units(const ssm__cuda_few q)
 {
     ssm__cuda_few_units_block<TILES, STEP> k(q);
     unsigned t;
@@ -31156,14 +31172,15 @@ __global__ void __launch_bounds__(32 * TILES) ssm__cuda_few_units(const ssm__cud
         __syncthreads(); /* all have their part of stage t, and are done with the one before */
         k.weights(t + k.ahead);
         k.inputs(t + k.ahead);
-        if (STEP && q.norm.weight) {
+        if (STEP && q.norm.weight && k.warp == 0) {
             ssm__cuda_bf16 *const x = k.slot(t) + 8 * k.pitch;
-            ssm__cuda_few_norm<ssm__cuda_bf16>(q.norm, k.norm, [x](size_t c) { return x + c; });
+            const auto at = [x](size_t c) { return x + c; };
+            ssm__cuda_few_norm<ssm__cuda_bf16>(q.norm, k.norm, ssm__cuda_few_scale<ssm__cuda_bf16>(q.norm, at), 32, at);
             __syncwarp();
         }
-        k.run(t);
+        if (k.warp < TILES) k.run(t);
     }
-    k.end();
+    if (k.warp < TILES) k.end();
 }
 
 /* --- host --- */
@@ -31189,7 +31206,7 @@ static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
 /* Inner indices of one row that are one stage: those that RMSNorm can have before it. */
 static size_t ssm__cuda_few_deepest(ssm_format io)
 {
-    return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 1)) / 32 * 32 - 32
+    return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 2)) / 32 * 32 - 32
                                  : (size_t)ssm__cuda_few_shape<1>::PIECE;
 }
 
@@ -31209,11 +31226,11 @@ template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm_
 {
     typedef ssm__cuda_few_tile<TILES> tile;
     const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
-    const int fits = TILES == 1 && 16 * lines * (whole / 8 | 1) <= SSM__CUDA_FEW_ROOM;
+    const int fits = TILES == 1 && 16 * (1 + lines) * (whole / 8 | 1) <= SSM__CUDA_FEW_ROOM;
     q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
     q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
-    return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1, tile::THREADS,
-                                  32 + q.ring * 16 * lines * (q.deep / 8 | 1) +
+    return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1,
+                                  SSM__CUDA_FEW_THREADS, (1 + q.ring * lines) * 16 * (q.deep / 8 | 1) +
                                       (STEP && q.norm.weight ? q.norm.dim * sizeof(float) : 0),
                                   q, stream);
 }
