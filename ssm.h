@@ -142,7 +142,7 @@
  *   >>cuda-s5-backward  and its gradients
  *   >>cuda-tiles     what the tile functions of layers call on a GPU,
  *   >>cuda-layer-s5  S5's recurrence,
- *   >>cuda-layer-s4  S4D's,
+ *   >>cuda-layer-s4  that of S4D and S4,
  *   >>cuda-layers    and layers through them
  *   >>end            macros undefined, changes, licence
  */
@@ -2620,8 +2620,9 @@ typedef struct ssm_cuda_product {
  *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
  *         (SSM_ERR_CONFIG). There is no attach.
  * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel].
- *         S5: as on the host; S4D: [H][N/2][re, im], or [H][N] if real.
- * form    and scan of S4D are not read: every forward is the recurrence, step after step, and has the bits of step.
+ *         S5: as on the host; S4D and S4: [H][N/2][re, im], or [H][N] if real.
+ * form    and scan of S4D and S4 are not read: every forward is the recurrence, step after step, and has the bits of
+ *         step. Their kernels, and ssm_s4_plain_C, are functions of the host (SSM_ERR_UNSUPPORTED).
  * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
@@ -2722,6 +2723,20 @@ SSM_API ssm_status ssm_cuda_s4d_record(const ssm_s4d *layer, float *state, const
                                        const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_s4d_backward(const ssm_s4d *layer, const void *x, const ssm_layer_grad *grad,
                                          const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+/* bind solves for C where l_max is given, a thread for a channel, in memory of its own that need->bound counts:
+ * 16 d_state^2 bytes for each of 128 channels. Up to 64 of d_state are in registers, more in work. */
+SSM_API ssm_status ssm_cuda_s4_sizes(const ssm_s4_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const float *params, ssm_memory mem,
+                                    void *stream);
+SSM_API ssm_status ssm_cuda_s4_forward(const ssm_s4 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                       ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4_step(const ssm_s4 *layer, float *state, const void *x, void *y, size_t streams,
+                                    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4_record(const ssm_s4 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                      ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4_backward(const ssm_s4 *layer, const void *x, const ssm_layer_grad *grad,
+                                        const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
 #endif /* SSM_CUDA */
 
@@ -3000,7 +3015,7 @@ SSM__BOTH static inline size_t ssm__min(size_t a, size_t b)
 }
 
 /* Sums and products of sizes stick at SSM__SIZE_MAX, so that one test at the end finds overflow. */
-static size_t ssm__add(size_t a, size_t b)
+SSM__BOTH static size_t ssm__add(size_t a, size_t b)
 {
     return b > SSM__SIZE_MAX - a ? SSM__SIZE_MAX : a + b;
 }
@@ -10653,7 +10668,7 @@ SSM__TARGET static void SSM__KERNEL(cauchy_close)(ssm__pole_block *b, const ssm_
 }
 
 /* y += factor x */
-SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor, const ssm_real *x, ssm_real *y)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor, const ssm_real *x, ssm_real *y)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH)
@@ -22515,7 +22530,7 @@ SSM__BOTH static inline void ssm__s4_coefs_adjoint(const ssm_s4_core *core, cons
 }
 
 #ifdef SSM_CUDA
-static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core);
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core, ssm_real *scratch, size_t solvers);
 static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams);
 #endif
 
@@ -23127,6 +23142,7 @@ static ssm_status ssm__s4_kernel_size(const ssm_s4_core *core, size_t len, size_
     size_t need;
     if (!core || !bytes) return SSM_ERR_NULL;
     if (core->dim == 0) return SSM_ERR_CONFIG; /* never bound */
+    if (SSM__IS_DEVICE(core->isa)) return SSM_ERR_UNSUPPORTED;
     need = len ? ssm__s4_kernel_layout(core, len, NULL, &w) : 0;
     if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
     *bytes = need;
@@ -23884,16 +23900,16 @@ static const ssm__verb ssm__s4_verb_backward = {ssm__s4_tile_backward, ssm__s4_w
  */
 
 /* out = a b, n x n. */
-static void ssm__s4_multiply(ssm_isa isa, const ssm_real *a, const ssm_real *b, ssm_real *out, size_t n)
+SSM__BOTH static inline void ssm__s4_multiply(ssm_isa isa, const ssm_real *a, const ssm_real *b, ssm_real *out, size_t n)
 {
     size_t i, j;
-    ssm__zero(out, n * n);
+    for (i = 0; i < n * n; ++i) out[i] = 0;
     for (i = 0; i < n; ++i)
         for (j = 0; j < n; ++j) SSM__RUN(isa, pole_add_row)(n, a[i * n + j], b + j * n, out + i * n);
 }
 
 /* Gauss and Jordan's elimination, with partial pivoting, of m, [n][n + right]: columns on the right become solutions. */
-static void ssm__s4_solve(ssm_isa isa, ssm_real *m, size_t n, size_t right)
+SSM__BOTH static inline void ssm__s4_solve(ssm_isa isa, ssm_real *m, size_t n, size_t right)
 {
     const size_t row = n + right;
     size_t i, j, k;
@@ -23912,61 +23928,67 @@ static void ssm__s4_solve(ssm_isa isa, ssm_real *m, size_t n, size_t right)
     }
 }
 
-/* Reals of scratch: four matrices, the last with a column more for each direction, and a vector in strips. */
-static size_t ssm__s4_solve_count(const ssm_s4_core *core)
+/* Reals of scratch: four matrices, the last with a column more for each direction. */
+SSM__BOTH static inline size_t ssm__s4_solve_count(const ssm_s4_core *core)
 {
     const size_t n = ssm__mul(core->states, core->parts);
-    return ssm__add(ssm__mul(4, ssm__mul(n, n)), ssm__mul(n, core->directions + SSM__STRIP));
+    return ssm__add(ssm__mul(4, ssm__mul(n, n)), ssm__mul(n, core->directions));
 }
 
-/* Channel `lane` of a strip: step = the matrix of v -> v Abar, column by column, all lanes doing the same. */
-static void ssm__s4_step_matrix(const ssm__s4_strip *strip, size_t lane, ssm_real *step, ssm_real *v)
+/* step = the matrix of v -> v Abar = a v - Re(p . v) l of channel h, column by column: a real and an imaginary part in
+ * turn become 1. */
+SSM__BOTH static inline void ssm__s4_step_matrix(const ssm_s4_core *core, size_t h, ssm_real *step)
 {
-    const ssm__s4_strip k = ssm__s4_transposed(*strip);
-    const ssm__s4_rows one = ssm__s4_rows_of(1, NULL, 0, NULL, 0);
-    const size_t n = k.states * k.parts;
+    const size_t n = core->states * core->parts, at = ssm__s4_place(core, 0, h);
+    const size_t width = ssm__s4_width(core, h - h % SSM__STRIP);
+    const ssm_real *a = core->a + at, *p = core->p + at, *l = core->l + at;
     size_t i, j;
     for (j = 0; j < n; ++j) {
-        ssm__zero(v, n * SSM__STRIP);
-        v[j * SSM__STRIP + lane] = 1;
-        ssm__s4_run(&k, &one, v, SSM__STRIP);
-        for (i = 0; i < n; ++i) step[i * n + j] = v[i * SSM__STRIP + lane];
+        const size_t state = j - j % 2;
+        const ssm_real g = p[j * width];
+        for (i = 0; i < n; ++i) {
+            step[i * n + j] = 0;
+            SSM__RUN(core->isa, pole_add_row)(1, j % 2 ? g : -g, l + i * width, step + i * n + j);
+        }
+        SSM__RUN(core->isa, pole_add_row)(1, 1, a + state * width, step + j * n + j);
+        SSM__RUN(core->isa, pole_add_row)
+        (1, j % 2 ? SSM__K(-1.0) : SSM__K(1.0), a + (state + 1) * width, step + (j ^ 1) * n + j);
     }
 }
 
-/* One channel's c, bound from C~, becomes that of C. Coefficients are [state][part][width] of the strip. */
-static void ssm__s4_solve_C(const ssm_s4_core *core, size_t h, ssm_real *c, ssm_real *scratch)
+/* One channel's c, bound from C~, becomes that of C. */
+SSM__BOTH static inline void ssm__s4_solve_C(const ssm_s4_core *core, size_t h, ssm_real *c, ssm_real *scratch)
 {
-    const size_t n = core->states * core->parts, lane = h % SSM__STRIP, columns = n + core->directions;
-    const ssm__s4_strip k = ssm__s4_strip_at(core, 0, h / SSM__STRIP);
+    const size_t n = core->states * core->parts, columns = n + core->directions, count = ssm__s4_count(core);
+    const size_t width = ssm__s4_width(core, h - h % SSM__STRIP);
     ssm_real *step = scratch, *power = step + n * n, *room = power + n * n, *swap;
     ssm_real *equations = room + n * n;
     size_t i, j, bits;
-    ssm__s4_step_matrix(&k, lane, step, equations + n * columns);
+    ssm__s4_step_matrix(core, h, step);
     for (i = 0; i < n; ++i)
         for (j = 0; j < n; ++j) power[i * n + j] = i == j ? SSM__K(1.0) : SSM__K(0.0);
     for (bits = core->l_max; bits; bits /= 2) {
         if (bits % 2) {
-            ssm__s4_multiply(k.isa, step, power, room, n);
+            ssm__s4_multiply(core->isa, step, power, room, n);
             swap = power;
             power = room;
             room = swap;
         }
         if (bits == 1) break;
-        ssm__s4_multiply(k.isa, step, step, room, n);
+        ssm__s4_multiply(core->isa, step, step, room, n);
         swap = step;
         step = room;
         room = swap;
     }
-    c += k.first * n + lane;
+    c += ssm__s4_place(core, 0, h);
     for (i = 0; i < n; ++i) { /* 1 - power, and the right sides */
         ssm_real *at = equations + i * columns;
         for (j = 0; j < n; ++j) at[j] = (i == j ? SSM__K(1.0) : SSM__K(0.0)) - power[i * n + j];
-        for (j = n; j < columns; ++j) at[j] = c[(j - n) * ssm__s4_count(core) + i * k.width];
+        for (j = n; j < columns; ++j) at[j] = c[(j - n) * count + i * width];
     }
-    ssm__s4_solve(k.isa, equations, n, core->directions);
+    ssm__s4_solve(core->isa, equations, n, core->directions);
     for (i = 0; i < n; ++i)
-        for (j = n; j < columns; ++j) c[(j - n) * ssm__s4_count(core) + i * k.width] = equations[i * columns + j];
+        for (j = n; j < columns; ++j) c[(j - n) * count + i * width] = equations[i * columns + j];
 }
 
 /*=============================================================================
@@ -24102,6 +24124,8 @@ static void ssm__s4_table(ssm_s4_core *core, const ssm_s4d_config *c, const char
     }
 }
 
+enum { SSM__S4_SOLVERS = 128 }; /* channels whose C is solved for at the same time on a device */
+
 /* The walk through a core's weights. */
 static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
 {
@@ -24109,7 +24133,7 @@ static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
     const size_t count = ssm__s4_count(core);
     ssm__s4_coefs k;
     ssm_real *scratch;
-    size_t h;
+    size_t solvers, h;
     b->isa = core->isa;
     core->a = ssm__bind_reals(b, count, &k.a);
     core->b = ssm__bind_reals(b, count, &k.b);
@@ -24128,8 +24152,9 @@ static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
     ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
-    SSM__ON_DEVICE_BIND(b, ssm__device_s4_bind(b->device, core));
-    scratch = core->l_max ? ssm__bind_scratch(b, ssm__s4_solve_count(core)) : NULL;
+    solvers = SSM__IS_DEVICE(core->isa) ? ssm__min(core->dim, SSM__S4_SOLVERS) : 1;
+    scratch = core->l_max ? ssm__bind_scratch(b, ssm__mul(solvers, ssm__s4_solve_count(core))) : NULL;
+    SSM__ON_DEVICE_BIND(b, ssm__device_s4_bind(b->device, core, scratch, solvers));
     for (h = 0; k.a && h < core->dim; h += SSM__STRIP) ssm__s4_coefs_make(core, b->params, &k, h);
     for (h = 0; scratch && h < core->dim; ++h) ssm__s4_solve_C(core, h, k.c, scratch);
 }
@@ -24307,6 +24332,7 @@ SSM_API ssm_status ssm_s4_plain_C(const ssm_s4 *layer, ssm_real *params)
     size_t d, h, n, part;
     if (!core || !params) return SSM_ERR_NULL;
     if (!core->l_max) return SSM_ERR_CONFIG;
+    if (SSM__IS_DEVICE(core->isa)) return SSM_ERR_UNSUPPORTED;
     for (d = 0; d < core->directions; ++d)
         for (h = 0; h < core->dim; ++h)
             for (n = 0; n < core->states; ++n) {
@@ -35107,12 +35133,15 @@ static void ssm__device_s5_params(ssm__device *d, const ssm_s5 *s, const ssm__ca
 /*=============================================================================
  * >>cuda-layer-s4
  *=============================================================================
- * The S4D layer on a GPU: what its tile functions call of a device. Coefficients and states are [channel][state][part]
- * there, strips of one channel, so that a thread makes those of a channel by the functions of the host.
+ * The layers S4D and S4 on a GPU: what their tile functions call of a device. Coefficients and states are
+ * [channel][state][part] there, strips of one channel, so that a thread makes those of a channel by the functions of
+ * the host.
  *
  * Eight lanes share a channel, and of its states each has every eighth, in registers, as many as a kernel takes at a
  * time; more go in further launches, which add to y or du. Steps go by eights: lane j reads those of step j, hands them
  * round, and after eight steps a butterfly leaves it the sum of step j. The bound is the arithmetic of the states.
+ * S4's rank one couples all states at every step, by a sum over the lanes that the next step waits for, so all go in
+ * one launch: more than SSM__CUDA_S4_HELD of a lane lie in memory, each number read and written by one thread alone.
  * The adjoint runs forward first and keeps the states before every eighth step; back, it makes the eight after those
  * again. Gradients of coefficients are sums of each sequence, which are then added in their order.
  */
@@ -35121,7 +35150,8 @@ enum {
     SSM__CUDA_S4_CHANNELS = 16, /* of a block */
     SSM__CUDA_S4_THREADS = SSM__CUDA_S4_STEPS * SSM__CUDA_S4_CHANNELS,
     SSM__CUDA_S4_HELD = 4,     /* states of a lane; */
-    SSM__CUDA_S4_TURNED = 2    /* of the adjoint, which has eight steps of them: 91 registers */
+    SSM__CUDA_S4_TURNED = 2,   /* of the adjoint, which has eight steps of them: 91 registers */
+    SSM__CUDA_S4_ROOMS = 2 + SSM__CUDA_S4_STEPS /* states of the adjoint in memory: s and its gradient, s of eight steps */
 };
 
 typedef struct ssm__cuda_s4 {
@@ -35136,16 +35166,19 @@ typedef struct ssm__cuda_s4 {
     const float *a;
     const float *b;
     const float *c;
+    const float *p; /* S4 */
+    const float *l;
     ssm_rows u;
     ssm_rows_out y; /* added to */
     size_t state_count;
     const float *h0;
     float *h_last;
+    float *room; /* [sequence][state_count], of the adjoint SSM__CUDA_S4_ROOMS of them: states in memory */
     ssm_rows dy; /* from here on the adjoint */
     ssm_rows_out du; /* added to */
     float *dstate;
     float *kept;   /* [eight steps of a sequence][state_count] */
-    float *sums;   /* [sequence][a, b, c][state_count] */
+    float *sums;   /* [sequence][a, b, c, S4: p, l][state_count] */
 } ssm__cuda_s4;
 
 SSM__DEVICE float ssm__cuda_by_real(float a, float x)
@@ -35178,31 +35211,58 @@ SSM__DEVICE float ssm__cuda_dot(ssm__complex a, ssm__complex b, float sum)
     return fmaf(a.re, b.re, fmaf(a.im, b.im, sum));
 }
 
-/* A lane: N states of a channel of a sequence. */
-template <class V, class E, int N> struct ssm__cuda_s4_lane {
+SSM__DEVICE float ssm__cuda_add_real(float x, float a, float sum) /* x a + sum, x real */
+{
+    return fmaf(x, a, sum);
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_add_real(float x, ssm__complex a, ssm__complex sum)
+{
+    return ssm__c_fma_real(x, a, sum);
+}
+
+/* A number for each state of a lane: for N in registers, or, with N = 0, in memory, where those of a lane are
+ * SSM__CUDA_S4_STEPS apart. */
+template <class V, int N> struct ssm__cuda_s4_set {
+    V held[N];
+
+    __device__ __forceinline__ V &operator[](int k) { return held[k]; }
+    __device__ __forceinline__ void lie(float *) {}
+};
+
+template <class V> struct ssm__cuda_s4_set<V, 0> {
+    V *first;
+
+    __device__ __forceinline__ V &operator[](int k) { return first[(size_t)k * SSM__CUDA_S4_STEPS]; }
+    __device__ __forceinline__ void lie(float *at) { first = (V *)(void *)at; }
+};
+
+/* A lane: N states of a channel of a sequence, or all its states in memory. */
+template <class V, class E, int N, bool RANK> struct ssm__cuda_s4_lane {
     enum { PARTS = sizeof(V) / sizeof(float), STEPS = SSM__CUDA_S4_STEPS };
+    typedef ssm__cuda_s4_set<V, N> set;
     const ssm__cuda_s4 &p;
     ssm__span q;
     size_t h, steps, row; /* channel; steps, and the row of the first one's input */
-    int lane;
-    V a[N], b[N], c[N], s[N];
+    int lane, own;        /* states of the lane */
+    set a, b, c, turn, through, s; /* turn, through: p and l */
 
     __device__ __forceinline__ explicit ssm__cuda_s4_lane(const ssm__cuda_s4 &problem) : p(problem)
     {
-        int k;
         q = ssm__cuda_span_of(p.start, p.slot, blockIdx.x / (unsigned)p.strips, p.len);
         lane = (int)threadIdx.x % STEPS;
         h = blockIdx.x % (unsigned)p.strips * SSM__CUDA_S4_CHANNELS + threadIdx.x / STEPS;
+        own = h < p.dim ? (int)((p.states + (size_t)(STEPS - 1 - lane)) / STEPS) : 0;
         steps = p.reverse && q.len ? q.len - 1 : q.len;
         row = q.batch * p.len + q.first + (p.reverse ? steps : 0);
-#pragma unroll
-        for (k = 0; k < N; ++k) {
-            const size_t at = place(k);
-            ssm__cuda_set(&a[k], has(k) ? p.a + at : NULL, 0);
-            ssm__cuda_set(&b[k], has(k) ? p.b + at : NULL, 0);
-            ssm__cuda_set(&c[k], has(k) ? p.c + at : NULL, 0);
-        }
+        coefs(p.a, &a);
+        coefs(p.b, &b);
+        coefs(p.c, &c);
+        if (RANK) coefs(p.p, &turn);
+        if (RANK) coefs(p.l, &through);
     }
+
+    __device__ __forceinline__ int count(void) const { return N ? N : own; }
 
     __device__ __forceinline__ bool has(int k) const
     {
@@ -35218,64 +35278,101 @@ template <class V, class E, int N> struct ssm__cuda_s4_lane {
     __device__ __forceinline__ size_t input(size_t t) const { return p.reverse ? row - t : row + t; }
     __device__ __forceinline__ size_t output(size_t t) const { return p.reverse ? row - t - 1 : row + t; }
 
+    /* Where a set lies that is in memory, in an array of all states. */
+    __device__ __forceinline__ void lie(float *at, set *x) const { x->lie(at + place(0)); }
+
     /* States from memory, or zeros. */
-    __device__ __forceinline__ void load(const float *from, V *x) const
+    __device__ __forceinline__ void load(const float *from, set *x) const
     {
         int k;
 #pragma unroll
-        for (k = 0; k < N; ++k) ssm__cuda_set(&x[k], from && has(k) ? from + place(k) : NULL, 0);
+        for (k = 0; k < count(); ++k) ssm__cuda_set(&(*x)[k], from && has(k) ? from + place(k) : NULL, 0);
     }
 
-    __device__ __forceinline__ void store(float *to, const V *x) const
+    __device__ __forceinline__ void store(float *to, set *x) const
     {
         int k;
 #pragma unroll
-        for (k = 0; k < N; ++k)
-            if (has(k)) ssm__cuda_put(to + place(k), x[k]);
+        for (k = 0; k < count(); ++k)
+            if (has(k)) ssm__cuda_put(to + place(k), (*x)[k]);
     }
 
-    __device__ __forceinline__ void enter(void)
+    __device__ __forceinline__ void coefs(const float *from, set *x) const
     {
-        load(p.h0 && q.state >= 0 ? p.h0 + (size_t)q.state * p.state_count : NULL, s);
+        lie((float *)(uintptr_t)from, x);
+        if (N) load(from, x);
+    }
+
+    __device__ __forceinline__ void copy(set *to) /* of the states */
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < count(); ++k) (*to)[k] = s[k];
+    }
+
+    /* The entering states; in memory they become those of each step. */
+    __device__ __forceinline__ void enter(float *room)
+    {
+        lie(room, &s);
+        load(p.h0 && q.state >= 0 ? p.h0 + (size_t)q.state * p.state_count : NULL, &s);
     }
 
     /* The lane's own of eight steps from t on. */
     __device__ __forceinline__ float read(const ssm_rows &v, size_t t, bool out) const
     {
-        const size_t own = t + (size_t)lane;
-        if (own >= steps || h >= p.dim) return 0.0f;
-        return ssm__cuda_load(ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h));
+        const size_t mine = t + (size_t)lane;
+        if (mine >= steps || h >= p.dim) return 0.0f;
+        return ssm__cuda_load(ssm__cuda_row_at<E>(v, out ? output(mine) : input(mine), h));
     }
 
     /* The sum over lanes of each of eight steps, added to a row. */
     __device__ __forceinline__ void add(const ssm_rows_out &v, size_t t, bool out, float *part) const
     {
-        const size_t own = t + (size_t)lane;
+        const size_t mine = t + (size_t)lane;
         E *to;
         ssm__cuda_fold<4>(part, 4);
         ssm__cuda_fold<2>(part, 2);
         ssm__cuda_fold<1>(part, 1);
-        if (own >= steps || h >= p.dim || !v.data) return;
-        to = ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h);
+        if (mine >= steps || h >= p.dim || !v.data) return;
+        to = ssm__cuda_row_at<E>(v, out ? output(mine) : input(mine), h);
         ssm__cuda_store(to, ssm__cuda_load(to) + part[0]);
     }
 
-    __device__ __forceinline__ void step(float u)
+    /* The sum over the lanes of a channel, the same bits in each. */
+    __device__ __forceinline__ static float all(float x)
     {
+        int i;
+#pragma unroll
+        for (i = 1; i < STEPS; i *= 2) x += __shfl_xor_sync(0xffffffffu, x, i);
+        return x;
+    }
+
+    /* Re(l . s) if there is a rank one, which is returned, then s = a s - p Re(l . s) + b u. */
+    __device__ __forceinline__ float step(float u)
+    {
+        float g = 0;
         int k;
 #pragma unroll
-        for (k = 0; k < N; ++k) s[k] = ssm__cuda_step(a[k], s[k], ssm__cuda_by_real(b[k], u));
+        for (k = 0; RANK && k < count(); ++k) g = ssm__cuda_dot(ssm__cuda_conj(through[k]), s[k], g);
+        if (RANK) g = all(g);
+#pragma unroll
+        for (k = 0; k < count(); ++k) {
+            V in = ssm__cuda_by_real(b[k], u);
+            if (RANK) in = ssm__cuda_add_real(-g, turn[k], in);
+            s[k] = ssm__cuda_step(a[k], s[k], in);
+        }
+        return g;
     }
 };
 
-template <class V, class E>
+template <class V, class E, int N, bool RANK>
 __global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_run(const ssm__cuda_s4 p)
 {
-    enum { N = SSM__CUDA_S4_HELD, STEPS = SSM__CUDA_S4_STEPS };
-    ssm__cuda_s4_lane<V, E, N> x(p);
+    enum { STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N, RANK> x(p);
     size_t t;
     int j, k;
-    x.enter();
+    x.enter(p.room + x.q.seq * p.state_count);
     for (t = 0; t < x.steps; t += STEPS) {
         const float own = x.read(p.u, t, false);
         float part[STEPS];
@@ -35286,72 +35383,114 @@ __global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_run(const s
             if (t + (size_t)j >= x.steps) continue;
             x.step(u);
 #pragma unroll
-            for (k = 0; k < N; ++k) part[j] = ssm__cuda_dot(ssm__cuda_conj(x.c[k]), x.s[k], part[j]);
+            for (k = 0; k < x.count(); ++k) part[j] = ssm__cuda_dot(ssm__cuda_conj(x.c[k]), x.s[k], part[j]);
         }
         x.add(p.y, t, true, part);
     }
-    if (p.h_last && x.q.state >= 0) x.store(p.h_last + (size_t)x.q.state * p.state_count, x.s);
+    if (p.h_last && x.q.state >= 0) x.store(p.h_last + (size_t)x.q.state * p.state_count, &x.s);
 }
 
-template <class V, class E>
+/* Gradients of the coefficients of a lane's states, and of the states. */
+template <class V, class E, int N, bool RANK> struct ssm__cuda_s4_slopes {
+    enum { SUMS = RANK ? 5 : 3 };
+    typedef ssm__cuda_s4_lane<V, E, N, RANK> lane;
+    typename lane::set g, sum[SUMS]; /* of a, b, c, p, l */
+    float *sums;
+
+    __device__ __forceinline__ void open(const lane &x, float *room, const float *dstate)
+    {
+        int i;
+        sums = x.p.sums + x.q.seq * SUMS * x.p.state_count;
+        x.lie(room, &g);
+        x.load(dstate, &g);
+#pragma unroll
+        for (i = 0; i < SUMS; ++i) {
+            x.lie(sums + i * x.p.state_count, &sum[i]);
+            x.load(NULL, &sum[i]);
+        }
+    }
+
+    /* Back over a step that had input u and, before it, the states `before`; g comes as the gradient of those after
+     * it, which x.s holds, without their part in y. Returns the lane's part of du. */
+    __device__ __forceinline__ float step(lane &x, typename lane::set &before, float u, float dy, float went)
+    {
+        float du = 0, turned = 0;
+        int k;
+#pragma unroll
+        for (k = 0; k < x.count(); ++k) {
+            const V old = before[k];
+            V back = ssm__cuda_add_real(dy, ssm__cuda_conj(x.c[k]), g[k]);
+            sum[2][k] = ssm__cuda_add_real(dy, ssm__cuda_conj(x.s[k]), sum[2][k]);
+            sum[0][k] = ssm__cuda_sum_of_two(sum[0][k], ssm__cuda_times_conj(old, back));
+            sum[1][k] = ssm__cuda_add_real(u, back, sum[1][k]);
+            if (RANK) sum[SUMS - 2][k] = ssm__cuda_add_real(-went, back, sum[SUMS - 2][k]);
+            if (RANK) turned = ssm__cuda_dot(x.turn[k], back, turned);
+            du = ssm__cuda_dot(x.b[k], back, du);
+            g[k] = ssm__cuda_times_conj(x.a[k], back);
+            x.s[k] = old;
+        }
+        if (RANK) turned = -lane::all(turned);
+#pragma unroll
+        for (k = 0; RANK && k < x.count(); ++k) {
+            g[k] = ssm__cuda_add_real(turned, ssm__cuda_conj(x.through[k]), g[k]);
+            sum[SUMS - 1][k] = ssm__cuda_add_real(turned, ssm__cuda_conj(x.s[k]), sum[SUMS - 1][k]);
+        }
+        return du;
+    }
+
+    __device__ __forceinline__ void close(const lane &x, float *dstate)
+    {
+        int i;
+        if (dstate) x.store(dstate, &g);
+#pragma unroll
+        for (i = 0; N && i < SUMS; ++i) x.store(sums + i * x.p.state_count, &sum[i]);
+    }
+};
+
+template <class V, class E, int N, bool RANK>
 __global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_back(const ssm__cuda_s4 p)
 {
-    enum { N = SSM__CUDA_S4_TURNED, STEPS = SSM__CUDA_S4_STEPS };
-    ssm__cuda_s4_lane<V, E, N> x(p);
+    enum { STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N, RANK> x(p);
+    ssm__cuda_s4_slopes<V, E, N, RANK> d;
     const size_t eights = (x.steps + STEPS - 1) / STEPS;
     float *kept = p.kept + ((x.q.batch * p.len + x.q.first) / STEPS + x.q.seq) * p.state_count;
     float *dstate = p.dstate ? p.dstate + x.q.seq * p.state_count : NULL;
-    float *sums = p.sums + x.q.seq * 3 * p.state_count;
-    V g[N], da[N], db[N], dc[N];
+    float *room = p.room + x.q.seq * SSM__CUDA_S4_ROOMS * p.state_count;
     size_t i;
-    int j, k;
-    x.enter();
+    int j;
+    x.enter(room);
     for (i = 0; i < eights; ++i) {
         const float own = x.read(p.u, i * STEPS, false);
-        x.store(kept + i * p.state_count, x.s);
+        x.store(kept + i * p.state_count, &x.s);
         for (j = 0; j < STEPS; ++j) {
             const float u = __shfl_sync(0xffffffffu, own, j, STEPS);
             if (i * STEPS + (size_t)j < x.steps) x.step(u);
         }
     }
-    x.load(dstate, g);
-    x.load(NULL, da);
-    x.load(NULL, db);
-    x.load(NULL, dc);
+    d.open(x, room + p.state_count, dstate);
     while (i-- > 0) {
         const float own_u = x.read(p.u, i * STEPS, false), own_dy = x.read(p.dy, i * STEPS, true);
-        V before[STEPS][N];
-        float part[STEPS];
-        x.load(kept + i * p.state_count, x.s);
+        ssm__cuda_s4_set<V, N> before[STEPS];
+        float part[STEPS], went[STEPS];
+        x.load(kept + i * p.state_count, &x.s);
 #pragma unroll
         for (j = 0; j < STEPS; ++j) {
             const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS);
-#pragma unroll
-            for (k = 0; k < N; ++k) before[j][k] = x.s[k];
-            if (i * STEPS + (size_t)j < x.steps) x.step(u);
+            x.lie(room + (2 + j) * p.state_count, &before[j]);
+            x.copy(&before[j]);
+            went[j] = 0;
+            if (i * STEPS + (size_t)j < x.steps) went[j] = x.step(u);
         }
 #pragma unroll
         for (j = STEPS - 1; j >= 0; --j) {
             const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS), dy = __shfl_sync(0xffffffffu, own_dy, j, STEPS);
             part[j] = 0;
-            if (i * STEPS + (size_t)j >= x.steps) continue;
-#pragma unroll
-            for (k = 0; k < N; ++k) {
-                dc[k] = ssm__cuda_sum_of_two(dc[k], ssm__cuda_by_real(ssm__cuda_conj(x.s[k]), dy));
-                g[k] = ssm__cuda_sum_of_two(g[k], ssm__cuda_by_real(ssm__cuda_conj(x.c[k]), dy));
-                da[k] = ssm__cuda_sum_of_two(da[k], ssm__cuda_times_conj(before[j][k], g[k]));
-                db[k] = ssm__cuda_sum_of_two(db[k], ssm__cuda_by_real(g[k], u));
-                part[j] = ssm__cuda_dot(x.b[k], g[k], part[j]);
-                g[k] = ssm__cuda_times_conj(x.a[k], g[k]);
-                x.s[k] = before[j][k];
-            }
+            if (i * STEPS + (size_t)j < x.steps) part[j] = d.step(x, before[j], u, dy, went[j]);
         }
         x.add(p.du, i * STEPS, false, part);
     }
-    if (dstate) x.store(dstate, g);
-    x.store(sums, da);
-    x.store(sums + p.state_count, db);
-    x.store(sums + 2 * p.state_count, dc);
+    d.close(x, dstate);
 }
 
 /* --- parameters to coefficients: a thread for each channel; and back, for each row of A, whose channels it adds --- */
@@ -35359,6 +35498,7 @@ typedef struct ssm__cuda_s4_poles {
     ssm_s4_core core;
     ssm__s4_coefs k;
     float *dparams;
+    float *scratch; /* of the solvers */
 } ssm__cuda_s4_poles;
 
 __global__ void __launch_bounds__(32) ssm__cuda_s4_make(const ssm__cuda_s4_poles p)
@@ -35375,7 +35515,15 @@ __global__ void __launch_bounds__(32) ssm__cuda_s4_fold(const ssm__cuda_s4_poles
         ssm__s4_coefs_adjoint(&p.core, &p.k, p.dparams, h);
 }
 
-static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core)
+/* C from C~, a thread for several channels, once in the life of a layer. */
+__global__ void __launch_bounds__(1) ssm__cuda_s4_solve(const ssm__cuda_s4_poles p)
+{
+    float *scratch = p.scratch + blockIdx.x * ssm__s4_solve_count(&p.core);
+    size_t h;
+    for (h = blockIdx.x; h < p.core.dim; h += gridDim.x) ssm__s4_solve_C(&p.core, h, p.k.c, scratch);
+}
+
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core, ssm_real *scratch, size_t solvers)
 {
     ssm__cuda_s4_poles p;
     memset(&p, 0, sizeof p);
@@ -35383,8 +35531,13 @@ static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core)
     p.k.a = (float *)(uintptr_t)core->a;
     p.k.b = (float *)(uintptr_t)core->b;
     p.k.c = (float *)(uintptr_t)core->c;
+    p.k.p = (float *)(uintptr_t)core->p;
+    p.k.l = (float *)(uintptr_t)core->l;
+    p.scratch = scratch;
     if (ssm__device_ready(d, SSM_OK, 0))
         d->status = ssm__cuda_launch(ssm__cuda_s4_make, ssm__ceil_div(core->dim, 32), 1, 32, 0, p, d->stream);
+    if (scratch && ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_s4_solve, solvers, 1, 1, 0, p, d->stream);
 }
 
 static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams)
@@ -35399,6 +35552,30 @@ static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const
 }
 
 /* --- launches --- */
+typedef void (*ssm__cuda_s4_kernel)(ssm__cuda_s4);
+
+/* Whether a rank-one layer's states are in memory: more than a lane holds. */
+static int ssm__device_s4_is_wide(const ssm_s4_core *core)
+{
+    return core->low_rank && core->states > SSM__CUDA_S4_HELD * SSM__CUDA_S4_STEPS;
+}
+
+template <class E> static ssm__cuda_s4_kernel ssm__device_s4_forward(const ssm_s4_core *core)
+{
+    if (ssm__device_s4_is_wide(core)) return ssm__cuda_s4_run<ssm__complex, E, 0, true>;
+    if (core->low_rank) return ssm__cuda_s4_run<ssm__complex, E, SSM__CUDA_S4_HELD, true>;
+    return core->parts == 2 ? ssm__cuda_s4_run<ssm__complex, E, SSM__CUDA_S4_HELD, false>
+                            : ssm__cuda_s4_run<float, E, SSM__CUDA_S4_HELD, false>;
+}
+
+template <class E> static ssm__cuda_s4_kernel ssm__device_s4_adjoint(const ssm_s4_core *core)
+{
+    if (ssm__device_s4_is_wide(core)) return ssm__cuda_s4_back<ssm__complex, E, 0, true>;
+    if (core->low_rank) return ssm__cuda_s4_back<ssm__complex, E, SSM__CUDA_S4_HELD, true>;
+    return core->parts == 2 ? ssm__cuda_s4_back<ssm__complex, E, SSM__CUDA_S4_TURNED, false>
+                            : ssm__cuda_s4_back<float, E, SSM__CUDA_S4_TURNED, false>;
+}
+
 /* One direction of all sequences; x: the layer's normalised rows. */
 static ssm__cuda_s4 ssm__device_s4_of(const ssm_s4_core *core, const ssm__call *call, ssm_rows x, size_t direction)
 {
@@ -35414,17 +35591,21 @@ static ssm__cuda_s4 ssm__device_s4_of(const ssm_s4_core *core, const ssm__call *
     p.a = core->a;
     p.b = core->b;
     p.c = core->c + direction * ssm__s4_count(core);
+    p.p = core->p;
+    p.l = core->l;
     p.u = x;
     p.state_count = ssm__s4_count(core);
     p.h0 = direction ? NULL : call->entering;
     return p;
 }
 
+/* Launches for `each` states at a time, or one for all that are coupled. */
 static ssm_status ssm__device_s4_launch(ssm__device *d, ssm__cuda_s4 p, const ssm_s4_core *core, size_t streams,
-                                        int held, void (*kernel)(ssm__cuda_s4))
+                                        size_t each, ssm__cuda_s4_kernel kernel)
 {
     ssm_status status = SSM_OK;
-    for (p.first = 0; status == SSM_OK && p.first < core->states; p.first += (size_t)held * SSM__CUDA_S4_STEPS)
+    if (core->low_rank) each = core->states;
+    for (p.first = 0; status == SSM_OK && p.first < core->states; p.first += each)
         status = ssm__cuda_launch(kernel, ssm__mul(streams, p.strips), 1, SSM__CUDA_S4_THREADS, 0, p, d->stream);
     return status;
 }
@@ -35444,22 +35625,25 @@ static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
 {
     const ssm_s4_core *core = task->core;
     const ssm__call *call = task->call;
-    const int half = d->io == SSM_FORMAT_BF16;
-    void (*const real)(ssm__cuda_s4) = half ? ssm__cuda_s4_run<float, ssm__cuda_bf16> : ssm__cuda_s4_run<float, float>;
-    void (*const pairs)(ssm__cuda_s4) =
-        half ? ssm__cuda_s4_run<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_run<ssm__complex, float>;
+    const size_t streams = ssm__tile_streams(&call->tile);
+    const ssm__cuda_s4_kernel kernel = d->io == SSM_FORMAT_BF16 ? ssm__device_s4_forward<ssm__cuda_bf16>(core)
+                                                                : ssm__device_s4_forward<float>(core);
     ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
+    ssm__arena arena;
+    float *room;
     size_t direction;
     b.y = task->s;
     b.y_row = (ptrdiff_t)core->dim;
     ssm__device_rows_forward(d, SSM_ROW_SCALE, &b);
+    arena = ssm__arena_open(d->work.data);
+    room = ssm__take(&arena, ssm__device_s4_is_wide(core) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
     for (direction = 0; direction < core->directions; ++direction) {
         ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
         p.y = ssm_rows_out_of(task->s, (ptrdiff_t)core->dim);
+        p.room = room;
         if (direction == 0) p.h_last = call->state;
-        if (ssm__device_ready(d, SSM_OK, 0))
-            d->status = ssm__device_s4_launch(d, p, core, ssm__tile_streams(&call->tile), SSM__CUDA_S4_HELD,
-                                              core->parts == 2 ? pairs : real);
+        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena)))
+            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_HELD * SSM__CUDA_S4_STEPS, kernel);
     }
 }
 
@@ -35467,16 +35651,28 @@ static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
 static ssm_status ssm__device_s4_sums(const ssm__device *d, const ssm__cuda_s4 &p, size_t streams, size_t direction,
                                       const ssm__s4_coefs *grad)
 {
-    float *const to[3] = {grad->a, grad->b, grad->c + direction * p.state_count};
+    float *const to[5] = {grad->a, grad->b, grad->c + direction * p.state_count, grad->p, grad->l};
+    const size_t parts = grad->p ? 5 : 3;
     ssm_status status = SSM_OK;
     size_t i;
-    for (i = 0; status == SSM_OK && i < 3; ++i) {
+    for (i = 0; status == SSM_OK && i < parts; ++i) {
         ssm__cuda_sum sum = ssm__cuda_sum_of(p.sums + i * p.state_count, to[i]);
-        ssm__cuda_sum_axis(&sum, streams, 3 * p.state_count, 0);
+        ssm__cuda_sum_axis(&sum, streams, parts * p.state_count, 0);
         ssm__cuda_sum_axis(&sum, p.state_count, 1, 1);
         status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
     }
     return status;
+}
+
+/* Workspace of the adjoint. */
+static size_t ssm__device_s4_layout(const ssm_s4_core *core, size_t rows, size_t streams, void *mem, ssm__cuda_s4 *p)
+{
+    const size_t count = ssm__s4_count(core), rooms = ssm__device_s4_is_wide(core) ? SSM__CUDA_S4_ROOMS : 0;
+    ssm__arena arena = ssm__arena_open(mem);
+    p->kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
+    p->sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(core->low_rank ? 5 : 3, count)));
+    p->room = ssm__take(&arena, ssm__mul(streams, ssm__mul(rooms, count)));
+    return ssm__arena_bytes(&arena);
 }
 
 /* ds to du, in w->dx, the gradients of coefficients, and that of the entering states. */
@@ -35486,15 +35682,9 @@ static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward 
     const ssm__call *call = task->call;
     const ssm__s4_scratch *w = task->work;
     const size_t rows = call->tile.count * call->tile.steps, streams = ssm__tile_streams(&call->tile);
-    const size_t count = ssm__s4_count(core);
-    const int half = d->io == SSM_FORMAT_BF16;
-    void (*const real)(ssm__cuda_s4) =
-        half ? ssm__cuda_s4_back<float, ssm__cuda_bf16> : ssm__cuda_s4_back<float, float>;
-    void (*const pairs)(ssm__cuda_s4) =
-        half ? ssm__cuda_s4_back<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_back<ssm__complex, float>;
+    const ssm__cuda_s4_kernel kernel = d->io == SSM_FORMAT_BF16 ? ssm__device_s4_adjoint<ssm__cuda_bf16>(core)
+                                                                : ssm__device_s4_adjoint<float>(core);
     ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
-    ssm__arena arena;
-    float *kept, *sums;
     size_t direction;
     b.dy = w->ds;
     b.dx = w->dx;
@@ -35502,19 +35692,14 @@ static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward 
     b.dscale = ssm__grad_at(call->dparams, core->offsets.D);
     ssm__device_clear(d, w->dx, rows * core->dim, d->io);
     ssm__device_rows_backward(d, SSM_ROW_SCALE, &b);
-    arena = ssm__arena_open(d->work.data);
-    kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
-    sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(3, count)));
     for (direction = 0; direction < core->directions; ++direction) {
         ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
+        const size_t bytes = ssm__device_s4_layout(core, rows, streams, d->work.data, &p);
         p.dy = ssm_rows_of(w->ds, (ptrdiff_t)core->dim);
         p.du = ssm_rows_out_of(w->dx, (ptrdiff_t)core->dim);
         if (direction == 0) p.dstate = call->state;
-        p.kept = kept;
-        p.sums = sums;
-        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena)))
-            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_TURNED,
-                                              core->parts == 2 ? pairs : real);
+        if (ssm__device_ready(d, SSM_OK, bytes))
+            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_TURNED * SSM__CUDA_S4_STEPS, kernel);
         if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__device_s4_sums(d, p, streams, direction, &w->grad);
     }
 }
@@ -35798,7 +35983,7 @@ static size_t ssm__device_bound_bytes(ssm__bind_walk walk, void *layer)
 {
     ssm__binder b = ssm__binder_open((void *)(uintptr_t)SSM__BOUND_ALIGN);
     walk(layer, &b);
-    return ssm__add(b.used, SSM__BOUND_ALIGN - 1);
+    return ssm__add(ssm__add(b.used, b.scratch), SSM__BOUND_ALIGN - 1);
 }
 
 static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const ssm_real *params, ssm_memory mem,
@@ -35917,6 +36102,7 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 SSM__DEVICE_LAYER(mamba3, mamba3)
 SSM__DEVICE_LAYER(s5, s5)
 SSM__DEVICE_LAYER(s4d, s4)
+SSM__DEVICE_LAYER(s4, s4)
 #endif /* SSM_CUDA */
 
 /*=============================================================================
@@ -36078,8 +36264,8 @@ SSM__DEVICE_LAYER(s4d, s4)
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
- *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5 and
- *          S4D on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
+ *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
+ *          S4D and S4 on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
  *          norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block;
  *          selective scan of complex A; ZOH_TRAPEZOID.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
