@@ -143,6 +143,7 @@
  *   >>cuda-tiles     what the tile functions of layers call on a GPU,
  *   >>cuda-layer-s5  S5's recurrence,
  *   >>cuda-layer-s4  that of S4D and S4,
+ *   >>cuda-layer-rglru  that of the RG-LRU,
  *   >>cuda-layers    and layers through them
  *   >>end            macros undefined, changes, licence
  */
@@ -2712,6 +2713,20 @@ SSM_API ssm_status ssm_cuda_s5_record(const ssm_s5 *layer, float *state, const v
 SSM_API ssm_status ssm_cuda_s5_backward(const ssm_s5 *layer, const void *x, const ssm_layer_grad *grad,
                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
+/* A state is the host's. a, h and the gradients of the recurrence are float in bf16, too. Every forward is sequential, so
+ * that splits agree to the bit. */
+SSM_API ssm_status ssm_cuda_rglru_sizes(const ssm_rglru_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_rglru_bind(ssm_rglru *layer, const ssm_rglru_config *config, const float *params,
+                                       ssm_memory mem, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_forward(const ssm_rglru *layer, float *state, const void *x, void *y,
+                                          const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_step(const ssm_rglru *layer, float *state, const void *x, void *y, size_t streams,
+                                       ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_record(const ssm_rglru *layer, float *state, const void *x, void *y,
+                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_backward(const ssm_rglru *layer, const void *x, const ssm_layer_grad *grad,
+                                           const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
 SSM_API ssm_status ssm_cuda_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const float *params, ssm_memory mem,
                                      void *stream);
@@ -4454,7 +4469,7 @@ SSM__BOTH SSM__OP v_real v_turn(v_real x, v_real t)
 }
 
 /* about 1 / sqrt(x): half the exponent, and a constant */
-SSM__OP v_real v_rsqrt_guess(v_real x)
+SSM__BOTH SSM__OP v_real v_rsqrt_guess(v_real x)
 {
     ssm__pun q;
     q.f = x;
@@ -5873,7 +5888,7 @@ SSM__BOTH SSM__SHARED v_real v_exp(v_real x)
 }
 
 /* exp(x) for x <= 0: the same bits. */
-SSM__QUICK SSM__SHARED v_real v_exp_negative(v_real x)
+SSM__BOTH SSM__QUICK SSM__SHARED v_real v_exp_negative(v_real x)
 {
     return v_mul(v_exp_near(v_max(v_set(SSM__EXP_LOWEST), x), v_set(SSM__EXP_SHIFT)), v_set(SSM__EXP_DOWN));
 }
@@ -5933,14 +5948,14 @@ SSM__OP v_real v_exp2_any(v_real d, v_real A)
 }
 
 /* |x| < 1/2; NaN is not. */
-SSM__OP v_mask v_is_small(v_real x)
+SSM__BOTH SSM__OP v_mask v_is_small(v_real x)
 {
     return v_lt(v_abs(x), v_set(SSM__K(0.5)));
 }
 
 /* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
  * phi'(x) = sum (k+1) x^k / (k+2)!. Truncation below 3e-9 (float), 5e-17 (double). */
-SSM__OP v_real v_phi_small(v_real x)
+SSM__BOTH SSM__OP v_real v_phi_small(v_real x)
 {
     v_real p = v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 1));
     int k;
@@ -5959,7 +5974,7 @@ SSM__OP v_real v_phi_derivative_small(v_real x)
 
 /* log(1 + x), 0 <= x <= 1. Float: x + x^2 q(x), q fitted, relative error 5.1e-9. Double: with s = x / (2 + x),
  * 2 atanh s = x - x^2/2 + s (x^2/2 + R), R = 2 s^2 (1/3 + s^2/5 + ...), s^2 <= 1/9. */
-SSM__OP v_real v_log1p_unit(v_real x)
+SSM__BOTH SSM__OP v_real v_log1p_unit(v_real x)
 {
 #ifdef SSM_DOUBLE
     const v_real s = v_div(x, v_add(v_set(2), x)), z = v_mul(s, s), half = v_mul(v_set(0.5), x);
@@ -5982,21 +5997,21 @@ SSM__OP v_real v_log1p_unit(v_real x)
 }
 
 /* log(1 + exp(x)) without overflow, exact in both tails (no threshold): max(x, 0) + log(1 + exp(-|x|)). */
-SSM__OP v_real v_softplus(v_real x)
+SSM__BOTH SSM__OP v_real v_softplus(v_real x)
 {
     return v_add(v_max(v_set(0), x), v_log1p_unit(v_exp_negative(v_neg(v_abs(x)))));
 }
 
 /* sigmoid: 1 / (1 + exp(-x)), and its slope e / (1 + e)^2, e = exp(-|x|), which never overflows: exact in both
  * tails. */
-SSM__SHARED v_real v_sigmoid_slope(v_real x, v_real *slope)
+SSM__BOTH SSM__SHARED v_real v_sigmoid_slope(v_real x, v_real *slope)
 {
     const v_real e = v_exp_negative(v_neg(v_abs(x))), d = v_add(v_set(1), e);
     *slope = v_div(e, v_mul(d, d));
     return v_div(v_select(v_lt(x, v_set(0)), e, v_set(1)), d);
 }
 
-SSM__SHARED v_real v_sigmoid(v_real x)
+SSM__BOTH SSM__SHARED v_real v_sigmoid(v_real x)
 {
     v_real slope;
     return v_sigmoid_slope(x, &slope);
@@ -6120,7 +6135,7 @@ SSM__OP void v_sincos(v_real x, v_real *sine, v_real *cosine)
 /* Square root: Newton's iteration for 1/sqrt(x) from the halved exponent (error below 3.5 %; each pass makes
  * it 1.5 times its square), then one correction of the root. Halves, because s s may be just above the largest
  * number. x is scaled where half of it would be subnormal; 0, infinity and NaN stay, below 0 is NaN. */
-SSM__LEAN SSM__SHARED v_real v_sqrt(v_real x)
+SSM__BOTH SSM__LEAN SSM__SHARED v_real v_sqrt(v_real x)
 {
     const v_real half = v_set(SSM__K(0.5)), infinity = v_mul(v_set(SSM__HUGE), v_set(2));
     const v_mask is_small = v_lt(x, v_set(SSM__SQRT_SMALL)), positive = v_lt(v_set(0), x);
@@ -7381,7 +7396,7 @@ SSM__OP void v_row_put_product(const ssm__row_block *b, size_t r, size_t c, v_re
 }
 
 /* p += m f, for a gradient that is wanted. */
-SSM__OP void v_row_add_product(ssm_real *p, size_t left, v_real m, v_real f)
+SSM__BOTH SSM__OP void v_row_add_product(ssm_real *p, size_t left, v_real m, v_real f)
 {
     if (p) v_store_n(p, v_fma(m, f, v_load_n(p, left)), left);
 }
@@ -7988,6 +8003,10 @@ SSM__TARGET static void SSM__KERNEL(mimo_close_adjoint)(const ssm__mimo_block *b
  */
 #define v_rglru_gates SSM__KERNEL(rglru_gates_of)
 #define v_rglru_gates_at SSM__KERNEL(rglru_gates_at)
+#define v_rglru_open SSM__KERNEL(rglru_open)
+#define v_rglru_b SSM__KERNEL(rglru_b)
+#define v_rglru_slopes SSM__KERNEL(rglru_slopes)
+#define v_rglru_back SSM__KERNEL(rglru_back)
 
 /* The gates of one vector, their slopes, and a = exp(-r decay) with 1 - a^2: near a = 1 by a series, since the
  * difference would cancel there. */
@@ -8000,19 +8019,53 @@ typedef struct v_rglru_gates {
     v_real rest; /* 1 - a^2 */
 } v_rglru_gates;
 
-SSM__OP v_rglru_gates v_rglru_gates_at(const ssm__rglru_block *b, size_t t, size_t c)
+SSM__BOTH SSM__OP v_rglru_gates v_rglru_open(v_real input, v_real recurrent, v_real decay)
 {
-    const size_t left = b->count - c;
-    const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
     v_rglru_gates g;
     v_real power, twice;
-    g.i = v_sigmoid_slope(v_load_n(b->input + at, left), &g.i_slope);
-    g.r = v_sigmoid_slope(v_load_n(b->recurrent + at, left), &g.r_slope);
-    power = v_mul(g.r, v_load_n(b->decay + c, left));
+    g.i = v_sigmoid_slope(input, &g.i_slope);
+    g.r = v_sigmoid_slope(recurrent, &g.r_slope);
+    power = v_mul(g.r, decay);
     twice = v_mul(v_set(2), power);
     g.a = v_exp_negative(v_neg(power));
     g.rest = v_select(v_is_small(twice), v_mul(twice, v_phi_small(v_neg(twice))), v_fnma(g.a, g.a, v_set(1)));
     return g;
+}
+
+/* b; `first` is where a sequence begins. */
+SSM__BOTH SSM__OP v_real v_rglru_b(const v_rglru_gates *g, v_real x, int first)
+{
+    const v_real gated = v_mul(g->i, x);
+    return first ? gated : v_mul(v_sqrt(g->rest), gated);
+}
+
+typedef struct v_rglru_slopes { /* gradients: */
+    v_real gated;               /* of i x */
+    v_real power;               /* of r decay */
+    v_real input;
+    v_real recurrent;
+} v_rglru_slopes;
+
+/* With power = r decay, d(1 - a^2) / d power = 2 a^2. The slope of the root is at most 1000. */
+SSM__BOTH SSM__OP v_rglru_slopes v_rglru_back(const v_rglru_gates *g, v_real x, v_real decay, v_real da, v_real db,
+                                              int first)
+{
+    const v_real root = v_sqrt(v_max(v_set(SSM__K(1e-6)), v_mul(v_set(4), g->rest)));
+    const v_real drest = first ? v_set(0) : v_div(v_mul(db, v_mul(g->i, x)), root);
+    v_rglru_slopes d;
+    d.gated = first ? db : v_mul(db, v_sqrt(g->rest));
+    d.power = v_mul(g->a, v_fma(v_mul(v_set(2), g->a), drest, v_neg(da)));
+    d.input = v_mul(v_mul(d.gated, x), g->i_slope);
+    d.recurrent = v_mul(v_mul(d.power, decay), g->r_slope);
+    return d;
+}
+
+SSM__OP v_rglru_gates v_rglru_gates_at(const ssm__rglru_block *b, size_t t, size_t c)
+{
+    const size_t left = b->count - c;
+    const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
+    return v_rglru_open(v_load_n(b->input + at, left), v_load_n(b->recurrent + at, left),
+                        v_load_n(b->decay + c, left));
 }
 
 SSM__TARGET static void SSM__KERNEL(rglru_gates)(const ssm__rglru_block *block)
@@ -8026,13 +8079,12 @@ SSM__TARGET static void SSM__KERNEL(rglru_gates)(const ssm__rglru_block *block)
             const v_rglru_gates g = v_rglru_gates_at(b, t, c);
             v_store_n(b->a + at, g.a, left);
             if (b->b) {
-                const v_real x = v_mul(g.i, v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left));
-                v_store_n(b->b + at, b->first && t == 0 ? x : v_mul(v_sqrt(g.rest), x), left);
+                const v_real x = v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left);
+                v_store_n(b->b + at, v_rglru_b(&g, x, b->first && t == 0), left);
             }
         }
 }
 
-/* With power = r decay, d(1 - a^2) / d power = 2 a^2. The slope of the root is at most 1000. */
 SSM__TARGET static void SSM__KERNEL(rglru_adjoint)(const ssm__rglru_adjoint_block *block)
 {
     const ssm__rglru_adjoint_block own = *block, *const d = &own;
@@ -8042,23 +8094,19 @@ SSM__TARGET static void SSM__KERNEL(rglru_adjoint)(const ssm__rglru_adjoint_bloc
         for (c = 0; c < b->count; c += V_WIDTH) {
             const size_t left = b->count - c;
             const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
-            const int first = b->first && t == 0;
             const v_rglru_gates g = v_rglru_gates_at(b, t, c);
-            const v_real x = v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left);
-            const v_real da = v_load_n(d->da + at, left), db = v_load_n(d->db + at, left);
-            const v_real dgated = first ? db : v_mul(db, v_sqrt(g.rest)); /* of i x */
-            const v_real root = v_sqrt(v_max(v_set(SSM__K(1e-6)), v_mul(v_set(4), g.rest)));
-            const v_real drest = first ? v_set(0) : v_div(v_mul(db, v_mul(g.i, x)), root);
-            const v_real dpower = v_mul(g.a, v_fma(v_mul(v_set(2), g.a), drest, v_neg(da)));
-            if (d->dx) v_row_add_product(d->dx + (ptrdiff_t)t * d->dx_row + c, left, dgated, g.i);
-            v_row_add_product(d->ddecay + c, left, dpower, g.r);
-            v_store_n(d->dinput + at, v_mul(v_mul(dgated, x), g.i_slope), left);
-            v_store_n(d->drecurrent + at, v_mul(v_mul(dpower, v_load_n(b->decay + c, left)), g.r_slope), left);
+            const v_rglru_slopes back =
+                v_rglru_back(&g, v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left), v_load_n(b->decay + c, left),
+                             v_load_n(d->da + at, left), v_load_n(d->db + at, left), b->first && t == 0);
+            if (d->dx) v_row_add_product(d->dx + (ptrdiff_t)t * d->dx_row + c, left, back.gated, g.i);
+            v_row_add_product(d->ddecay + c, left, back.power, g.r);
+            v_store_n(d->dinput + at, back.input, left);
+            v_store_n(d->drecurrent + at, back.recurrent, left);
         }
 }
 
 /* decay = c softplus(param), no infinity, which a gate of 0 would turn into NaN; and its adjoint. */
-SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const ssm_real *param, ssm_real *decay)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const ssm_real *param, ssm_real *decay)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH) {
@@ -8067,8 +8115,8 @@ SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const
     }
 }
 
-SSM__TARGET static void SSM__KERNEL(rglru_decay_adjoint)(size_t count, ssm_real c, const ssm_real *param,
-                                                         const ssm_real *ddecay, ssm_real *dparam)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(rglru_decay_adjoint)(size_t count, ssm_real c, const ssm_real *param,
+                                                                   const ssm_real *ddecay, ssm_real *dparam)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH) {
@@ -10808,6 +10856,10 @@ SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_re
 #undef v_tanh
 #undef v_rglru_gates
 #undef v_rglru_gates_at
+#undef v_rglru_open
+#undef v_rglru_b
+#undef v_rglru_slopes
+#undef v_rglru_back
 #undef v_trap
 #undef v_trap_of
 #undef v_wrapped
@@ -21780,6 +21832,29 @@ static ssm__matrix ssm__rglru_gate_matrix(const ssm_rglru_config *c, const ssm_r
     return m;
 }
 
+#ifdef SSM_CUDA
+struct ssm__rglru_job;
+static void ssm__device_rglru_turn(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t width);
+static void ssm__device_rglru_decay(ssm__device *d, const ssm_rglru *m);
+static void ssm__device_rglru(ssm__device *d, const struct ssm__rglru_job *j);
+static void ssm__device_rglru_backward(ssm__device *d, const struct ssm__rglru_job *j, ssm_real *dparam);
+static void ssm__device_rglru_gate(ssm__device *d, int exact_gelu, const ssm__row_block *b);
+
+/* A gate of a device, turned as linear layers are. */
+static const ssm_real *ssm__rglru_bind_turned(const ssm_rglru *m, ssm__binder *b, size_t g)
+{
+    const size_t width = m->gate[g].in, count = ssm__mul(width, m->config.lru_width);
+    void *none;
+    const void *at = ssm__bind_take(b, ssm__mul(count, sizeof(ssm_real)), &none);
+    if (b->params)
+        ssm__device_rglru_turn(b->device, b->params + m->offsets.gate_weight[g], at, m->config.num_heads, width);
+    return (const ssm_real *)at;
+}
+#define SSM__BIND_TURNED(layer, binder, g) ssm__rglru_bind_turned(layer, binder, g)
+#else
+#define SSM__BIND_TURNED(layer, binder, g) NULL
+#endif
+
 /* Bytes from one packed head of a gate to the next. */
 static size_t ssm__rglru_head_bytes(const ssm_linear *gate)
 {
@@ -21796,7 +21871,9 @@ static void ssm__rglru_bind_gate(ssm_rglru *m, ssm__binder *b, size_t g)
     void *packed;
     ssm__bind_shape(l, b, width, width, c->format);
     bytes = ssm__rglru_head_bytes(l);
-    l->packed = ssm__bind_take(b, ssm__mul(c->num_heads, bytes), &packed);
+    packed = NULL;
+    if (SSM__IS_DEVICE(b->isa)) l->weight = SSM__BIND_TURNED(m, b, g);
+    else l->packed = ssm__bind_take(b, ssm__mul(c->num_heads, bytes), &packed);
     for (head = 0; packed && head < c->num_heads; ++head) {
         const ssm__matrix matrix = ssm__rglru_gate_matrix(c, b->params + m->offsets.gate_weight[g], head);
         b->pack(&matrix, width, c->format, (unsigned char *)packed + head * bytes);
@@ -21804,11 +21881,12 @@ static void ssm__rglru_bind_gate(ssm_rglru *m, ssm__binder *b, size_t g)
     l->bias = ssm__bind_copy(b, m->offsets.gate_bias[g], c->lru_width);
 }
 
-/* Head `head` of a gate. */
-static ssm_linear ssm__rglru_head(const ssm_linear *gate, size_t head)
+/* Head `head` of a gate; on a device its weight is of the type of rows. */
+static ssm_linear ssm__rglru_head(const ssm_parallel *parallel, const ssm_linear *gate, size_t head)
 {
     ssm_linear l = *gate;
-    l.packed = (const unsigned char *)gate->packed + head * ssm__rglru_head_bytes(gate);
+    if (l.weight) l.weight = ssm__row_part(parallel, (ssm_real *)(uintptr_t)l.weight, head * gate->in * gate->out);
+    else l.packed = (const unsigned char *)gate->packed + head * ssm__rglru_head_bytes(gate);
     l.bias += head * gate->out;
     return l;
 }
@@ -21851,6 +21929,7 @@ static void ssm__rglru_walk(void *layer, ssm__binder *b)
     ssm__rglru_bind_gate(m, b, 0);
     ssm__rglru_bind_gate(m, b, 1);
     m->decay = ssm__bind_reals(b, W, &decay);
+    SSM__ON_DEVICE_BIND(b, ssm__device_rglru_decay(b->device, m));
     if (decay) SSM__RUN(c->isa, rglru_decay)(W, c->c, b->params + o.recurrent_param, decay);
 }
 
@@ -21872,12 +21951,13 @@ typedef struct ssm__rglru_mem {
     ssm_real *y; /* before its GELU */
     ssm_real *u;
     ssm_real *gate[2]; /* before their sigmoids */
-    ssm_real *h;
+    ssm_real *h; /* reals, on a device too, as a is */
 } ssm__rglru_mem;
 
 typedef struct ssm__rglru_room { /* of the forward */
     ssm__rglru_mem mem;
-    ssm_real *a; /* [rows][W], and then what linear_out reads */
+    ssm_real *a;    /* [rows][W], and then what linear_out reads */
+    ssm_real *mark; /* [rows], of a device: not 0 where a sequence begins; NULL: nowhere */
 } ssm__rglru_room;
 
 typedef struct ssm__rglru_scratch { /* of the backward; rows of W reals but for the first three */
@@ -21887,9 +21967,12 @@ typedef struct ssm__rglru_scratch { /* of the backward; rows of W reals but for 
     ssm_real *a;         /* and then the gradient of what the convolution reads */
     ssm_real *da;        /* at first what linear_out reads; at last, of the gate r */
     ssm_real *db;        /* at first the gradient of what linear_out reads; at last, of the gate i */
-    ssm_real *dh;
+    ssm_real *dh;      /* reals */
     ssm_real *dy;
     ssm_real *du;
+    ssm_real *dgate[2]; /* db and da, but on a device: they are reals */
+    ssm_real *dh_last;  /* [streams][W], and */
+    ssm_real *mark;     /* as that of the forward, of a device */
 } ssm__rglru_scratch;
 
 static void ssm__rglru_take(const ssm_rglru *m, ssm__arena *arena, size_t rows, ssm__rglru_mem *mem)
@@ -21904,11 +21987,18 @@ static void ssm__rglru_take(const ssm_rglru *m, ssm__arena *arena, size_t rows, 
     mem->h = ssm__take(arena, count);
 }
 
+/* Whether a device is to be told which rows are first steps. */
+static int ssm__rglru_has_marks(const ssm_rglru *m)
+{
+    return SSM__IS_DEVICE(m->config.isa) && !m->config.no_reset;
+}
+
 static size_t ssm__rglru_work_layout(const ssm_rglru *m, size_t rows, void *work, ssm__rglru_room *w)
 {
     ssm__arena arena = ssm__arena_open(work);
     ssm__rglru_take(m, &arena, rows, &w->mem);
     w->a = ssm__take(&arena, ssm__mul(rows, m->config.lru_width));
+    w->mark = ssm__rglru_has_marks(m) ? ssm__take(&arena, rows) : NULL;
     return ssm__arena_bytes(&arena);
 }
 
@@ -21917,7 +22007,9 @@ static size_t ssm__rglru_scratch_layout(const ssm_rglru *m, size_t rows, size_t 
                                         ssm__rglru_scratch *w)
 {
     const ssm_rglru_config *c = &m->config;
-    const size_t W = c->lru_width, count = ssm__mul(rows, W), gate = ssm__mul(W, ssm__rglru_head_width(c));
+    const int on_device = SSM__IS_DEVICE(c->isa);
+    const size_t W = c->lru_width, count = ssm__mul(rows, W);
+    const size_t gate = on_device ? 0 : ssm__mul(W, ssm__rglru_head_width(c));
     ssm__arena arena = ssm__arena_open(work);
     w->weight[0] = ssm__take(&arena, gate);
     w->weight[1] = ssm__take(&arena, gate);
@@ -21926,9 +22018,13 @@ static size_t ssm__rglru_scratch_layout(const ssm_rglru *m, size_t rows, size_t 
     w->a = ssm__take(&arena, count);
     w->da = ssm__take(&arena, count);
     w->db = ssm__take(&arena, count);
-    w->dh = c->no_block ? NULL : ssm__take(&arena, count);
+    w->dh = c->no_block && !on_device ? NULL : ssm__take(&arena, count);
     w->dy = c->no_block ? NULL : ssm__take(&arena, count);
     w->du = c->no_block ? NULL : ssm__take(&arena, count);
+    w->dgate[0] = on_device ? ssm__take(&arena, count) : w->db;
+    w->dgate[1] = on_device ? ssm__take(&arena, count) : w->da;
+    w->dh_last = on_device ? ssm__take(&arena, ssm__mul(streams, W)) : NULL;
+    w->mark = ssm__rglru_has_marks(m) ? ssm__take(&arena, rows) : NULL;
     return ssm__arena_bytes(&arena);
 }
 
@@ -21969,6 +22065,7 @@ static ssm__call ssm__rglru_call(const ssm_rglru *m)
     ssm__call call = ssm__call_of(m, m->config.d_model, ssm__rglru_state_count(&m->config));
     call.has_params = m->params != NULL;
     call.parallel = m->config.parallel;
+    call.on_device = SSM__IS_DEVICE(m->config.isa);
     return call;
 }
 
@@ -21980,6 +22077,7 @@ typedef struct ssm__rglru_job {
     const ssm__rglru_mem *mem;
     ssm_rows u;
     ssm_real *a;
+    ssm_real *mark; /* as in the room */
     const ssm__rglru_scratch *w; /* backward: */
     ssm_rows dh;
     ssm_rows_out du;
@@ -22042,23 +22140,37 @@ static void ssm__rglru_task(void *context, size_t index)
     SSM__RUN(j->m->config.isa, line_rows)(&line);
 }
 
-/* Gates, recurrence and states of a tile: from u to mem->h. */
-static void ssm__rglru_run(ssm__rglru_job *j)
+/* Recurrence and states of a tile: from u and its gates to mem->h. */
+static void ssm__rglru_recur(ssm__rglru_job *j)
 {
     const ssm_rglru *m = j->m;
     const ssm__tile *t = &j->call->tile;
-    const size_t W = m->config.lru_width, width = m->gate[0].in, rows = t->count * t->steps;
-    size_t g, head, stream;
-    for (g = 0; g < 2; ++g) {
-        for (head = 0; head < m->config.num_heads; ++head) {
-            const ssm_linear l = ssm__rglru_head(&m->gate[g], head);
-            ssm__linear(j->call->parallel, &l, ssm_rows_of(j->u.data + head * width, j->u.row), ssm_rows_of(NULL, 0),
-                        ssm_rows_out_of(j->mem->gate[g] + head * width, (ptrdiff_t)W), rows);
-        }
-    }
-    ssm__parallel(j->call->parallel, t->count * ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 32, ssm__rglru_task, j);
+    const size_t W = m->config.lru_width;
+    size_t stream;
+    SSM__ON_DEVICE(j->call->parallel, ssm__device_rglru(device, j));
+    ssm__parallel(j->call->parallel, t->count * ssm__ceil_div(W, SSM__RGLRU_STRIP), t->count * t->steps * W * 32,
+                  ssm__rglru_task, j);
     for (stream = 0; !m->config.no_reset && stream < t->count; ++stream)
         j->call->state[ssm__rglru_h_at(j, stream) + W] = 1;
+}
+
+/* The gates, and then that. */
+static void ssm__rglru_run(ssm__rglru_job *j)
+{
+    const ssm_rglru *m = j->m;
+    const ssm_parallel *parallel = j->call->parallel;
+    const size_t width = m->gate[0].in, rows = j->call->tile.count * j->call->tile.steps;
+    const ptrdiff_t W = (ptrdiff_t)m->config.lru_width;
+    size_t g, head;
+    for (g = 0; g < 2; ++g) {
+        for (head = 0; head < m->config.num_heads; ++head) {
+            const ssm_linear l = ssm__rglru_head(parallel, &m->gate[g], head);
+            const ssm_real *u = ssm__row_part(parallel, (ssm_real *)(uintptr_t)j->u.data, head * width);
+            ssm__linear(parallel, &l, ssm_rows_of(u, j->u.row), ssm_rows_of(NULL, 0),
+                        ssm_rows_out_of(ssm__row_part(parallel, j->mem->gate[g], head * width), W), rows);
+        }
+    }
+    ssm__rglru_recur(j);
 }
 
 /* Task of the backward: a strip of all sequences, one after the other, since they share the gradient of decay. */
@@ -22095,20 +22207,44 @@ static void ssm__rglru_task_backward(void *context, size_t index)
 
 /* One gate of one head, whose weight lies [in][out]: the product that a linear layer's is with its sides changed over
  * gives the gradient that way round. */
-static void ssm__rglru_gate_backward(const ssm__rglru_job *j, size_t g, size_t head, ssm_rows dgate, size_t rows)
+static void ssm__rglru_gate_backward(const ssm__rglru_job *j, size_t g, size_t head, size_t rows)
 {
+    const ssm_parallel *parallel = j->call->parallel;
     const ssm_rglru_offsets *o = &j->m->offsets;
     const size_t width = j->m->gate[g].in, at = head * width;
-    const ssm_rows u = ssm_rows_of(j->u.data + at, j->u.row), dy = ssm_rows_of(dgate.data + at, dgate.row);
+    const ptrdiff_t W = (ptrdiff_t)j->m->config.lru_width;
+    const ssm_rows u = ssm_rows_of(ssm__row_part(parallel, (ssm_real *)(uintptr_t)j->u.data, at), j->u.row);
+    const ssm_rows dy = ssm_rows_of(ssm__row_part(parallel, j->w->dgate[g], at), W);
     ssm_real *dweight = ssm__grad_at(j->call->dparams, o->gate_weight[g]);
     ssm_real *dbias = ssm__grad_at(j->call->dparams, o->gate_bias[g]);
-    ssm_linear l = j->m->gate[g];
-    l.weight = j->w->weight[g] + at * width;
-    ssm__linear_backward(j->call->parallel, &l, u, dy,
-                         ssm_rows_out_of(j->du.data ? j->du.data + at : NULL, j->du.row), NULL,
+    ssm_linear l = ssm__rglru_head(parallel, &j->m->gate[g], head);
+    if (!l.weight) l.weight = j->w->weight[g] + at * width;
+    ssm__linear_backward(parallel, &l, u, dy,
+                         ssm_rows_out_of(j->du.data ? ssm__row_part(parallel, j->du.data, at) : NULL, j->du.row), NULL,
                          dbias ? dbias + at : NULL, rows);
     if (dweight)
-        ssm__linear_backward(j->call->parallel, &l, dy, u, ssm_rows_out_of(NULL, 0), dweight + at * width, NULL, rows);
+        ssm__linear_backward(parallel, &l, dy, u, ssm_rows_out_of(NULL, 0), dweight + at * width, NULL, rows);
+}
+
+/* The part of the recurrence and its coefficients: to w->dgate, du, and the gradients of recurrent_param and the
+ * states. */
+static void ssm__rglru_recur_backward(ssm__rglru_job *j)
+{
+    const ssm_rglru *m = j->m;
+    const ssm_rglru_config *c = &m->config;
+    const ssm__tile *t = &j->call->tile;
+    const size_t W = c->lru_width, rows = t->count * t->steps;
+    ssm_real *dparam = ssm__grad_at(j->call->dparams, m->offsets.recurrent_param);
+    size_t stream;
+    ssm__clear_reals(j->call->parallel, j->w->ddecay, W);
+    ssm__clear_reals(j->call->parallel, j->w->da, rows * W);
+    ssm__clear_reals(j->call->parallel, j->w->db, rows * W);
+    SSM__ON_DEVICE(j->call->parallel, ssm__device_rglru_backward(device, j, dparam));
+    ssm__parallel(j->call->parallel, ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 64, ssm__rglru_task_backward, j);
+    for (stream = 0; !c->no_reset && stream < t->count; ++stream)
+        j->call->state[ssm__rglru_h_at(j, stream) + W] = 0;
+    if (dparam)
+        SSM__RUN(c->isa, rglru_decay_adjoint)(W, c->c, m->params + m->offsets.recurrent_param, j->w->ddecay, dparam);
 }
 
 /* From the gradient of h to those of u, added, of the parameters and of the states that entered. */
@@ -22116,25 +22252,16 @@ static void ssm__rglru_run_backward(ssm__rglru_job *j)
 {
     const ssm_rglru *m = j->m;
     const ssm_rglru_config *c = &m->config;
-    const ssm__tile *t = &j->call->tile;
-    const size_t W = c->lru_width, rows = t->count * t->steps;
-    ssm_real *dparam = ssm__grad_at(j->call->dparams, m->offsets.recurrent_param);
-    size_t g, head, stream;
-    ssm__zero(j->w->ddecay, W);
-    ssm__zero(j->w->da, rows * W);
-    ssm__zero(j->w->db, rows * W);
-    ssm__parallel(j->call->parallel, ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 64, ssm__rglru_task_backward, j);
-    for (stream = 0; !c->no_reset && stream < t->count; ++stream)
-        j->call->state[ssm__rglru_h_at(j, stream) + W] = 0;
-    if (dparam)
-        SSM__RUN(c->isa, rglru_decay_adjoint)(W, c->c, m->params + m->offsets.recurrent_param, j->w->ddecay, dparam);
+    const size_t rows = j->call->tile.count * j->call->tile.steps, width = ssm__rglru_head_width(c);
+    size_t g, head;
+    ssm__rglru_recur_backward(j);
     for (g = 0; g < 2; ++g) {
-        const ssm_rows dgate = ssm_rows_of(g ? j->w->da : j->w->db, (ptrdiff_t)W);
         for (head = 0; head < c->num_heads; ++head) {
-            const ssm__matrix matrix = ssm__rglru_gate_matrix(c, m->params + m->offsets.gate_weight[g], head);
-            if (j->call->done == 0) /* the first tile */
-                ssm__matrix_expand(&matrix, matrix.columns, j->w->weight[g] + head * matrix.columns * matrix.columns);
-            ssm__rglru_gate_backward(j, g, head, dgate, rows);
+            if (!m->gate[g].weight && j->call->done == 0) { /* the first tile */
+                const ssm__matrix matrix = ssm__rglru_gate_matrix(c, m->params + m->offsets.gate_weight[g], head);
+                ssm__matrix_expand(&matrix, width, j->w->weight[g] + head * width * width);
+            }
+            ssm__rglru_gate_backward(j, g, head, rows);
         }
     }
 }
@@ -22146,12 +22273,13 @@ static ssm_conv ssm__rglru_conv_of(const ssm_rglru *m, const ssm__call *call, co
     static const ssm_conv none = SSM__EMPTY;
     const size_t W = m->config.lru_width;
     ssm_conv s = none;
-    s.batch = call->tile.count;
+    s.batch = ssm__tile_streams(&call->tile);
     s.len = call->tile.steps;
+    s.start = call->tile.start;
     s.dim = W;
     s.width = m->config.conv_width;
     s.x = ssm__tile_view(mem->x, &call->tile, (ptrdiff_t)W, 1, 0);
-    s.weight = ssm__view(m->conv_weight, 0, 0, 1, W);
+    s.weight = ssm__taps_view(m->conv_weight, m->config.conv_width, W, m->config.isa);
     s.bias = ssm_in_c(m->conv_bias);
     s.state = ssm__view(call->entering, call->state_count, 0, 1, W);
     s.slot = call->slot;
@@ -22171,11 +22299,18 @@ static ssm__row_block ssm__rglru_gated(const ssm_rglru *m, const ssm__rglru_mem 
     return b;
 }
 
+/* That of a block; of an RG-LRU by itself, whose rows have no z, h as it is. Where h and its gradient are reals and other
+ * rows are not, a device does it. */
 static void ssm__rglru_gate_rows(const ssm_rglru *m, const ssm__call *call, const ssm__row_block *b)
 {
     const ssm_isa isa = m->config.isa;
+    const int exact = m->config.exact_gelu;
     (void)isa;
-    ssm__rows(call->parallel, b, m->config.exact_gelu ? SSM__RUN(isa, row_geglu) : SSM__RUN(isa, row_geglu_tanh));
+    SSM__ON_DEVICE(call->parallel, ssm__device_rglru_gate(device, exact, b));
+    if (!b->z) ssm__rows_add(call->parallel, isa, b);
+    else if (!b->dy) ssm__rows(call->parallel, b, exact ? SSM__RUN(isa, row_geglu) : SSM__RUN(isa, row_geglu_tanh));
+    else ssm__rows(call->parallel, b,
+                   exact ? SSM__RUN(isa, row_geglu_backward) : SSM__RUN(isa, row_geglu_tanh_backward));
 }
 
 /* What is on the tape, of the tile; else `mem`. */
@@ -22206,6 +22341,7 @@ static ssm__rglru_job ssm__rglru_job_of(const ssm_rglru *m, const ssm__call *cal
     j.mem = mem;
     j.u = mem->u ? ssm_rows_of(mem->u, (ptrdiff_t)m->config.lru_width) : call->x;
     j.a = a;
+    j.mark = NULL;
     j.w = NULL;
     j.dh = ssm_rows_of(NULL, 0);
     j.du = ssm_rows_out_of(NULL, 0);
@@ -22224,12 +22360,14 @@ static void ssm__rglru_tile(const ssm__call *call)
     ssm__rglru_work_layout(m, rows, call->work, &w);
     w.mem = ssm__rglru_kept(m, call, w.mem);
     j = ssm__rglru_job_of(m, call, &w.mem, w.a);
+    j.mark = w.mark;
     if (!m->config.no_block) {
         ssm_conv conv = ssm__rglru_conv_of(m, call, &w.mem);
         conv.y = ssm_out_like(w.mem.u, conv.x);
         conv.state_last = ssm_out_like(call->state, conv.state);
         ssm__linear(call->parallel, &m->linear_y, call->x, none, ssm_rows_out_of(w.mem.y, row), rows);
         ssm__linear(call->parallel, &m->linear_x, call->x, none, ssm_rows_out_of(w.mem.x, row), rows);
+        if (conv.start) ssm__clear_rows(call->parallel, w.mem.u, rows * W); /* rows of no sequence */
         ssm__conv(&conv);
     }
     ssm__rglru_run(&j);
@@ -22237,10 +22375,9 @@ static void ssm__rglru_tile(const ssm__call *call)
     if (m->config.no_block) {
         b.y = call->y.data;
         b.y_row = call->y.row;
-        ssm__rows_add(call->parallel, m->config.isa, &b);
-        return;
     }
     ssm__rglru_gate_rows(m, call, &b);
+    if (m->config.no_block) return;
     ssm__linear(call->parallel, &m->linear_out, ssm_rows_of(w.a, row), none, call->y, rows);
 }
 
@@ -22251,23 +22388,26 @@ static void ssm__rglru_out_backward(const ssm_rglru *m, const ssm__call *call, c
 {
     const size_t W = m->config.lru_width;
     const ptrdiff_t row = (ptrdiff_t)W;
-    const ssm_isa isa = m->config.isa;
     ssm__row_block b = ssm__rglru_gated(m, mem, w->da, rows);
-    (void)isa;
-    ssm__zero(w->db, rows * W);
-    ssm__zero(w->dh, rows * W);
-    ssm__zero(w->dy, rows * W);
-    ssm__rglru_gate_rows(m, call, &b);
-    ssm__linear_backward(call->parallel, &m->linear_out, ssm_rows_of(w->da, row), call->dy,
-                         ssm_rows_out_of(w->db, row), ssm__grad_at(call->dparams, m->offsets.out_weight),
-                         ssm__grad_at(call->dparams, m->offsets.out_bias), rows);
-    b.y = NULL;
-    b.dy = w->db;
+    ssm__clear_reals(call->parallel, w->dh, rows * W);
     b.dx = w->dh;
-    b.dz = w->dy;
-    b.dy_row = b.dx_row = b.dz_row = row;
-    ssm__rows(call->parallel, &b,
-              m->config.exact_gelu ? SSM__RUN(isa, row_geglu_backward) : SSM__RUN(isa, row_geglu_tanh_backward));
+    b.dx_row = b.dz_row = row;
+    b.dy = call->dy.data;
+    b.dy_row = call->dy.row;
+    if (!m->config.no_block) {
+        b.dy = NULL;
+        ssm__rglru_gate_rows(m, call, &b);
+        ssm__clear_rows(call->parallel, w->db, rows * W);
+        ssm__clear_rows(call->parallel, w->dy, rows * W);
+        ssm__linear_backward(call->parallel, &m->linear_out, ssm_rows_of(w->da, row), call->dy,
+                             ssm_rows_out_of(w->db, row), ssm__grad_at(call->dparams, m->offsets.out_weight),
+                             ssm__grad_at(call->dparams, m->offsets.out_bias), rows);
+        b.dz = w->dy;
+        b.dy = w->db;
+        b.dy_row = row;
+    }
+    b.y = NULL;
+    ssm__rglru_gate_rows(m, call, &b);
 }
 
 /* Convolution, linear_x and linear_y: from w->du and w->dy to dx. */
@@ -22280,10 +22420,13 @@ static void ssm__rglru_in_backward(const ssm_rglru *m, const ssm__call *call, co
     const ptrdiff_t row = (ptrdiff_t)W;
     ssm_conv conv = ssm__rglru_conv_of(m, call, mem);
     ssm_conv_grad d = none;
-    ssm__zero(w->a, rows * W);
-    ssm__take_dstate(call->parallel, call->state, call->state_count, call->tile.count, count, w->dconv);
-    d.dstate_last = ssm__view(w->dconv, count, 0, 1, W);
-    d.dstate = ssm_out_like(call->state, conv.state);
+    ssm__clear_rows(call->parallel, w->a, rows * W);
+    if (call->state) {
+        ssm__take_dstate(call->parallel, call->state, call->state_count, ssm__tile_streams(&call->tile), count,
+                         w->dconv);
+        d.dstate_last = ssm__view(w->dconv, count, 0, 1, W);
+        d.dstate = ssm_out_like(call->state, conv.state);
+    }
     d.dy = ssm__tile_view(w->du, &call->tile, row, 1, 0);
     d.dx = ssm_out_like(w->a, conv.x);
     d.dweight = ssm_out_like(ssm__grad_at(call->dparams, o->conv_weight), ssm_in_cn(NULL, m->config.conv_width));
@@ -22303,15 +22446,18 @@ static void ssm__rglru_tile_backward(const ssm__call *call)
     const ssm__rglru_mem mem = ssm__rglru_kept(m, call, none);
     ssm__rglru_scratch w;
     ssm__rglru_job j;
-    ssm__rglru_scratch_layout(m, rows, call->tile.count, call->work, &w);
+    ssm__rglru_scratch_layout(m, rows, ssm__tile_streams(&call->tile), call->work, &w);
     j = ssm__rglru_job_of(m, call, &mem, w.a);
+    j.mark = w.mark;
     j.w = &w;
     j.dh = call->dy;
     j.du = call->dx;
-    if (!m->config.no_block) {
+    if (w.dh) {
         ssm__rglru_out_backward(m, call, &mem, &w, rows);
-        ssm__zero(w.du, rows * W);
         j.dh = ssm_rows_of(w.dh, (ptrdiff_t)W);
+    }
+    if (!m->config.no_block) {
+        ssm__clear_rows(call->parallel, w.du, rows * W);
         j.du = ssm_rows_out_of(w.du, (ptrdiff_t)W);
     }
     ssm__rglru_run_backward(&j);
@@ -35705,6 +35851,319 @@ static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward 
 }
 
 /*=============================================================================
+ * >>cuda-layer-rglru
+ *=============================================================================
+ * The RG-LRU on a GPU: what its tile functions call of a device. Coefficients and their adjoint are a thread for each
+ * number, bound by memory; between them stands the linear scan, sequential, so that pieces of a sequence have the bits of
+ * the whole. a, b, h and their gradients are float in bf16, too: an a near 1 would be lost.
+ */
+enum { SSM__CUDA_RGLRU_EACH = 256 };
+
+typedef struct ssm__cuda_rglru {
+    size_t count; /* [rows][dim] */
+    size_t dim;
+    ssm_rows u;
+    const void *gate[2];
+    const float *decay;
+    const float *mark; /* [rows]: not 0 at a first step; NULL: no such row */
+    float *a;
+    float *b;
+    float *da; /* from here on the adjoint; becomes the terms of ddecay */
+    const float *db;
+    void *dgate[2];
+    ssm_rows_out du; /* added to */
+} ssm__cuda_rglru;
+
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_gates(const ssm__cuda_rglru p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, row = i / p.dim, c = i % p.dim;
+    ssm__rglru_gates_of g;
+    if (i >= p.count) return;
+    g = ssm__rglru_open(ssm__cuda_load((const T *)p.gate[0] + i), ssm__cuda_load((const T *)p.gate[1] + i), p.decay[c]);
+    p.a[i] = g.a;
+    p.b[i] = ssm__rglru_b(&g, ssm__cuda_load(ssm__cuda_row_at<T>(p.u, row, c)), p.mark && p.mark[row] != 0);
+}
+
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_slopes(const ssm__cuda_rglru p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, row = i / p.dim, c = i % p.dim;
+    ssm__rglru_gates_of g;
+    ssm__rglru_slopes d;
+    if (i >= p.count) return;
+    g = ssm__rglru_open(ssm__cuda_load((const T *)p.gate[0] + i), ssm__cuda_load((const T *)p.gate[1] + i), p.decay[c]);
+    d = ssm__rglru_back(&g, ssm__cuda_load(ssm__cuda_row_at<T>(p.u, row, c)), p.decay[c], p.da[i], p.db[i],
+                        p.mark && p.mark[row] != 0);
+    p.da[i] = d.power * g.r;
+    ssm__cuda_store((T *)p.dgate[0] + i, d.input);
+    ssm__cuda_store((T *)p.dgate[1] + i, d.recurrent);
+    if (p.du.data) {
+        T *du = ssm__cuda_row_at<T>(p.du, row, c);
+        ssm__cuda_store(du, fmaf(d.gated, g.i, ssm__cuda_load(du)));
+    }
+}
+
+/* --- the number in a state that says whether there was a step: a thread for each sequence --- */
+typedef struct ssm__cuda_rglru_marks {
+    size_t batch;
+    size_t len;
+    const size_t *start;
+    const ptrdiff_t *slot;
+    size_t state_count;
+    const float *entering; /* the numbers, state_count apart; NULL: zeros */
+    float *leaving;        /* NULL: not wanted */
+    float left;            /* in them: 1, of gradients 0 */
+    float *mark;
+} ssm__cuda_rglru_marks;
+
+__global__ void __launch_bounds__(32) ssm__cuda_rglru_mark(const ssm__cuda_rglru_marks p)
+{
+    const size_t seq = (size_t)blockIdx.x * 32 + threadIdx.x;
+    ssm__span q;
+    if (seq >= p.batch) return;
+    q = ssm__cuda_span_of(p.start, p.slot, seq, p.len);
+    if (q.len == 0) return;
+    p.mark[q.batch * p.len + q.first] = !p.entering || p.entering[(size_t)q.state * p.state_count] == 0.0f;
+    if (p.leaving) p.leaving[(size_t)q.state * p.state_count] = p.left;
+}
+
+/* --- y = gelu(z) x, or x without z; with dy its gradients, added. x and dx are float --- */
+typedef struct ssm__cuda_rglru_gating {
+    size_t count; /* [rows][dim] */
+    size_t dim;
+    ssm_rowop_kind gelu;
+    ssm_rows x;
+    ssm_rows z;
+    ssm_rows dy;
+    ssm_rows_out y;
+    ssm_rows_out dx;
+    ssm_rows_out dz;
+} ssm__cuda_rglru_gating;
+
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_gate(const ssm__cuda_rglru_gating p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, row = i / p.dim, c = i % p.dim;
+    float x, dy, z = 0, gate = 1, none;
+    if (i >= p.count) return;
+    x = *ssm__cuda_row_at<float>(p.x, row, c);
+    if (p.z.data) z = ssm__cuda_load(ssm__cuda_row_at<T>(p.z, row, c));
+    if (p.z.data) gate = ssm__cuda_row_value(p.gelu, z, 0, 0);
+    if (!p.dy.data) {
+        ssm__cuda_store(ssm__cuda_row_at<T>(p.y, row, c), x * gate);
+        return;
+    }
+    dy = ssm__cuda_load(ssm__cuda_row_at<T>(p.dy, row, c));
+    ssm__cuda_row_add<float>(p.dx, row, c, dy * gate, NULL);
+    if (p.z.data)
+        ssm__cuda_row_add<T>(p.dz, row, c, dy * x * ssm__cuda_row_slope(p.gelu, z, 0, 0, &none), NULL);
+}
+
+/* --- parameters --- */
+typedef struct ssm__cuda_rglru_params {
+    const float *from;
+    void *to;
+    size_t width; /* of a head */
+    size_t count;
+    float c;
+    const float *ddecay; /* NULL: decay from recurrent_param; else the gradient back */
+} ssm__cuda_rglru_params;
+
+/* [head][in][out] to [head][out][in]. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_turn(const ssm__cuda_rglru_params p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, w = p.width;
+    const size_t in = i % w, out = i / w % w, head = i / w / w;
+    if (i < p.count) ssm__cuda_store((T *)p.to + i, p.from[(head * w + in) * w + out]);
+}
+
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_decay(const ssm__cuda_rglru_params p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x;
+    if (i >= p.count) return;
+    if (p.ddecay) ssm__rglru_decay_adjoint(1, p.c, p.from + i, p.ddecay + i, (float *)p.to + i);
+    else ssm__rglru_decay(1, p.c, p.from + i, (float *)p.to + i);
+}
+
+/* --- launches --- */
+static ssm__cuda_rglru_params ssm__device_rglru_params(const ssm_real *from, const void *to, size_t width, size_t count)
+{
+    ssm__cuda_rglru_params p;
+    memset(&p, 0, sizeof p);
+    p.from = from;
+    p.to = (void *)(uintptr_t)to;
+    p.width = width;
+    p.count = count;
+    return p;
+}
+
+/* A thread for each of `count` numbers. */
+template <class P> static void ssm__device_rglru_each(ssm__device *d, void (*kernel)(P), const P &p, size_t count)
+{
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(kernel, ssm__ceil_div(count, SSM__CUDA_RGLRU_EACH), 1, SSM__CUDA_RGLRU_EACH, 0, p,
+                                     d->stream);
+}
+
+static void ssm__device_rglru_turn(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t width)
+{
+    const ssm__cuda_rglru_params p = ssm__device_rglru_params(from, to, width, heads * width * width);
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_turn<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_turn<float>, p, p.count);
+}
+
+static void ssm__device_rglru_decay(ssm__device *d, const ssm_rglru *m)
+{
+    ssm__cuda_rglru_params p =
+        ssm__device_rglru_params(m->params + m->offsets.recurrent_param, m->decay, 0, m->config.lru_width);
+    p.c = m->config.c;
+    ssm__device_rglru_each(d, ssm__cuda_rglru_decay, p, p.count);
+}
+
+static void ssm__device_rglru_gate(ssm__device *d, int exact_gelu, const ssm__row_block *b)
+{
+    ssm__cuda_rglru_gating p;
+    p.count = b->rows * b->dim;
+    p.dim = b->dim;
+    p.gelu = exact_gelu ? SSM_ROW_GELU : SSM_ROW_GELU_TANH;
+    p.x = ssm_rows_of(b->x, b->x_row);
+    p.z = ssm_rows_of(b->z, b->z_row);
+    p.dy = ssm_rows_of(b->dy, b->dy_row);
+    p.y = ssm_rows_out_of(b->y, b->y_row);
+    p.dx = ssm_rows_out_of(b->dx, b->dx_row);
+    p.dz = ssm_rows_out_of(b->dz, b->dz_row);
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_gate<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_gate<float>, p, p.count);
+}
+
+/* Which rows are first steps; `left` becomes what the leaving states, or gradients, say. */
+static void ssm__device_rglru_mark(ssm__device *d, const ssm__rglru_job *j, float left)
+{
+    const ssm__call *call = j->call;
+    const size_t at = ssm__rglru_conv_count(&j->m->config) + j->m->config.lru_width;
+    ssm__cuda_rglru_marks p;
+    if (!j->mark) return;
+    p.batch = ssm__tile_streams(&call->tile);
+    p.len = call->tile.steps;
+    p.start = call->tile.start;
+    p.slot = call->slot;
+    p.state_count = call->state_count;
+    p.entering = ssm__state_part(call->entering, at);
+    p.leaving = ssm__state_part(call->state, at);
+    p.left = left;
+    p.mark = j->mark;
+    ssm__device_clear(d, j->mark, call->tile.count * call->tile.steps, SSM_FORMAT_REAL);
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_rglru_mark, ssm__ceil_div(p.batch, 32), 1, 32, 0, p, d->stream);
+}
+
+static ssm__cuda_rglru ssm__device_rglru_of(const ssm__rglru_job *j)
+{
+    ssm__cuda_rglru p;
+    memset(&p, 0, sizeof p);
+    p.dim = j->m->config.lru_width;
+    p.count = j->call->tile.count * j->call->tile.steps * p.dim;
+    p.u = j->u;
+    p.gate[0] = j->mem->gate[0];
+    p.gate[1] = j->mem->gate[1];
+    p.decay = j->m->decay;
+    p.mark = j->mark;
+    p.a = j->a;
+    return p;
+}
+
+/* The recurrence as a linear scan. */
+static ssm_linear_scan ssm__device_rglru_line(const ssm__rglru_job *j)
+{
+    const ssm__call *call = j->call;
+    const size_t W = j->m->config.lru_width;
+    ssm_linear_scan s = SSM__EMPTY;
+    s.batch = ssm__tile_streams(&call->tile);
+    s.len = call->tile.steps;
+    s.start = call->tile.start;
+    s.slot = call->slot;
+    s.dim = W;
+    s.scan = SSM_SCAN_SEQUENTIAL;
+    s.a = ssm__tile_view(j->a, &call->tile, (ptrdiff_t)W, 1, 0);
+    s.h = ssm_out_like(j->mem->h, s.a);
+    s.b = s.a;
+    s.b.data = j->mem->h;
+    s.h0 = ssm__view(ssm__state_part(call->entering, ssm__rglru_conv_count(&j->m->config)), call->state_count, 0, 1, 0);
+    return s;
+}
+
+static void ssm__device_rglru(ssm__device *d, const ssm__rglru_job *j)
+{
+    ssm__cuda_rglru p = ssm__device_rglru_of(j);
+    ssm_linear_scan s = ssm__device_rglru_line(j);
+    ssm_sizes need = SSM__EMPTY;
+    ssm_status status;
+    s.h_last = ssm_out_like(ssm__state_part(j->call->state, ssm__rglru_conv_count(&j->m->config)), s.h0);
+    status = ssm_cuda_linear_scan_sizes(&s, SSM_FORMAT_REAL, &need);
+    p.b = j->mem->h;
+    ssm__device_rglru_mark(d, j, 1);
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_gates<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_gates<float>, p, p.count);
+    if (ssm__device_ready(d, status, need.work))
+        d->status = ssm_cuda_linear_scan_forward(&s, SSM_FORMAT_REAL, d->work, d->stream);
+}
+
+/* The gradients of a and b, added to w->da and w->db, and those of the states. */
+static void ssm__device_rglru_line_backward(ssm__device *d, const ssm__rglru_job *j)
+{
+    const ssm__call *call = j->call;
+    const ssm__rglru_scratch *w = j->w;
+    const size_t W = j->m->config.lru_width;
+    const ssm_linear_scan s = ssm__device_rglru_line(j);
+    ssm_real *dstate = ssm__state_part(call->state, ssm__rglru_conv_count(&j->m->config));
+    ssm_linear_scan_grad g = SSM__EMPTY;
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_linear_scan_sizes(&s, SSM_FORMAT_REAL, &need);
+    g.dh = s.a;
+    g.dh.data = w->dh;
+    g.da = ssm_out_like(w->da, s.a);
+    g.db = ssm_out_like(w->db, s.a);
+    if (dstate) {
+        ssm__device_take_dstate(d, dstate, call->state_count, s.batch, W, w->dh_last);
+        g.dh_last = ssm__view(w->dh_last, W, 0, 1, 0);
+        g.dh0 = ssm_out_like(dstate, s.h0);
+    }
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_linear_scan_backward(&s, &g, SSM_FORMAT_REAL, d->work, d->stream);
+}
+
+static void ssm__device_rglru_backward(ssm__device *d, const ssm__rglru_job *j, ssm_real *dparam)
+{
+    const ssm_rglru *m = j->m;
+    const ssm__rglru_scratch *w = j->w;
+    ssm__cuda_rglru_params param =
+        ssm__device_rglru_params(m->params + m->offsets.recurrent_param, dparam, 0, m->config.lru_width);
+    ssm__cuda_rglru p = ssm__device_rglru_of(j), gates = p;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(w->da, w->ddecay);
+    ssm__device_rglru_mark(d, j, 0);
+    gates.b = w->dgate[0]; /* b is not wanted again */
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_gates<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_gates<float>, gates, p.count);
+    ssm__device_rglru_line_backward(d, j);
+    p.da = w->da;
+    p.db = w->db;
+    p.dgate[0] = w->dgate[0];
+    p.dgate[1] = w->dgate[1];
+    p.du = j->du;
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_slopes<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_slopes<float>, p, p.count);
+    if (!dparam) return;
+    ssm__cuda_sum_axis(&sum, p.count / p.dim, p.dim, 0);
+    ssm__cuda_sum_axis(&sum, p.dim, 1, 1);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+    param.c = m->config.c;
+    param.ddecay = w->ddecay;
+    ssm__device_rglru_each(d, ssm__cuda_rglru_decay, param, param.count);
+}
+
+/*=============================================================================
  * >>cuda-layers
  *=============================================================================
  * The walk of a layer on a GPU, which is none: one tile takes all rows of a call, packed or dense, because a device
@@ -36103,6 +36562,7 @@ SSM__DEVICE_LAYER(mamba3, mamba3)
 SSM__DEVICE_LAYER(s5, s5)
 SSM__DEVICE_LAYER(s4d, s4)
 SSM__DEVICE_LAYER(s4, s4)
+SSM__DEVICE_LAYER(rglru, rglru)
 #endif /* SSM_CUDA */
 
 /*=============================================================================
@@ -36118,6 +36578,7 @@ SSM__DEVICE_LAYER(s4, s4)
 
 #undef SSM__BIND_DEVICE
 #undef SSM__BIND_RANKS
+#undef SSM__BIND_TURNED
 #undef SSM__BOTH
 #undef SSM__ISA_DEVICE
 #undef SSM__IS_DEVICE
@@ -36265,7 +36726,7 @@ SSM__DEVICE_LAYER(s4, s4)
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
- *          S4D and S4 on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
+ *          S4D, S4 and RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
  *          norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block;
  *          selective scan of complex A; ZOH_TRAPEZOID.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its

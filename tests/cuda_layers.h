@@ -183,6 +183,21 @@ template <class L> static void s4_scan(const L *l, size_t *dim, size_t *rows)
     *rows = l->core.states * l->core.parts;
 }
 
+/* One head and several; the RG-LRU alone; radii that a few steps forget. */
+static void configure_rglru(ssm_rglru_config *c)
+{
+    c->num_heads = chance(40) ? 1 : pick(2, 3);
+    c->no_block = chance(25);
+    c->lru_width = c->num_heads * (chance(50) ? 16 : pick(1, 12));
+    c->d_model = c->no_block ? c->lru_width : chance(50) ? 32 : pick(1, 40);
+    c->conv_width = c->no_block ? 1 : chance(60) ? 4 : pick(1, 5);
+    c->no_reset = chance(30);
+    c->no_bias = chance(30);
+    c->no_conv_bias = chance(30);
+    c->exact_gelu = chance(40);
+    if (chance(50)) c->a_min = 0.5f;
+}
+
 template <class L> static void as_it_lies(const L *, size_t *dim, size_t *rows)
 {
     *dim = *rows = 0;
@@ -192,6 +207,7 @@ LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_scan<ss
 LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_scan<ssm_s6>, 0)
 LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_scan<ssm_mamba>, 0)
 LAYER_VERBS(mamba2, configure_mamba2, mamba2_conv, mamba2_scan, 0)
+LAYER_VERBS(rglru, configure_rglru, no_conv<ssm_rglru>, as_it_lies<ssm_rglru>, 0)
 LAYER_VERBS(s4d, configure_s4d, no_conv<ssm_s4d>, s4_scan<ssm_s4d>, 0)
 LAYER_VERBS(s4, configure_s4, no_conv<ssm_s4>, s4_scan<ssm_s4>, 0)
 LAYER_VERBS(s5, configure_s5, no_conv<ssm_s5>, as_it_lies<ssm_s5>, 1)
@@ -226,6 +242,16 @@ static void mamba3_scan(const ssm_mamba3 *m, size_t *dim, size_t *rows)
 }
 
 LAYER_VERBS(mamba3, configure_mamba3, mamba3_angles, mamba3_scan, 0)
+
+/* What a number of a state cannot be but at random: whether the RG-LRU had a step. */
+template <class L> static void as_steps_leave(const L *, float *, size_t)
+{
+}
+
+static void as_steps_leave(const ssm_rglru *m, float *state, size_t count)
+{
+    if (!m->config.no_reset) state[count - 1] = chance(50) ? 1.0f : 0.0f;
+}
 
 /* One layer, bound on both sides with the same parameters, and its sequences. */
 template <class L, class C> struct layer_case {
@@ -311,6 +337,7 @@ template <class L, class C> struct layer_case {
     void make_states(tensor *t, size_t count, enum fill fill)
     {
         make(t, 0, 0, 0, count * states(), 0, DENSE, 0, fill);
+        for (size_t i = 0; i < count; ++i) as_steps_leave(&layer[0], &t->host[t->base + i * states()], states());
         turn(t, 1);
     }
 
@@ -475,6 +502,11 @@ static void layer_s4d(void)
     layer_random(s4d_verbs);
 }
 
+static void layer_rglru(void)
+{
+    layer_random(rglru_verbs);
+}
+
 static void layer_s4(void)
 {
     layer_random(s4_verbs);
@@ -521,18 +553,27 @@ static void one_way(ssm_s4_config *c)
     s4_one_way(c);
 }
 
+static void one_way(ssm_rglru_config *c) /* d_model may become any number */
+{
+    c->no_block = 0;
+}
+
 static void one_way(ssm_s5_config *c)
 {
     c->bidirectional = 0;
 }
 
-/* A scan whose splits agree to the bit; that of Mamba-3 always is one. */
+/* A scan whose splits agree to the bit; those of Mamba-3 and the RG-LRU always are. */
 template <class C> static void make_sequential(C *c)
 {
     c->scan = SSM_SCAN_SEQUENTIAL;
 }
 
 static void make_sequential(ssm_mamba3_config *)
+{
+}
+
+static void make_sequential(ssm_rglru_config *)
 {
 }
 
@@ -578,8 +619,8 @@ template <class L, class C> static void layer_splits(const layer_verbs<L, C> &ve
         require(same_bits(y[0], y[1]) && same_bits(h[0], h[1]), "two pieces give other bits than one");
         require(same_bits(y[0], y[2]) && same_bits(h[0], h[2]), "steps give other bits than forward");
         if (trouble)
-            printf("     (len %u cut %u d_model %u d_state %u bf16 %d)\n", (unsigned)k.seqs[0].len, (unsigned)cut,
-                   (unsigned)k.config.d_model, (unsigned)k.layer[1].config.d_state, half);
+            printf("     (len %u cut %u d_model %u state %u bf16 %d)\n", (unsigned)k.seqs[0].len, (unsigned)cut,
+                   (unsigned)k.config.d_model, (unsigned)k.states(), half);
     }
 }
 
@@ -834,3 +875,4 @@ LAYER_TESTS(mamba3)
 LAYER_TESTS(s5)
 LAYER_TESTS(s4d)
 LAYER_TESTS(s4)
+LAYER_TESTS(rglru)
