@@ -776,7 +776,7 @@ SSM_API ssm_status ssm_hippo_recall(const ssm_real *c, size_t n, ssm_real p, ssm
  * Aliasing: h_last may be h0; y may be u or z. Empty sequences copy h0 to h_last.
  * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan),
  *           SSM_ERR_SHAPE (groups, start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW, SSM_ERR_UNSUPPORTED (complex_A with either
- *           TRAPEZOID, or on a GPU).
+ *           TRAPEZOID).
  * Source:   Gu & Dao 2023, arXiv:2312.00752, algorithm 2, with the authors' Euler step for B;
  *           selective_scan_ref of mamba_ssm (D, z, bias, softplus, complex A, B and C, which its packed real B and C
  *           of (re, im) pairs are here) and of lrnnx (disc, delta_A). */
@@ -2407,7 +2407,7 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
  *          the CPU within the bounds that docstrings state. Gradients add. A bf16 gradient is read, added to and
  *          rounded once.
  * A fast kernel serves the shapes of models, a plain one (one thread for each channel) everything else; which one
- * runs follows from shapes, strides and alignment, and nothing is refused but complex_A of the selective scan.
+ * runs follows from shapes, strides and alignment, and nothing is refused.
  */
 #ifdef SSM_CUDA
 
@@ -2418,8 +2418,8 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
  * scan: AUTO cuts time into chunks if there are less than 8192 channels x sequences, by the shape alone;
  * SEQUENTIAL never does. BLELLOCH and CHUNKED are AUTO. Packed sequences are never cut, nor is what the plain kernel
  * does.
- * start of a packed problem must be set already for sizes, if only to say that it is packed. complex_A is
- * SSM_ERR_UNSUPPORTED.
+ * start of a packed problem must be set already for sizes, if only to say that it is packed. complex_A: the plain
+ * kernels, with the CPU's coefficients.
  *   tape  of record and backward: the states before every 16th step, need->tape bytes. backward without one (data
  *         NULL) runs forward again; with one it needs need->tape bytes less of need->work_backward
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
@@ -2713,8 +2713,8 @@ SSM_API ssm_status ssm_cuda_s5_record(const ssm_s5 *layer, float *state, const v
 SSM_API ssm_status ssm_cuda_s5_backward(const ssm_s5 *layer, const void *x, const ssm_layer_grad *grad,
                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
-/* A state is the host's. a, h and the gradients of the recurrence are float in bf16, too. Every forward is sequential, so
- * that splits agree to the bit. */
+/* A state is the host's. a, h and their gradients are float in bf16, too. Every forward is sequential, so that splits
+ * agree to the bit. */
 SSM_API ssm_status ssm_cuda_rglru_sizes(const ssm_rglru_config *config, const ssm_seqs *seqs, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_rglru_bind(ssm_rglru *layer, const ssm_rglru_config *config, const float *params,
                                        ssm_memory mem, void *stream);
@@ -6413,7 +6413,7 @@ SSM__BOTH SSM__OP v_complex v_c_fma_real(v_real s, v_complex a, v_complex c)
 }
 
 /* s conj(a) + c */
-SSM__OP v_complex v_c_fma_real_conj(v_real s, v_complex a, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma_real_conj(v_real s, v_complex a, v_complex c)
 {
     return v_c(v_fma(s, a.re, c.re), v_fnma(s, a.im, c.im));
 }
@@ -6443,13 +6443,13 @@ SSM__BOTH SSM__OP v_complex v_c_fma_conj(v_complex a, v_complex b, v_complex c)
 }
 
 /* One step of a diagonal state: a s + b u, u real. */
-SSM__OP v_complex v_c_step(v_complex a, v_complex s, v_complex b, v_real u)
+SSM__BOTH SSM__OP v_complex v_c_step(v_complex a, v_complex s, v_complex b, v_real u)
 {
     return v_c_fma(a, s, v_c_scale(u, b));
 }
 
 /* Re(a b) + x */
-SSM__OP v_real v_c_real(v_complex a, v_complex b, v_real x)
+SSM__BOTH SSM__OP v_real v_c_real(v_complex a, v_complex b, v_real x)
 {
     return v_fnma(a.im, b.im, v_fma(a.re, b.re, x));
 }
@@ -8106,7 +8106,8 @@ SSM__TARGET static void SSM__KERNEL(rglru_adjoint)(const ssm__rglru_adjoint_bloc
 }
 
 /* decay = c softplus(param), no infinity, which a gate of 0 would turn into NaN; and its adjoint. */
-SSM__BOTH SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const ssm_real *param, ssm_real *decay)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const ssm_real *param,
+                                                           ssm_real *decay)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH) {
@@ -10366,7 +10367,7 @@ SSM__OP v_complex v_of_state(const ssm__scan_block *b, const ssm_real *p, size_t
 }
 
 /* 2 a, exactly. */
-SSM__OP v_complex v_c_twice(v_complex a)
+SSM__BOTH SSM__OP v_complex v_c_twice(v_complex a)
 {
     return v_c(v_add(a.re, a.re), v_add(a.im, a.im));
 }
@@ -10716,7 +10717,8 @@ SSM__TARGET static void SSM__KERNEL(cauchy_close)(ssm__pole_block *b, const ssm_
 }
 
 /* y += factor x */
-SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor, const ssm_real *x, ssm_real *y)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor, const ssm_real *x,
+                                                            ssm_real *y)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH)
@@ -22299,8 +22301,8 @@ static ssm__row_block ssm__rglru_gated(const ssm_rglru *m, const ssm__rglru_mem 
     return b;
 }
 
-/* That of a block; of an RG-LRU by itself, whose rows have no z, h as it is. Where h and its gradient are reals and other
- * rows are not, a device does it. */
+/* That of a block; of an RG-LRU by itself, whose rows have no z, h as it is. On a device h and its gradient are reals,
+ * whatever other rows are. */
 static void ssm__rglru_gate_rows(const ssm_rglru *m, const ssm__call *call, const ssm__row_block *b)
 {
     const ssm_isa isa = m->config.isa;
@@ -24046,7 +24048,8 @@ static const ssm__verb ssm__s4_verb_backward = {ssm__s4_tile_backward, ssm__s4_w
  */
 
 /* out = a b, n x n. */
-SSM__BOTH static inline void ssm__s4_multiply(ssm_isa isa, const ssm_real *a, const ssm_real *b, ssm_real *out, size_t n)
+SSM__BOTH static inline void ssm__s4_multiply(ssm_isa isa, const ssm_real *a, const ssm_real *b, ssm_real *out,
+                                              size_t n)
 {
     size_t i, j;
     for (i = 0; i < n * n; ++i) out[i] = 0;
@@ -26198,7 +26201,7 @@ static ssm_status ssm__cuda_pad_io(const P &s, const ssm_out &y, size_t dim, siz
  * Adds a dense float tensor to a view: axes whose stride in the view is 0 are summed, in the order of the index. This
  * is how a broadcast input gets its gradient, and how blocks that share an element hand in theirs: by one kernel, in
  * one order, without an atomic. */
-enum { SSM__CUDA_AXES = 5, SSM__CUDA_WIDE = 256 };
+enum { SSM__CUDA_AXES = 6, SSM__CUDA_WIDE = 256 };
 
 typedef struct ssm__cuda_sum {
     const float *from;
@@ -26313,7 +26316,8 @@ static ssm_status ssm__cuda_sum_run(const ssm__cuda_sum &s, ssm_format io, void 
  *=============================================================================
  * The selective scan forward, on a GPU. The sum over states is by definition four partial sums, state n in partial
  * n / 4 % 4, each in the order of n, then (0 + 1) + (2 + 3): what four warps, four lanes of a step, or one plain thread
- * all compute alike. So fast, plain and step agree to the bit.
+ * all compute alike. So fast, plain and step agree to the bit. That of complex states, which are for plain threads alone,
+ * is one sum.
  */
 enum {
     SSM__CUDA_TILE = 16,   /* steps of a tile, and between kept states */
@@ -26338,7 +26342,8 @@ typedef struct ssm__cuda_scan {
     size_t strips;        /* of a sequence */
     size_t chunk;         /* steps of a chunk: whole tiles */
     size_t chunks;
-    size_t rows;     /* of a state */
+    size_t parts;    /* of a number of a state: 2 with complex_A */
+    size_t rows;     /* of a state, in reals */
     size_t tiles;    /* of a sequence; of packed ones see ssm__cuda_tile_of */
     float *entering; /* [batch][chunks][4][dim][4]: h0, then the ends of chunks 0, 1, ... */
     float *decay;    /* [batch][chunks][dim]: sums of delta */
@@ -26760,10 +26765,63 @@ SSM__DEVICE ssm__cuda_coefs ssm__cuda_discretise(ssm_disc disc, float A, const s
     return k;
 }
 
-typedef struct ssm__cuda_state { /* of one channel: row n at data[n row] */
+typedef struct ssm__cuda_state { /* of one channel: row n at data[n row], the imaginary part of a pair im further */
     float *data;
     ptrdiff_t row;
+    ptrdiff_t im;
 } ssm__cuda_state;
+
+/* A state in a caller's tensor, or NULL. */
+SSM__DEVICE ssm__cuda_state ssm__cuda_state_of(const float *data, ptrdiff_t row)
+{
+    ssm__cuda_state h;
+    h.data = (float *)(uintptr_t)data;
+    h.row = row;
+    h.im = 1;
+    return h;
+}
+
+/* A state in an array of reals [row][of all channels], from the channel's first. */
+SSM__DEVICE ssm__cuda_state ssm__cuda_state_among(float *data, size_t channels, size_t parts)
+{
+    ssm__cuda_state h;
+    h.data = data;
+    h.row = (ptrdiff_t)(channels * parts);
+    h.im = (ptrdiff_t)channels;
+    return h;
+}
+
+/* Real r of a state whose numbers have PARTS. */
+template <int PARTS> SSM__DEVICE float *ssm__cuda_real(const ssm__cuda_state &h, size_t r)
+{
+    return h.data + (PARTS == 2 ? (ptrdiff_t)(r / 2) * h.row + (ptrdiff_t)(r % 2) * h.im : (ptrdiff_t)r * h.row);
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_pair(const ssm__cuda_state &h, size_t n)
+{
+    const float *at = h.data + (ptrdiff_t)n * h.row;
+    return ssm__c(at[0], at[h.im]);
+}
+
+SSM__DEVICE void ssm__cuda_set_pair(const ssm__cuda_state &h, size_t n, ssm__complex z)
+{
+    float *at = h.data + (ptrdiff_t)n * h.row;
+    at[0] = z.re;
+    at[h.im] = z.im;
+}
+
+template <class T> SSM__DEVICE ssm__complex ssm__cuda_load_pair(const T *p)
+{
+    return ssm__c(ssm__cuda_load(p), ssm__cuda_load(p + 1));
+}
+
+/* All of a state; zeros where there is none. */
+template <int PARTS>
+SSM__DEVICE void ssm__cuda_copy_state(const ssm__cuda_state &from, const ssm__cuda_state &to, size_t rows)
+{
+    size_t r;
+    for (r = 0; r < rows; ++r) *ssm__cuda_real<PARTS>(to, r) = from.data ? *ssm__cuda_real<PARTS>(from, r) : 0.0f;
+}
 
 /* Step t of channel c, from one state to another or in place; returns sum_n C h. */
 template <class T>
@@ -26796,37 +26854,78 @@ SSM__DEVICE float ssm__cuda_plain_step(const ssm__cuda_scan &p, const ssm__span 
     return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
-/* SHOWS: every state is given out. */
-template <class T, int SHOWS>
-__global__ void __launch_bounds__(SSM__CUDA_PLAIN) ssm__cuda_scan_plain(const ssm__cuda_scan p)
+/* The same of complex states, with the coefficients of >>kernels-discretise: h = a h + (b B) u, and sum_n Re(2 C h) in
+ * the order of n. */
+template <class T>
+SSM__DEVICE float ssm__cuda_complex_step(const ssm__cuda_scan &p, const ssm__span &q, size_t t, size_t c,
+                                         const ssm__cuda_inputs &x, ssm__cuda_state from, ssm__cuda_state to)
+{
+    const ssm_selective_scan &s = p.s;
+    const T *B = ssm__cuda_at<T>(s.B, q.batch, q.first + t, ssm__cuda_group(c, s.dim, s.B_groups));
+    const T *C = ssm__cuda_at<T>(s.C, q.batch, q.first + t, ssm__cuda_group(c, s.dim, s.C_groups));
+    const ssm__cuda_state A = ssm__cuda_state_of(ssm__cuda_at<float>(s.A, 0, 0, c), s.A.state);
+    const float da = ssm__bounded(x.da), db = ssm__bounded(x.db);
+    float sum = 0;
+    size_t n;
+    for (n = 0; n < s.d_state; ++n) {
+        const ssm__c_coef k = ssm__c_discretise(s.disc, ssm__cuda_pair(A, n), da, db, !s.delta_A.data);
+        const ssm__complex in = ssm__c_mul(k.b, ssm__cuda_load_pair(B + (ptrdiff_t)n * s.B.state));
+        const ssm__complex h = ssm__c_step(k.a, ssm__cuda_pair(from, n), in, x.u);
+        ssm__cuda_set_pair(to, n, h);
+        sum = ssm__c_real(ssm__c_twice(ssm__cuda_load_pair(C + (ptrdiff_t)n * s.C.state)), h, sum);
+    }
+    return sum;
+}
+
+template <class T, int PARTS>
+SSM__DEVICE float ssm__cuda_any_step(const ssm__cuda_scan &p, const ssm__span &q, size_t t, size_t c,
+                                     const ssm__cuda_inputs &x, const ssm__cuda_state &from, const ssm__cuda_state &to)
+{
+    return PARTS == 2 ? ssm__cuda_complex_step<T>(p, q, t, c, x, from, to)
+                      : ssm__cuda_plain_step<T>(p, q, t, c, x, from, to);
+}
+
+/* One thread. SHOWS: every state is given out. PARTS: of a state's numbers. */
+template <class T, int SHOWS, int PARTS> SSM__DEVICE void ssm__cuda_scan_channel(const ssm__cuda_scan &p)
 {
     const ssm_selective_scan &s = p.s;
     const size_t index = (size_t)blockIdx.x * SSM__CUDA_PLAIN + threadIdx.x, seq = index / s.dim, c = index % s.dim;
-    const float *h0;
     ssm__cuda_state h;
     ssm__span q;
     size_t t, n;
     if (seq >= s.batch) return;
     q = ssm__cuda_span_of(s.start, s.slot, seq, s.len);
     if (q.state < 0) return;
-    h0 = ssm__cuda_state_at(s.h0, q, c);
-    h.data = s.h_last.data ? ssm__cuda_state_at(s.h_last, q, c) : p.state + seq * p.rows * s.dim + c;
-    h.row = s.h_last.data ? s.h_last.state : (ptrdiff_t)s.dim;
-    for (n = 0; n < p.rows; ++n) h.data[(ptrdiff_t)n * h.row] = h0 ? h0[(ptrdiff_t)n * s.h0.state] : 0.0f;
+    if (s.h_last.data) h = ssm__cuda_state_of(ssm__cuda_state_at(s.h_last, q, c), s.h_last.state);
+    else h = ssm__cuda_state_among(p.state + seq * p.rows * s.dim + c, s.dim, PARTS);
+    ssm__cuda_copy_state<PARTS>(ssm__cuda_state_of(ssm__cuda_state_at(s.h0, q, c), s.h0.state), h, p.rows);
     for (t = 0; t < q.len; ++t) {
         const ssm__cuda_inputs x = ssm__cuda_inputs_of<T>(p, q, t, c);
         float y;
         if (p.kept && t % SSM__CUDA_TILE == 0)
             for (n = 0; n < p.rows; ++n)
-                *ssm__cuda_kept(p, ssm__cuda_tile_of(p, q) + t / SSM__CUDA_TILE, n, c) = h.data[(ptrdiff_t)n * h.row];
-        y = ssm__cuda_plain_step<T>(p, q, t, c, x, h, h);
-        for (n = 0; SHOWS && n < p.rows; ++n)
-            ssm__cuda_at<float>(s.h, q.batch, q.first + t, c)[(ptrdiff_t)n * s.h.state] = h.data[(ptrdiff_t)n * h.row];
+                *ssm__cuda_kept(p, ssm__cuda_tile_of(p, q) + t / SSM__CUDA_TILE, n, c) = *ssm__cuda_real<PARTS>(h, n);
+        y = ssm__cuda_any_step<T, PARTS>(p, q, t, c, x, h, h);
+        if (SHOWS)
+            ssm__cuda_copy_state<PARTS>(
+                h, ssm__cuda_state_of(ssm__cuda_at<float>(s.h, q.batch, q.first + t, c), s.h.state), p.rows);
         if (!s.y.data) continue;
         if (s.D.data) y = fmaf(*ssm__cuda_at<float>(s.D, 0, 0, c), x.u, y);
         if (s.z.data) y *= ssm__cuda_silu(ssm__cuda_load(ssm__cuda_at<T>(s.z, q.batch, q.first + t, c)));
         ssm__cuda_store(ssm__cuda_at<T>(s.y, q.batch, q.first + t, c), y);
     }
+}
+
+template <class T, int SHOWS>
+__global__ void __launch_bounds__(SSM__CUDA_PLAIN) ssm__cuda_scan_plain(const ssm__cuda_scan p)
+{
+    ssm__cuda_scan_channel<T, SHOWS, 1>(p);
+}
+
+template <class T, int SHOWS>
+__global__ void __launch_bounds__(SSM__CUDA_PLAIN) ssm__cuda_scan_complex(const ssm__cuda_scan p)
+{
+    ssm__cuda_scan_channel<T, SHOWS, 2>(p);
 }
 
 /*=============================================================================
@@ -26923,8 +27022,8 @@ static int ssm__cuda_rows_are_dense(ssm_in v, ssm_format io)
 
 static int ssm__cuda_scan_is_fast(const ssm_selective_scan *s, ssm_format io)
 {
-    return s->d_state == SSM__CUDA_STATES && s->disc == SSM_DISC_EULER && !s->delta_A.data && !s->lambda.data &&
-           !s->h.data && !(s->delta_min > 0) && !(s->delta_max > 0) && s->len > 0 && s->len < 0x7fffffff &&
+    return !s->complex_A && s->d_state == SSM__CUDA_STATES && s->disc == SSM_DISC_EULER && !s->delta_A.data &&
+           !s->lambda.data && !s->h.data && !(s->delta_min > 0) && !(s->delta_max > 0) && s->len > 0 && s->len < 0x7fffffff &&
            s->dim / s->B_groups % SSM__CUDA_STRIP == 0 && s->dim / s->C_groups % SSM__CUDA_STRIP == 0 &&
            ssm__cuda_coefs_are_dense(s, io) &&
            ssm__cuda_rows_are_dense(s->u, io) && ssm__cuda_rows_are_dense(s->delta, io) &&
@@ -26953,7 +27052,6 @@ static ssm_status ssm__cuda_scan_open(const ssm_selective_scan *s, ssm_format io
     checked.slot = NULL;
     checked.isa = SSM_ISA_SCALAR;
     status = ssm__scan_check(&checked, &p->s);
-    if (status == SSM_OK && s->complex_A) status = SSM_ERR_UNSUPPORTED;
     if (status == SSM_OK) status = ssm__cuda_io_check(io);
     if (status != SSM_OK) return status;
     p->s.start = s->start;
@@ -26961,7 +27059,8 @@ static ssm_status ssm__cuda_scan_open(const ssm_selective_scan *s, ssm_format io
     p->s.B_groups = ssm__groups(s->B_groups);
     p->s.C_groups = ssm__groups(s->C_groups);
     p->strips = ssm__ceil_div(s->dim, SSM__CUDA_STRIP);
-    p->rows = ssm__state_rows(p->s.disc, s->d_state);
+    p->parts = s->complex_A ? 2 : 1;
+    p->rows = ssm__mul(p->parts, ssm__state_rows(p->s.disc, s->d_state));
     p->tiles = ssm__ceil_div(s->len, SSM__CUDA_TILE);
     p->entering = p->decay = p->kept = p->state = NULL;
     ssm__cuda_cut(&p->s, p);
@@ -26994,6 +27093,9 @@ template <class T> static ssm_status ssm__cuda_scan_run(const ssm__cuda_scan &p,
     ssm_status status = SSM_OK;
     if (p.s.y.data) status = ssm__cuda_pad_run<T>(p.s, p.s.y, p.s.dim, 1, stream);
     if (status != SSM_OK) return status;
+    if (!fast && p.parts == 2)
+        return ssm__cuda_launch(p.s.h.data ? ssm__cuda_scan_complex<T, 1> : ssm__cuda_scan_complex<T, 0>,
+                                ssm__ceil_div(p.s.batch * p.s.dim, SSM__CUDA_PLAIN), 1, SSM__CUDA_PLAIN, 0, p, stream);
     if (!fast)
         return ssm__cuda_launch(p.s.h.data ? ssm__cuda_scan_plain<T, 1> : ssm__cuda_scan_plain<T, 0>,
                                 ssm__ceil_div(p.s.batch * p.s.dim, SSM__CUDA_PLAIN), 1, SSM__CUDA_PLAIN, 0, p, stream);
@@ -27048,7 +27150,8 @@ SSM_API ssm_status ssm_cuda_selective_scan_step(const ssm_selective_scan *s, ssm
     if (!s->y.data || !s->h_last.data) return SSM_ERR_NULL;
     if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
     p.s.h0 = ssm__as_in(p.s.h_last);
-    fast = p.s.disc == SSM_DISC_EULER && !s->delta_A.data && !s->lambda.data && !s->h.data && s->d_state % 4 == 0 &&
+    fast = !s->complex_A && p.s.disc == SSM_DISC_EULER && !s->delta_A.data && !s->lambda.data && !s->h.data &&
+           s->d_state % 4 == 0 &&
            s->batch <= 65535 && s->dim < 0x10000000 && s->d_state < 0x10000000 &&
            ssm__cuda_is_four(s->h_last.data, s->h_last.batch, s->h_last.chan, s->h_last.state) &&
            ssm__cuda_is_four(s->A.data, 0, s->A.chan, s->A.state) && ssm__cuda_coefs_are_dense(s, io);
@@ -27447,8 +27550,8 @@ __global__ void __launch_bounds__(SSM__CUDA_SCAN_THREADS, SSM__CUDA_BACK_BLOCKS)
 /*=============================================================================
  * >>cuda-scan-backward-plain
  *=============================================================================
- * Gradients of the selective scan on a GPU for every option: a thread for each channel, warps of 32 that share B and C;
- * then the sums, and the verb.
+ * Gradients of the selective scan on a GPU for every option and complex states: a thread for each channel, warps of 32
+ * that share B and C; then the sums, and the verb.
  */
 typedef struct ssm__cuda_slopes { /* of a by da and A, of b by db and A: as v_slopes */
     float a_da;
@@ -27537,8 +27640,42 @@ SSM__DEVICE float ssm__cuda_return_state(ssm_disc disc, float A, float B, float 
     return dw;
 }
 
-/* One thread of the plain kernel. */
-template <class T> struct ssm__cuda_back_lane {
+typedef struct ssm__cuda_adjoint_pair {
+    ssm__complex dB;
+    ssm__complex dC;
+} ssm__cuda_adjoint_pair;
+
+/* A complex state one step back, h[0] before the step and h[1] after it: with g the gradient of h[1] and G = u g that of
+ * b B, as the CPU's adjoint (see >>kernels-scan-complex). Returns what dB and dC get. */
+
+SSM__DEVICE ssm__cuda_adjoint_pair ssm__cuda_return_pair(const ssm_selective_scan &p, ssm__complex A, ssm__complex B,
+                                                         ssm__complex C, const ssm__cuda_inputs &x,
+                                                         const ssm__cuda_adjoint &s, const ssm__complex *h,
+                                                         ssm__cuda_returns *r)
+{
+    const ssm__cuda_state dh = ssm__cuda_state_among(s.dh, p.dim, 2), dA = ssm__cuda_state_among(s.dA, p.dim, 2);
+    const float da = ssm__bounded(x.da), db = ssm__bounded(x.db);
+    const ssm__c_coef k = ssm__c_discretise(p.disc, A, da, db, !p.delta_A.data);
+    const ssm__complex none = ssm__c(0, 0), g = ssm__c_fma_real_conj(s.dy, ssm__c_twice(C), ssm__cuda_pair(dh, 0));
+    const ssm__complex G = ssm__c_scale(x.u, g);
+    ssm__cuda_adjoint_pair out;
+    ssm__c_coef dk;
+    ssm__c_coef_grad d;
+    dk.a = ssm__c_mul_conj(h[0], g);
+    dk.b = ssm__c_mul_conj(B, G);
+    d = ssm__c_discretise_grad(p.disc, A, da, db, k, dk);
+    ssm__cuda_set_pair(dh, 0, ssm__c_mul_conj(k.a, g));
+    ssm__cuda_set_pair(dA, 0, ssm__c_add(ssm__cuda_pair(dA, 0), d.A));
+    r->dda += d.da;
+    r->ddb += d.db;
+    r->du += ssm__c_dot(ssm__c_mul(k.b, B), g);
+    out.dB = ssm__c_mul_conj(k.b, G);
+    out.dC = ssm__c_fma_real_conj(s.dy + s.dy, h[1], none);
+    return out;
+}
+
+/* One thread of the plain kernel, whose states have numbers of PARTS. */
+template <class T, int PARTS> struct ssm__cuda_back_lane {
     const ssm__cuda_back &p;
     ssm__span q;
     size_t c, block;
@@ -27560,10 +27697,7 @@ template <class T> struct ssm__cuda_back_lane {
     __device__ __forceinline__ ssm__cuda_state replayed(size_t r) const
     {
         const size_t channels = p.f.s.batch * p.f.s.dim;
-        ssm__cuda_state h;
-        h.row = (ptrdiff_t)channels;
-        h.data = p.replay + r * p.f.rows * channels + q.seq * p.f.s.dim + c;
-        return h;
+        return ssm__cuda_state_among(p.replay + r * p.f.rows * channels + q.seq * p.f.s.dim + c, channels, PARTS);
     }
 
     __device__ __forceinline__ size_t dense(size_t t) const
@@ -27573,11 +27707,14 @@ template <class T> struct ssm__cuda_back_lane {
 
     __device__ __forceinline__ void enter(void)
     {
-        const float *last = ssm__cuda_at<float>(p.d.dh_last, q.seq, 0, c);
+        const ssm__cuda_state last =
+            ssm__cuda_state_of(ssm__cuda_at<float>(p.d.dh_last, q.seq, 0, c), p.d.dh_last.state);
+        const size_t N = PARTS * p.f.s.d_state;
         size_t n;
-        for (n = 0; active && n < p.f.rows; ++n)
-            p.dh[(q.seq * p.f.rows + n) * p.f.s.dim + c] = last ? last[(ptrdiff_t)n * p.d.dh_last.state] : 0.0f;
-        for (n = 0; active && n < p.f.s.d_state; ++n) p.dA[(q.seq * p.f.s.d_state + n) * p.f.s.dim + c] = 0;
+        if (!active) return;
+        ssm__cuda_copy_state<PARTS>(
+            last, ssm__cuda_state_among(p.dh + q.seq * p.f.rows * p.f.s.dim + c, p.f.s.dim, PARTS), p.f.rows);
+        for (n = 0; n < N; ++n) p.dA[(q.seq * N + n) * p.f.s.dim + c] = 0;
     }
 
     /* The states of a tile, and its y where z wants them. */
@@ -27586,11 +27723,11 @@ template <class T> struct ssm__cuda_back_lane {
         const ssm__cuda_state h = replayed(0);
         size_t n, r;
         for (n = 0; n < p.f.rows; ++n)
-            h.data[(ptrdiff_t)n * h.row] =
+            *ssm__cuda_real<PARTS>(h, n) =
                 *ssm__cuda_kept(p.f, ssm__cuda_tile_of(p.f, q) + first / SSM__CUDA_TILE, n, c);
         for (r = 0; r < steps; ++r) {
             const ssm__cuda_inputs x = ssm__cuda_inputs_of<T>(p.f, q, first + r, c);
-            const float y = ssm__cuda_plain_step<T>(p.f, q, first + r, c, x, replayed(r), replayed(r + 1));
+            const float y = ssm__cuda_any_step<T, PARTS>(p.f, q, first + r, c, x, replayed(r), replayed(r + 1));
             if (p.f.s.z.data) p.dz[dense(first + r)] = y;
         }
     }
@@ -27607,6 +27744,59 @@ template <class T> struct ssm__cuda_back_lane {
         return dy * ssm__cuda_silu(z);
     }
 
+    /* Sums of dB and dC over a block, at `to`. */
+    __device__ __forceinline__ void leave_sums(size_t to, float dB, float dC)
+    {
+        dB = ssm__cuda_warp_sum(dB);
+        dC = ssm__cuda_warp_sum(dC);
+        if (threadIdx.x == 0) p.dB[to] = dB;
+        if (threadIdx.x == 0) p.dC[to] = dC;
+    }
+
+    /* State n of real numbers back, and of pairs. */
+    __device__ __forceinline__ void state(size_t n, size_t to, const T *B, const T *C, const ssm__cuda_inputs &x,
+                                          const ssm__cuda_state &before, const ssm__cuda_state &after, float dy,
+                                          ssm__cuda_returns *out)
+    {
+        const ssm_selective_scan &s = p.f.s;
+        const size_t N = s.d_state;
+        ssm__cuda_adjoint a;
+        float dB = 0, dC = 0;
+        a.dy = dy;
+        a.rows = (ptrdiff_t)(N * s.dim);
+        if (active) {
+            a.dh = p.dh + (q.seq * p.f.rows + n) * s.dim + c;
+            a.dA = p.dA + (q.seq * N + n) * s.dim + c;
+            a.before = before.data[(ptrdiff_t)n * before.row];
+            a.after = after.data[(ptrdiff_t)n * after.row];
+            a.v = s.disc == SSM_DISC_TRAPEZOID ? before.data[(ptrdiff_t)(N + n) * before.row] : 0.0f;
+            dC = a.dy * a.after;
+            dB = x.u * ssm__cuda_return_state(s.disc, ssm__cuda_at<float>(s.A, 0, 0, c)[(ptrdiff_t)n * s.A.state],
+                                              ssm__cuda_load(B), ssm__cuda_load(C), x, a, out);
+        }
+        leave_sums(to + n, dB, dC);
+    }
+
+    __device__ __forceinline__ void pair(size_t n, size_t to, const T *B, const T *C, const ssm__cuda_inputs &x,
+                                         const ssm__cuda_state &before, const ssm__cuda_state &after, float dy,
+                                         ssm__cuda_returns *out)
+    {
+        const ssm_selective_scan &s = p.f.s;
+        ssm__cuda_adjoint_pair d = {{0, 0}, {0, 0}};
+        ssm__cuda_adjoint a;
+        a.dy = dy;
+        if (active) {
+            const ssm__complex h[2] = {ssm__cuda_pair(before, n), ssm__cuda_pair(after, n)};
+            a.dh = p.dh + (q.seq * p.f.rows + 2 * n) * s.dim + c;
+            a.dA = p.dA + (q.seq * p.f.rows + 2 * n) * s.dim + c;
+            d = ssm__cuda_return_pair(
+                s, ssm__cuda_load_pair(ssm__cuda_at<float>(s.A, 0, 0, c) + (ptrdiff_t)n * s.A.state),
+                ssm__cuda_load_pair(B), ssm__cuda_load_pair(C), x, a, h, out);
+        }
+        leave_sums(to + 2 * n, d.dB.re, d.dC.re);
+        leave_sums(to + 2 * n + 1, d.dB.im, d.dC.im);
+    }
+
     /* Step t back, step r of its tile. All lanes come, since they sum dB and dC together. */
     __device__ __forceinline__ void step(size_t t, size_t r)
     {
@@ -27617,31 +27807,15 @@ template <class T> struct ssm__cuda_back_lane {
         const ssm__cuda_state before = replayed(r), after = replayed(r + 1);
         const ssm__cuda_inputs x = ssm__cuda_inputs_of<T>(p.f, q, t, c);
         const float D = s.D.data ? *ssm__cuda_at<float>(s.D, 0, 0, c) : 0.0f;
-        const size_t to = ((q.batch * s.len + q.first + t) * p.blocks + block) * N;
+        const size_t to = ((q.batch * s.len + q.first + t) * p.blocks + block) * N * PARTS;
+        const float dy = active ? ungate(t, x.u, D) : 0.0f;
         ssm__cuda_returns out = {0, 0, 0, 0};
-        ssm__cuda_adjoint a;
         size_t n;
-        a.dy = active ? ungate(t, x.u, D) : 0.0f;
-        a.rows = (ptrdiff_t)(N * s.dim);
-        for (n = 0; n < N; ++n) {
-            float dB = 0, dC = 0;
-            if (active) {
-                a.dh = p.dh + (q.seq * p.f.rows + n) * s.dim + c;
-                a.dA = p.dA + (q.seq * N + n) * s.dim + c;
-                a.before = before.data[(ptrdiff_t)n * before.row];
-                a.after = after.data[(ptrdiff_t)n * after.row];
-                a.v = s.disc == SSM_DISC_TRAPEZOID ? before.data[(ptrdiff_t)(N + n) * before.row] : 0.0f;
-                dC = a.dy * a.after;
-                dB = x.u * ssm__cuda_return_state(s.disc, ssm__cuda_at<float>(s.A, 0, 0, c)[(ptrdiff_t)n * s.A.state],
-                                                  ssm__cuda_load(B + (ptrdiff_t)n * s.B.state),
-                                                  ssm__cuda_load(C + (ptrdiff_t)n * s.C.state), x, a, &out);
-            }
-            dB = ssm__cuda_warp_sum(dB);
-            dC = ssm__cuda_warp_sum(dC);
-            if (threadIdx.x == 0) p.dB[to + n] = dB;
-            if (threadIdx.x == 0) p.dC[to + n] = dC;
+        for (n = 0; n < N; ++n, B += s.B.state, C += s.C.state) {
+            if (PARTS == 2) pair(n, to, B, C, x, before, after, dy, &out);
+            else state(n, to, B, C, x, before, after, dy, &out);
         }
-        if (active) leave_step(t, x, a.dy, D, out);
+        if (active) leave_step(t, x, dy, D, out);
     }
 
     __device__ __forceinline__ void leave_step(size_t t, const ssm__cuda_inputs &x, float dy, float D,
@@ -27660,9 +27834,9 @@ template <class T> struct ssm__cuda_back_lane {
     }
 };
 
-template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cuda_back_plain(const ssm__cuda_back p)
+template <class T, int PARTS> SSM__DEVICE void ssm__cuda_back_channels_of(const ssm__cuda_back &p)
 {
-    ssm__cuda_back_lane<T> k(p);
+    ssm__cuda_back_lane<T, PARTS> k(p);
     size_t first, r, steps;
     k.enter();
     for (first = (k.q.len + SSM__CUDA_TILE - 1) / SSM__CUDA_TILE * SSM__CUDA_TILE; first > 0;) {
@@ -27676,19 +27850,30 @@ template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cu
     p.dbias[k.q.seq * p.f.s.dim + k.c] = k.dbias;
 }
 
+template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cuda_back_plain(const ssm__cuda_back p)
+{
+    ssm__cuda_back_channels_of<T, 1>(p);
+}
+
+template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cuda_back_complex(const ssm__cuda_back p)
+{
+    ssm__cuda_back_channels_of<T, 2>(p);
+}
+
 /* --- sums, layout and verb --- */
-/* Partial sums of dB or dC: [row][group][blocks of the group][d_state]. */
+/* Partial sums of dB or dC: [row][group][blocks of the group][d_state][part]. */
 static ssm_status ssm__cuda_back_groups(const ssm__cuda_back &p, const float *from, const ssm_out &v, size_t groups,
                                         ssm_format io, void *stream)
 {
     const ssm_selective_scan &s = p.f.s;
-    const size_t N = s.d_state, per = p.blocks / groups;
+    const size_t parts = p.f.parts, N = s.d_state * parts, per = p.blocks / groups;
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
     if (!s.start) ssm__cuda_sum_axis(&sum, s.batch, s.len * p.blocks * N, v.batch);
     ssm__cuda_sum_axis(&sum, s.len, p.blocks * N, v.time);
     ssm__cuda_sum_axis(&sum, groups, per * N, v.chan);
     ssm__cuda_sum_axis(&sum, per, N, 0);
-    ssm__cuda_sum_axis(&sum, N, 1, v.state);
+    ssm__cuda_sum_axis(&sum, s.d_state, parts, v.state);
+    ssm__cuda_sum_axis(&sum, parts, 1, 1);
     return ssm__cuda_sum_run(sum, io, stream);
 }
 
@@ -27703,15 +27888,17 @@ static ssm_status ssm__cuda_back_rows(const ssm__cuda_back &p, const float *from
     return ssm__cuda_sum_run(sum, io, stream);
 }
 
-/* dA, dD, dbias, dh0: `parts` of [channel][n] with these distances. */
+/* dA, dD, dbias, dh0: `parts` of [channel][n] with these distances; not of the fast kernel, of [n][channel], where n
+ * of complex numbers counts their parts. */
 static ssm_status ssm__cuda_back_channels(const ssm__cuda_back &p, const float *from, const ssm_out &v, size_t parts,
                                           ptrdiff_t apart, size_t states, int fast, void *stream)
 {
-    const size_t dim = p.f.s.dim;
+    const size_t dim = p.f.s.dim, pair = fast ? 1 : p.f.parts;
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
     ssm__cuda_sum_axis(&sum, parts, dim * states, apart);
     ssm__cuda_sum_axis(&sum, dim, fast ? states : 1, v.chan);
-    ssm__cuda_sum_axis(&sum, states, fast ? 1 : dim, v.state);
+    ssm__cuda_sum_axis(&sum, states / pair, fast ? 1 : dim * pair, v.state);
+    ssm__cuda_sum_axis(&sum, pair, dim, 1);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
@@ -27722,7 +27909,8 @@ static ssm_status ssm__cuda_back_sums(const ssm__cuda_back &p, int fast, ssm_for
     const size_t parts = s.batch * (fast ? p.f.chunks : 1);
     ssm_status status = ssm__cuda_back_groups(p, p.dB, d.dB, s.B_groups, io, stream);
     if (status == SSM_OK) status = ssm__cuda_back_groups(p, p.dC, d.dC, s.C_groups, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_back_channels(p, p.dA, d.dA, parts, 0, s.d_state, fast, stream);
+    if (status == SSM_OK)
+        status = ssm__cuda_back_channels(p, p.dA, d.dA, parts, 0, s.d_state * p.f.parts, fast, stream);
     if (status == SSM_OK && s.D.data) status = ssm__cuda_back_channels(p, p.dD, d.dD, parts, 0, 1, 1, stream);
     if (status == SSM_OK) status = ssm__cuda_back_channels(p, p.dbias, d.ddelta_bias, parts, 0, 1, 1, stream);
     if (status == SSM_OK)
@@ -27741,7 +27929,8 @@ static ssm_status ssm__cuda_back_sums(const ssm__cuda_back &p, int fast, ssm_for
 static size_t ssm__cuda_back_layout(ssm__cuda_back *p, int fast, int kept, void *mem, size_t *used)
 {
     const ssm_selective_scan *s = &p->f.s;
-    const size_t channels = ssm__mul(s->batch, s->dim), N = s->d_state, chunks = fast ? p->f.chunks : 1;
+    const size_t channels = ssm__mul(s->batch, s->dim), chunks = fast ? p->f.chunks : 1;
+    const size_t N = ssm__mul(s->d_state, p->f.parts);
     const size_t partial = ssm__mul(ssm__mul(p->rows, p->blocks), N), rows = ssm__mul(p->rows, s->dim);
     const size_t states = ssm__mul(channels, p->f.rows);
     ssm__arena arena = ssm__arena_open(mem);
@@ -27802,7 +27991,8 @@ static ssm_status ssm__cuda_back_run(const ssm__cuda_back &p, int fast, int kept
         status = ssm__cuda_launch(ssm__cuda_back_fast<T>, p.f.s.batch * p.blocks, p.f.chunks, SSM__CUDA_SCAN_THREADS,
                                   sizeof(ssm__cuda_back_room<T>), p, stream);
     if (status == SSM_OK && !fast)
-        status = ssm__cuda_launch(ssm__cuda_back_plain<T>, p.f.s.batch * p.blocks, 1, SSM__CUDA_STRIP, 0, p, stream);
+        status = ssm__cuda_launch(p.f.parts == 2 ? ssm__cuda_back_complex<T> : ssm__cuda_back_plain<T>,
+                                  p.f.s.batch * p.blocks, 1, SSM__CUDA_STRIP, 0, p, stream);
     return status == SSM_OK ? ssm__cuda_back_sums(p, fast, io, stream) : status;
 }
 
@@ -35297,7 +35487,7 @@ enum {
     SSM__CUDA_S4_THREADS = SSM__CUDA_S4_STEPS * SSM__CUDA_S4_CHANNELS,
     SSM__CUDA_S4_HELD = 4,     /* states of a lane; */
     SSM__CUDA_S4_TURNED = 2,   /* of the adjoint, which has eight steps of them: 91 registers */
-    SSM__CUDA_S4_ROOMS = 2 + SSM__CUDA_S4_STEPS /* states of the adjoint in memory: s and its gradient, s of eight steps */
+    SSM__CUDA_S4_ROOMS = 2 + SSM__CUDA_S4_STEPS /* of the adjoint in memory: s and its gradient, s of eight steps */
 };
 
 typedef struct ssm__cuda_s4 {
@@ -35854,8 +36044,8 @@ static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward 
  * >>cuda-layer-rglru
  *=============================================================================
  * The RG-LRU on a GPU: what its tile functions call of a device. Coefficients and their adjoint are a thread for each
- * number, bound by memory; between them stands the linear scan, sequential, so that pieces of a sequence have the bits of
- * the whole. a, b, h and their gradients are float in bf16, too: an a near 1 would be lost.
+ * number, bound by memory; between them stands the linear scan, sequential, so that pieces of a sequence have the bits
+ * of the whole. a, b, h and their gradients are float in bf16, too: an a near 1 would be lost.
  */
 enum { SSM__CUDA_RGLRU_EACH = 256 };
 
@@ -36726,7 +36916,7 @@ SSM__DEVICE_LAYER(rglru, rglru)
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
- *          S4D, S4 and RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
+ *          S4D, S4, RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
  *          norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block;
  *          selective scan of complex A; ZOH_TRAPEZOID.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
