@@ -130,6 +130,7 @@
  *   >>cuda-losses    losses and the mean over time on a GPU
  *   >>cuda-products  matrix products on a GPU, in float,
  *   >>cuda-products-bf16  on its matrix units,
+ *   >>cuda-few       of few rows, as decoding has them,
  *   >>cuda-linear    and their verbs
  *   >>cuda-ssd       the scan of Mamba-2 on a GPU
  *   >>cuda-ssd-backward  its gradients
@@ -141,6 +142,7 @@
  *   >>cuda-s5        the S5 scan on a GPU
  *   >>cuda-s5-backward  and its gradients
  *   >>cuda-tiles     what the tile functions of layers call on a GPU,
+ *   >>cuda-decode    one row through a Mamba block,
  *   >>cuda-layer-s5  S5's recurrence,
  *   >>cuda-layer-s4  that of S4D and S4,
  *   >>cuda-layer-rglru  that of the RG-LRU,
@@ -20347,6 +20349,23 @@ static ssm__mamba_view ssm__mamba_view_of(const ssm_mamba *m, const ssm__call *c
     return v;
 }
 
+/* Whether a device has taken a tile of one row as a whole. */
+#ifdef SSM_CUDA
+static int ssm__device_mamba_step(ssm__device *d, const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v);
+
+static int ssm__mamba_is_done(const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v)
+{
+    ssm__device *device = ssm__device_of(call->parallel);
+    return device && ssm__device_mamba_step(device, m, call, v);
+}
+#else
+static int ssm__mamba_is_done(const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v)
+{
+    (void)m, (void)call, (void)v;
+    return 0;
+}
+#endif
+
 static void ssm__mamba_tile(const ssm__call *call)
 {
     const ssm_mamba *m = (const ssm_mamba *)call->layer;
@@ -20358,6 +20377,7 @@ static void ssm__mamba_tile(const ssm__call *call)
     ssm__mamba_view v;
     ssm__mamba_work_layout(m, rows, call->work, &w);
     v = ssm__mamba_view_of(m, call, w.mem);
+    if (ssm__mamba_is_done(m, call, &v)) return;
     if (w.x) {
         ssm__norm(call->parallel, &m->norm, x, ssm_rows_out_of(w.x, (ptrdiff_t)M), rows);
         x = ssm_rows_of(w.x, (ptrdiff_t)M);
@@ -25951,6 +25971,16 @@ template <int GROUPS> SSM__DEVICE void ssm__cuda_wait(void)
 #endif
 }
 
+/* Waits until all kernels before are done and what they wrote is seen; then the next one may begin. A kernel that
+ * ssm__cuda_launch_early queues calls it before it reads anything that a kernel may have written, or writes itself. */
+SSM__DEVICE void ssm__cuda_await(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" : : : "memory");
+    asm volatile("griddepcontrol.launch_dependents;" : : : "memory");
+#endif
+}
+
 /* --- element types --- */
 typedef struct ssm__cuda_bf16 {
     uint16_t bits;
@@ -26136,22 +26166,79 @@ static ssm_status ssm__cuda_io_check(ssm_format io)
     return io == SSM_FORMAT_REAL || io == SSM_FORMAT_BF16 ? SSM_OK : SSM_ERR_CONFIG;
 }
 
-/* Queues kernel(p) for x times y blocks. Over 48 KB of shared memory must be asked for, on every architecture. */
+/* Whether every target of this compilation (a list that nvcc sorts) knows ssm__cuda_await. */
+static int ssm__cuda_has_await(void)
+{
+#if defined(__CUDA_ARCH_LIST__) && defined(CUDART_VERSION) && CUDART_VERSION >= 12030
+    static const int targets[] = {__CUDA_ARCH_LIST__};
+    return targets[0] >= 900;
+#else
+    return 0;
+#endif
+}
+
+template <class P> struct ssm__cuda_kernel {
+    void (*run)(P);
+    size_t x, y; /* blocks */
+    unsigned threads;
+    size_t shared; /* bytes; over 48 KB must be asked for, on every architecture */
+};
+
+template <class P> static cudaError_t ssm__cuda_queue(const ssm__cuda_kernel<P> &k, P &p, int early, cudaStream_t stream)
+{
+    const dim3 blocks((unsigned)k.x, (unsigned)k.y), threads(k.threads);
+    void *arguments[1];
+    arguments[0] = &p;
+#if defined(CUDART_VERSION) && CUDART_VERSION >= 12030
+    if (early) {
+        cudaLaunchAttribute attribute;
+        cudaLaunchConfig_t config;
+        memset(&attribute, 0, sizeof attribute);
+        memset(&config, 0, sizeof config);
+        attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute.val.programmaticStreamSerializationAllowed = 1;
+        config.gridDim = blocks;
+        config.blockDim = threads;
+        config.dynamicSmemBytes = k.shared;
+        config.stream = stream;
+        config.attrs = &attribute;
+        config.numAttrs = 1;
+        return cudaLaunchKernelExC(&config, (const void *)k.run, arguments);
+    }
+#endif
+    (void)early;
+    return cudaLaunchKernel(k.run, blocks, threads, arguments, k.shared, stream);
+}
+
+template <class P>
+static ssm_status ssm__cuda_launch_any(const ssm__cuda_kernel<P> &k, P &p, int early, void *stream)
+{
+    if (k.x == 0 || k.y == 0) return SSM_OK;
+    if (k.x > 0x7fffffffu || k.y > 65535u) return SSM_ERR_OVERFLOW;
+    if (k.shared > 48 * 1024 &&
+        cudaFuncSetAttribute(k.run, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)k.shared) != cudaSuccess)
+        return SSM_ERR_DEVICE;
+    return ssm__cuda_queue(k, p, early, (cudaStream_t)stream) == cudaSuccess ? SSM_OK : SSM_ERR_DEVICE;
+}
+
+/* Queues kernel(p) for x times y blocks. */
 template <class P>
 static ssm_status ssm__cuda_launch(void (*kernel)(P), size_t x, size_t y, unsigned threads, size_t shared, P p,
                                    void *stream)
 {
-    void *arguments[1];
-    arguments[0] = &p;
-    if (x == 0 || y == 0) return SSM_OK;
-    if (x > 0x7fffffffu || y > 65535u) return SSM_ERR_OVERFLOW;
-    if (shared > 48 * 1024 &&
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared) != cudaSuccess)
-        return SSM_ERR_DEVICE;
-    return cudaLaunchKernel(kernel, dim3((unsigned)x, (unsigned)y), dim3(threads), arguments, shared,
-                            (cudaStream_t)stream) == cudaSuccess
-               ? SSM_OK
-               : SSM_ERR_DEVICE;
+    const ssm__cuda_kernel<P> k = {kernel, x, y, threads, shared};
+    return ssm__cuda_launch_any(k, p, 0, stream);
+}
+
+/* The same of a kernel with ssm__cuda_await, whose blocks may begin while the kernel before it runs (programmatic
+ * dependent launch). Up to there it reads only what was complete before that one began: the weights of a bound block,
+ * after which bind queues a kernel that does nothing (see ssm__cuda_settle); others it may ask for to be in L2. */
+template <class P>
+static ssm_status ssm__cuda_launch_early(void (*kernel)(P), size_t x, size_t y, unsigned threads, size_t shared, P p,
+                                         void *stream)
+{
+    const ssm__cuda_kernel<P> k = {kernel, x, y, threads, shared};
+    return ssm__cuda_launch_any(k, p, ssm__cuda_has_await(), stream);
 }
 
 /* --- zeros in the outputs of sequences that are padding: a block for each sequence --- */
@@ -26957,6 +27044,7 @@ __global__ void __launch_bounds__(SSM__CUDA_STEP, 2) ssm__cuda_scan_step(const s
     ssm__four h[SSM__CUDA_SLOTS];
     ssm__cuda_inputs x;
     int i, j;
+    ssm__cuda_await();
 #pragma unroll
     for (j = 0; j < SSM__CUDA_SLOTS; ++j) {
         b[j] = first + (unsigned)j < s.batch ? first + (unsigned)j : first;
@@ -27136,9 +27224,9 @@ SSM_API ssm_status ssm_cuda_selective_scan_record(const ssm_selective_scan *s, s
 
 template <class T> static ssm_status ssm__cuda_step_run(const ssm__cuda_scan &p, void *stream)
 {
-    return ssm__cuda_launch(p.s.slot ? ssm__cuda_scan_step<T, 1> : ssm__cuda_scan_step<T, 0>,
-                            ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), ssm__ceil_div(p.s.batch, SSM__CUDA_SLOTS),
-                            SSM__CUDA_STEP, 0, p, stream);
+    return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step<T, 1> : ssm__cuda_scan_step<T, 0>,
+                                  ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), ssm__ceil_div(p.s.batch, SSM__CUDA_SLOTS),
+                                  SSM__CUDA_STEP, 0, p, stream);
 }
 
 SSM_API ssm_status ssm_cuda_selective_scan_step(const ssm_selective_scan *s, ssm_format io, void *stream)
@@ -28284,6 +28372,7 @@ __global__ void __launch_bounds__(SSM__CUDA_CONV_THREADS) ssm__cuda_conv_plain(c
 {
     ssm__span q;
     size_t c, t, end;
+    ssm__cuda_await();
     if (!ssm__cuda_conv_thread<T>(p, &q, &c, &t, &end)) return;
     for (; t < end; ++t) {
         const float y = ssm__cuda_conv_sum<T>(p.s, q, t, c);
@@ -28399,7 +28488,9 @@ template <class T> static ssm_status ssm__cuda_conv_run(ssm__cuda_conv *p, int f
     ssm__cuda_conv_cut(p, fast);
     status = ssm__cuda_pad_run<T>(p->s, p->s.y, p->s.dim, 1, stream);
     if (status != SSM_OK) return status;
-    status = ssm__cuda_conv_launch(fast ? ssm__cuda_conv_fast<T> : ssm__cuda_conv_plain<T>, *p, p->parts, stream);
+    if (fast) status = ssm__cuda_conv_launch(ssm__cuda_conv_fast<T>, *p, p->parts, stream);
+    else status = ssm__cuda_launch_early(ssm__cuda_conv_plain<T>, p->s.batch * p->columns, p->parts,
+                                         SSM__CUDA_CONV_THREADS, 0, *p, stream);
     if (status != SSM_OK || !p->s.state_last.data || (!fast && p->parts == 1)) return status;
     return ssm__cuda_conv_launch(ssm__cuda_conv_last<T>, *p, 1, stream);
 }
@@ -28775,10 +28866,17 @@ typedef struct ssm__cuda_norm {
 template <class T> SSM__DEVICE float ssm__cuda_row_dot(const T *x, const float *w, const T *v, size_t n, int vector)
 {
     float sum = 0;
-    size_t c;
+    size_t c = 4 * (threadIdx.x % 32);
     int i;
+    if (vector && !w && x == v) { /* four loads on their way, as decoding wants it */
 #pragma unroll 4
-    for (c = 4 * (threadIdx.x % 32); c < n; c += 128) {
+        for (; c + 4 <= n; c += 128) {
+            const ssm__four a = ssm__cuda_load4(x + c);
+            for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
+        }
+    }
+#pragma unroll 4
+    for (; c < n; c += 128) {
         const ssm__four b = ssm__cuda_load_part(v, c, n, vector);
         ssm__four a = ssm__cuda_load_part(x, c, n, vector);
         if (w) {
@@ -28805,6 +28903,7 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_kerne
     float scale;
     size_t c;
     int i;
+    ssm__cuda_await();
     if (r >= p.rows) return;
     scale = ssm__cuda_norm_scale<T>(p, x);
 #pragma unroll 4
@@ -28886,9 +28985,9 @@ SSM_API ssm_status ssm_cuda_norm_forward(const ssm_norm *norm, ssm_rows x, ssm_r
     p.x = x;
     p.y = y;
     p.vector = ssm__cuda_norm_is_aligned(&p, io);
-    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_norm_kernel<ssm__cuda_bf16>
-                                                  : ssm__cuda_norm_kernel<float>,
-                            ssm__ceil_div(rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
+    return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_norm_kernel<ssm__cuda_bf16>
+                                                        : ssm__cuda_norm_kernel<float>,
+                                  ssm__ceil_div(rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
 }
 
 static size_t ssm__cuda_norm_layout(ssm__cuda_norm *p, void *mem)
@@ -30042,9 +30141,11 @@ SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_ro
 /*=============================================================================
  * >>cuda-products
  *=============================================================================
- * Matrix products on a GPU, in float arithmetic whatever the elements are. One kernel computes C = A B^T over tiles,
- * every element by fmaf in the order of the inner index, so that neither the number of rows nor the tile changes a bit;
- * how an operand lies (inner index next to each other, or outer) is a matter of its loader:
+ * Matrix products on a GPU, in float arithmetic whatever the elements are. One kernel computes C = A B^T over tiles. An
+ * element is, by definition, the sum of its segments of 128 inner indices, one after the other, each added up by fmaf in
+ * the order of the inner index: neither the number of rows nor the tile changes a bit, and one row alone can have a
+ * thread for each segment (>>cuda-few). How an operand lies (inner index next to each other, or outer) is a matter of its
+ * loader:
  *
  *   forward   y[r][o]  = sum_i x[r][i] w[o][i]      both inner
  *   dx        dx[r][i] = sum_o dy[r][o] w[o][i]     dy inner, w outer
@@ -30053,6 +30154,7 @@ SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_ro
 enum {
     SSM__CUDA_PRODUCT_TILE = 128, /* rows and columns of C of a block */
     SSM__CUDA_PRODUCT_DEPTH = 16,
+    SSM__CUDA_SEGMENT = 128, /* inner indices of a sum */
     SSM__CUDA_PRODUCT_THREADS = 256,
     SSM__CUDA_PRODUCT_PITCH = SSM__CUDA_PRODUCT_TILE + 4 /* so that transposed stores spread over the banks */
 };
@@ -30141,15 +30243,43 @@ template <class T, int INNER> struct ssm__cuda_loader {
 #define SSM__CUDA_PRODUCT_BLOCKS 2
 #endif
 
+typedef struct ssm__cuda_product_room {
+    float A[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
+    float B[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
+    float4 total[16][SSM__CUDA_PRODUCT_THREADS]; /* of the segments before; there if there is more than one */
+} ssm__cuda_product_room;
+
+/* Sums of the thread's segment to those of all so far; `more` come, and begin at zero. */
+SSM__DEVICE void ssm__cuda_fold(float (&sum)[8][8], float4 (*total)[SSM__CUDA_PRODUCT_THREADS], bool first, bool more)
+{
+    int i, j;
+#pragma unroll
+    for (i = 0; i < 8; ++i)
+#pragma unroll
+        for (j = 0; j < 8; j += 4) {
+            float4 *at = &total[2 * i + j / 4][threadIdx.x];
+            if (!first) {
+                const float4 t = *at;
+                sum[i][j] = t.x + sum[i][j], sum[i][j + 1] = t.y + sum[i][j + 1];
+                sum[i][j + 2] = t.z + sum[i][j + 2], sum[i][j + 3] = t.w + sum[i][j + 3];
+            }
+            if (!more) continue;
+            *at = make_float4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]);
+            sum[i][j] = sum[i][j + 1] = sum[i][j + 2] = sum[i][j + 3] = 0;
+        }
+}
+
 /* A block is 128 x 128 of C, a thread 8 x 8 (rows 4 y .. and 64 + 4 y .., columns likewise): 64 sums and 32 loaded
  * elements in 128 registers, two blocks an SM. Depth 16 in two halves of shared memory: while one is multiplied, the
- * next is on its way to registers. 64 products for 16 elements from shared memory keep the FMA pipe the bound. */
+ * next is on its way to registers. 64 products for 16 elements from shared memory keep the FMA pipe the bound. Totals
+ * of segments wait in shared memory, 64 KB, each thread's own: 1 % of the time. */
 template <class T, int A_INNER, int B_INNER>
 __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_BLOCKS)
     ssm__cuda_product_kernel(const ssm__cuda_product p)
 {
-    __shared__ __align__(16) float A[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
-    __shared__ __align__(16) float B[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
+    ssm__cuda_product_room &room = *(ssm__cuda_product_room *)(void *)ssm__cuda_room;
+    float(*const A)[SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH] = room.A;
+    float(*const B)[SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH] = room.B;
     const size_t m0 = blockIdx.x / (unsigned)p.columns * SSM__CUDA_PRODUCT_TILE,
                  n0 = blockIdx.x % (unsigned)p.columns * SSM__CUDA_PRODUCT_TILE;
     const size_t first = blockIdx.y * p.depth, end = first + p.depth < p.K ? first + p.depth : p.K;
@@ -30185,6 +30315,8 @@ __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_B
             a.store(A[half ^ 1]);
             b.store(B[half ^ 1]);
         }
+        if ((k0 + SSM__CUDA_PRODUCT_DEPTH - first) % SSM__CUDA_SEGMENT == 0 || k0 + SSM__CUDA_PRODUCT_DEPTH >= end)
+            ssm__cuda_fold(sum, room.total, k0 - first < SSM__CUDA_SEGMENT, k0 + SSM__CUDA_PRODUCT_DEPTH < end);
         __syncthreads();
     }
 #pragma unroll
@@ -30202,114 +30334,6 @@ __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_B
     }
 }
 
-/* --- few rows, as decoding has them: bound by the weights, each read once ---
- * A block is 8 columns by up to 16 rows, a thread for each, and takes the inner index in slices of 128 through a ring that
- * cp.async fills: of four, or of eight where there is but one row, so that 12 or 28 KB of weights are on their way. One
- * chain of fmaf a thread in the order of the inner index: the bits are those of the large kernel. Rows of shared memory
- * are 132 floats, so that the 16 bytes that eight columns read lie in all 32 banks. */
-enum {
-    SSM__CUDA_THIN_ROWS = 16,
-    SSM__CUDA_THIN_COLUMNS = 8,
-    SSM__CUDA_THIN_DEPTH = 128,
-    SSM__CUDA_THIN_THREADS = SSM__CUDA_THIN_ROWS * SSM__CUDA_THIN_COLUMNS,
-    SSM__CUDA_THIN_MOST = 64 /* rows; more are for the large kernel */
-};
-
-template <int ROWS> struct ssm__cuda_thin_slice {
-    enum { RING = ROWS == 1 ? 8 : 4 };
-    float w[SSM__CUDA_THIN_COLUMNS][SSM__CUDA_THIN_DEPTH + 4];
-    float x[ROWS][SSM__CUDA_THIN_DEPTH + 4];
-};
-
-/* The part of a slice that is there: `rows` rows, `depth` of the inner index. */
-SSM__DEVICE void ssm__cuda_thin_fetch(float (*to)[SSM__CUDA_THIN_DEPTH + 4], const float *from, ptrdiff_t row,
-                                      int rows, size_t depth)
-{
-    int i;
-    for (i = (int)threadIdx.x; i < rows * SSM__CUDA_THIN_DEPTH / 4; i += SSM__CUDA_THIN_THREADS) {
-        const int r = i / (SSM__CUDA_THIN_DEPTH / 4), k = 4 * (i % (SSM__CUDA_THIN_DEPTH / 4));
-        if ((size_t)k < depth) ssm__cuda_copy<16>(&to[r][k], from + (ptrdiff_t)r * row + k);
-    }
-}
-
-/* Slice `i`, if there is one, of the block whose first row and column these are. */
-template <int ROWS>
-SSM__DEVICE void ssm__cuda_thin_ask(const ssm__cuda_product &p, ssm__cuda_thin_slice<ROWS> *ring, size_t m0, size_t n0,
-                                    int i)
-{
-    const size_t k = (size_t)i * SSM__CUDA_THIN_DEPTH;
-    const int columns = p.N - n0 < SSM__CUDA_THIN_COLUMNS ? (int)(p.N - n0) : (int)SSM__CUDA_THIN_COLUMNS;
-    const int rows = p.M - m0 < ROWS ? (int)(p.M - m0) : ROWS;
-    ssm__cuda_thin_slice<ROWS> &to = ring[i % ssm__cuda_thin_slice<ROWS>::RING];
-    if (k < p.K) {
-        ssm__cuda_thin_fetch(to.w, (const float *)p.b + ((ptrdiff_t)n0 * p.b_row + (ptrdiff_t)k), p.b_row, columns,
-                             p.K - k);
-        ssm__cuda_thin_fetch(to.x, (const float *)p.a + ((ptrdiff_t)m0 * p.a_row + (ptrdiff_t)k), p.a_row, rows,
-                             p.K - k);
-    }
-    ssm__cuda_commit();
-}
-
-/* A slice of `depth` products, or a whole one: that is unrolled, so that loads run ahead of the chain of sums. */
-SSM__DEVICE float ssm__cuda_thin_sum(const float *x, const float *w, size_t depth, float sum)
-{
-    int k, j;
-    if (depth >= SSM__CUDA_THIN_DEPTH) {
-#pragma unroll
-        for (k = 0; k < SSM__CUDA_THIN_DEPTH; k += 4) {
-            const ssm__four a = ssm__cuda_load4(x + k), b = ssm__cuda_load4(w + k);
-            for (j = 0; j < 4; ++j) sum = fmaf(a.v[j], b.v[j], sum);
-        }
-        return sum;
-    }
-    for (k = 0; k < (int)depth; ++k) sum = fmaf(x[k], w[k], sum);
-    return sum;
-}
-
-template <int ROWS>
-__global__ void __launch_bounds__(SSM__CUDA_THIN_THREADS) ssm__cuda_product_thin(const ssm__cuda_product p)
-{
-    enum { RING = ssm__cuda_thin_slice<ROWS>::RING };
-    ssm__cuda_thin_slice<ROWS> *ring = (ssm__cuda_thin_slice<ROWS> *)(void *)ssm__cuda_room;
-    const int column = (int)threadIdx.x % SSM__CUDA_THIN_COLUMNS, row = (int)threadIdx.x / SSM__CUDA_THIN_COLUMNS;
-    const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_THIN_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
-    const size_t n = n0 + (size_t)column, m = m0 + (size_t)row;
-    const int slices = (int)((p.K + SSM__CUDA_THIN_DEPTH - 1) / SSM__CUDA_THIN_DEPTH);
-    const bool mine = row < ROWS && m < p.M && n < p.N;
-    float sum = 0, *c;
-    int i;
-    for (i = 0; i < RING - 1; ++i) ssm__cuda_thin_ask(p, ring, m0, n0, i);
-    for (i = 0; i < slices; ++i) {
-        const ssm__cuda_thin_slice<ROWS> &s = ring[i % RING];
-        ssm__cuda_wait<RING - 2>();
-        __syncthreads(); /* all have their part of slice i, and are done with slice i - 1 */
-        ssm__cuda_thin_ask(p, ring, m0, n0, i + RING - 1);
-        if (mine) sum = ssm__cuda_thin_sum(s.x[row], s.w[column], p.K - (size_t)i * SSM__CUDA_THIN_DEPTH, sum);
-    }
-    if (!mine) return;
-    c = (float *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n);
-    *c = ssm__cuda_product_end<float>(p, m, n, sum);
-}
-
-/* Whether a product of floats, both operands inner, is one of few rows. */
-static int ssm__cuda_is_thin(const ssm__cuda_product *p)
-{
-    return p->M <= SSM__CUDA_THIN_MOST && p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 &&
-           (uintptr_t)p->a % 16 == 0 && (uintptr_t)p->b % 16 == 0 && p->K < 0x7fffffffu / 2;
-}
-
-template <int ROWS> static ssm_status ssm__cuda_thin_launch(const ssm__cuda_product &p, void *stream)
-{
-    return ssm__cuda_launch(ssm__cuda_product_thin<ROWS>, ssm__ceil_div(p.N, SSM__CUDA_THIN_COLUMNS),
-                            ssm__ceil_div(p.M, ROWS), SSM__CUDA_THIN_THREADS,
-                            ssm__cuda_thin_slice<ROWS>::RING * sizeof(ssm__cuda_thin_slice<ROWS>), p, stream);
-}
-
-static ssm_status ssm__cuda_thin_run(const ssm__cuda_product &p, void *stream)
-{
-    return p.M == 1 ? ssm__cuda_thin_launch<1>(p, stream) : ssm__cuda_thin_launch<SSM__CUDA_THIN_ROWS>(p, stream);
-}
-
 /* --- host --- */
 static size_t ssm__cuda_tiles(size_t M, size_t N)
 {
@@ -30320,7 +30344,9 @@ template <class T, int A_INNER, int B_INNER> static ssm_status ssm__cuda_product
 {
     p.columns = ssm__ceil_div(p.N, SSM__CUDA_PRODUCT_TILE);
     return ssm__cuda_launch(ssm__cuda_product_kernel<T, A_INNER, B_INNER>, ssm__cuda_tiles(p.M, p.N),
-                            ssm__ceil_div(p.K, p.depth), SSM__CUDA_PRODUCT_THREADS, 0, p, stream);
+                            ssm__ceil_div(p.K, p.depth), SSM__CUDA_PRODUCT_THREADS,
+                            p.depth > SSM__CUDA_SEGMENT ? sizeof(ssm__cuda_product_room)
+                                                        : offsetof(ssm__cuda_product_room, total), p, stream);
 }
 
 static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
@@ -30505,30 +30531,24 @@ template <int GROUPS> SSM__DEVICE void ssm__cuda_wgmma_wait(void)
 }
 #endif
 
-/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2, 3 and 7. */
+/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2 and 3. */
 SSM__DEVICE void ssm__cuda_wait_oldest(int groups)
 {
     if (groups == 1) ssm__cuda_wait<0>();
     else if (groups == 2) ssm__cuda_wait<1>();
-    else if (groups == 3) ssm__cuda_wait<2>();
-    else ssm__cuda_wait<6>();
+    else ssm__cuda_wait<2>();
 }
 
 /* --- tiles of C ---
  * Large: 8 warps of 64 x 64, or 2 x 4 warps of 64 x 256 with wgmma: 128 sums a thread, one block an SM, 48 KB a slice
  * and as many slices as an SM has room for. Middle: 4 warps of 32 x 32, for products that have too few large tiles to
- * fill a card. Few: 2 warps of 16 x 16, for a row or 16, where all there is to do is to read B: 6 KB a slice, 7 slices
- * on their way in every block. */
+ * fill a card. */
 struct ssm__cuda_large {
     enum { M = 128, N = 256, ACROSS = 4, WARPS = 8, BLOCKS = 32, AN_SM = 1 };
 };
 struct ssm__cuda_middle {
     enum { M = 64, N = 64, ACROSS = 2, WARPS = 4, BLOCKS = 8, AN_SM = 3 };
 };
-struct ssm__cuda_few {
-    enum { M = 16, N = 32, ACROSS = 2, WARPS = 2, BLOCKS = 2, AN_SM = 4 };
-};
-
 /* One operand's part of a slice, ROWS of its rows. */
 template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
     enum {
@@ -31028,9 +31048,547 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 {
     const size_t tiles = ssm__mul(ssm__ceil_div(p.M, ssm__cuda_large::M), ssm__ceil_div(p.N, ssm__cuda_large::N));
     if (ssm__mul(tiles, ssm__ceil_div(p.K, p.depth)) >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
-    if (p.M <= 16 && A_INNER)
-        return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
     return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
+}
+
+/*=============================================================================
+ * >>cuda-few
+ *=============================================================================
+ * Products of few rows on a GPU, as decoding has them: bound by the weights, each read once, and by latencies. A block is
+ * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of four stages holds. Bits are those of
+ * the large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
+ *
+ * A single row may have an RMSNorm before its product, and a convolution with SiLU behind it in its first columns: a step
+ * of Mamba (>>cuda-decode) is then fewer kernels.
+ */
+enum {
+    SSM__CUDA_FEW_COLUMNS = 8,
+    SSM__CUDA_FEW_THREADS = 128,
+    SSM__CUDA_FEW_MOST = 64, /* rows; more are for the large kernels */
+    SSM__CUDA_FEW_TAPS = 8,
+    SSM__CUDA_FEW_RING = 4,            /* stages on their way, but for one row that fits whole */
+    SSM__CUDA_FEW_ROOM = 80 * 1024     /* bytes that it may have */
+};
+
+typedef struct ssm__cuda_few {
+    ssm__cuda_product p;
+    int ready; /* the weights are there though the kernel before may run yet: see ssm__cuda_launch_early */
+    unsigned deep; /* inner indices of a stage: of bf16, */
+    unsigned ring; /* and stages */
+    ssm_norm norm; /* of the one row; weight NULL: none */
+    ssm_conv conv; /* of the first conv.dim columns of the one row: state, taps, y */
+} ssm__cuda_few;
+
+/* 16-byte units of a line of `units` in shared memory: an odd number, so that eight lines lie in all banks. */
+SSM__DEVICE unsigned ssm__cuda_few_pitch(unsigned units)
+{
+    return units | 1;
+}
+
+/* Asks L2 for `lines` lines of `bytes`, `row` bytes apart. */
+SSM__DEVICE void ssm__cuda_few_prefetch(const void *from, ptrdiff_t row, unsigned lines, size_t bytes)
+{
+    const unsigned warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    unsigned r;
+    size_t at;
+    for (r = warp; r < lines; r += warps)
+        for (at = threadIdx.x % 32 * 128; at < bytes; at += 32 * 128)
+            ssm__cuda_prefetch((const char *)from + ((ptrdiff_t)r * row + (ptrdiff_t)at));
+}
+
+/* The step of a channel's convolution: taps and past inputs are on their way while the product is computed. */
+struct ssm__cuda_few_taps {
+    float w[SSM__CUDA_FEW_TAPS], past[SSM__CUDA_FEW_TAPS], bias;
+
+    __device__ __forceinline__ void open_weights(const ssm_conv &s, size_t c)
+    {
+        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c);
+        unsigned k;
+        bias = s.bias.data ? *ssm__cuda_at<float>(s.bias, 0, 0, c) : 0.0f;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
+            if (k < s.width) w[k] = weight[(ptrdiff_t)k * s.weight.state];
+    }
+
+    __device__ __forceinline__ void open_state(const ssm_conv &s, size_t c)
+    {
+        const float *state = ssm__cuda_at<float>(s.state, 0, 0, c);
+        unsigned k;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
+            if (k + 1 < s.width) past[k] = state[(ptrdiff_t)k * s.state.state];
+    }
+
+    /* The output for input x; the state moves up. */
+    __device__ __forceinline__ float close(const ssm_conv &s, size_t c, float x) const
+    {
+        float *state = ssm__cuda_at<float>(s.state_last, 0, 0, c);
+        float sum = bias;
+        unsigned k;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
+            if (k < s.width) sum = fmaf(w[k], k + 1 < s.width ? past[k] : x, sum);
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
+            if (k + 1 < s.width)
+                state[(ptrdiff_t)k * s.state_last.state] = k + 2 < s.width ? past[k + 1 < SSM__CUDA_FEW_TAPS ? k + 1 : k] : x;
+        return s.silu ? ssm__cuda_silu(sum) : sum;
+    }
+};
+
+/* x as an element of type T has it. */
+template <class T> SSM__DEVICE float ssm__cuda_as(float x)
+{
+    T held;
+    ssm__cuda_store(&held, x);
+    return ssm__cuda_load(&held);
+}
+
+/* A sum to where it belongs. */
+template <class T>
+SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_taps &taps, size_t m, size_t n, float sum)
+{
+    const float y = ssm__cuda_product_end<T>(q.p, m, n, sum);
+    if (n < q.conv.dim)
+        ssm__cuda_store(ssm__cuda_at<T>(q.conv.y, 0, 0, n), taps.close(q.conv, n, ssm__cuda_as<T>(y)));
+    else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
+}
+
+/* RMSNorm of a row in shared memory by the warp that copied it, four elements from c on at x(c): bits of
+ * ssm__cuda_norm_kernel. */
+template <class T, class AT> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, const float *weight, const AT &x)
+{
+    const unsigned lane = threadIdx.x % 32;
+    float sum = 0, scale;
+    size_t c;
+    int i;
+    for (c = 4 * lane; c < norm.dim; c += 128) {
+        const ssm__four a = ssm__cuda_load4(x(c));
+        for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
+    }
+    scale = 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
+    for (c = 4 * lane; c < norm.dim; c += 128) {
+        ssm__four a = ssm__cuda_load4(x(c));
+        const ssm__four w = ssm__cuda_load4(weight + c);
+        for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
+        ssm__cuda_store4(x(c), a);
+    }
+}
+
+/* The norm's weights to shared memory, by the warp that will read them. */
+SSM__DEVICE void ssm__cuda_few_fetch_norm(float *to, const ssm_norm &norm)
+{
+    size_t c;
+    for (c = 4 * threadIdx.x; threadIdx.x < 32 && norm.weight && c < norm.dim; c += 128)
+        ssm__cuda_copy<16>(to + c, norm.weight + c);
+}
+
+/* --- in float ---
+ * A thread has one segment of a column, and of one row or of four; a piece is the 16 or 4 segments that a block has at
+ * once. One row: a stage is a piece, the chain 128 fmaf, 0.3 us, and up to 74 KB are on their way in each of two or three
+ * blocks an SM. 16 rows: a stage is 32 inner indices of each segment, 14 KB, and four blocks an SM hide each other's
+ * barriers; 5 reads of 16 bytes for 16 fmaf leave shared memory the bound. Behind a piece, a thread for each element adds
+ * up its segments in order. */
+template <int ROWS> struct ssm__cuda_few_shape {
+    enum {
+        SEGMENTS = ROWS == 1 ? 16 : 4,
+        EACH = ROWS == 1 ? 1 : 4, /* rows of a thread */
+        STAGE = ROWS == 1 ? SSM__CUDA_SEGMENT : 32,
+        STAGES = SSM__CUDA_SEGMENT / STAGE, /* of a piece */
+        PIECE = SEGMENTS * SSM__CUDA_SEGMENT,
+        RING = ROWS == 1 ? 2 : SSM__CUDA_FEW_RING,
+        LINES = SSM__CUDA_FEW_COLUMNS + ROWS,
+        PITCH = STAGE + 4 /* of a segment: four segments lie in other banks */
+    };
+};
+
+/* A line of a stage: `segments` segments, an odd number of 16 bytes. */
+template <int ROWS> SSM__DEVICE unsigned ssm__cuda_few_line(size_t K)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const unsigned most = shape::SEGMENTS, all = (unsigned)((K + SSM__CUDA_SEGMENT - 1) / SSM__CUDA_SEGMENT);
+    return 4 * ssm__cuda_few_pitch((all < most ? all : most) * (shape::PITCH / 4));
+}
+
+/* The part of stage `t` of `lines` lines, as many threads for a segment as it has 16 bytes. */
+template <int ROWS>
+SSM__DEVICE void ssm__cuda_few_fetch(float *to, unsigned line, const float *from, ptrdiff_t row, unsigned lines, size_t K,
+                                     unsigned t)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    enum { ACROSS = shape::STAGE / 4, DOWN = SSM__CUDA_FEW_THREADS / ACROSS };
+    const unsigned at = threadIdx.x % ACROSS * 4;
+    const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + t % shape::STAGES * shape::STAGE + at;
+    unsigned i;
+    for (i = threadIdx.x / ACROSS; i < lines * shape::SEGMENTS; i += DOWN) {
+        const unsigned r = i / shape::SEGMENTS, segment = i % shape::SEGMENTS;
+        const size_t k = first + segment * SSM__CUDA_SEGMENT;
+        if (k < K)
+            ssm__cuda_copy<16>(to + (r * line + segment * shape::PITCH + at), from + ((ptrdiff_t)r * row + (ptrdiff_t)k));
+    }
+}
+
+/* `count` products, a multiple of four, of a column and EACH rows. */
+template <int EACH>
+SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned line, const float *w, int count)
+{
+    int k, e, i;
+#pragma unroll 8
+    for (k = 0; k < count; k += 4) {
+        const ssm__four b = ssm__cuda_load4(w + k);
+#pragma unroll
+        for (e = 0; e < EACH; ++e) {
+            const ssm__four a = ssm__cuda_load4(x + (unsigned)e * line + k);
+            for (i = 0; i < 4; ++i) sum[e] = fmaf(a.v[i], b.v[i], sum[e]);
+        }
+    }
+}
+
+/* One block: what its threads are for, and where its stages are. */
+template <int ROWS, int STEP> struct ssm__cuda_few_block {
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const ssm__cuda_few &q;
+    unsigned me, segment, group, line, stages, rows, columns;
+    size_t n, m;
+    bool mine; /* the thread ends a sum, that of (m, n) */
+    const float *a, *b;
+    float *ring, *part, *norm;
+    float total, sum[shape::EACH];
+    ssm__cuda_few_taps taps;
+
+    __device__ __forceinline__ explicit ssm__cuda_few_block(const ssm__cuda_few &few) : q(few)
+    {
+        const ssm__cuda_product &p = q.p;
+        const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
+        me = threadIdx.x;
+        segment = me / 8 % shape::SEGMENTS;
+        group = me / 8 / shape::SEGMENTS;
+        line = ssm__cuda_few_line<ROWS>(p.K);
+        stages = (unsigned)((p.K + shape::PIECE - 1) / shape::PIECE) * shape::STAGES;
+        rows = p.M - m0 < ROWS ? (unsigned)(p.M - m0) : (unsigned)ROWS;
+        columns = p.N - n0 < (unsigned)SSM__CUDA_FEW_COLUMNS ? (unsigned)(p.N - n0) : (unsigned)SSM__CUDA_FEW_COLUMNS;
+        n = n0 + me % 8;
+        m = m0 + me / 8;
+        mine = me < 8 * rows && n < p.N;
+        a = (const float *)p.a + (ptrdiff_t)m0 * p.a_row;
+        b = (const float *)p.b + (ptrdiff_t)n0 * p.b_row;
+        ring = (float *)(void *)ssm__cuda_room;
+        part = ring + (stages == 1 ? 1 : (unsigned)shape::RING) * shape::LINES * line;
+        norm = part + SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS;
+        total = 0;
+    }
+
+    __device__ __forceinline__ float *slot(unsigned t) const { return ring + t % shape::RING * shape::LINES * line; }
+
+    __device__ __forceinline__ void weights(unsigned t) const
+    {
+        if (t < stages) ssm__cuda_few_fetch<ROWS>(slot(t), line, b, q.p.b_row, columns, q.p.K, t);
+    }
+
+    __device__ __forceinline__ void inputs(unsigned t) const
+    {
+        if (t < stages)
+            ssm__cuda_few_fetch<ROWS>(slot(t) + SSM__CUDA_FEW_COLUMNS * line, line, a, q.p.a_row, rows, q.p.K, t);
+        ssm__cuda_commit();
+    }
+
+    /* All stages but one of the ring; weights first, and before the kernel before is done if they may. */
+    __device__ __forceinline__ void open(void)
+    {
+        const bool conv = STEP && mine && n < q.conv.dim;
+        unsigned t;
+        if (q.ready)
+            for (t = 0; t + 1 < shape::RING; ++t) weights(t);
+        else ssm__cuda_few_prefetch(b, q.p.b_row * 4, columns, q.p.K * 4);
+        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
+        if (conv) taps.open_weights(q.conv, n);
+        ssm__cuda_await();
+        for (t = 0; t + 1 < shape::RING; ++t) {
+            if (!q.ready) weights(t);
+            inputs(t);
+        }
+        if (conv) taps.open_state(q.conv, n);
+    }
+
+    __device__ __forceinline__ void run(unsigned t)
+    {
+        const unsigned stage = t % shape::STAGES;
+        const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + segment * SSM__CUDA_SEGMENT + stage * shape::STAGE;
+        const float *w = slot(t) + (me % 8 * line + segment * shape::PITCH);
+        const float *x = slot(t) + ((SSM__CUDA_FEW_COLUMNS + group * shape::EACH) * line + segment * shape::PITCH);
+        unsigned e;
+        for (e = 0; stage == 0 && e < shape::EACH; ++e) sum[e] = 0;
+        if (first + shape::STAGE <= q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, shape::STAGE);
+        else if (first < q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, (int)(q.p.K - first));
+        for (e = 0; stage + 1 == shape::STAGES && e < shape::EACH; ++e)
+            part[(segment * ROWS + group * shape::EACH + e) * 8 + me % 8] = sum[e];
+    }
+
+    /* The segments of a piece, in order. */
+    __device__ __forceinline__ void fold(size_t k0)
+    {
+        float each[shape::SEGMENTS];
+        unsigned i;
+#pragma unroll
+        for (i = 0; i < shape::SEGMENTS; ++i) each[i] = mine ? part[i * ROWS * 8 + me] : 0.0f;
+#pragma unroll
+        for (i = 0; i < shape::SEGMENTS; ++i)
+            if (k0 + i * SSM__CUDA_SEGMENT < q.p.K) total = k0 || i ? total + each[i] : each[i];
+    }
+};
+
+template <int ROWS, int STEP>
+__global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(const ssm__cuda_few q)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    ssm__cuda_few_block<ROWS, STEP> k(q);
+    unsigned t;
+    k.open();
+    for (t = 0; t < k.stages; ++t) {
+        ssm__cuda_wait<shape::RING - 2>();
+        if (STEP && q.norm.weight && k.me < 32) {
+            float *const x = k.ring + SSM__CUDA_FEW_COLUMNS * k.line;
+            __syncwarp();
+            ssm__cuda_few_norm<float>(q.norm, k.norm, [x](size_t c) {
+                return x + (c / SSM__CUDA_SEGMENT * shape::PITCH + c % SSM__CUDA_SEGMENT);
+            });
+        }
+        __syncthreads(); /* all have their part of stage t, and are done with the one before */
+        k.weights(t + shape::RING - 1);
+        k.inputs(t + shape::RING - 1);
+        k.run(t);
+        if (t % shape::STAGES + 1 < shape::STAGES) continue;
+        __syncthreads();
+        k.fold((size_t)(t / shape::STAGES) * shape::PIECE);
+    }
+    if (k.mine) ssm__cuda_few_end<float>(q, k.taps, k.m, k.n, k.total);
+}
+
+/* --- of bf16, on the matrix units ---
+ * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; warps of a block share the columns. The
+ * chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices. Operands are read from shared memory
+ * word by word, which the compiler can move ahead of the chain as it cannot ldmatrix. */
+template <int TILES> struct ssm__cuda_few_tile {
+    enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS, THREADS = 32 * TILES };
+};
+
+/* Stage `t` of `lines` lines; zeros behind K up to a multiple of 32. */
+SSM__DEVICE void ssm__cuda_few_fetch(ssm__cuda_bf16 *to, const ssm__cuda_few &q, const ssm__cuda_bf16 *from, ptrdiff_t row,
+                                     unsigned lines, unsigned t)
+{
+    const unsigned pitch = 8 * ssm__cuda_few_pitch(q.deep / 8), shift = q.deep < 256 ? 4 : 5;
+    const unsigned at = threadIdx.x & ((1u << shift) - 1), down = blockDim.x >> shift;
+    const size_t k0 = (size_t)t * q.deep;
+    const int depth = q.p.K - k0 < q.deep ? (int)(q.p.K - k0) : (int)q.deep;
+    const int end = (depth + 31) / 32 * 32;
+    unsigned r;
+    int k;
+    from += k0;
+    for (r = threadIdx.x >> shift; r < lines; r += down)
+#pragma unroll 4
+        for (k = 8 * (int)at; k < end; k += 8 << shift) {
+            const int left = depth - k;
+            ssm__cuda_copy_first(to + (r * pitch + (unsigned)k), left > 0 ? from + ((ptrdiff_t)r * row + k) : from,
+                                 left >= 8 ? 16 : left > 0 ? 2 * left : 0);
+        }
+}
+
+/* Two elements of a line as an instruction wants them. */
+SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
+{
+    return *(const unsigned *)(const void *)at;
+}
+
+/* One block of a product of bf16. */
+template <int TILES, int STEP> struct ssm__cuda_few_units_block {
+    typedef ssm__cuda_few_tile<TILES> tile;
+    const ssm__cuda_few &q;
+    unsigned lane, warp, pitch, rows, columns, stages, ahead;
+    size_t n0;
+    const ssm__cuda_bf16 *b;
+    ssm__cuda_bf16 *zero, *ring;
+    float *norm;
+    float sum[tile::BLOCKS][4];
+    ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
+
+    __device__ __forceinline__ explicit ssm__cuda_few_units_block(const ssm__cuda_few &few) : q(few)
+    {
+        int i;
+        lane = threadIdx.x % 32;
+        warp = threadIdx.x / 32;
+        pitch = 8 * ssm__cuda_few_pitch(q.deep / 8);
+        n0 = (size_t)blockIdx.x * tile::COLUMNS;
+        rows = (unsigned)q.p.M;
+        columns = q.p.N - n0 < (unsigned)tile::COLUMNS ? (unsigned)(q.p.N - n0) : (unsigned)tile::COLUMNS;
+        stages = (unsigned)((q.p.K + q.deep - 1) / q.deep);
+        ahead = q.ring > 1 ? q.ring - 1 : 1;
+        b = (const ssm__cuda_bf16 *)q.p.b + (ptrdiff_t)n0 * q.p.b_row;
+        zero = (ssm__cuda_bf16 *)(void *)ssm__cuda_room;
+        ring = zero + 16;
+        norm = (float *)(void *)(ring + q.ring * (tile::COLUMNS + rows) * pitch);
+        for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
+        if (threadIdx.x < 2) ((uint4 *)(void *)zero)[threadIdx.x] = make_uint4(0, 0, 0, 0);
+    }
+
+    __device__ __forceinline__ ssm__cuda_bf16 *slot(unsigned t) const
+    {
+        return ring + t % q.ring * (tile::COLUMNS + rows) * pitch;
+    }
+
+    __device__ __forceinline__ void weights(unsigned t) const
+    {
+        if (t < stages) ssm__cuda_few_fetch(slot(t), q, b, q.p.b_row, columns, t);
+    }
+
+    __device__ __forceinline__ void inputs(unsigned t) const
+    {
+        if (t < stages)
+            ssm__cuda_few_fetch(slot(t) + tile::COLUMNS * pitch, q, (const ssm__cuda_bf16 *)q.p.a, q.p.a_row, rows, t);
+        ssm__cuda_commit();
+    }
+
+    /* As ssm__cuda_few_block. */
+    __device__ __forceinline__ void open(void)
+    {
+        unsigned t, i;
+        if (q.ready)
+            for (t = 0; t < ahead; ++t) weights(t);
+        else ssm__cuda_few_prefetch(b, q.p.b_row * 2, columns, q.p.K * 2);
+        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
+        for (i = 0; STEP && i < 2; ++i)
+            if (lane < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_weights(q.conv, n0 + 2 * lane + i);
+        ssm__cuda_await();
+        for (t = 0; t < ahead; ++t) {
+            if (!q.ready) weights(t);
+            inputs(t);
+        }
+        for (i = 0; STEP && i < 2; ++i)
+            if (lane < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_state(q.conv, n0 + 2 * lane + i);
+    }
+
+    /* Line r of the inputs where the lane begins, or zeros: then `step` is 0. */
+    __device__ __forceinline__ const ssm__cuda_bf16 *row_at(const ssm__cuda_bf16 *x, unsigned r, unsigned *step) const
+    {
+        *step = r < rows;
+        return (r < rows ? x + r * pitch : zero) + 2 * (lane % 4);
+    }
+
+    __device__ __forceinline__ void run(unsigned t)
+    {
+        const ssm__cuda_bf16 *w = slot(t) + ((lane / 4) * pitch + 2 * (lane % 4)), *x = slot(t) + tile::COLUMNS * pitch;
+        const size_t left = q.p.K - (size_t)t * q.deep;
+        const unsigned depth = left < q.deep ? ((unsigned)left + 31) / 32 * 32 : q.deep;
+        unsigned low_step, high_step, k;
+        const ssm__cuda_bf16 *low = row_at(x, 16 * warp + lane / 4, &low_step);
+        const ssm__cuda_bf16 *high = row_at(x, 16 * warp + lane / 4 + 8, &high_step);
+        int i;
+#pragma unroll 8
+        for (k = 0; k < depth; k += 16) {
+            const unsigned a[4] = {ssm__cuda_few_word(low + k * low_step), ssm__cuda_few_word(high + k * high_step),
+                                   ssm__cuda_few_word(low + k * low_step + 8),
+                                   ssm__cuda_few_word(high + k * high_step + 8)};
+#pragma unroll
+            for (i = 0; i < tile::BLOCKS; ++i)
+                ssm__cuda_multiply_add(sum[i], a, ssm__cuda_few_word(w + 8 * (unsigned)i * pitch + k),
+                                       ssm__cuda_few_word(w + 8 * (unsigned)i * pitch + k + 8));
+        }
+    }
+
+    __device__ __forceinline__ void end(void) const
+    {
+        unsigned i, j;
+#pragma unroll
+        for (i = 0; i < tile::BLOCKS; ++i)
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                const size_t m = 16 * warp + lane / 4 + 8 * (j / 2), n = n0 + 8 * i + 2 * (lane % 4) + j % 2;
+                if (m < q.p.M && n < q.p.N) ssm__cuda_few_end<ssm__cuda_bf16>(q, taps[j % 2], m, n, sum[i][j]);
+            }
+    }
+};
+
+template <int TILES, int STEP>
+__global__ void __launch_bounds__(32 * TILES) ssm__cuda_few_units(const ssm__cuda_few q)
+{
+    ssm__cuda_few_units_block<TILES, STEP> k(q);
+    unsigned t;
+    k.open();
+    for (t = 0; t < k.stages; ++t) {
+        ssm__cuda_wait_oldest((int)k.ahead);
+        __syncthreads(); /* all have their part of stage t, and are done with the one before */
+        k.weights(t + k.ahead);
+        k.inputs(t + k.ahead);
+        if (STEP && q.norm.weight) {
+            ssm__cuda_bf16 *const x = k.slot(t) + 8 * k.pitch;
+            ssm__cuda_few_norm<ssm__cuda_bf16>(q.norm, k.norm, [x](size_t c) { return x + c; });
+            __syncwarp();
+        }
+        k.run(t);
+    }
+    k.end();
+}
+
+/* --- host --- */
+static ssm__cuda_few ssm__cuda_few_of(const ssm__cuda_product &p, int ready)
+{
+    ssm__cuda_few q;
+    memset(&q, 0, sizeof q);
+    q.p = p;
+    q.ready = ready;
+    return q;
+}
+
+/* Whether a product, both operands inner, is one of few rows: in bf16 such whose large tiles would be half a large card
+ * are for those. */
+static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
+{
+    if (p->M > SSM__CUDA_FEW_MOST || p->K > 0x3fffffffu) return 0;
+    if (io == SSM_FORMAT_BF16)
+        return ssm__cuda_units_suit(p) && (p->M <= 16 || p->N < 64 * (size_t)ssm__cuda_large::N);
+    return p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 && ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0;
+}
+
+/* Inner indices of one row that are one stage: those that RMSNorm can have before it. */
+static size_t ssm__cuda_few_deepest(ssm_format io)
+{
+    return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 1)) / 32 * 32 - 32
+                                 : (size_t)ssm__cuda_few_shape<1>::PIECE;
+}
+
+template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(const ssm__cuda_few &q, void *stream)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const size_t segments = ssm__min((size_t)shape::SEGMENTS, ssm__ceil_div(q.p.K, SSM__CUDA_SEGMENT));
+    const size_t slots = q.p.K <= (size_t)shape::PIECE && shape::STAGES == 1 ? 1 : (size_t)shape::RING;
+    const size_t floats = slots * shape::LINES * (4 * (segments * (shape::PITCH / 4) | 1)) +
+                          SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS + (STEP && q.norm.weight ? q.norm.dim : 0);
+    return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
+                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS, floats * sizeof(float), q, stream);
+}
+
+/* One stage if all fits, else a ring. */
+template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
+{
+    typedef ssm__cuda_few_tile<TILES> tile;
+    const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
+    const int fits = TILES == 1 && 16 * lines * (whole / 8 | 1) <= SSM__CUDA_FEW_ROOM;
+    q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
+    q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
+    return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1, tile::THREADS,
+                                  32 + q.ring * 16 * lines * (q.deep / 8 | 1) +
+                                      (STEP && q.norm.weight ? q.norm.dim * sizeof(float) : 0),
+                                  q, stream);
+}
+
+static ssm_status ssm__cuda_few_run(const ssm__cuda_few &q, ssm_format io, void *stream)
+{
+    const int is_step = q.norm.weight || q.conv.dim;
+    if (io == SSM_FORMAT_REAL && is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
+    if (io == SSM_FORMAT_REAL)
+        return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
+    if (is_step) return ssm__cuda_few_launch_units<1, 1>(q, stream);
+    if (q.p.M <= 16) return ssm__cuda_few_launch_units<1, 0>(q, stream);
+    return q.p.M <= 32 ? ssm__cuda_few_launch_units<2, 0>(q, stream) : ssm__cuda_few_launch_units<4, 0>(q, stream);
 }
 
 /*=============================================================================
@@ -31092,15 +31650,21 @@ static ssm_status ssm__cuda_product_asked(const ssm__cuda_product &, ssm_format,
 }
 #endif
 
-/* One product: by the host program's function, on the matrix units if it is of bf16 and aligned, or else in float. */
+/* One product by the kernels of this file: on the matrix units if it is of bf16 and aligned, or else in float. */
+template <int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_product_own(const ssm__cuda_product &p, ssm_format io, void *stream)
+{
+    if (io != SSM_FORMAT_BF16) return ssm__cuda_product_run<float, A_INNER, B_INNER>(p, stream);
+    return ssm__cuda_units_suit(&p) ? ssm__cuda_units_run<A_INNER, B_INNER>(p, stream)
+                                    : ssm__cuda_product_run<ssm__cuda_bf16, A_INNER, B_INNER>(p, stream);
+}
+
+/* The same, by the host program's function if it wants it. */
 template <int A_INNER, int B_INNER>
 static ssm_status ssm__cuda_product_any(const ssm__cuda_product &p, ssm_format io, void *stream)
 {
     const ssm_status status = ssm__cuda_product_asked<A_INNER, B_INNER>(p, io, io, stream);
-    if (status != SSM_ERR_CONFIG) return status;
-    if (io != SSM_FORMAT_BF16) return ssm__cuda_product_run<float, A_INNER, B_INNER>(p, stream);
-    return ssm__cuda_units_suit(&p) ? ssm__cuda_units_run<A_INNER, B_INNER>(p, stream)
-                                    : ssm__cuda_product_run<ssm__cuda_bf16, A_INNER, B_INNER>(p, stream);
+    return status == SSM_ERR_CONFIG ? ssm__cuda_product_own<A_INNER, B_INNER>(p, io, stream) : status;
 }
 
 static ssm_status ssm__cuda_linear_check(const ssm_linear *linear, ssm_format io)
@@ -31118,16 +31682,12 @@ static const void *ssm__cuda_row_of(ssm_rows x, size_t r, ssm_format io)
     return x.data + ssm__offset(r, x.row);
 }
 
-/* y = W x + bias + add; add, of type io, is optional and may be y. */
-static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, ssm_rows x, ssm_rows add, ssm_rows_out y, size_t rows,
-                                       ssm_format io, void *stream)
+/* y = W x + bias + add of `rows` rows, 1 at least; add, of type io, is optional and may be y. */
+static ssm__cuda_product ssm__cuda_linear_product(const ssm_linear *linear, ssm_rows x, ssm_rows add, ssm_rows_out y,
+                                                  size_t rows, ssm_format io)
 {
-    const ssm_status status = ssm__cuda_linear_check(linear, io);
     const size_t first = y.row ? 0 : rows - 1; /* of rows that lie on each other the last one is what stays */
-    ssm__cuda_product p;
-    if (status != SSM_OK || rows == 0) return status;
-    if (!linear->weight || !x.data || !y.data) return SSM_ERR_NULL;
-    p = ssm__cuda_product_of(rows - first, linear->out, linear->in);
+    ssm__cuda_product p = ssm__cuda_product_of(rows - first, linear->out, linear->in);
     p.a = ssm__cuda_row_of(x, first, io);
     p.a_row = x.row;
     p.b = linear->weight;
@@ -31137,14 +31697,28 @@ static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, ssm_rows x, ssm
     p.bias = linear->bias;
     p.add = ssm__cuda_row_of(add, first, io);
     p.add_row = add.row;
-    if (io == SSM_FORMAT_REAL && ssm__cuda_is_thin(&p)) return ssm__cuda_thin_run(p, stream);
-    return ssm__cuda_product_any<1, 1>(p, io, stream);
+    return p;
+}
+
+/* ready: see ssm__cuda_few. */
+static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, const ssm__cuda_product &p, ssm_format io, int ready,
+                                       void *stream)
+{
+    ssm_status status;
+    if (!linear->weight || !p.a || !p.c) return SSM_ERR_NULL;
+    status = ssm__cuda_product_asked<1, 1>(p, io, io, stream);
+    if (status != SSM_ERR_CONFIG) return status;
+    return ssm__cuda_few_suits(&p, io) ? ssm__cuda_few_run(ssm__cuda_few_of(p, ready), io, stream)
+                                       : ssm__cuda_product_own<1, 1>(p, io, stream);
 }
 
 SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x, ssm_rows_out y, size_t rows,
                                            ssm_format io, void *stream)
 {
-    return ssm__cuda_linear_run(linear, x, ssm_rows_of(NULL, 0), y, rows, io, stream);
+    const ssm_status status = ssm__cuda_linear_check(linear, io);
+    if (status != SSM_OK || rows == 0) return status;
+    return ssm__cuda_linear_run(linear, ssm__cuda_linear_product(linear, x, ssm_rows_of(NULL, 0), y, rows, io), io, 0,
+                                stream);
 }
 
 /* Parts of a sum over rows, of M x N elements: enough blocks for a large card, of 512 rows at least. By the shape
@@ -34721,7 +35295,8 @@ static void ssm__device_note(ssm__device *d, cudaError_t error)
 static void ssm__device_linear(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
                                size_t rows)
 {
-    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_linear_run(l, x, add, y, rows, d->io, d->stream);
+    if (ssm__device_ready(d, SSM_OK, 0) && rows)
+        d->status = ssm__cuda_linear_run(l, ssm__cuda_linear_product(l, x, add, y, rows, d->io), d->io, 1, d->stream);
 }
 
 static void ssm__device_linear_backward(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_linear_grad g,
@@ -35053,6 +35628,229 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
     if (!tensor || !rows || !ssm__device_ready(d, SSM_OK, 0)) return;
     d->status = ssm__cuda_launch(d->io == SSM_FORMAT_BF16 ? ssm__cuda_move<ssm__cuda_bf16> : ssm__cuda_move<float>,
                                  ssm__ceil_div(p.count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+}
+
+/*=============================================================================
+ * >>cuda-decode
+ *=============================================================================
+ * One row through a Mamba block in four kernels, where seven are as many latencies: in_proj with the norm before it and
+ * the convolution behind it, x_proj, the scan with dt_proj before it, out_proj. Each begins while the one before runs, and
+ * asks for its weights. Bits are those of the ops one by one.
+ */
+enum { SSM__CUDA_DECODE_THREADS = 128, SSM__CUDA_DECODE_CHANNELS = SSM__CUDA_DECODE_THREADS / 4 };
+
+typedef struct ssm__cuda_decode {
+    ssm__cuda_scan scan; /* its delta is that of dt_proj */
+    ssm_linear dt_proj;
+    const void *dt; /* [dt_rank], of the rows' type */
+} ssm__cuda_decode;
+
+/* 16-byte units of a line of dt_proj's weights in shared memory. */
+SSM__DEVICE unsigned ssm__cuda_dt_pitch(const ssm_linear &l, size_t element)
+{
+    return ssm__cuda_few_pitch((unsigned)((l.in * element + 63) / 64 * 4));
+}
+
+/* The weights of a block's channels from c on, and the row before them. */
+template <class T> struct ssm__cuda_dt_room {
+    const ssm_linear &l;
+    T *line; /* of the row; then those of the channels */
+    unsigned pitch, c, lines;
+
+    __device__ __forceinline__ ssm__cuda_dt_room(const ssm__cuda_decode &q)
+        : l(q.dt_proj), line((T *)(void *)ssm__cuda_room),
+          pitch(ssm__cuda_dt_pitch(q.dt_proj, sizeof(T)) * (unsigned)(16 / sizeof(T))),
+          c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS)
+    {
+        lines = SSM__CUDA_DECODE_CHANNELS;
+        if ((unsigned)l.out - c < lines) lines = (unsigned)l.out - c;
+    }
+    __device__ __forceinline__ const T *weights(unsigned channel) const { return line + (1 + channel) * pitch; }
+
+    /* `lines` lines from `from` on behind line `first`; zeros up to a multiple of 64 bytes. */
+    __device__ __forceinline__ void fetch(unsigned first, const void *from, unsigned count) const
+    {
+        const unsigned size = sizeof(T), each = 16 / size, units = ((unsigned)l.in * size + 63) / 64 * 4;
+        unsigned i;
+        for (i = threadIdx.x; i < count * units; i += SSM__CUDA_DECODE_THREADS) {
+            const unsigned r = i / units, u = i % units * each, left = u < l.in ? (unsigned)l.in - u : 0;
+            ssm__cuda_copy_first(line + (first + r) * pitch + u, (const T *)from + (left ? r * l.in + u : 0),
+                                 left < each ? (int)(left * size) : 16);
+        }
+    }
+};
+
+/* delta of the thread's channel before bias and softplus: in segments, as every product in float. */
+SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<float> &m)
+{
+    const float *w = m.weights(threadIdx.x / 4);
+    float total = 0, sum[1];
+    unsigned k;
+    for (k = 0; k < m.l.in; k += SSM__CUDA_SEGMENT) {
+        const int left = (int)m.l.in - (int)k, whole = SSM__CUDA_SEGMENT;
+        sum[0] = 0;
+        ssm__cuda_few_dot<1>(sum, m.line + k, 0, w + k, left < whole ? left : whole);
+        total = k ? total + sum[0] : sum[0];
+    }
+    return total;
+}
+
+/* The same on the matrix units: a warp's eight channels are the columns of one instruction. */
+SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<ssm__cuda_bf16> &m)
+{
+    const unsigned lane = threadIdx.x % 32, channel = lane / 4;
+    const ssm__cuda_bf16 *w = m.weights(threadIdx.x / 32 * 8 + lane % 8);
+    float sum[4] = {0, 0, 0, 0}, low, high;
+    unsigned k;
+    for (k = 0; k < m.l.in; k += 32) {
+        unsigned a[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, b[4];
+        int i;
+        ssm__cuda_matrices<0>(b, w + k + 8 * (lane / 8));
+#pragma unroll
+        for (i = 0; i < 4; ++i)
+            if (lane < 4) a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.line + k + 8 * (unsigned)i + 2 * lane);
+        ssm__cuda_multiply_add(sum, a[0], b[0], b[1]);
+        ssm__cuda_multiply_add(sum, a[1], b[2], b[3]);
+    }
+    low = __shfl_sync(0xffffffffu, sum[0], (int)(channel / 2), 32);
+    high = __shfl_sync(0xffffffffu, sum[1], (int)(channel / 2), 32);
+    return channel % 2 ? high : low;
+}
+
+/* A block is 32 channels, four lanes each: lane i with the groups of four states i, i + 4, ..., as ssm__cuda_scan_step.
+ * All that does not come from the kernel before is on its way while that runs: weights, A, the states. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_DECODE_THREADS) ssm__cuda_decode_scan(const ssm__cuda_decode q)
+{
+    const ssm_selective_scan &s = q.scan.s;
+    const ssm__cuda_dt_room<T> m(q);
+    const unsigned own = threadIdx.x % 4, N = (unsigned)s.d_state, dim = (unsigned)s.dim;
+    const bool real = m.c + threadIdx.x / 4 < dim; /* the others only take part in the exchange */
+    const unsigned c = real ? m.c + threadIdx.x / 4 : dim - 1;
+    const float *A = ssm__cuda_at<float>(s.A, 0, 0, c);
+    const T *B = ssm__cuda_at<T>(s.B, 0, 0, ssm__cuda_group(c, dim, s.B_groups));
+    const T *C = ssm__cuda_at<T>(s.C, 0, 0, ssm__cuda_group(c, dim, s.C_groups));
+    const float bias = s.delta_bias.data ? *ssm__cuda_at<float>(s.delta_bias, 0, 0, c) : 0.0f;
+    const float D = s.D.data ? *ssm__cuda_at<float>(s.D, 0, 0, c) : 0.0f;
+    float *at = ssm__cuda_at<float>(s.h_last, 0, 0, c), sum = 0, y, u, z, delta, e;
+    const ssm__four none = {{0, 0, 0, 0}};
+    ssm__four h = none, a = none, b = none, k = none;
+    unsigned n = 4 * own;
+    int i;
+    m.fetch(1, (const T *)(const void *)q.dt_proj.weight + (size_t)m.c * q.dt_proj.in, m.lines);
+    if (n < N) {
+        h = ssm__cuda_load4(at + n);
+        a = ssm__cuda_load4(A + n);
+    }
+    ssm__cuda_await();
+    m.fetch(0, q.dt, 1);
+    ssm__cuda_commit();
+    u = ssm__cuda_load(ssm__cuda_at<T>(s.u, 0, 0, c));
+    z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, 0, 0, c)) : 0.0f;
+    if (n < N) {
+        b = ssm__cuda_load4(B + n);
+        k = ssm__cuda_load4(C + n);
+    }
+    ssm__cuda_wait<0>();
+    __syncthreads();
+    delta = ssm__cuda_step_size(s, ssm__cuda_as<T>(ssm__cuda_dt(m)) + bias);
+    e = delta * u;
+    for (; n < N; n += 16) {
+        for (i = 0; i < 4; ++i) {
+            h.v[i] = ssm__cuda_advance(delta, a.v[i] * SSM__CUDA_LOG2E, e, b.v[i], h.v[i]);
+            sum = fmaf(k.v[i], h.v[i], sum);
+        }
+        if (real) ssm__cuda_store4(at + n, h);
+        if (n + 16 < N) {
+            h = ssm__cuda_load4(at + n + 16);
+            a = ssm__cuda_load4(A + n + 16);
+            b = ssm__cuda_load4(B + n + 16);
+            k = ssm__cuda_load4(C + n + 16);
+        }
+    }
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    y = s.D.data ? fmaf(D, u, sum) : sum;
+    if (s.z.data) y *= ssm__cuda_silu(z);
+    if (real && own == 0) ssm__cuda_store(ssm__cuda_at<T>(s.y, 0, 0, c), y);
+}
+
+/* --- host --- */
+/* The products of a step as kernels of few rows, or not. */
+static int ssm__cuda_decode_product(ssm__cuda_few *q, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
+                                    ssm_format io)
+{
+    const size_t each = io == SSM_FORMAT_BF16 ? 8 : 4;
+    *q = ssm__cuda_few_of(ssm__cuda_linear_product(l, x, add, y, 1, io), 1);
+    return l->in % each == 0 && ssm__cuda_few_suits(&q->p, io);
+}
+
+/* in_proj: the norm before it if a piece holds the row, and the convolution behind it. */
+static int ssm__cuda_decode_in(ssm__cuda_few *q, const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v,
+                               ssm_format io)
+{
+    const ptrdiff_t row = 2 * (ptrdiff_t)m->config.d_inner;
+    if (!ssm__cuda_decode_product(q, &m->in_u, call->x, ssm_rows_of(NULL, 0), ssm_rows_out_of(v->mem.xz, row), io)) return 0;
+    q->conv = v->conv;
+    q->conv.y = ssm_out_like(v->mem.u, v->conv.x);
+    q->norm = m->norm;
+    if (!m->config.pre_norm) q->norm.weight = NULL;
+    return m->config.d_conv >= 2 && m->config.d_conv <= SSM__CUDA_FEW_TAPS &&
+           (!q->norm.weight || (m->config.d_model <= ssm__cuda_few_deepest(io) && (uintptr_t)q->norm.weight % 16 == 0));
+}
+
+static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const ssm__call *call,
+                                 const ssm__mamba_view *v, ssm_format io)
+{
+    const ssm_core *core = &m->core;
+    const size_t each = io == SSM_FORMAT_BF16 ? 8 : 4;
+    ssm_selective_scan s = ssm__core_scan(core, &call->tile, &v->core);
+    if (core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 || core->d_state % 4 ||
+        core->disc != SSM_DISC_EULER || core->dim >= 0x10000000 || core->d_state >= 0x10000000)
+        return 0;
+    s.h_last = ssm_out_like(v->core.h_last, s.h0);
+    s.y = ssm_out_like(v->mem.s, s.u);
+    memset(q, 0, sizeof *q);
+    q->scan.s = s;
+    q->scan.s.B_groups = ssm__groups(s.B_groups);
+    q->scan.s.C_groups = ssm__groups(s.C_groups);
+    q->dt_proj = core->dt_proj;
+    q->dt = v->core.mem.dbc;
+    return (uintptr_t)core->dt_proj.weight % 16 == 0 && (uintptr_t)q->dt % 16 == 0 && ssm__cuda_coefs_are_dense(&s, io) &&
+           ssm__cuda_is_four(s.h_last.data, s.h_last.batch, s.h_last.chan, s.h_last.state) &&
+           ssm__cuda_is_four(s.A.data, 0, s.A.chan, s.A.state);
+}
+
+static ssm_status ssm__cuda_decode_run(const ssm__cuda_decode &q, ssm_format io, void *stream)
+{
+    const size_t bytes = q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4);
+    const size_t room = (SSM__CUDA_DECODE_CHANNELS + 1) * 16 * (ssm__ceil_div(bytes, 64) * 4 | 1);
+    return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_decode_scan<ssm__cuda_bf16>
+                                                        : ssm__cuda_decode_scan<float>,
+                                  ssm__ceil_div(q.scan.s.dim, SSM__CUDA_DECODE_CHANNELS), 1, SSM__CUDA_DECODE_THREADS, room,
+                                  q, stream);
+}
+
+/* One row whose state stays in its place; 0: this is none, or one with other options. */
+static int ssm__device_mamba_step(ssm__device *d, const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v)
+{
+    const ssm_format io = d->io;
+    const ssm_rows none = ssm_rows_of(NULL, 0), u = ssm_rows_of(v->mem.u, 0), s = ssm_rows_of(v->mem.s, 0);
+    const ssm_rows_out dbc = ssm_rows_out_of(v->core.mem.dbc, (ptrdiff_t)ssm__core_width(&m->core));
+    ssm__cuda_few in, x, out;
+    ssm__cuda_decode scan;
+    if (d->dry || d->status != SSM_OK || d->tapes || call->tile.count * call->tile.steps != 1 || call->tile.start ||
+        call->slot || !call->state || call->entering != call->state)
+        return 0;
+    if (!ssm__cuda_decode_in(&in, m, call, v, io) || !ssm__cuda_decode_open(&scan, m, call, v, io) ||
+        !ssm__cuda_decode_product(&x, &m->core.x_proj, u, none, dbc, io) ||
+        !ssm__cuda_decode_product(&out, &m->out_proj, s, m->config.residual ? call->x : none, call->y, io))
+        return 0;
+    d->status = ssm__cuda_few_run(in, io, d->stream);
+    if (d->status == SSM_OK) d->status = ssm__cuda_few_run(x, io, d->stream);
+    if (d->status == SSM_OK) d->status = ssm__cuda_decode_run(scan, io, d->stream);
+    if (d->status == SSM_OK) d->status = ssm__cuda_few_run(out, io, d->stream);
+    return 1;
 }
 
 /*=============================================================================
@@ -36627,6 +37425,11 @@ static ssm_status ssm__device_sizes(ssm__device_verbs verbs, ssm__call call, con
 }
 
 /* --- bind --- */
+/* Queued behind the kernels that write a block: whatever comes next finds them complete, even if it begins early. */
+__global__ void ssm__cuda_settle(int)
+{
+}
+
 /* Bytes of a block; the layer's pointers then lie somewhere, for a dry run. */
 static size_t ssm__device_bound_bytes(ssm__bind_walk walk, void *layer)
 {
@@ -36646,6 +37449,7 @@ static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const
     b.params = params;
     b.device = d;
     walk(layer, &b);
+    if (d->status == SSM_OK) d->status = ssm__cuda_launch(ssm__cuda_settle, 1, 1, 1, 0, 0, d->stream);
     bound->data = b.base;
     bound->bytes = b.used;
     return d->status;

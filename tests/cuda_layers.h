@@ -672,6 +672,61 @@ template <class L, class C> static void layer_slots(const layer_verbs<L, C> &ver
     }
 }
 
+/* One row through a Mamba block: four kernels, with the bits of the ops one by one, which a call with slots takes. */
+static void mamba_layer_decode(void)
+{
+    int i;
+    for (i = 0; i < 4 * rounds && trouble == 0; ++i) {
+        const int half = i % 2;
+        layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+        std::vector<float> y[2], h[2];
+        int way;
+        memset(&k.config, 0, sizeof k.config);
+        k.config.d_model = i / 2 == 0 ? 2056 : i / 2 == 1 && !half ? 132 : 8 * pick(1, 9);
+        k.config.d_inner = 8 * pick(1, 20);
+        k.config.d_state = 4 * pick(1, 9);
+        k.config.n_groups = 1;
+        k.config.dt_rank = chance(15) ? 136 : 8 * pick(1, 5);
+        k.config.d_conv = pick(2, 8);
+        k.config.proj_bias = chance(30);
+        k.config.x_proj_bias = chance(30);
+        k.config.no_conv_bias = chance(30);
+        k.config.no_dt_bias = chance(20);
+        k.config.pre_norm = chance(70);
+        k.config.residual = chance(50);
+        k.io = half ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
+        layer_dense(&k, half, 1, 1);
+        if (trouble) return;
+        block work(k.need[1].work);
+        tensor state, slot;
+        k.make_states(&state, 2, UNIFORM);
+        k.integers(&slot, std::vector<ptrdiff_t>(1, 1));
+        for (way = 0; way < 2; ++way) {
+            ssm_seqs s = k.seqs[1];
+            reset(&state);
+            reset(&k.y);
+            EMULATOR(emulator_launches = 0);
+            if (way == 0)
+                ok(k.v.cuda_step(&k.layer[1], state.out(1).data + k.states(), k.x.in(1).data, k.y.out(1).data, 1,
+                                 work.memory(), NULL), "step");
+            EMULATOR(if (way == 0 && (k.config.d_model <= 2048 || half || !k.config.pre_norm))
+                         require(emulator_launches == 4, "a step of other than four kernels"));
+            s.slot = (const ptrdiff_t *)(const void *)slot.in(1).data;
+            if (way == 1)
+                ok(k.v.cuda_forward(&k.layer[1], state.out(1).data, k.x.in(1).data, k.y.out(1).data, &s, work.memory(),
+                                    NULL), "forward");
+            y[way] = k.y.download();
+            h[way] = state.download();
+        }
+        require(same_bits(y[0], y[1]), "other outputs than the ops one by one");
+        require(same_bits(h[0], h[1]), "other states than the ops one by one");
+        if (trouble)
+            printf("     (d_model %u d_inner %u d_state %u dt_rank %u d_conv %u bf16 %d)\n", (unsigned)k.config.d_model,
+                   (unsigned)k.layer[1].config.d_inner, (unsigned)k.config.d_state, (unsigned)k.config.dt_rank,
+                   (unsigned)k.config.d_conv, half);
+    }
+}
+
 /* Few states and many steps: time is cut into chunks, within rounding of the host, forward and back. */
 static void layer_chunks(void)
 {

@@ -340,6 +340,7 @@ static const test tests[] = {
     {"cuda/layers/s4", layer_s4},               {"cuda/layers/s4/checkpoint", layer_checkpoint},
     {"cuda/layers/splits", mamba_layer_splits},       {"cuda/layers/slots", mamba_layer_slots},
     {"cuda/layers/errors", mamba_layer_errors},       {"cuda/layers/graph", mamba_layer_graph},
+    {"cuda/layers/decode", mamba_layer_decode},
     {"cuda/layers/mamba3/splits", mamba3_layer_splits}, {"cuda/layers/mamba3/slots", mamba3_layer_slots},
     {"cuda/layers/mamba3/errors", mamba3_layer_errors}, {"cuda/layers/mamba3/graph", mamba3_layer_graph},
     {"cuda/layers/s5/splits", s5_layer_splits},       {"cuda/layers/s5/slots", s5_layer_slots},
