@@ -26403,8 +26403,8 @@ static ssm_status ssm__cuda_sum_run(const ssm__cuda_sum &s, ssm_format io, void 
  *=============================================================================
  * The selective scan forward, on a GPU. The sum over states is by definition four partial sums, state n in partial
  * n / 4 % 4, each in the order of n, then (0 + 1) + (2 + 3): what four warps, four lanes of a step, or one plain thread
- * all compute alike. So fast, plain and step agree to the bit. That of complex states, which are for plain threads alone,
- * is one sum.
+ * all compute alike. So fast, plain and step agree to the bit. That of complex states, for plain threads alone, is one
+ * sum.
  */
 enum {
     SSM__CUDA_TILE = 16,   /* steps of a tile, and between kept states */
@@ -27111,7 +27111,8 @@ static int ssm__cuda_rows_are_dense(ssm_in v, ssm_format io)
 static int ssm__cuda_scan_is_fast(const ssm_selective_scan *s, ssm_format io)
 {
     return !s->complex_A && s->d_state == SSM__CUDA_STATES && s->disc == SSM_DISC_EULER && !s->delta_A.data &&
-           !s->lambda.data && !s->h.data && !(s->delta_min > 0) && !(s->delta_max > 0) && s->len > 0 && s->len < 0x7fffffff &&
+           !s->lambda.data && !s->h.data && !(s->delta_min > 0) && !(s->delta_max > 0) && s->len > 0 &&
+           s->len < 0x7fffffff &&
            s->dim / s->B_groups % SSM__CUDA_STRIP == 0 && s->dim / s->C_groups % SSM__CUDA_STRIP == 0 &&
            ssm__cuda_coefs_are_dense(s, io) &&
            ssm__cuda_rows_are_dense(s->u, io) && ssm__cuda_rows_are_dense(s->delta, io) &&
@@ -27733,8 +27734,8 @@ typedef struct ssm__cuda_adjoint_pair {
     ssm__complex dC;
 } ssm__cuda_adjoint_pair;
 
-/* A complex state one step back, h[0] before the step and h[1] after it: with g the gradient of h[1] and G = u g that of
- * b B, as the CPU's adjoint (see >>kernels-scan-complex). Returns what dB and dC get. */
+/* A complex state one step back, h[0] before the step and h[1] after it: with g the gradient of h[1] and G = u g that
+ * of b B, as the CPU's adjoint (see >>kernels-scan-complex). Returns what dB and dC get. */
 
 SSM__DEVICE ssm__cuda_adjoint_pair ssm__cuda_return_pair(const ssm_selective_scan &p, ssm__complex A, ssm__complex B,
                                                          ssm__complex C, const ssm__cuda_inputs &x,
@@ -37720,9 +37721,9 @@ SSM__DEVICE_LAYER(rglru, rglru)
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
- *          S4D, S4, RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
- *          norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block;
- *          selective scan of complex A; ZOH_TRAPEZOID.
+ *          S4D, S4, RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm,
+ *          embedding; norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and
+ *          its block; selective scan of complex A; ZOH_TRAPEZOID.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers
