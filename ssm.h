@@ -131,7 +131,9 @@
  *   >>cuda-products  matrix products on a GPU, in float,
  *   >>cuda-products-bf16  on its matrix units,
  *   >>cuda-linear    and their verbs
- *   >>cuda-ssd       the scan of Mamba-2 on a GPU
+ *   >>cuda-ssd-chunks  the scan of Mamba-2 on a GPU in chunks of time, as matrix products,
+ *   >>cuda-ssd-chunks-forward  its outputs
+ *   >>cuda-ssd       and step after step
  *   >>cuda-ssd-backward  its gradients
  *   >>cuda-mimo      the recurrence of Mamba-3 on a GPU
  *   >>cuda-mimo-backward  its gradients
@@ -2466,11 +2468,17 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
 /* ssm_ssd_forward and the verbs beside it. Of type `io`: x, delta, B, C, z, y and their gradients.
  * A warp runs eight channels of a head step after step. Best where n of B and C and the channels of x lie next to each
  * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
- * scan is not read: every forward is sequential, and has the bits of step.
+ * scan: SEQUENTIAL does that always, and has the bits of step. AUTO (and CHUNKED, BLELLOCH) takes bf16 problems of at
+ * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128 (256
+ * with headdim 64), h is not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not.
+ * It does not have the bits of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into
+ * parts, by the shape alone.
  * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
- * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. */
+ * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| is below 4e-3,
+ * of states 3e-3: sums, decays, step sizes and states are float, but products round their operands to bf16: C B^T, the
+ * weights of steps, and states where C reads them. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -30910,6 +30918,857 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
 }
 
 /*=============================================================================
+ * >>cuda-ssd-chunks
+ *=============================================================================
+ * The scan of Mamba-2 on a GPU in chunks of 64 steps, as products on the matrix units: bf16 operands, sums in float.
+ * With l[t] the log of the decay from the chunk's start to behind step t, h the states before the chunk, and
+ * M[t][s] = C[t] B[s] exp(l[t] - l[s]) dt[s] where s <= t, else 0, a chunk of a head is
+ *
+ *   y[t] = sum_s M[t][s] x[s] + exp(l[t]) C[t] h + D x[t]          (times silu(z))
+ *   h'   = exp(l[63]) h + sum_s exp(l[63] - l[s]) dt[s] x[s] B[s]
+ *
+ * First a block for each chunk and group of heads makes C B^T and, for each head, dt and l. Then a block for each
+ * sequence and head goes from chunk to chunk, a warp with 16 of its channels: states stay in registers, as float sums of
+ * the product that adds to them, and these are, rounded, an operand of the product that reads them. Channels are rows of
+ * all products, so that a warp needs of other warps only M, which they make together. Few heads and sequences: time is
+ * cut into parts, of which a first pass finds what each adds to the states.
+ *
+ * A step that is none (behind the end) has dt 0 and zeros for x, B and C. Tiles in shared memory are lines of 128 bytes
+ * as those of >>cuda-products-bf16.
+ * Source: Dao & Gu 2024, arXiv:2405.21060, section 6.
+ */
+enum {
+    SSM__CUDA_CHUNK = 64,       /* steps */
+    SSM__CUDA_CHUNK_PARTS = 16, /* of time, at most */
+    SSM__CUDA_CHUNK_LEAST = 16  /* steps of a problem that is worth it */
+};
+
+typedef struct ssm__cuda_chunks {
+    ssm_ssd s; /* groups resolved */
+    ssm_ssd_grad d;
+    size_t dim;
+    size_t tiles; /* chunks of a sequence; of packed ones see ssm__cuda_chunk_of */
+    size_t parts; /* of time */
+    size_t each;  /* chunks of a part */
+    float *steps; /* [chunk][head][64][2]: step size, log2 of the decay from the chunk's start to behind the step */
+    ssm__cuda_bf16 *cb; /* [chunk][group][64][64]: C B^T of steps t and s <= t */
+    float *carry;       /* [part][batch][head]: states before a part, as threads hold them; from part 1 on without those
+                     before the part before */
+    float *fade;        /* [part][batch][head]: log2 of a part's decay */
+    ssm__cuda_bf16 *kept[2]; /* backward: [chunk][head][headdim][d_state], states before a chunk, adjoints behind it */
+    int keeps;               /* a pass leaves states, not carries */
+    float *dh;               /* [batch][dim][d_state] */
+} ssm__cuda_chunks;
+
+/* First chunk of a sequence; packed as ssm__cuda_tile_of. */
+SSM__DEVICE size_t ssm__cuda_chunk_of(const ssm__cuda_chunks &p, const ssm__span &q)
+{
+    return p.s.start ? q.first / SSM__CUDA_CHUNK + q.seq : q.seq * p.tiles;
+}
+
+/* The 16 bytes `unit` of a line of a tile of LINES lines. */
+template <int LINES> SSM__DEVICE unsigned char *ssm__cuda_chunk_unit(unsigned char *tile, int line, int unit)
+{
+    return tile + (unit / 8 * LINES + line) * SSM__CUDA_LINE + (unit % 8 ^ line % 8) * 16;
+}
+
+/* A tile in shared memory: lines (of steps, or of channels) of WIDTH elements, in panels of 64 elements. */
+template <int WIDTH, int THREADS, int LINES> struct ssm__cuda_chunk_tile {
+    enum {
+        BYTES = (WIDTH + 63) / 64 * LINES * SSM__CUDA_LINE,
+        ACROSS = WIDTH / 8,
+        DOWN = THREADS / ACROSS,
+        TURNS = LINES / DOWN
+    };
+
+    /* Rows of `from` on, zeros from row `there` on. */
+    static __device__ __forceinline__ void copy(unsigned char *tile, const ssm__cuda_bf16 *from, ptrdiff_t row,
+                                                int there)
+    {
+        const int across = (int)threadIdx.x % ACROSS, down = (int)threadIdx.x / ACROSS;
+        int i;
+        from += down * row + 8 * across;
+#pragma unroll
+        for (i = 0; i < TURNS; ++i, from += DOWN * row)
+            ssm__cuda_copy_first(ssm__cuda_chunk_unit<LINES>(tile, down + i * DOWN, across), from,
+                                 down + i * DOWN < there ? 16 : 0);
+    }
+};
+
+/* Where a lane finds its line of four matrices: `along` lines and `across` units from a line and a unit on that are
+ * multiples of 8 and of 2. What does not depend on the lane is a constant. */
+template <int LINES> SSM__DEVICE const unsigned char *ssm__cuda_chunk_line(const unsigned char *tile, unsigned line,
+                                                                           unsigned unit, unsigned along,
+                                                                           unsigned across)
+{
+    return tile + (unit / 8 * LINES + line) * SSM__CUDA_LINE + along * SSM__CUDA_LINE +
+           (unit % 8 * 16 ^ (across ^ along % 8) * 16);
+}
+
+/* The left operand of a product, 16 x 16: rows are lines, inner indices elements. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_left(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<0>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 16, lane / 16));
+}
+
+/* The same where rows are elements, inner indices lines. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_left_turned(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<1>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 8 + lane / 16 * 8, lane / 8 % 2));
+}
+
+/* Two right operands of 16 x 8: columns are lines, inner indices elements. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_right(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<0>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 8 + lane / 16 * 8, lane / 8 % 2));
+}
+
+/* The same where columns are elements, inner indices lines. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_right_turned(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<1>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 16, lane / 16));
+}
+
+/* --- what heads of a group share, and step sizes: a block for each chunk and group --- */
+/* log2 of the decay from the chunk's start to behind each of the lane's two steps, summed up over the warp. */
+SSM__DEVICE void ssm__cuda_chunk_sum(float (&l)[2])
+{
+    float before = 0, all;
+    int i;
+    l[1] += l[0];
+    all = l[1];
+#pragma unroll
+    for (i = 1; i < 32; i *= 2) {
+        const float other = __shfl_xor_sync(0xffffffffu, all, i);
+        if (threadIdx.x & (unsigned)i) before += other;
+        all += other;
+    }
+    l[0] += before;
+    l[1] += before;
+}
+
+SSM__DEVICE void ssm__cuda_chunk_steps(const ssm__cuda_chunks &p, const ssm__span &q, size_t chunk, size_t head)
+{
+    const size_t lane = threadIdx.x % 32, first = chunk * SSM__CUDA_CHUNK;
+    const float A2 = *ssm__cuda_at<float>(p.s.A, 0, 0, head) * SSM__CUDA_LOG2E;
+    const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
+    float dt[2], l[2];
+    int i;
+    for (i = 0; i < 2; ++i) {
+        const size_t t = first + 2 * lane + (size_t)i;
+        dt[i] = 0;
+        if (t < q.len)
+            dt[i] = ssm__cuda_step_size(
+                p.s, bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, q.first + t, head)));
+        l[i] = dt[i] * A2;
+    }
+    ssm__cuda_chunk_sum(l);
+    *(float4 *)(void *)(p.steps +
+                        (((ssm__cuda_chunk_of(p, q) + chunk) * p.s.heads + head) * SSM__CUDA_CHUNK + 2 * lane) * 2) =
+        make_float4(dt[0], l[0], dt[1], l[1]);
+}
+
+template <int N> struct ssm__cuda_chunk_pair {
+    typedef ssm__cuda_chunk_tile<N, 128, 64> tile;
+    unsigned char B[tile::BYTES];
+    unsigned char C[tile::BYTES];
+};
+
+/* C B^T of a chunk: a warp has 16 rows. */
+template <int N> SSM__DEVICE void ssm__cuda_chunk_products(const ssm__cuda_chunks &p, ssm__cuda_chunk_pair<N> &m,
+                                                           size_t chunk, size_t group)
+{
+    const int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16;
+    float sum[8][4];
+    ssm__cuda_bf16 *to = p.cb + (chunk * p.s.n_groups + group) * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK;
+    int j, k;
+#pragma unroll
+    for (j = 0; j < 8; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
+#pragma unroll
+    for (k = 0; k < N / 16; ++k) {
+        unsigned a[4], b[4];
+        ssm__cuda_left<64>(a, m.C, row, 2 * k);
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            if (16 * j > row) break;
+            ssm__cuda_right<64>(b, m.B, 16 * j, 2 * k);
+            ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+            ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+        }
+    }
+    to += (row + lane / 4) * SSM__CUDA_CHUNK + lane % 4 * 2;
+#pragma unroll
+    for (j = 0; j < 8; ++j) {
+        *(unsigned *)(void *)(to + 8 * j) = ssm__cuda_round(sum[j][0], sum[j][1]);
+        *(unsigned *)(void *)(to + 8 * SSM__CUDA_CHUNK + 8 * j) = ssm__cuda_round(sum[j][2], sum[j][3]);
+    }
+}
+
+template <int N> __global__ void __launch_bounds__(128) ssm__cuda_chunk_open(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_pair<N> &m = *(ssm__cuda_chunk_pair<N> *)ssm__cuda_room;
+    const unsigned G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles;
+    const size_t group = blockIdx.x % G, chunk = blockIdx.x / G % tiles, each = p.s.heads / G, first = group * each;
+    const ssm__span q = ssm__cuda_span_of(p.s.start, p.s.slot, blockIdx.x / G / tiles, p.s.len);
+    const size_t row = q.first + chunk * SSM__CUDA_CHUNK;
+    size_t head;
+    if (chunk * SSM__CUDA_CHUNK >= q.len) return;
+    const int there = (int)ssm__min(q.len - chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    ssm__cuda_chunk_pair<N>::tile::copy(m.B, ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row, group), p.s.B.time,
+                                        there);
+    ssm__cuda_chunk_pair<N>::tile::copy(m.C, ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row, group), p.s.C.time,
+                                        there);
+    ssm__cuda_commit();
+    for (head = first + threadIdx.x / 32; head < first + each; head += 4) ssm__cuda_chunk_steps(p, q, chunk, head);
+    ssm__cuda_wait<0>();
+    __syncthreads();
+    ssm__cuda_chunk_products<N>(p, m, ssm__cuda_chunk_of(p, q) + chunk, group);
+}
+
+/* --- states through time --- */
+/* A thread's states of a head: channels 16 warp + lane / 4 and 8 on, states 8 j + 2 (lane % 4) and the next. As sums of
+ * a product they are what the next product wants as an operand. */
+template <int N, int P> struct ssm__cuda_chunk_states {
+    enum { THREADS = 2 * P };
+    const ssm__cuda_chunks &p;
+    ssm__span q;
+    unsigned pair, head, part;
+    int lane, warp;
+    unsigned order, end; /* chunks in their order: the next one, those of the part */
+    float h[N / 8][4];
+
+    /* Block `index` of those of all parts. */
+    __device__ __forceinline__ ssm__cuda_chunk_states(const ssm__cuda_chunks &problem, unsigned index) : p(problem)
+    {
+        const unsigned pairs = (unsigned)(p.s.batch * p.s.heads);
+        lane = (int)threadIdx.x % 32;
+        warp = (int)threadIdx.x / 32;
+        pair = index % pairs;
+        head = pair % (unsigned)p.s.heads;
+        part = index / pairs;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, pair / (unsigned)p.s.heads, p.s.len);
+        order = part * (unsigned)p.each;
+        end = (unsigned)ssm__min(order + p.each, chunks());
+    }
+
+    __device__ __forceinline__ unsigned chunks(void) const
+    {
+        return (unsigned)((q.len + SSM__CUDA_CHUNK - 1) / SSM__CUDA_CHUNK);
+    }
+
+    /* Steps of a chunk. */
+    __device__ __forceinline__ int there(unsigned chunk) const
+    {
+        return (int)ssm__min(q.len - (size_t)chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    /* The thread's channels. */
+    __device__ __forceinline__ size_t channel(int i) const
+    {
+        return (size_t)head * P + (size_t)(16 * warp + lane / 4 + 8 * i);
+    }
+
+    __device__ __forceinline__ const float *step_at(unsigned chunk) const
+    {
+        return p.steps + ((ssm__cuda_chunk_of(p, q) + chunk) * p.s.heads + head) * SSM__CUDA_CHUNK * 2;
+    }
+
+    /* Half a channel's states, from and to where a view has those of channel 0 of the sequence. */
+    __device__ __forceinline__ void load(const float *from, ptrdiff_t chan, ptrdiff_t state)
+    {
+        int i, j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j)
+#pragma unroll
+            for (i = 0; i < 4; ++i)
+                h[j][i] = from ? from[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] : 0.0f;
+    }
+
+    __device__ __forceinline__ void store(float *to, ptrdiff_t chan, ptrdiff_t state) const
+    {
+        int i, j;
+        if (!to) return;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j)
+#pragma unroll
+            for (i = 0; i < 4; ++i)
+                to[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] = h[j][i];
+    }
+
+    /* Where the thread's part of a carry lies. */
+    __device__ __forceinline__ float4 *carry(size_t of) const
+    {
+        return (float4 *)(void *)p.carry + (of * p.s.batch * p.s.heads + pair) * (N / 8 * THREADS) + threadIdx.x;
+    }
+
+    __device__ __forceinline__ void leave(size_t of) const
+    {
+        float4 *to = carry(of);
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) to[j * THREADS] = make_float4(h[j][0], h[j][1], h[j][2], h[j][3]);
+    }
+
+    /* The states before the part, of carries and fades from `side` on. */
+    __device__ __forceinline__ void enter(size_t side)
+    {
+        size_t i;
+        int j;
+        for (i = part < 2 ? part : 1; i <= part; ++i) {
+            const float a = i < 2 ? 0.0f : ssm__cuda_exp2(p.fade[(side + i - 1) * p.s.batch * p.s.heads + pair]);
+            const float4 *from = carry(side + i);
+#pragma unroll
+            for (j = 0; j < N / 8; ++j) {
+                const float4 add = from[j * THREADS];
+                h[j][0] = fmaf(a, h[j][0], add.x);
+                h[j][1] = fmaf(a, h[j][1], add.y);
+                h[j][2] = fmaf(a, h[j][2], add.z);
+                h[j][3] = fmaf(a, h[j][3], add.w);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void clear(void)
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) h[j][0] = h[j][1] = h[j][2] = h[j][3] = 0;
+    }
+
+    __device__ __forceinline__ void decay(float a)
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) {
+            h[j][0] *= a;
+            h[j][1] *= a;
+            h[j][2] *= a;
+            h[j][3] *= a;
+        }
+    }
+
+    /* Two neighbouring steps of a channel, weighed by w[0] and w[step]. */
+    static __device__ __forceinline__ unsigned weigh(unsigned v, const float *w, int step)
+    {
+        return ssm__cuda_round(__uint_as_float(v << 16) * w[0], __uint_as_float(v & 0xffff0000u) * w[step]);
+    }
+
+    /* What 16 steps from 16 k on add, x of them as an operand; their weights `step` apart. */
+    __device__ __forceinline__ void add(unsigned char *B, const unsigned (&x)[4], int k, const float *w, int step)
+    {
+        const float *at = w + (16 * k + lane % 4 * 2) * step;
+        const unsigned v[4] = {weigh(x[0], at, step), weigh(x[1], at, step), weigh(x[2], at + 8 * step, step),
+                               weigh(x[3], at + 8 * step, step)};
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 16; ++j) {
+            unsigned b[4];
+            ssm__cuda_right_turned<64>(b, B, 16 * k, 2 * j);
+            ssm__cuda_multiply_add(h[2 * j], v, b[0], b[1]);
+            ssm__cuda_multiply_add(h[2 * j + 1], v, b[2], b[3]);
+        }
+    }
+};
+
+/* --- states alone: what a part adds to them, or those before each chunk; or their adjoints, from the end --- */
+template <int N, int P> struct ssm__cuda_chunk_pass_room {
+    typedef ssm__cuda_chunk_tile<N, 2 * P, 64> states;
+    typedef ssm__cuda_chunk_tile<P, 2 * P, 64> channels;
+    struct stage {
+        unsigned char B[states::BYTES];   /* B, or C */
+        unsigned char x[channels::BYTES]; /* x, or dy */
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[2];
+    float gain[P / 16][SSM__CUDA_CHUNK];
+    unsigned char out[P / 16][(N + 63) / 64 * 16 * SSM__CUDA_LINE]; /* states of a warp; not there for carries */
+};
+
+template <int N, int P> struct ssm__cuda_chunk_passage : ssm__cuda_chunk_states<N, P> {
+    typedef ssm__cuda_chunk_states<N, P> base;
+    typedef ssm__cuda_chunk_pass_room<N, P> room;
+    using base::h;
+    using base::lane;
+    using base::p;
+    using base::q;
+    using base::warp;
+    room &m;
+    const int back;
+    const ssm__cuda_bf16 *B, *x;
+    ptrdiff_t B_row, x_row;
+
+    __device__ __forceinline__ ssm__cuda_chunk_passage(const ssm__cuda_chunks &problem, room &shared, unsigned index,
+                                                       int backward)
+        : base(problem, index), m(shared), back(backward)
+    {
+        const size_t group = ssm__cuda_group(this->head, p.s.heads, p.s.n_groups);
+        const ssm_in &B_of = back ? p.s.C : p.s.B, &x_of = back ? p.d.dy : p.s.x;
+        B = ssm__cuda_at<ssm__cuda_bf16>(B_of, q.batch, q.first, group);
+        x = ssm__cuda_at<ssm__cuda_bf16>(x_of, q.batch, q.first, this->head * (size_t)P);
+        B_row = B_of.time;
+        x_row = x_of.time;
+    }
+
+    __device__ __forceinline__ unsigned chunk(unsigned i) const { return back ? this->chunks() - 1 - i : i; }
+
+    __device__ __forceinline__ void fetch(unsigned i)
+    {
+        const ptrdiff_t row = (ptrdiff_t)chunk(i) * SSM__CUDA_CHUNK;
+        const int rows = this->there(chunk(i));
+        typename room::stage &to = m.ring[i % 2];
+        room::channels::copy(to.x, x + row * x_row, x_row, rows);
+        room::states::copy(to.B, B + row * B_row, B_row, rows);
+        if (threadIdx.x < 32) ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], this->step_at(chunk(i)) + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* The states as they are, rounded: a warp's channels lie next to each other. */
+    __device__ __forceinline__ void keep(unsigned i) const
+    {
+        unsigned char *out = (unsigned char *)m.out[warp];
+        unsigned char *to =
+            (unsigned char *)(p.kept[back] + (((ssm__cuda_chunk_of(p, q) + chunk(i)) * p.s.heads + this->head) * P +
+                                              (size_t)warp * 16) *
+                                                 N);
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) {
+            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4, j) + lane % 4 * 4) =
+                ssm__cuda_round(h[j][0], h[j][1]);
+            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4 + 8, j) + lane % 4 * 4) =
+                ssm__cuda_round(h[j][2], h[j][3]);
+        }
+        __syncwarp();
+#pragma unroll
+        for (j = 0; j < N / 16; ++j) {
+            const int unit = 32 * j + lane;
+            *(uint4 *)(void *)(to + 16 * unit) =
+                *(const uint4 *)(const void *)ssm__cuda_chunk_unit<16>(out, unit / (N / 8), unit % (N / 8));
+        }
+        __syncwarp();
+    }
+
+    /* Weights of the chunk's steps, of which each warp makes its own. */
+    __device__ __forceinline__ void weights(const float (*steps)[2]) const
+    {
+        const float last = steps[SSM__CUDA_CHUNK - 1][1];
+        int i;
+        for (i = lane; i < SSM__CUDA_CHUNK; i += 32)
+            m.gain[warp][i] = back ? ssm__cuda_exp2(steps[i][1]) : ssm__cuda_exp2(last - steps[i][1]) * steps[i][0];
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        const ssm_in &first = back ? p.d.dh_last : p.s.h0;
+        const size_t side = back ? p.parts : 0;
+        float fade = 0;
+        unsigned i = this->order;
+        if (i < this->end) fetch(i);
+        if (p.parts == 1 || (!p.keeps && this->part == 0))
+            this->load(back ? ssm__cuda_at<float>(first, q.seq, 0, 0) : ssm__cuda_state_at(first, q, 0), first.chan,
+                       first.state);
+        else this->clear();
+        if (!p.keeps && this->part == 0) this->leave(side);
+        if (p.keeps && p.parts > 1) this->enter(side);
+        for (; i < this->end; ++i) {
+            typename room::stage &now = m.ring[i % 2];
+            int k;
+            ssm__cuda_wait<0>();
+            __syncthreads();
+            if (i + 1 < this->end) fetch(i + 1);
+            weights(now.steps);
+            if (p.keeps) keep(i);
+            fade += now.steps[SSM__CUDA_CHUNK - 1][1];
+            this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
+#pragma unroll
+            for (k = 0; k < 4; ++k) {
+                unsigned a[4];
+                ssm__cuda_left_turned<64>(a, now.x, 16 * k, 2 * warp);
+                this->add(now.B, a, k, m.gain[warp], 1);
+            }
+            __syncwarp();
+        }
+        if (!p.keeps) this->leave(side + this->part + 1);
+        if (!p.keeps && threadIdx.x == 0) p.fade[(side + this->part) * p.s.batch * p.s.heads + this->pair] = fade;
+        if (p.keeps && back && this->part + 1 == p.parts) this->store(p.dh + q.seq * p.dim * N, N, 1);
+    }
+};
+
+/* Forward, then backward. */
+template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 3)
+    ssm__cuda_chunk_pass(const ssm__cuda_chunks p)
+{
+    const unsigned each = (unsigned)(p.s.batch * p.s.heads * (p.keeps ? p.parts : p.parts - 1));
+    const int back = blockIdx.x >= each;
+    ssm__cuda_chunk_passage<N, P> k(p, *(ssm__cuda_chunk_pass_room<N, P> *)ssm__cuda_room,
+                                    blockIdx.x - (back ? each : 0), back);
+    k.run();
+}
+
+/*=============================================================================
+ * >>cuda-ssd-chunks-forward
+ *=============================================================================
+ * Outputs: a block for each sequence, head and part of time; 2 headdim threads, up to 255 registers, of which states
+ * take d_state / 2, two blocks an SM. While a chunk is computed, the next is on its way.
+ */
+template <int N, int P> struct ssm__cuda_chunk_room {
+    enum { THREADS = 2 * P };
+    typedef ssm__cuda_chunk_tile<N, THREADS, 64> states;
+    typedef ssm__cuda_chunk_tile<P, THREADS, 64> channels;
+    struct stage {
+        unsigned char B[states::BYTES];
+        unsigned char C[states::BYTES];
+        unsigned char x[channels::BYTES];
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[2];
+    unsigned char M[SSM__CUDA_PANEL];    /* [t][s] */
+    float gain[SSM__CUDA_CHUNK][2];      /* of a step: decay from the chunk's start, weight in the state behind it */
+    unsigned char z[2][channels::BYTES]; /* not there without a gate */
+};
+
+/* One thread. */
+template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, P> {
+    typedef ssm__cuda_chunk_states<N, P> base;
+    typedef ssm__cuda_chunk_room<N, P> room;
+    enum { THREADS = room::THREADS, UNITS = 512 / THREADS };
+    using base::h;
+    using base::lane;
+    using base::p;
+    using base::q;
+    using base::warp;
+    room &m;
+    unsigned group;
+    float D[2];
+    uint4 ahead[UNITS]; /* C B^T of the next chunk: of rows thread / 8 + ..., columns 8 (thread % 8) .. */
+
+    __device__ __forceinline__ ssm__cuda_chunk_lane(const ssm__cuda_chunks &problem, room &shared)
+        : base(problem, blockIdx.x), m(shared)
+    {
+        group = (unsigned)ssm__cuda_group(this->head, p.s.heads, p.s.n_groups);
+        D[0] = D[1] = 0;
+        if (!p.s.D.data) return;
+        D[0] = *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? this->channel(0) : this->head);
+        D[1] = *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? this->channel(1) : this->head);
+    }
+
+    /* Asks for a chunk. */
+    __device__ __forceinline__ void fetch(unsigned chunk)
+    {
+        const size_t row = q.first + (size_t)chunk * SSM__CUDA_CHUNK, c = this->head * (size_t)P;
+        const int rows = this->there(chunk);
+        typename room::stage &to = m.ring[chunk % 2];
+        room::channels::copy(to.x, ssm__cuda_at<ssm__cuda_bf16>(p.s.x, q.batch, row, c), p.s.x.time, rows);
+        room::states::copy(to.B, ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row, group), p.s.B.time, rows);
+        room::states::copy(to.C, ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row, group), p.s.C.time, rows);
+        if (p.s.z.data)
+            room::channels::copy(m.z[chunk % 2], ssm__cuda_at<ssm__cuda_bf16>(p.s.z, q.batch, row, c), p.s.z.time,
+                                 rows);
+        if (threadIdx.x < 32) ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], this->step_at(chunk) + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* And for its C B^T. */
+    __device__ __forceinline__ void fetch_cb(unsigned chunk)
+    {
+        const size_t at = (ssm__cuda_chunk_of(p, q) + chunk) * p.s.n_groups + group;
+        const uint4 *from = (const uint4 *)(const void *)(p.cb + at * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK) + threadIdx.x;
+        int i;
+#pragma unroll
+        for (i = 0; i < UNITS; ++i) ahead[i] = from[i * THREADS];
+    }
+
+    /* C B of a step t, whose decay is l, and two steps; `past`: how far back the first of them is. */
+    static __device__ __forceinline__ unsigned weight(unsigned cb, float l, float4 s, int past)
+    {
+        const float low = __uint_as_float(cb << 16) * (ssm__cuda_exp2(l - s.y) * s.x);
+        const float high = __uint_as_float(cb & 0xffff0000u) * (ssm__cuda_exp2(l - s.w) * s.z);
+        return ssm__cuda_round(past < 0 ? 0.0f : low, past < 1 ? 0.0f : high);
+    }
+
+    /* What steps s weigh in outputs t, and what products of the whole chunk are scaled by. */
+    __device__ __forceinline__ void weights(const float (*steps)[2])
+    {
+        const float last = steps[SSM__CUDA_CHUNK - 1][1];
+        const int s = (int)threadIdx.x % 8 * 8;
+        float4 from[4];
+        int i;
+        if (threadIdx.x < SSM__CUDA_CHUNK) {
+            m.gain[threadIdx.x][0] = ssm__cuda_exp2(steps[threadIdx.x][1]);
+            m.gain[threadIdx.x][1] = ssm__cuda_exp2(last - steps[threadIdx.x][1]) * steps[threadIdx.x][0];
+        }
+#pragma unroll
+        for (i = 0; i < 4; ++i) from[i] = *(const float4 *)(const void *)steps[s + 2 * i];
+#pragma unroll
+        for (i = 0; i < UNITS; ++i) {
+            const int t = (int)threadIdx.x / 8 + i * THREADS / 8;
+            uint4 r = make_uint4(0, 0, 0, 0);
+            if (s <= t) {
+                const float l = steps[t][1];
+                r.x = weight(ahead[i].x, l, from[0], t - s);
+                r.y = weight(ahead[i].y, l, from[1], t - s - 2);
+                r.z = weight(ahead[i].z, l, from[2], t - s - 4);
+                r.w = weight(ahead[i].w, l, from[3], t - s - 6);
+            }
+            *(uint4 *)(void *)ssm__cuda_chunk_unit<64>(m.M, t, s / 8) = r;
+        }
+    }
+
+    /* y = C h, turned: channels by steps. */
+    __device__ __forceinline__ void read_states(float (&y)[8][4], unsigned char *C_of) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 8; ++j) y[j][0] = y[j][1] = y[j][2] = y[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < N / 16; ++k) {
+            unsigned a[4], b[4];
+            a[0] = ssm__cuda_round(h[2 * k][0], h[2 * k][1]);
+            a[1] = ssm__cuda_round(h[2 * k][2], h[2 * k][3]);
+            a[2] = ssm__cuda_round(h[2 * k + 1][0], h[2 * k + 1][1]);
+            a[3] = ssm__cuda_round(h[2 * k + 1][2], h[2 * k + 1][3]);
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                ssm__cuda_right<64>(b, C_of, 16 * j, 2 * k);
+                ssm__cuda_multiply_add(y[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(y[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    /* y decayed, and what the chunk's own steps add. */
+    __device__ __forceinline__ void read_steps(float (&y)[8][4], const unsigned (&xs)[4][4]) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 8; ++j) {
+            const float a = m.gain[8 * j + lane % 4 * 2][0], b = m.gain[8 * j + lane % 4 * 2 + 1][0];
+            y[j][0] *= a;
+            y[j][1] *= b;
+            y[j][2] *= a;
+            y[j][3] *= b;
+        }
+#pragma unroll
+        for (k = 0; k < 4; ++k)
+#pragma unroll
+            for (j = k; j < 4; ++j) {
+                unsigned b[4];
+                ssm__cuda_right<64>(b, (unsigned char *)m.M, 16 * j, 2 * k);
+                ssm__cuda_multiply_add(y[2 * j], xs[k], b[0], b[1]);
+                ssm__cuda_multiply_add(y[2 * j + 1], xs[k], b[2], b[3]);
+            }
+    }
+
+    /* D x, the gate, and y into the warp's part of the tile of x. */
+    __device__ __forceinline__ void finish(float (&y)[8][4], const unsigned (&xs)[4][4], unsigned char *to_y,
+                                           unsigned char *gate_of)
+    {
+        unsigned zs[4] = {0, 0, 0, 0};
+        int i, j;
+#pragma unroll
+        for (j = 0; j < 8; ++j) {
+            if (p.s.z.data && j % 2 == 0) ssm__cuda_left_turned<64>(zs, gate_of, 8 * j, 2 * warp);
+#pragma unroll
+            for (i = 0; i < 4; ++i) {
+                const unsigned word = xs[j / 2][j % 2 * 2 + i / 2], gate = zs[j % 2 * 2 + i / 2];
+                unsigned char *to = ssm__cuda_chunk_unit<64>(to_y, 8 * j + lane % 4 * 2 + i % 2, 2 * warp + i / 2);
+                float v = fmaf(D[i / 2], __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16), y[j][i]);
+                if (p.s.z.data) v *= ssm__cuda_silu(__uint_as_float(i % 2 ? gate & 0xffff0000u : gate << 16));
+                ssm__cuda_store((ssm__cuda_bf16 *)(void *)to + lane / 4, v);
+            }
+        }
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void write(unsigned chunk, typename room::stage &now) const
+    {
+        const size_t row = q.first + (size_t)chunk * SSM__CUDA_CHUNK;
+        const int rows = this->there(chunk);
+        ssm__cuda_bf16 *to =
+            ssm__cuda_at<ssm__cuda_bf16>(p.s.y, q.batch, row, this->head * (size_t)P) + 16 * warp + lane % 2 * 8;
+        int i;
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = 16 * i + lane / 2;
+            if (t < rows)
+                *(uint4 *)(void *)(to + t * p.s.y.time) =
+                    *(const uint4 *)(const void *)ssm__cuda_chunk_unit<64>(now.x, t, 2 * warp + lane % 2);
+        }
+    }
+
+    __device__ __forceinline__ void chunk(unsigned c)
+    {
+        typename room::stage &now = m.ring[c % 2];
+        unsigned xs[4][4];
+        float y[8][4];
+        int k;
+        ssm__cuda_wait<0>();
+        __syncthreads();
+        weights(now.steps);
+        if (c + 1 < this->end) fetch(c + 1);
+#pragma unroll
+        for (k = 0; k < 4; ++k) ssm__cuda_left_turned<64>(xs[k], now.x, 16 * k, 2 * warp);
+        read_states(y, now.C);
+        __syncthreads();
+        read_steps(y, xs);
+        finish(y, xs, now.x, m.z[c % 2]);
+        write(c, now);
+        if (c + 1 < this->end) fetch_cb(c + 1);
+        this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
+#pragma unroll
+        for (k = 0; k < 4; ++k) this->add(now.B, xs[k], k, &m.gain[0][1], 2);
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        unsigned c = this->order;
+        if (c < this->end) {
+            fetch(c);
+            fetch_cb(c);
+        }
+        if (p.parts == 1) this->load(ssm__cuda_state_at(p.s.h0, q, 0), p.s.h0.chan, p.s.h0.state);
+        else this->clear();
+        if (p.parts > 1) this->enter(0);
+        for (; c < this->end; ++c) chunk(c);
+        if (this->part + 1 == p.parts)
+            this->store(ssm__cuda_state_at(p.s.h_last, q, 0), p.s.h_last.chan, p.s.h_last.state);
+    }
+};
+
+template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 2)
+    ssm__cuda_chunk_forward(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_lane<N, P> k(p, *(ssm__cuda_chunk_room<N, P> *)ssm__cuda_room);
+    k.run();
+}
+
+/* --- host --- */
+/* Carries of all parts but the last (0), or every state (1); of the adjoint, too, if `sides` is 2. */
+template <int N, int P>
+static ssm_status ssm__cuda_chunk_pass_run(ssm__cuda_chunks p, int keeps, size_t sides, void *stream)
+{
+    const size_t parts = keeps ? p.parts : p.parts - 1;
+    typedef ssm__cuda_chunk_pass_room<N, P> room;
+    p.keeps = keeps;
+    return ssm__cuda_launch(ssm__cuda_chunk_pass<N, P>, sides * parts * p.s.batch * p.s.heads, 1, 2 * P,
+                            keeps ? sizeof(room) : offsetof(room, out), p, stream);
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_launch(const ssm__cuda_chunks &p, void *stream)
+{
+    typedef ssm__cuda_chunk_room<N, P> room;
+    return ssm__cuda_launch(ssm__cuda_chunk_forward<N, P>, p.parts * p.s.batch * p.s.heads, 1, 2 * P,
+                            p.s.z.data ? sizeof(room) : offsetof(room, z), p, stream);
+}
+
+template <int N> static ssm_status ssm__cuda_chunk_opened(const ssm__cuda_chunks &p, void *stream)
+{
+    return ssm__cuda_launch(ssm__cuda_chunk_open<N>, p.s.batch * p.tiles * p.s.n_groups, 1, 128,
+                            sizeof(ssm__cuda_chunk_pair<N>), p, stream);
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_run(const ssm__cuda_chunks &p, void *stream)
+{
+    ssm_status status = ssm__cuda_chunk_opened<N>(p, stream);
+    if (status == SSM_OK && p.parts > 1) status = ssm__cuda_chunk_pass_run<N, P>(p, 0, 1, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_chunk_launch<N, P>(p, stream);
+}
+
+/* How many parts of time, from the shape alone. */
+static size_t ssm__cuda_chunk_parts(const ssm_ssd &s, size_t tiles)
+{
+    const size_t pairs = s.batch * s.heads;
+    if (s.start || pairs == 0 || pairs >= 128 || tiles < 8) return 1;
+    return ssm__min(ssm__min(256 / pairs, tiles / 4), SSM__CUDA_CHUNK_PARTS);
+}
+
+/* Whether a problem (checked, groups resolved) has a shape for chunks. */
+static int ssm__cuda_chunk_fits(const ssm_ssd &s, ssm_format io)
+{
+    const size_t P = s.headdim, N = s.d_state, tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
+    if (io != SSM_FORMAT_BF16 || s.scan == SSM_SCAN_SEQUENTIAL || s.h.data || s.len < SSM__CUDA_CHUNK_LEAST) return 0;
+    if (ssm__mul(ssm__mul(s.batch, tiles), s.heads) > 0x7fffffff / SSM__CUDA_CHUNK) return 0;
+    return (P == 32 && (N == 64 || N == 128)) || (P == 64 && (N == 64 || N == 128 || N == 256)) ||
+           (P == 128 && (N == 64 || N == 128));
+}
+
+/* Whether rows of a tensor are whole pieces of 16 bytes; `chan`: of its channels, or of a group's states. */
+static int ssm__cuda_chunk_dense(const void *data, ptrdiff_t batch, ptrdiff_t time, ptrdiff_t chan, ptrdiff_t group)
+{
+    return !data || ((uintptr_t)data % 16 == 0 && batch % 8 == 0 && time % 8 == 0 && group % 8 == 0 && chan == 1);
+}
+
+static int ssm__cuda_chunk_is_dense(const ssm_ssd &s)
+{
+    return ssm__cuda_chunk_dense(s.x.data, s.x.batch, s.x.time, s.x.chan, 0) &&
+           ssm__cuda_chunk_dense(s.z.data, s.z.batch, s.z.time, s.z.chan, 0) &&
+           ssm__cuda_chunk_dense(s.y.data, s.y.batch, s.y.time, s.y.chan, 0) &&
+           ssm__cuda_chunk_dense(s.B.data, s.B.batch, s.B.time, s.B.state, s.B.chan) &&
+           ssm__cuda_chunk_dense(s.C.data, s.C.batch, s.C.time, s.C.state, s.C.chan);
+}
+
+/* Chunks of all sequences; of packed ones as many as there may be. */
+static size_t ssm__cuda_chunk_count(const ssm__cuda_chunks &p)
+{
+    return p.s.start ? p.s.len / SSM__CUDA_CHUNK + p.s.batch + 1 : p.s.batch * p.tiles;
+}
+
+static void ssm__cuda_chunk_take(ssm__cuda_chunks *p, ssm__arena *arena)
+{
+    const size_t count = ssm__cuda_chunk_count(*p);
+    p->steps = ssm__take(arena, ssm__mul(count * p->s.heads, 2 * SSM__CUDA_CHUNK));
+    p->cb = (ssm__cuda_bf16 *)(void *)ssm__take(arena,
+                                                ssm__mul(count * p->s.n_groups, SSM__CUDA_CHUNK * SSM__CUDA_CHUNK / 2));
+}
+
+/* Of a forward (1), or of states and their adjoints (2). */
+static void ssm__cuda_chunk_take_carries(ssm__cuda_chunks *p, ssm__arena *arena, size_t sides)
+{
+    const size_t pairs = p->parts > 1 ? sides * p->parts * p->s.batch * p->s.heads : 0;
+    p->carry = ssm__take(arena, ssm__mul(pairs, p->s.headdim * p->s.d_state));
+    p->fade = ssm__take(arena, pairs);
+}
+
+/* A problem that fits. */
+static ssm__cuda_chunks ssm__cuda_chunks_of(const ssm_ssd &s)
+{
+    ssm__cuda_chunks p;
+    memset(&p, 0, sizeof p);
+    p.s = s;
+    p.dim = s.heads * s.headdim;
+    p.tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
+    p.parts = ssm__cuda_chunk_parts(s, p.tiles);
+    p.each = ssm__ceil_div(p.tiles, p.parts);
+    p.parts = ssm__ceil_div(p.tiles, p.each);
+    return p;
+}
+
+static size_t ssm__cuda_chunk_layout(ssm__cuda_chunks *p, void *mem)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_chunk_take(p, &arena);
+    ssm__cuda_chunk_take_carries(p, &arena, 1);
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_status ssm__cuda_chunk_outputs(const ssm__cuda_chunks &p, void *stream)
+{
+    const size_t P = p.s.headdim, N = p.s.d_state;
+    if (P == 32) return N == 64 ? ssm__cuda_chunk_run<64, 32>(p, stream) : ssm__cuda_chunk_run<128, 32>(p, stream);
+    if (P == 128) return N == 64 ? ssm__cuda_chunk_run<64, 128>(p, stream) : ssm__cuda_chunk_run<128, 128>(p, stream);
+    if (N == 256) return ssm__cuda_chunk_run<256, 64>(p, stream);
+    return N == 64 ? ssm__cuda_chunk_run<64, 64>(p, stream) : ssm__cuda_chunk_run<128, 64>(p, stream);
+}
+
+/*=============================================================================
  * >>cuda-ssd
  *=============================================================================
  * The scan of Mamba-2 on a GPU, step after step, for every option. A warp has eight channels of a head, a lane of it
@@ -31409,14 +32268,36 @@ static ssm_status ssm__cuda_ssd_outputs(const ssm__cuda_ssd &p, ssm_format io, v
                       : ssm__cuda_ssd_run<SSM__CUDA_SSD_OUT>(p, io, stream);
 }
 
+/* Bytes that forward wants, whatever rows are aligned to. */
+static size_t ssm__cuda_ssd_bytes(ssm__cuda_ssd *p, ssm_format io)
+{
+    const size_t plain = ssm__cuda_ssd_layout(p, NULL);
+    ssm__cuda_chunks chunks;
+    size_t bytes;
+    if (!ssm__cuda_chunk_fits(p->s, io)) return plain;
+    chunks = ssm__cuda_chunks_of(p->s);
+    bytes = ssm__cuda_chunk_layout(&chunks, NULL);
+    return bytes > plain ? bytes : plain;
+}
+
+static ssm_status ssm__cuda_ssd_in_chunks(const ssm_ssd &s, void *mem, void *stream)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunks_of(s);
+    const ssm_status status = ssm__cuda_pad_io(s, s.y, p.dim, 1, SSM_FORMAT_BF16, stream);
+    ssm__cuda_chunk_layout(&p, mem);
+    return status == SSM_OK ? ssm__cuda_chunk_outputs(p, stream) : status;
+}
+
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream)
 {
     ssm__cuda_ssd p;
     ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
-    status = ssm__check_block(work, ssm__cuda_ssd_layout(&p, NULL));
+    status = ssm__check_block(work, ssm__cuda_ssd_bytes(&p, io));
     if (status != SSM_OK) return status;
+    if (ssm__cuda_chunk_fits(p.s, io) && ssm__cuda_chunk_is_dense(p.s))
+        return ssm__cuda_ssd_in_chunks(p.s, work.data, stream);
     ssm__cuda_ssd_layout(&p, work.data);
     return ssm__cuda_ssd_outputs(p, io, stream);
 }
@@ -31723,7 +32604,7 @@ SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes
     if (status != SSM_OK) return status;
     if (!need) return SSM_ERR_NULL;
     *need = none;
-    need->work = ssm__cuda_ssd_layout(&p, NULL);
+    need->work = ssm__cuda_ssd_bytes(&p, io);
     need->work_backward = ssm__cuda_ssd_back_layout(&p, NULL);
     if (need->work != SSM__SIZE_MAX && need->work_backward != SSM__SIZE_MAX) return SSM_OK;
     *need = none;
