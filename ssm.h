@@ -31611,11 +31611,11 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
         int k;
         ssm__cuda_wait<0>();
         __syncthreads();
-        weights(now.steps);
         if (c + 1 < this->end) fetch(c + 1);
 #pragma unroll
         for (k = 0; k < 4; ++k) ssm__cuda_left_turned<64>(xs[k], now.x, 16 * k, 2 * warp);
         read_states(y, now.C);
+        weights(now.steps);
         __syncthreads();
         read_steps(y, xs);
         finish(y, xs, now.x, m.z[c % 2]);
