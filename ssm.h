@@ -2469,10 +2469,10 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * A warp runs eight channels of a head step after step. Best where n of B and C and the channels of x lie next to each
  * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
  * scan: SEQUENTIAL does that always, and has the bits of step. AUTO (and CHUNKED, BLELLOCH) takes bf16 problems of at
- * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128 (256
- * with headdim 64), h is not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not.
- * It does not have the bits of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into
- * parts, by the shape alone.
+ * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128, h is
+ * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not. It does not have the
+ * bits of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into parts, by the shape
+ * alone.
  * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
@@ -31438,7 +31438,7 @@ template <int N, int P> struct ssm__cuda_chunk_room {
 template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, P> {
     typedef ssm__cuda_chunk_states<N, P> base;
     typedef ssm__cuda_chunk_room<N, P> room;
-    enum { THREADS = room::THREADS, UNITS = 512 / THREADS };
+    enum { THREADS = room::THREADS, UNITS = 512 / THREADS, AHEAD = UNITS <= 4 };
     using base::h;
     using base::lane;
     using base::p;
@@ -31447,7 +31447,7 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
     room &m;
     unsigned group;
     float D[2];
-    uint4 ahead[UNITS]; /* C B^T of the next chunk: of rows thread / 8 + ..., columns 8 (thread % 8) .. */
+    uint4 ahead[AHEAD ? UNITS : 1]; /* of C B^T of the next chunk */
 
     __device__ __forceinline__ ssm__cuda_chunk_lane(const ssm__cuda_chunks &problem, room &shared)
         : base(problem, blockIdx.x), m(shared)
@@ -31475,14 +31475,20 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
         ssm__cuda_commit();
     }
 
-    /* And for its C B^T. */
-    __device__ __forceinline__ void fetch_cb(unsigned chunk)
+    /* C B^T of a chunk: row thread / 8, columns 8 (thread % 8) .. */
+    __device__ __forceinline__ const uint4 *cb(unsigned chunk) const
     {
         const size_t at = (ssm__cuda_chunk_of(p, q) + chunk) * p.s.n_groups + group;
-        const uint4 *from = (const uint4 *)(const void *)(p.cb + at * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK) + threadIdx.x;
+        return (const uint4 *)(const void *)(p.cb + at * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK) + threadIdx.x;
+    }
+
+    /* Asks for it early, if registers can hold it. */
+    __device__ __forceinline__ void fetch_cb(unsigned chunk)
+    {
         int i;
+        if (AHEAD && chunk < this->end)
 #pragma unroll
-        for (i = 0; i < UNITS; ++i) ahead[i] = from[i * THREADS];
+            for (i = 0; i < UNITS; ++i) ahead[i] = cb(chunk)[i * THREADS];
     }
 
     /* C B of a step t, whose decay is l, and two steps; `past`: how far back the first of them is. */
@@ -31494,8 +31500,9 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
     }
 
     /* What steps s weigh in outputs t, and what products of the whole chunk are scaled by. */
-    __device__ __forceinline__ void weights(const float (*steps)[2])
+    __device__ __forceinline__ void weights(unsigned chunk, const float (*steps)[2])
     {
+        const uint4 *cbs = AHEAD ? ahead : cb(chunk);
         const float last = steps[SSM__CUDA_CHUNK - 1][1];
         const int s = (int)threadIdx.x % 8 * 8;
         float4 from[4];
@@ -31512,10 +31519,11 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
             uint4 r = make_uint4(0, 0, 0, 0);
             if (s <= t) {
                 const float l = steps[t][1];
-                r.x = weight(ahead[i].x, l, from[0], t - s);
-                r.y = weight(ahead[i].y, l, from[1], t - s - 2);
-                r.z = weight(ahead[i].z, l, from[2], t - s - 4);
-                r.w = weight(ahead[i].w, l, from[3], t - s - 6);
+                const uint4 of = cbs[AHEAD ? i : i * THREADS];
+                r.x = weight(of.x, l, from[0], t - s);
+                r.y = weight(of.y, l, from[1], t - s - 2);
+                r.z = weight(of.z, l, from[2], t - s - 4);
+                r.w = weight(of.w, l, from[3], t - s - 6);
             }
             *(uint4 *)(void *)ssm__cuda_chunk_unit<64>(m.M, t, s / 8) = r;
         }
@@ -31615,12 +31623,12 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
 #pragma unroll
         for (k = 0; k < 4; ++k) ssm__cuda_left_turned<64>(xs[k], now.x, 16 * k, 2 * warp);
         read_states(y, now.C);
-        weights(now.steps);
+        weights(c, now.steps);
         __syncthreads();
         read_steps(y, xs);
         finish(y, xs, now.x, m.z[c % 2]);
         write(c, now);
-        if (c + 1 < this->end) fetch_cb(c + 1);
+        fetch_cb(c + 1);
         this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
 #pragma unroll
         for (k = 0; k < 4; ++k) this->add(now.B, xs[k], k, &m.gain[0][1], 2);
@@ -31629,10 +31637,8 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
     __device__ __forceinline__ void run(void)
     {
         unsigned c = this->order;
-        if (c < this->end) {
-            fetch(c);
-            fetch_cb(c);
-        }
+        if (c < this->end) fetch(c);
+        fetch_cb(c);
         if (p.parts == 1) this->load(ssm__cuda_state_at(p.s.h0, q, 0), p.s.h0.chan, p.s.h0.state);
         else this->clear();
         if (p.parts > 1) this->enter(0);
@@ -31696,8 +31702,7 @@ static int ssm__cuda_chunk_fits(const ssm_ssd &s, ssm_format io)
     const size_t P = s.headdim, N = s.d_state, tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
     if (io != SSM_FORMAT_BF16 || s.scan == SSM_SCAN_SEQUENTIAL || s.h.data || s.len < SSM__CUDA_CHUNK_LEAST) return 0;
     if (ssm__mul(ssm__mul(s.batch, tiles), s.heads) > 0x7fffffff / SSM__CUDA_CHUNK) return 0;
-    return (P == 32 && (N == 64 || N == 128)) || (P == 64 && (N == 64 || N == 128 || N == 256)) ||
-           (P == 128 && (N == 64 || N == 128));
+    return (P == 32 || P == 64 || P == 128) && (N == 64 || N == 128);
 }
 
 /* Whether rows of a tensor are whole pieces of 16 bytes; `chan`: of its channels, or of a group's states. */
@@ -31764,7 +31769,6 @@ static ssm_status ssm__cuda_chunk_outputs(const ssm__cuda_chunks &p, void *strea
     const size_t P = p.s.headdim, N = p.s.d_state;
     if (P == 32) return N == 64 ? ssm__cuda_chunk_run<64, 32>(p, stream) : ssm__cuda_chunk_run<128, 32>(p, stream);
     if (P == 128) return N == 64 ? ssm__cuda_chunk_run<64, 128>(p, stream) : ssm__cuda_chunk_run<128, 128>(p, stream);
-    if (N == 256) return ssm__cuda_chunk_run<256, 64>(p, stream);
     return N == 64 ? ssm__cuda_chunk_run<64, 64>(p, stream) : ssm__cuda_chunk_run<128, 64>(p, stream);
 }
 
