@@ -134,7 +134,8 @@
  *   >>cuda-ssd-chunks  the scan of Mamba-2 on a GPU in chunks of time, as matrix products,
  *   >>cuda-ssd-chunks-forward  its outputs
  *   >>cuda-ssd       and step after step
- *   >>cuda-ssd-backward  its gradients
+ *   >>cuda-ssd-chunks-backward  gradients in chunks of time,
+ *   >>cuda-ssd-backward  and for every option
  *   >>cuda-mimo      the recurrence of Mamba-3 on a GPU
  *   >>cuda-mimo-backward  its gradients
  *   >>cuda-line      h = a h + b on a GPU, and its adjoint,
@@ -2472,13 +2473,15 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128, h is
  * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not. It does not have the
  * bits of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into parts, by the shape
- * alone.
- * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
+ * alone. backward likewise, with rows of dy and dx, but for problems with z.
+ * backward runs forward again; step after step, ddelta and dA come from sums along time that are made good at every 64th
+ * step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
- * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| is below 4e-3,
- * of states 3e-3: sums, decays, step sizes and states are float, but products round their operands to bf16: C B^T, the
- * weights of steps, and states where C reads them. */
+ * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
+ * gradients is below 5e-3, of states 3e-3, of parameters' 5e-3 and for n terms whose signs cancel 2e-3 sqrt(n) more:
+ * sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the weights
+ * of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -30957,7 +30960,14 @@ typedef struct ssm__cuda_chunks {
     float *fade;        /* [part][batch][head]: log2 of a part's decay */
     ssm__cuda_bf16 *kept[2]; /* backward: [chunk][head][headdim][d_state], states before a chunk, adjoints behind it */
     int keeps;               /* a pass leaves states, not carries */
+    size_t shares;           /* of the heads of a group, each with a block */
     float *dh;               /* [batch][dim][d_state] */
+    float *dB;               /* [rows][group][share][d_state] */
+    float *dC;               /* [rows][group][share][d_state] */
+    float *ddelta;           /* [rows][heads] */
+    float *dA;               /* [chunk][head] */
+    float *dbias;            /* [chunk][head] */
+    float *dD;               /* [chunk][head], or [chunk][dim] with D_has_hdim */
 } ssm__cuda_chunks;
 
 /* First chunk of a sequence; packed as ssm__cuda_tile_of. */
@@ -31038,29 +31048,27 @@ SSM__DEVICE void ssm__cuda_right_turned(unsigned (&r)[4], const unsigned char *t
 }
 
 /* --- what heads of a group share, and step sizes: a block for each chunk and group --- */
-/* log2 of the decay from the chunk's start to behind each of the lane's two steps, summed up over the warp. */
-SSM__DEVICE void ssm__cuda_chunk_sum(float (&l)[2])
+/* The sum over the lanes before (BACK: behind) this one. */
+template <int BACK> SSM__DEVICE float ssm__cuda_lanes_before(float mine)
 {
-    float before = 0, all;
+    float before = 0;
     int i;
-    l[1] += l[0];
-    all = l[1];
 #pragma unroll
     for (i = 1; i < 32; i *= 2) {
-        const float other = __shfl_xor_sync(0xffffffffu, all, i);
-        if (threadIdx.x & (unsigned)i) before += other;
-        all += other;
+        const float other = __shfl_xor_sync(0xffffffffu, mine, i);
+        if (((threadIdx.x & (unsigned)i) == 0) == (BACK != 0)) before += other;
+        mine += other;
     }
-    l[0] += before;
-    l[1] += before;
+    return before;
 }
 
+/* Step sizes of a head, and logarithms of decays: a warp, two steps a lane. */
 SSM__DEVICE void ssm__cuda_chunk_steps(const ssm__cuda_chunks &p, const ssm__span &q, size_t chunk, size_t head)
 {
     const size_t lane = threadIdx.x % 32, first = chunk * SSM__CUDA_CHUNK;
     const float A2 = *ssm__cuda_at<float>(p.s.A, 0, 0, head) * SSM__CUDA_LOG2E;
     const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
-    float dt[2], l[2];
+    float dt[2], l[2], before;
     int i;
     for (i = 0; i < 2; ++i) {
         const size_t t = first + 2 * lane + (size_t)i;
@@ -31070,10 +31078,11 @@ SSM__DEVICE void ssm__cuda_chunk_steps(const ssm__cuda_chunks &p, const ssm__spa
                 p.s, bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, q.first + t, head)));
         l[i] = dt[i] * A2;
     }
-    ssm__cuda_chunk_sum(l);
+    l[1] += l[0];
+    before = ssm__cuda_lanes_before<0>(l[1]);
     *(float4 *)(void *)(p.steps +
                         (((ssm__cuda_chunk_of(p, q) + chunk) * p.s.heads + head) * SSM__CUDA_CHUNK + 2 * lane) * 2) =
-        make_float4(dt[0], l[0], dt[1], l[1]);
+        make_float4(dt[0], before + l[0], dt[1], before + l[1]);
 }
 
 template <int N> struct ssm__cuda_chunk_pair {
@@ -32318,6 +32327,654 @@ SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stre
 }
 
 /*=============================================================================
+ * >>cuda-ssd-chunks-backward
+ *=============================================================================
+ * Gradients of the scan of Mamba-2 in chunks, in the words of >>cuda-ssd-chunks. The pass of that section leaves, rounded
+ * to bf16, the states h before each chunk and, from the end, their adjoints g behind it; then a block for each chunk and
+ * group goes from head to head. With dM = dy x^T, dS = sum of dM exp(l[t] - l[s]) dt[s] over heads, and
+ * w = dt exp(l[63] - l)
+ *
+ *   dx = M^T dy + w B g + D dy       dC = sum over heads of exp(l) dy h + dS B      dB = sum over heads of w x g + dS^T C
+ *
+ * so that sums over heads stay in registers and what goes through C B^T is one product of all heads. At step u, U (of
+ * section >>cuda-ssd-backward) is
+ *
+ *   U[u] = sum over t >= u of (sum over s < t of R[t][s] - sum over t' > t of R[t'][t])          R = dM M
+ *        + sum over t >= u of exp(l[t]) dy[t] C[t] h + sum over s < u of w[s] x[s] B[s] g + exp(l[63]) g h
+ *
+ * of which no term is larger than what it stands for where a head forgets fast. Terms in the order of steps are sums of
+ * a warp, of a chunk's [chunk][head] those of >>cuda; few chunks: heads of a group are shared out, and their dB and dC
+ * added up behind.
+ * 256 threads, one block an SM: 80 registers are sums, and two heads' tiles, 49 KB each, take turns.
+ * Source: Dao & Gu 2024, arXiv:2405.21060, and the chunked backward of mamba_ssm.
+ */
+/* Two neighbours in a word. */
+SSM__DEVICE float ssm__cuda_low(unsigned word)
+{
+    return __uint_as_float(word << 16);
+}
+
+SSM__DEVICE float ssm__cuda_high(unsigned word)
+{
+    return __uint_as_float(word & 0xffff0000u);
+}
+
+/* What the steps of a head's chunk give, summed up by warps. */
+template <int P> struct ssm__cuda_chunk_notes {
+    float dt[SSM__CUDA_CHUNK];
+    float fall[SSM__CUDA_CHUNK];    /* exp(l) */
+    float rest[SSM__CUDA_CHUNK];    /* exp(l[63] - l) */
+    float row[2][SSM__CUDA_CHUNK];  /* sum over s < t of dM M */
+    float col[4][SSM__CUDA_CHUNK];  /* sum over t >= s of dM M / dt */
+    float diag[SSM__CUDA_CHUNK];    /* its term s = t */
+    float read[4][SSM__CUDA_CHUNK]; /* dy C h */
+    float add[2][SSM__CUDA_CHUNK];  /* x B g */
+    float both[8];                  /* g h */
+    float dD[4][P];
+};
+
+template <int N, int P> struct ssm__cuda_chunk_back_room {
+    enum { THREADS = 256, STAGES = N * P > 8192 ? 1 : 2, WIDE = P / 2 + 8 };
+    typedef ssm__cuda_chunk_tile<N, THREADS, 64> states;
+    typedef ssm__cuda_chunk_tile<P, THREADS, 64> channels;
+    typedef ssm__cuda_chunk_tile<N, THREADS, P> kept;
+    typedef ssm__cuda_chunk_tile<64, THREADS, 64> square;
+    struct stage {
+        unsigned char x[channels::BYTES];
+        unsigned char dy[channels::BYTES];
+        unsigned char h[kept::BYTES]; /* [channel][state] */
+        unsigned char g[kept::BYTES];
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[STAGES];
+    unsigned char B[states::BYTES];
+    unsigned char C[states::BYTES];
+    unsigned char cb[square::BYTES];
+    unsigned char M[square::BYTES]; /* [t][s]; in the end, the gradient of C B^T */
+    float out[8][16][WIDE];         /* dx of a warp */
+    ssm__cuda_chunk_notes<P> notes[2];
+};
+
+/* One thread of a chunk of a group of heads. Warps lie in two ways over a product: 4 x 2 where it has 64 columns or P,
+ * 2 x 4 where it has N. */
+template <int N, int P> struct ssm__cuda_chunk_grad {
+    typedef ssm__cuda_chunk_back_room<N, P> room;
+    typedef typename room::stage stage;
+    typedef ssm__cuda_chunk_notes<P> notes_type;
+    const ssm__cuda_chunks &p;
+    room &m;
+    ssm__span q;
+    unsigned chunk, group, share, head, end;
+    int lane, warp, there;
+    int r0, c0; /* of the 4 x 2 warps: first row, and half of the columns */
+    int r1, n1; /* of the 2 x 4: first row and state */
+    float dB[2][N / 32][4], dC[2][N / 32][4], dS[4][4];
+
+    __device__ __forceinline__ ssm__cuda_chunk_grad(const ssm__cuda_chunks &problem, room &shared)
+        : p(problem), m(shared)
+    {
+        const unsigned shares = (unsigned)p.shares, G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles;
+        const unsigned heads = (unsigned)p.s.heads / G, each = (heads + shares - 1) / shares;
+        unsigned index = blockIdx.x;
+        share = index % shares;
+        index /= shares;
+        group = index % G;
+        index /= G;
+        chunk = index % tiles;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, index / tiles, p.s.len);
+        head = group * heads + share * each;
+        end = (share + 1) * each < heads ? head + each : (group + 1) * heads;
+        lane = (int)threadIdx.x % 32;
+        warp = (int)threadIdx.x / 32;
+        r0 = warp / 2 * 16;
+        c0 = warp % 2;
+        r1 = warp / 4 * 32;
+        n1 = warp % 4 * (N / 4);
+        there = 0;
+        if ((size_t)chunk * SSM__CUDA_CHUNK < q.len)
+            there = (int)ssm__min(q.len - (size_t)chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    __device__ __forceinline__ size_t row(void) const { return q.first + (size_t)chunk * SSM__CUDA_CHUNK; }
+
+    __device__ __forceinline__ size_t place(void) const { return ssm__cuda_chunk_of(p, q) + chunk; }
+
+    __device__ __forceinline__ stage &of(unsigned of_head) const { return m.ring[of_head % room::STAGES]; }
+
+    static __device__ __forceinline__ unsigned word(const unsigned char *tile, int line, int unit)
+    {
+        return *(
+            const unsigned *)(const void *)(ssm__cuda_chunk_unit<64>((unsigned char *)(uintptr_t)tile, line, unit) +
+                                            threadIdx.x % 4 * 4);
+    }
+
+    /* --- copies --- */
+    __device__ __forceinline__ void open(void)
+    {
+        const ssm__cuda_bf16 *B = ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row(), group);
+        const ssm__cuda_bf16 *C = ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row(), group);
+        room::states::copy(m.B, B, p.s.B.time, there);
+        room::states::copy(m.C, C, p.s.C.time, there);
+        room::square::copy(m.cb, p.cb + (place() * p.s.n_groups + group) * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK,
+                           SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    __device__ __forceinline__ void fetch(unsigned of_head)
+    {
+        const size_t c = of_head * (size_t)P, at = place() * p.s.heads + of_head;
+        stage &to = of(of_head);
+        room::channels::copy(to.x, ssm__cuda_at<ssm__cuda_bf16>(p.s.x, q.batch, row(), c), p.s.x.time, there);
+        room::channels::copy(to.dy, ssm__cuda_at<ssm__cuda_bf16>(p.d.dy, q.batch, row(), c), p.d.dy.time, there);
+        room::kept::copy(to.h, p.kept[0] + at * P * N, N, P);
+        room::kept::copy(to.g, p.kept[1] + at * P * N, N, P);
+        if (threadIdx.x < 32)
+            ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], p.steps + at * SSM__CUDA_CHUNK * 2 + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* --- a head --- */
+    /* dM = dy x^T, of 16 rows and 32 columns a warp, as far as s <= t. */
+    __device__ __forceinline__ void scores(float (&d)[4][4], const stage &now) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j) d[j][0] = d[j][1] = d[j][2] = d[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < P / 16; ++k) {
+            unsigned a[4], b[4];
+            ssm__cuda_left<64>(a, now.dy, (unsigned)r0, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < 2; ++j) {
+                if (32 * c0 + 16 * j > r0) break;
+                ssm__cuda_right<64>(b, now.x, (unsigned)(32 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_multiply_add(d[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(d[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    /* M and the gradient of C B^T from dM, and sums of dM M over rows and columns. */
+    __device__ __forceinline__ void weigh(const float (&d)[4][4], const stage &now, notes_type &note)
+    {
+        float rows[2] = {0, 0}, cols[8];
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            const int s = 32 * c0 + 8 * j + lane % 4 * 2;
+            cols[2 * j] = cols[2 * j + 1] = 0;
+            if (32 * c0 + j / 2 * 16 > r0) continue;
+            const float4 of = *(const float4 *)(const void *)now.steps[s];
+#pragma unroll
+            for (i = 0; i < 2; ++i) {
+                const int t = r0 + lane / 4 + 8 * i;
+                const unsigned cb = word(m.cb, t, 4 * c0 + j);
+                const float l = now.steps[t][1];
+                float weight[2];
+#pragma unroll
+                for (k = 0; k < 2; ++k) {
+                    const float dt = k ? of.z : of.x, dM = d[j][2 * i + k];
+                    const float fall = t < s + k ? 0.0f : ssm__cuda_exp2(l - (k ? of.w : of.y));
+                    const float cbf = (k ? ssm__cuda_high(cb) : ssm__cuda_low(cb)) * fall;
+                    weight[k] = cbf * dt;
+                    dS[j][2 * i + k] = fmaf(dM, fall * dt, dS[j][2 * i + k]);
+                    cols[2 * j + k] = fmaf(dM, cbf, cols[2 * j + k]);
+                    if (t > s + k) rows[i] = fmaf(dM, weight[k], rows[i]);
+                    if (t == s + k) note.diag[t] = dM * cbf;
+                }
+                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, t, 4 * c0 + j) + lane % 4 * 4) =
+                    ssm__cuda_round(weight[0], weight[1]);
+            }
+        }
+        ssm__cuda_fold<4>(cols, 16);
+        ssm__cuda_fold<2>(cols, 8);
+        ssm__cuda_fold<1>(cols, 4);
+        note.col[warp / 2][32 * c0 + (lane / 16 * 2 + lane / 8 % 2) * 8 + lane % 4 * 2 + lane / 4 % 2] = cols[0];
+        for (i = 0; i < 2; ++i) {
+            const float sum = quad(rows[i]);
+            if (lane % 4 == 0) note.row[c0][r0 + lane / 4 + 8 * i] = sum;
+        }
+    }
+
+    /* The sum over four neighbouring lanes. */
+    static __device__ __forceinline__ float quad(float x)
+    {
+        x += __shfl_xor_sync(0xffffffffu, x, 1);
+        return x + __shfl_xor_sync(0xffffffffu, x, 2);
+    }
+
+    /* What all steps of the chunk scale with; sum of g h. */
+    __device__ __forceinline__ void note_all(const stage &now, notes_type &note) const
+    {
+        float sum = 0;
+        int i, j;
+        if (threadIdx.x < SSM__CUDA_CHUNK) {
+            const float l = now.steps[threadIdx.x][1];
+            note.dt[threadIdx.x] = now.steps[threadIdx.x][0];
+            note.fall[threadIdx.x] = ssm__cuda_exp2(l);
+            note.rest[threadIdx.x] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
+        }
+#pragma unroll
+        for (i = (int)threadIdx.x; i < P * N / 8; i += room::THREADS) {
+            const uint4 a = ((const uint4 *)(const void *)now.h)[i], b = ((const uint4 *)(const void *)now.g)[i];
+            const unsigned v[4] = {a.x, a.y, a.z, a.w}, w[4] = {b.x, b.y, b.z, b.w};
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                sum = fmaf(ssm__cuda_low(v[j]), ssm__cuda_low(w[j]), sum);
+                sum = fmaf(ssm__cuda_high(v[j]), ssm__cuda_high(w[j]), sum);
+            }
+        }
+        sum = ssm__cuda_warp_sum(sum);
+        if (lane == 0) note.both[warp] = sum;
+    }
+
+    /* dx = M^T dy + dt exp(l[63] - l) B g + D dy, 16 rows and P / 2 columns a warp. */
+    __device__ __forceinline__ void inputs(unsigned of_head, const stage &now, notes_type &note)
+    {
+        float sum[P / 16][4];
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < N / 16; ++k) {
+            unsigned a[4], b[4];
+            ssm__cuda_left<64>(a, m.B, (unsigned)r0, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < P / 32; ++j) {
+                ssm__cuda_right<P>(b, now.g, (unsigned)(P / 2 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const int s = r0 + lane / 4 + 8 * i;
+            const float w = note.dt[s] * note.rest[s];
+            float add = 0;
+#pragma unroll
+            for (j = 0; j < P / 16; ++j) {
+                const unsigned x = word(now.x, s, P / 16 * c0 + j);
+                add = fmaf(ssm__cuda_low(x), sum[j][2 * i], add);
+                add = fmaf(ssm__cuda_high(x), sum[j][2 * i + 1], add);
+                sum[j][2 * i] *= w;
+                sum[j][2 * i + 1] *= w;
+            }
+            add = quad(add);
+            if (lane % 4 == 0) note.add[c0][s] = add;
+        }
+#pragma unroll
+        for (k = 0; k < 4; ++k) {
+            unsigned a[4], b[4];
+            if (16 * k < r0) continue;
+            ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)r0 / 8);
+#pragma unroll
+            for (j = 0; j < P / 32; ++j) {
+                ssm__cuda_right_turned<64>(b, now.dy, 16 * (unsigned)k, (unsigned)(P / 16 * c0 + 2 * j));
+                ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+        if (p.s.D.data) skip(sum, of_head, now, note);
+        write(sum, of_head);
+    }
+
+    /* D dy, and what D gets. */
+    __device__ __forceinline__ void skip(float (&sum)[P / 16][4], unsigned of_head, const stage &now,
+                                         notes_type &note) const
+    {
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j) {
+            float dD[2] = {0, 0};
+            const int c = P / 2 * c0 + 8 * j + lane % 4 * 2;
+#pragma unroll
+            for (i = 0; i < 2; ++i) {
+                const unsigned x = word(now.x, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                const unsigned dy = word(now.dy, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                dD[0] = fmaf(ssm__cuda_low(x), ssm__cuda_low(dy), dD[0]);
+                dD[1] = fmaf(ssm__cuda_high(x), ssm__cuda_high(dy), dD[1]);
+                sum[j][2 * i] = fmaf(skip_of(of_head, c), ssm__cuda_low(dy), sum[j][2 * i]);
+                sum[j][2 * i + 1] = fmaf(skip_of(of_head, c + 1), ssm__cuda_high(dy), sum[j][2 * i + 1]);
+            }
+#pragma unroll
+            for (k = 0; k < 2; ++k) {
+                for (i = 4; i < 32; i *= 2) dD[k] += __shfl_xor_sync(0xffffffffu, dD[k], i);
+                if (lane < 4) note.dD[warp / 2][c + k] = dD[k];
+            }
+        }
+    }
+
+    __device__ __forceinline__ float skip_of(unsigned of_head, int c) const
+    {
+        return *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? of_head * (size_t)P + (size_t)c : of_head);
+    }
+
+    /* Adds to dx, by rows of the warp's part. */
+    __device__ __forceinline__ void write(const float (&sum)[P / 16][4], unsigned of_head)
+    {
+        float(*out)[room::WIDE] = m.out[warp];
+        int i, j;
+        if (!p.d.dx.data) return;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j)
+#pragma unroll
+            for (i = 0; i < 2; ++i)
+                *(float2 *)(void *)(out[lane / 4 + 8 * i] + 8 * j + lane % 4 * 2) =
+                    make_float2(sum[j][2 * i], sum[j][2 * i + 1]);
+        __syncwarp();
+#pragma unroll
+        for (i = 0; i < P / 32; ++i) {
+            const int unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
+            const float4 low = *(const float4 *)(const void *)(out[line] + c);
+            const float4 high = *(const float4 *)(const void *)(out[line] + c + 4);
+            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + (size_t)(r0 + line),
+                                                                      of_head * (size_t)P + (size_t)(P / 2 * c0 + c));
+            if (r0 + line >= there) continue;
+            const uint4 v = *to;
+            *to = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
+                             ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
+                             ssm__cuda_round(ssm__cuda_low(v.z) + high.x, ssm__cuda_high(v.z) + high.y),
+                             ssm__cuda_round(ssm__cuda_low(v.w) + high.z, ssm__cuda_high(v.w) + high.w));
+        }
+        __syncwarp();
+    }
+
+    /* rows h: dy and states before the chunk for dC, x and the adjoint behind it for dB; 32 rows, N / 4 columns a warp. */
+    __device__ __forceinline__ void states(float (&sum)[2][N / 32][4], const unsigned char *rows,
+                                           const unsigned char *h) const
+    {
+        int i, j, k;
+#pragma unroll
+        for (i = 0; i < 2; ++i)
+#pragma unroll
+            for (j = 0; j < N / 32; ++j) sum[i][j][0] = sum[i][j][1] = sum[i][j][2] = sum[i][j][3] = 0;
+#pragma unroll
+        for (k = 0; k < P / 16; ++k) {
+            unsigned a[2][4], b[4];
+            ssm__cuda_left<64>(a[0], rows, (unsigned)r1, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a[1], rows, (unsigned)r1 + 16, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < N / 64; ++j) {
+                ssm__cuda_right_turned<P>(b, h, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+#pragma unroll
+                for (i = 0; i < 2; ++i) {
+                    ssm__cuda_multiply_add(sum[i][2 * j], a[i], b[0], b[1]);
+                    ssm__cuda_multiply_add(sum[i][2 * j + 1], a[i], b[2], b[3]);
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void coefs(const stage &now, notes_type &note)
+    {
+        float sum[2][N / 32][4];
+        int i, j, k;
+        states(sum, now.dy, now.h);
+#pragma unroll
+        for (i = 0; i < 4; ++i) { /* rows of the thread */
+            const int t = r1 + lane / 4 + 8 * i;
+            const float fall = note.fall[t];
+            float read = 0;
+#pragma unroll
+            for (j = 0; j < N / 32; ++j) {
+                const unsigned C = word(m.C, t, n1 / 8 + j);
+                read = fmaf(ssm__cuda_low(C), sum[i / 2][j][i % 2 * 2], read);
+                read = fmaf(ssm__cuda_high(C), sum[i / 2][j][i % 2 * 2 + 1], read);
+#pragma unroll
+                for (k = 0; k < 2; ++k)
+                    dC[i / 2][j][i % 2 * 2 + k] = fmaf(fall, sum[i / 2][j][i % 2 * 2 + k], dC[i / 2][j][i % 2 * 2 + k]);
+            }
+            read = quad(read);
+            if (lane % 4 == 0) note.read[warp % 4][t] = read;
+        }
+        states(sum, now.x, now.g);
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = r1 + lane / 4 + 8 * i;
+            const float w = note.dt[t] * note.rest[t];
+#pragma unroll
+            for (j = 0; j < N / 32; ++j)
+#pragma unroll
+                for (k = 0; k < 2; ++k)
+                    dB[i / 2][j][i % 2 * 2 + k] = fmaf(w, sum[i / 2][j][i % 2 * 2 + k], dB[i / 2][j][i % 2 * 2 + k]);
+        }
+    }
+
+    /* --- step sizes: a warp, two steps a lane --- */
+    /* What the notes say of step t: U without what lies before, ddt without A U, and what later steps get. */
+    static __device__ __forceinline__ void recall(const notes_type &note, int t, float *here, float *ddt, float *later)
+    {
+        const float added = note.rest[t] * (note.add[0][t] + note.add[1][t]);
+        const float read = note.read[0][t] + note.read[1][t] + note.read[2][t] + note.read[3][t];
+        const float row = note.row[0][t] + (t < 32 ? 0.0f : note.row[1][t]);
+        float col = 0;
+        int i;
+        for (i = t / 16; i < 4; ++i) col += note.col[i][t];
+        *here = fmaf(note.fall[t], read, fmaf(-note.dt[t], col - note.diag[t], row));
+        *ddt = col + added;
+        *later = note.dt[t] * added;
+    }
+
+    /* ddelta, dA, ddelta_bias and dD of a head. */
+    __device__ __forceinline__ void settle(unsigned of_head) const
+    {
+        const notes_type &note = m.notes[of_head % 2];
+        const float A = *ssm__cuda_at<float>(p.s.A, 0, 0, of_head);
+        const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
+        const size_t at = place() * p.s.heads + of_head;
+        float here[2], ddt[2], later[2], U[2], both = 0, dA = 0, dbias = 0;
+        int i;
+        for (i = 0; i < 8; ++i) both += note.both[i];
+        both *= note.fall[SSM__CUDA_CHUNK - 1];
+        for (i = 0; i < 2; ++i) recall(note, 2 * lane + i, here + i, ddt + i, later + i);
+        U[0] = both + ssm__cuda_lanes_before<0>(later[0] + later[1]);
+        U[1] = U[0] + later[0];
+        here[1] += ssm__cuda_lanes_before<1>(here[0] + here[1]);
+        U[0] += here[0] + here[1];
+        U[1] += here[1];
+        for (i = 0; i < 2; ++i) {
+            const size_t t = row() + (size_t)(2 * lane + i);
+            float raw, slope;
+            if (2 * lane + i >= there) continue;
+            raw = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
+            slope = fmaf(A, U[i], ddt[i]) * ssm__cuda_step_slope(p.s, raw, note.dt[2 * lane + i]);
+            p.ddelta[(q.batch * p.s.len + t) * p.s.heads + of_head] = slope;
+            dA = fmaf(note.dt[2 * lane + i], U[i], dA);
+            dbias += slope;
+        }
+        dA = ssm__cuda_warp_sum(dA);
+        dbias = ssm__cuda_warp_sum(dbias);
+        if (lane == 0) p.dA[at] = dA;
+        if (lane == 0) p.dbias[at] = dbias;
+        if (p.s.D.data) settle_D(note, at);
+    }
+
+    /* dD of a channel, or of the head. */
+    __device__ __forceinline__ void settle_D(const notes_type &note, size_t at) const
+    {
+        float sum = 0;
+        int i;
+        for (i = lane; i < P; i += 32) {
+            const float dD = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
+            if (p.s.D_has_hdim) p.dD[at * P + (size_t)i] = dD;
+            sum += dD;
+        }
+        sum = ssm__cuda_warp_sum(sum);
+        if (!p.s.D_has_hdim && lane == 0) p.dD[at] = sum;
+    }
+
+    /* --- the group --- */
+    /* What B and C get through C B^T, of all heads. */
+    __device__ __forceinline__ void close(void)
+    {
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j)
+#pragma unroll
+            for (i = 0; i < 2; ++i)
+                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, r0 + lane / 4 + 8 * i, 4 * c0 + j) + lane % 4 * 4) =
+                    ssm__cuda_round(dS[j][2 * i], dS[j][2 * i + 1]);
+        __syncthreads();
+#pragma unroll
+        for (k = 0; k < 4; ++k)
+#pragma unroll
+            for (j = 0; j < N / 64; ++j) {
+                unsigned a[4], b[4], c[4];
+                ssm__cuda_right_turned<64>(b, m.B, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+                ssm__cuda_right_turned<64>(c, m.C, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+#pragma unroll
+                for (i = 0; i < 2; ++i) {
+                    if (16 * k <= r1 + 16 * i) {
+                        ssm__cuda_left<64>(a, m.M, (unsigned)(r1 + 16 * i), 2 * (unsigned)k);
+                        ssm__cuda_multiply_add(dC[i][2 * j], a, b[0], b[1]);
+                        ssm__cuda_multiply_add(dC[i][2 * j + 1], a, b[2], b[3]);
+                    }
+                    if (16 * k >= r1 + 16 * i) {
+                        ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)(r1 + 16 * i) / 8);
+                        ssm__cuda_multiply_add(dB[i][2 * j], a, c[0], c[1]);
+                        ssm__cuda_multiply_add(dB[i][2 * j + 1], a, c[2], c[3]);
+                    }
+                }
+            }
+        leave(p.dB, dB);
+        leave(p.dC, dC);
+    }
+
+    __device__ __forceinline__ void leave(float *to, const float (&sum)[2][N / 32][4]) const
+    {
+        const size_t width = p.s.n_groups * p.shares * N;
+        int i, j;
+        to += (q.batch * p.s.len + row()) * width + (group * p.shares + share) * N + (size_t)(n1 + lane % 4 * 2);
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = r1 + lane / 4 + 8 * i;
+            if (t >= there) continue;
+#pragma unroll
+            for (j = 0; j < N / 32; ++j)
+                *(float2 *)(void *)(to + (size_t)t * width + 8 * j) =
+                    make_float2(sum[i / 2][j][i % 2 * 2], sum[i / 2][j][i % 2 * 2 + 1]);
+        }
+    }
+
+    __device__ __forceinline__ void clear(void)
+    {
+        int i, j, k;
+#pragma unroll
+        for (k = 0; k < 4; ++k) {
+            for (j = 0; j < 4; ++j) dS[j][k] = 0;
+            for (i = 0; i < 2; ++i)
+                for (j = 0; j < N / 32; ++j) dB[i][j][k] = dC[i][j][k] = 0;
+        }
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        unsigned i;
+        if (there == 0) return;
+        clear();
+        open();
+        if (room::STAGES == 2 && head < end) fetch(head);
+        for (i = head; i < end; ++i) {
+            stage &now = of(i);
+            notes_type &note = m.notes[i % 2];
+            float d[4][4];
+            if (room::STAGES == 1) {
+                __syncthreads();
+                fetch(i);
+            }
+            ssm__cuda_wait<0>();
+            __syncthreads();
+            if (room::STAGES == 2 && i + 1 < end) fetch(i + 1);
+            if (i > head && warp == 1) settle(i - 1);
+            scores(d, now);
+            weigh(d, now, note);
+            note_all(now, note);
+            __syncthreads();
+            inputs(i, now, note);
+            coefs(now, note);
+        }
+        ssm__cuda_wait<0>();
+        __syncthreads();
+        if (head < end && warp == 1) settle(end - 1);
+        close();
+    }
+};
+
+template <int N, int P> __global__ void __launch_bounds__(256, 1) ssm__cuda_chunk_back(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_grad<N, P> k(p, *(ssm__cuda_chunk_back_room<N, P> *)ssm__cuda_room);
+    k.run();
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_back_run(const ssm__cuda_chunks &p, void *stream)
+{
+    ssm_status status = ssm__cuda_chunk_opened<N>(p, stream);
+    if (status == SSM_OK && p.parts > 1) status = ssm__cuda_chunk_pass_run<N, P>(p, 0, 2, stream);
+    if (status == SSM_OK) status = ssm__cuda_chunk_pass_run<N, P>(p, 1, 2, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_launch(ssm__cuda_chunk_back<N, P>, p.s.batch * p.tiles * p.s.n_groups * p.shares, 1, 256,
+                            sizeof(ssm__cuda_chunk_back_room<N, P>), p, stream);
+}
+/* Whether the backward of a problem (checked, groups resolved) has a shape for chunks. */
+static int ssm__cuda_chunk_back_fits(const ssm_ssd &s, ssm_format io)
+{
+    return ssm__cuda_chunk_fits(s, io) && !s.z.data;
+}
+
+/* And layouts; rows of dx must not lie on each other. */
+static int ssm__cuda_chunk_back_is_dense(const ssm_ssd &s, const ssm_ssd_grad &d)
+{
+    return ssm__cuda_chunk_is_dense(s) && ssm__cuda_chunk_dense(d.dy.data, d.dy.batch, d.dy.time, d.dy.chan, 0) &&
+           ssm__cuda_chunk_dense(d.dx.data, d.dx.batch, d.dx.time, d.dx.chan, 0) &&
+           (!d.dx.data || (d.dx.time != 0 && (s.start || s.batch == 1 || d.dx.batch != 0)));
+}
+
+/* How many blocks share the heads of a group, from the shape alone. */
+static size_t ssm__cuda_chunk_shares(const ssm__cuda_chunks &p)
+{
+    const size_t blocks = ssm__cuda_chunk_count(p) * p.s.n_groups, heads = p.s.heads / p.s.n_groups;
+    const size_t most = blocks && blocks < 128 ? 128 / blocks : 1, each = ssm__ceil_div(heads, ssm__min(heads, most));
+    return ssm__ceil_div(heads, each);
+}
+
+/* Partial gradients come last: if sequences are packed, they must be zero where there are none. */
+static size_t ssm__cuda_chunk_back_layout(ssm__cuda_chunks *p, void *mem)
+{
+    const size_t count = ssm__cuda_chunk_count(*p), rows = p->s.start ? p->s.len : p->s.batch * p->s.len;
+    const size_t heads = p->s.heads, N = p->s.d_state, states = ssm__mul(ssm__mul(count, p->dim), N / 2);
+    const size_t width = p->s.n_groups * p->shares * N;
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_chunk_take(p, &arena);
+    ssm__cuda_chunk_take_carries(p, &arena, 2);
+    p->kept[0] = (ssm__cuda_bf16 *)(void *)ssm__take(&arena, states);
+    p->kept[1] = (ssm__cuda_bf16 *)(void *)ssm__take(&arena, states);
+    p->dh = ssm__take(&arena, ssm__mul(ssm__mul(p->s.batch, p->dim), N));
+    p->dB = ssm__take(&arena, ssm__mul(rows, width));
+    p->dC = ssm__take(&arena, ssm__mul(rows, width));
+    p->ddelta = ssm__take(&arena, ssm__mul(rows, heads));
+    p->dA = ssm__take(&arena, ssm__mul(count, heads));
+    p->dbias = ssm__take(&arena, ssm__mul(count, heads));
+    p->dD = ssm__take(&arena, ssm__mul(count, p->s.D_has_hdim ? p->dim : heads));
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm__cuda_chunks ssm__cuda_chunk_back_of(const ssm_ssd &s)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunks_of(s);
+    p.shares = ssm__cuda_chunk_shares(p);
+    return p;
+}
+
+/* Partial gradients of all chunks. */
+static ssm_status ssm__cuda_chunk_partial(const ssm__cuda_chunks &p, void *stream)
+{
+    const size_t P = p.s.headdim, N = p.s.d_state;
+    if (P == 32)
+        return N == 64 ? ssm__cuda_chunk_back_run<64, 32>(p, stream) : ssm__cuda_chunk_back_run<128, 32>(p, stream);
+    if (P == 128)
+        return N == 64 ? ssm__cuda_chunk_back_run<64, 128>(p, stream) : ssm__cuda_chunk_back_run<128, 128>(p, stream);
+    return N == 64 ? ssm__cuda_chunk_back_run<64, 64>(p, stream) : ssm__cuda_chunk_back_run<128, 64>(p, stream);
+}
+
+/*=============================================================================
  * >>cuda-ssd-backward
  *=============================================================================
  * Gradients of the scan of Mamba-2 on a GPU, for every option: one run through time forward, one backward, none of
@@ -32507,54 +33164,54 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm
 /* --- sums, layout and verb --- */
 /* A dense [rows][count][n] to a view of time: `per` of the `count` add up in each of its channels, of which there are
  * count / per. */
-static ssm_status ssm__cuda_ssd_rows(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
-                                     size_t per, size_t n, ssm_format io, void *stream)
+static ssm_status ssm__cuda_ssd_rows(const ssm_ssd &s, const float *from, const ssm_out &v, size_t count, size_t per,
+                                     size_t n, ssm_format io, void *stream)
 {
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
-    if (!p.s.start) ssm__cuda_sum_axis(&sum, p.s.batch, p.s.len * count * n, v.batch);
-    ssm__cuda_sum_axis(&sum, p.s.len, count * n, v.time);
+    if (!s.start) ssm__cuda_sum_axis(&sum, s.batch, s.len * count * n, v.batch);
+    ssm__cuda_sum_axis(&sum, s.len, count * n, v.time);
     ssm__cuda_sum_axis(&sum, count / per, per * n, v.chan);
     ssm__cuda_sum_axis(&sum, per, n, 0);
     ssm__cuda_sum_axis(&sum, n, 1, v.state);
     return ssm__cuda_sum_run(sum, io, stream);
 }
 
-/* A dense [batch][count] to a view of channels. */
-static ssm_status ssm__cuda_ssd_channels(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
-                                         size_t per, void *stream)
+/* A dense [parts][count] to a view of channels. */
+static ssm_status ssm__cuda_ssd_channels(const float *from, const ssm_out &v, size_t parts, size_t count, size_t per,
+                                         void *stream)
 {
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
-    ssm__cuda_sum_axis(&sum, p.s.batch, count, 0);
+    ssm__cuda_sum_axis(&sum, parts, count, 0);
     ssm__cuda_sum_axis(&sum, count / per, per, v.chan);
     ssm__cuda_sum_axis(&sum, per, 1, 0);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
-static ssm_status ssm__cuda_ssd_dh0(const ssm__cuda_ssd &p, void *stream)
+static ssm_status ssm__cuda_ssd_dh0(const ssm_ssd &s, const float *dh, const ssm_out &v, void *stream)
 {
-    const ssm_out &v = p.d.dh0;
-    ssm__cuda_sum sum = ssm__cuda_sum_of(p.dh, v.data);
-    ssm__cuda_sum_axis(&sum, p.s.batch, p.dim * p.s.d_state, v.batch);
-    ssm__cuda_sum_axis(&sum, p.dim, p.s.d_state, v.chan);
-    ssm__cuda_sum_axis(&sum, p.s.d_state, 1, v.state);
+    const size_t dim = s.heads * s.headdim;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(dh, v.data);
+    ssm__cuda_sum_axis(&sum, s.batch, dim * s.d_state, v.batch);
+    ssm__cuda_sum_axis(&sum, dim, s.d_state, v.chan);
+    ssm__cuda_sum_axis(&sum, s.d_state, 1, v.state);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
 static ssm_status ssm__cuda_ssd_sums(const ssm__cuda_ssd &p, ssm_format io, void *stream)
 {
+    const ssm_ssd &s = p.s;
     const ssm_ssd_grad &d = p.d;
-    const size_t blocks = p.s.heads * p.strips, parts = blocks * p.warps, N = p.s.d_state, dim = p.dim;
-    ssm_status status = ssm__cuda_ssd_rows(p, p.dB, d.dB, blocks, blocks / p.s.n_groups, N, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dC, d.dC, blocks, blocks / p.s.n_groups, N, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dx, d.dx, dim, 1, 1, io, stream);
-    if (status == SSM_OK && p.s.z.data) status = ssm__cuda_ssd_rows(p, p.dz, d.dz, dim, 1, 1, io, stream);
-    if (status == SSM_OK)
-        status = ssm__cuda_ssd_rows(p, p.ddelta, d.ddelta, parts, parts / p.s.heads, 1, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dA, d.dA, parts, parts / p.s.heads, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dbias, d.ddelta_bias, parts, parts / p.s.heads, stream);
-    if (status == SSM_OK && p.s.D.data)
-        status = ssm__cuda_ssd_channels(p, p.dD, d.dD, dim, p.s.D_has_hdim ? 1 : p.s.headdim, stream);
-    return status == SSM_OK ? ssm__cuda_ssd_dh0(p, stream) : status;
+    const size_t blocks = s.heads * p.strips, parts = blocks * p.warps, N = s.d_state, dim = p.dim, B = s.batch;
+    ssm_status status = ssm__cuda_ssd_rows(s, p.dB, d.dB, blocks, blocks / s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dC, d.dC, blocks, blocks / s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dx, d.dx, dim, 1, 1, io, stream);
+    if (status == SSM_OK && s.z.data) status = ssm__cuda_ssd_rows(s, p.dz, d.dz, dim, 1, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.ddelta, d.ddelta, parts, parts / s.heads, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dA, d.dA, B, parts, parts / s.heads, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dbias, d.ddelta_bias, B, parts, parts / s.heads, stream);
+    if (status == SSM_OK && s.D.data)
+        status = ssm__cuda_ssd_channels(p.dD, d.dD, B, dim, s.D_has_hdim ? 1 : s.headdim, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_dh0(s, p.dh, d.dh0, stream) : status;
 }
 
 static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
@@ -32600,16 +33257,59 @@ template <class T> static ssm_status ssm__cuda_ssd_back_run(const ssm__cuda_ssd 
                             blocks, 1, (unsigned)threads, room, p, stream);
 }
 
+/* In chunks of time. */
+static ssm_status ssm__cuda_ssd_chunk_sums(const ssm__cuda_chunks &p, void *stream)
+{
+    const ssm_format io = SSM_FORMAT_BF16;
+    const ssm_ssd &s = p.s;
+    const ssm_ssd_grad &d = p.d;
+    const size_t H = s.heads, N = s.d_state, chunks = ssm__cuda_chunk_count(p), width = s.n_groups * p.shares;
+    ssm_status status = ssm__cuda_ssd_rows(s, p.dB, d.dB, width, p.shares, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dC, d.dC, width, p.shares, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.ddelta, d.ddelta, H, 1, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dA, d.dA, chunks, H, 1, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dbias, d.ddelta_bias, chunks, H, 1, stream);
+    if (status == SSM_OK && s.D.data)
+        status = ssm__cuda_ssd_channels(p.dD, d.dD, chunks, s.D_has_hdim ? p.dim : H, 1, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_dh0(s, p.dh, d.dh0, stream) : status;
+}
+
+static ssm_status ssm__cuda_ssd_back_in_chunks(const ssm_ssd &s, const ssm_ssd_grad &d, ssm_memory work, void *stream)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunk_back_of(s);
+    ssm_status status = SSM_OK;
+    p.d = d;
+    ssm__cuda_chunk_back_layout(&p, work.data);
+    if (s.start && cudaMemsetAsync(p.dB, 0, (size_t)((unsigned char *)work.data + work.bytes - (unsigned char *)p.dB),
+                                   (cudaStream_t)stream) != cudaSuccess)
+        status = SSM_ERR_DEVICE;
+    if (status == SSM_OK) status = ssm__cuda_chunk_partial(p, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_chunk_sums(p, stream) : status;
+}
+
+/* Bytes that backward wants, whatever rows are aligned to; those of chunks into `chunks`. */
+static size_t ssm__cuda_ssd_back_bytes(ssm__cuda_ssd *p, ssm_format io, size_t *chunks)
+{
+    const size_t plain = ssm__cuda_ssd_back_layout(p, NULL);
+    ssm__cuda_chunks c;
+    *chunks = 0;
+    if (!ssm__cuda_chunk_back_fits(p->s, io)) return plain;
+    c = ssm__cuda_chunk_back_of(p->s);
+    *chunks = ssm__cuda_chunk_back_layout(&c, NULL);
+    return *chunks > plain ? *chunks : plain;
+}
+
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need)
 {
     static const ssm_sizes none = SSM__EMPTY;
     ssm__cuda_ssd p;
+    size_t chunks;
     const ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (!need) return SSM_ERR_NULL;
     *need = none;
     need->work = ssm__cuda_ssd_bytes(&p, io);
-    need->work_backward = ssm__cuda_ssd_back_layout(&p, NULL);
+    need->work_backward = ssm__cuda_ssd_back_bytes(&p, io, &chunks);
     if (need->work != SSM__SIZE_MAX && need->work_backward != SSM__SIZE_MAX) return SSM_OK;
     *need = none;
     return SSM_ERR_OVERFLOW;
@@ -32619,16 +33319,18 @@ SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *g
                                          void *stream)
 {
     ssm__cuda_ssd p;
-    size_t bytes;
+    size_t bytes, chunks;
     ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (s->slot) return SSM_ERR_UNSUPPORTED;
     if (!grad || (!grad->dy.data && s->batch && s->len)) return SSM_ERR_NULL;
     p.d = *grad;
-    bytes = ssm__cuda_ssd_back_layout(&p, NULL);
+    bytes = ssm__cuda_ssd_back_bytes(&p, io, &chunks);
     status = ssm__check_block(work, bytes);
     if (status != SSM_OK || s->batch == 0) return status;
-    ssm__cuda_ssd_back_layout(&p, work.data);
+    if (chunks && ssm__cuda_chunk_back_is_dense(p.s, p.d))
+        return ssm__cuda_ssd_back_in_chunks(p.s, p.d, ssm_memory_of(work.data, chunks), stream);
+    bytes = ssm__cuda_ssd_back_layout(&p, work.data);
     if (s->start && cudaMemsetAsync(work.data, 0, bytes, (cudaStream_t)stream) != cudaSuccess) return SSM_ERR_DEVICE;
     status = io == SSM_FORMAT_BF16 ? ssm__cuda_ssd_back_run<ssm__cuda_bf16>(p, stream)
                                    : ssm__cuda_ssd_back_run<float>(p, stream);
