@@ -132,8 +132,11 @@
  *   >>cuda-products-bf16  on its matrix units,
  *   >>cuda-few       of few rows, as decoding has them,
  *   >>cuda-linear    and their verbs
- *   >>cuda-ssd       the scan of Mamba-2 on a GPU
- *   >>cuda-ssd-backward  its gradients
+ *   >>cuda-ssd-chunks  the scan of Mamba-2 on a GPU in chunks of time, as matrix products,
+ *   >>cuda-ssd-chunks-forward  its outputs
+ *   >>cuda-ssd       and step after step
+ *   >>cuda-ssd-chunks-backward  gradients in chunks of time,
+ *   >>cuda-ssd-backward  and for every option
  *   >>cuda-mimo      the recurrence of Mamba-3 on a GPU
  *   >>cuda-mimo-backward  its gradients
  *   >>cuda-line      h = a h + b on a GPU, and its adjoint,
@@ -2469,11 +2472,19 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
 /* ssm_ssd_forward and the verbs beside it. Of type `io`: x, delta, B, C, z, y and their gradients.
  * A warp runs eight channels of a head step after step. Best where n of B and C and the channels of x lie next to each
  * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
- * scan is not read: every forward is sequential, and has the bits of step.
- * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
+ * scan: SEQUENTIAL does that always, and has the bits of step. AUTO (and CHUNKED, BLELLOCH) takes bf16 problems of at
+ * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128, h is
+ * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not. It does not have the
+ * bits of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into parts, by the shape
+ * alone. backward likewise, with rows of dy and dx, but for problems with z.
+ * backward runs forward again; step after step, ddelta and dA come from sums along time that are made good at every 64th
+ * step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
- * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. */
+ * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
+ * gradients is below 5e-3, of states 3e-3, of parameters' 5e-3 and for n terms whose signs cancel 2e-3 sqrt(n) more:
+ * sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the weights
+ * of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -31864,6 +31875,867 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
 }
 
 /*=============================================================================
+ * >>cuda-ssd-chunks
+ *=============================================================================
+ * The scan of Mamba-2 on a GPU in chunks of 64 steps, as products on the matrix units: bf16 operands, sums in float.
+ * With l[t] the log of the decay from the chunk's start to behind step t, h the states before the chunk, and
+ * M[t][s] = C[t] B[s] exp(l[t] - l[s]) dt[s] where s <= t, else 0, a chunk of a head is
+ *
+ *   y[t] = sum_s M[t][s] x[s] + exp(l[t]) C[t] h + D x[t]          (times silu(z))
+ *   h'   = exp(l[63]) h + sum_s exp(l[63] - l[s]) dt[s] x[s] B[s]
+ *
+ * First a block for each chunk and group of heads makes C B^T and, for each head, dt and l. Then a block for each
+ * sequence and head goes from chunk to chunk, a warp with 16 of its channels: states stay in registers, as float sums of
+ * the product that adds to them, and these are, rounded, an operand of the product that reads them. Channels are rows of
+ * all products, so that a warp needs of other warps only M, which they make together. Few heads and sequences: time is
+ * cut into parts, of which a first pass finds what each adds to the states.
+ *
+ * A step that is none (behind the end) has dt 0 and zeros for x, B and C. Tiles in shared memory are lines of 128 bytes
+ * as those of >>cuda-products-bf16.
+ * Source: Dao & Gu 2024, arXiv:2405.21060, section 6.
+ */
+enum {
+    SSM__CUDA_CHUNK = 64,       /* steps */
+    SSM__CUDA_CHUNK_PARTS = 16, /* of time, at most */
+    SSM__CUDA_CHUNK_LEAST = 16  /* steps of a problem that is worth it */
+};
+
+typedef struct ssm__cuda_chunks {
+    ssm_ssd s; /* groups resolved */
+    ssm_ssd_grad d;
+    size_t dim;
+    size_t tiles; /* chunks of a sequence; of packed ones see ssm__cuda_chunk_of */
+    size_t parts; /* of time */
+    size_t each;  /* chunks of a part */
+    float *steps; /* [chunk][head][64][2]: step size, log2 of the decay from the chunk's start to behind the step */
+    ssm__cuda_bf16 *cb; /* [chunk][group][64][64]: C B^T of steps t and s <= t */
+    float *carry;       /* [part][batch][head]: states before a part, as threads hold them; from part 1 on without those
+                     before the part before */
+    float *fade;        /* [part][batch][head]: log2 of a part's decay */
+    ssm__cuda_bf16 *kept[2]; /* backward: [chunk][head][headdim][d_state], states before a chunk, adjoints behind it */
+    int keeps;               /* a pass leaves states, not carries */
+    size_t shares;           /* of the heads of a group, each with a block */
+    float *dh;               /* [batch][dim][d_state] */
+    float *dB;               /* [rows][group][share][d_state] */
+    float *dC;               /* [rows][group][share][d_state] */
+    float *ddelta;           /* [rows][heads] */
+    float *dA;               /* [chunk][head] */
+    float *dbias;            /* [chunk][head] */
+    float *dD;               /* [chunk][head], or [chunk][dim] with D_has_hdim */
+} ssm__cuda_chunks;
+
+/* First chunk of a sequence; packed as ssm__cuda_tile_of. */
+SSM__DEVICE size_t ssm__cuda_chunk_of(const ssm__cuda_chunks &p, const ssm__span &q)
+{
+    return p.s.start ? q.first / SSM__CUDA_CHUNK + q.seq : q.seq * p.tiles;
+}
+
+/* The 16 bytes `unit` of a line of a tile of LINES lines. */
+template <int LINES> SSM__DEVICE unsigned char *ssm__cuda_chunk_unit(unsigned char *tile, int line, int unit)
+{
+    return tile + (unit / 8 * LINES + line) * SSM__CUDA_LINE + (unit % 8 ^ line % 8) * 16;
+}
+
+/* A tile in shared memory: lines (of steps, or of channels) of WIDTH elements, in panels of 64 elements. */
+template <int WIDTH, int THREADS, int LINES> struct ssm__cuda_chunk_tile {
+    enum {
+        BYTES = (WIDTH + 63) / 64 * LINES * SSM__CUDA_LINE,
+        ACROSS = WIDTH / 8,
+        DOWN = THREADS / ACROSS,
+        TURNS = LINES / DOWN
+    };
+
+    /* Rows of `from` on, zeros from row `there` on. */
+    static __device__ __forceinline__ void copy(unsigned char *tile, const ssm__cuda_bf16 *from, ptrdiff_t row,
+                                                int there)
+    {
+        const int across = (int)threadIdx.x % ACROSS, down = (int)threadIdx.x / ACROSS;
+        int i;
+        from += down * row + 8 * across;
+#pragma unroll
+        for (i = 0; i < TURNS; ++i, from += DOWN * row)
+            ssm__cuda_copy_first(ssm__cuda_chunk_unit<LINES>(tile, down + i * DOWN, across), from,
+                                 down + i * DOWN < there ? 16 : 0);
+    }
+};
+
+/* Where a lane finds its line of four matrices: `along` lines and `across` units from a line and a unit on that are
+ * multiples of 8 and of 2. What does not depend on the lane is a constant. */
+template <int LINES> SSM__DEVICE const unsigned char *ssm__cuda_chunk_line(const unsigned char *tile, unsigned line,
+                                                                           unsigned unit, unsigned along,
+                                                                           unsigned across)
+{
+    return tile + (unit / 8 * LINES + line) * SSM__CUDA_LINE + along * SSM__CUDA_LINE +
+           (unit % 8 * 16 ^ (across ^ along % 8) * 16);
+}
+
+/* The left operand of a product, 16 x 16: rows are lines, inner indices elements. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_left(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<0>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 16, lane / 16));
+}
+
+/* The same where rows are elements, inner indices lines. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_left_turned(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<1>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 8 + lane / 16 * 8, lane / 8 % 2));
+}
+
+/* Two right operands of 16 x 8: columns are lines, inner indices elements. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_right(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<0>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 8 + lane / 16 * 8, lane / 8 % 2));
+}
+
+/* The same where columns are elements, inner indices lines. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_right_turned(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<1>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 16, lane / 16));
+}
+
+/* --- what heads of a group share, and step sizes: a block for each chunk and group --- */
+/* The sum over the lanes before (BACK: behind) this one. */
+template <int BACK> SSM__DEVICE float ssm__cuda_lanes_before(float mine)
+{
+    float before = 0;
+    int i;
+#pragma unroll
+    for (i = 1; i < 32; i *= 2) {
+        const float other = __shfl_xor_sync(0xffffffffu, mine, i);
+        if (((threadIdx.x & (unsigned)i) == 0) == (BACK != 0)) before += other;
+        mine += other;
+    }
+    return before;
+}
+
+/* Step sizes of a head, and logarithms of decays: a warp, two steps a lane. */
+SSM__DEVICE void ssm__cuda_chunk_steps(const ssm__cuda_chunks &p, const ssm__span &q, size_t chunk, size_t head)
+{
+    const size_t lane = threadIdx.x % 32, first = chunk * SSM__CUDA_CHUNK;
+    const float A2 = *ssm__cuda_at<float>(p.s.A, 0, 0, head) * SSM__CUDA_LOG2E;
+    const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
+    float dt[2], l[2], before;
+    int i;
+    for (i = 0; i < 2; ++i) {
+        const size_t t = first + 2 * lane + (size_t)i;
+        dt[i] = 0;
+        if (t < q.len)
+            dt[i] = ssm__cuda_step_size(
+                p.s, bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, q.first + t, head)));
+        l[i] = dt[i] * A2;
+    }
+    l[1] += l[0];
+    before = ssm__cuda_lanes_before<0>(l[1]);
+    *(float4 *)(void *)(p.steps +
+                        (((ssm__cuda_chunk_of(p, q) + chunk) * p.s.heads + head) * SSM__CUDA_CHUNK + 2 * lane) * 2) =
+        make_float4(dt[0], before + l[0], dt[1], before + l[1]);
+}
+
+template <int N> struct ssm__cuda_chunk_pair {
+    typedef ssm__cuda_chunk_tile<N, 128, 64> tile;
+    unsigned char B[tile::BYTES];
+    unsigned char C[tile::BYTES];
+};
+
+/* C B^T of a chunk: a warp has 16 rows. */
+template <int N> SSM__DEVICE void ssm__cuda_chunk_products(const ssm__cuda_chunks &p, ssm__cuda_chunk_pair<N> &m,
+                                                           size_t chunk, size_t group)
+{
+    const int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16;
+    float sum[8][4];
+    ssm__cuda_bf16 *to = p.cb + (chunk * p.s.n_groups + group) * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK;
+    int j, k;
+#pragma unroll
+    for (j = 0; j < 8; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
+#pragma unroll
+    for (k = 0; k < N / 16; ++k) {
+        unsigned a[4], b[4];
+        ssm__cuda_left<64>(a, m.C, row, 2 * k);
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            if (16 * j > row) break;
+            ssm__cuda_right<64>(b, m.B, 16 * j, 2 * k);
+            ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+            ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+        }
+    }
+    to += (row + lane / 4) * SSM__CUDA_CHUNK + lane % 4 * 2;
+#pragma unroll
+    for (j = 0; j < 8; ++j) {
+        *(unsigned *)(void *)(to + 8 * j) = ssm__cuda_round(sum[j][0], sum[j][1]);
+        *(unsigned *)(void *)(to + 8 * SSM__CUDA_CHUNK + 8 * j) = ssm__cuda_round(sum[j][2], sum[j][3]);
+    }
+}
+
+template <int N> __global__ void __launch_bounds__(128) ssm__cuda_chunk_open(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_pair<N> &m = *(ssm__cuda_chunk_pair<N> *)ssm__cuda_room;
+    const unsigned G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles;
+    const size_t group = blockIdx.x % G, chunk = blockIdx.x / G % tiles, each = p.s.heads / G, first = group * each;
+    const ssm__span q = ssm__cuda_span_of(p.s.start, p.s.slot, blockIdx.x / G / tiles, p.s.len);
+    const size_t row = q.first + chunk * SSM__CUDA_CHUNK;
+    size_t head;
+    if (chunk * SSM__CUDA_CHUNK >= q.len) return;
+    const int there = (int)ssm__min(q.len - chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    ssm__cuda_chunk_pair<N>::tile::copy(m.B, ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row, group), p.s.B.time,
+                                        there);
+    ssm__cuda_chunk_pair<N>::tile::copy(m.C, ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row, group), p.s.C.time,
+                                        there);
+    ssm__cuda_commit();
+    for (head = first + threadIdx.x / 32; head < first + each; head += 4) ssm__cuda_chunk_steps(p, q, chunk, head);
+    ssm__cuda_wait<0>();
+    __syncthreads();
+    ssm__cuda_chunk_products<N>(p, m, ssm__cuda_chunk_of(p, q) + chunk, group);
+}
+
+/* --- states through time --- */
+/* A thread's states of a head: channels 16 warp + lane / 4 and 8 on, states 8 j + 2 (lane % 4) and the next. As sums of
+ * a product they are what the next product wants as an operand. */
+template <int N, int P> struct ssm__cuda_chunk_states {
+    enum { THREADS = 2 * P };
+    const ssm__cuda_chunks &p;
+    ssm__span q;
+    unsigned pair, head, part;
+    int lane, warp;
+    unsigned order, end; /* chunks in their order: the next one, those of the part */
+    float h[N / 8][4];
+
+    /* Block `index` of those of all parts. */
+    __device__ __forceinline__ ssm__cuda_chunk_states(const ssm__cuda_chunks &problem, unsigned index) : p(problem)
+    {
+        const unsigned pairs = (unsigned)(p.s.batch * p.s.heads);
+        lane = (int)threadIdx.x % 32;
+        warp = (int)threadIdx.x / 32;
+        pair = index % pairs;
+        head = pair % (unsigned)p.s.heads;
+        part = index / pairs;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, pair / (unsigned)p.s.heads, p.s.len);
+        order = part * (unsigned)p.each;
+        end = (unsigned)ssm__min(order + p.each, chunks());
+    }
+
+    __device__ __forceinline__ unsigned chunks(void) const
+    {
+        return (unsigned)((q.len + SSM__CUDA_CHUNK - 1) / SSM__CUDA_CHUNK);
+    }
+
+    /* Steps of a chunk. */
+    __device__ __forceinline__ int there(unsigned chunk) const
+    {
+        return (int)ssm__min(q.len - (size_t)chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    /* The thread's channels. */
+    __device__ __forceinline__ size_t channel(int i) const
+    {
+        return (size_t)head * P + (size_t)(16 * warp + lane / 4 + 8 * i);
+    }
+
+    __device__ __forceinline__ const float *step_at(unsigned chunk) const
+    {
+        return p.steps + ((ssm__cuda_chunk_of(p, q) + chunk) * p.s.heads + head) * SSM__CUDA_CHUNK * 2;
+    }
+
+    /* Half a channel's states, from and to where a view has those of channel 0 of the sequence. */
+    __device__ __forceinline__ void load(const float *from, ptrdiff_t chan, ptrdiff_t state)
+    {
+        int i, j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j)
+#pragma unroll
+            for (i = 0; i < 4; ++i)
+                h[j][i] = from ? from[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] : 0.0f;
+    }
+
+    __device__ __forceinline__ void store(float *to, ptrdiff_t chan, ptrdiff_t state) const
+    {
+        int i, j;
+        if (!to) return;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j)
+#pragma unroll
+            for (i = 0; i < 4; ++i)
+                to[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] = h[j][i];
+    }
+
+    /* Where the thread's part of a carry lies. */
+    __device__ __forceinline__ float4 *carry(size_t of) const
+    {
+        return (float4 *)(void *)p.carry + (of * p.s.batch * p.s.heads + pair) * (N / 8 * THREADS) + threadIdx.x;
+    }
+
+    __device__ __forceinline__ void leave(size_t of) const
+    {
+        float4 *to = carry(of);
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) to[j * THREADS] = make_float4(h[j][0], h[j][1], h[j][2], h[j][3]);
+    }
+
+    /* The states before the part, of carries and fades from `side` on. */
+    __device__ __forceinline__ void enter(size_t side)
+    {
+        size_t i;
+        int j;
+        for (i = part < 2 ? part : 1; i <= part; ++i) {
+            const float a = i < 2 ? 0.0f : ssm__cuda_exp2(p.fade[(side + i - 1) * p.s.batch * p.s.heads + pair]);
+            const float4 *from = carry(side + i);
+#pragma unroll
+            for (j = 0; j < N / 8; ++j) {
+                const float4 add = from[j * THREADS];
+                h[j][0] = fmaf(a, h[j][0], add.x);
+                h[j][1] = fmaf(a, h[j][1], add.y);
+                h[j][2] = fmaf(a, h[j][2], add.z);
+                h[j][3] = fmaf(a, h[j][3], add.w);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void clear(void)
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) h[j][0] = h[j][1] = h[j][2] = h[j][3] = 0;
+    }
+
+    __device__ __forceinline__ void decay(float a)
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) {
+            h[j][0] *= a;
+            h[j][1] *= a;
+            h[j][2] *= a;
+            h[j][3] *= a;
+        }
+    }
+
+    /* Two neighbouring steps of a channel, weighed by w[0] and w[step]. */
+    static __device__ __forceinline__ unsigned weigh(unsigned v, const float *w, int step)
+    {
+        return ssm__cuda_round(__uint_as_float(v << 16) * w[0], __uint_as_float(v & 0xffff0000u) * w[step]);
+    }
+
+    /* What 16 steps from 16 k on add, x of them as an operand; their weights `step` apart. */
+    __device__ __forceinline__ void add(unsigned char *B, const unsigned (&x)[4], int k, const float *w, int step)
+    {
+        const float *at = w + (16 * k + lane % 4 * 2) * step;
+        const unsigned v[4] = {weigh(x[0], at, step), weigh(x[1], at, step), weigh(x[2], at + 8 * step, step),
+                               weigh(x[3], at + 8 * step, step)};
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 16; ++j) {
+            unsigned b[4];
+            ssm__cuda_right_turned<64>(b, B, 16 * k, 2 * j);
+            ssm__cuda_multiply_add(h[2 * j], v, b[0], b[1]);
+            ssm__cuda_multiply_add(h[2 * j + 1], v, b[2], b[3]);
+        }
+    }
+};
+
+/* --- states alone: what a part adds to them, or those before each chunk; or their adjoints, from the end --- */
+template <int N, int P> struct ssm__cuda_chunk_pass_room {
+    typedef ssm__cuda_chunk_tile<N, 2 * P, 64> states;
+    typedef ssm__cuda_chunk_tile<P, 2 * P, 64> channels;
+    struct stage {
+        unsigned char B[states::BYTES];   /* B, or C */
+        unsigned char x[channels::BYTES]; /* x, or dy */
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[2];
+    float gain[P / 16][SSM__CUDA_CHUNK];
+    unsigned char out[P / 16][(N + 63) / 64 * 16 * SSM__CUDA_LINE]; /* states of a warp; not there for carries */
+};
+
+template <int N, int P> struct ssm__cuda_chunk_passage : ssm__cuda_chunk_states<N, P> {
+    typedef ssm__cuda_chunk_states<N, P> base;
+    typedef ssm__cuda_chunk_pass_room<N, P> room;
+    using base::h;
+    using base::lane;
+    using base::p;
+    using base::q;
+    using base::warp;
+    room &m;
+    const int back;
+    const ssm__cuda_bf16 *B, *x;
+    ptrdiff_t B_row, x_row;
+
+    __device__ __forceinline__ ssm__cuda_chunk_passage(const ssm__cuda_chunks &problem, room &shared, unsigned index,
+                                                       int backward)
+        : base(problem, index), m(shared), back(backward)
+    {
+        const size_t group = ssm__cuda_group(this->head, p.s.heads, p.s.n_groups);
+        const ssm_in &B_of = back ? p.s.C : p.s.B, &x_of = back ? p.d.dy : p.s.x;
+        B = ssm__cuda_at<ssm__cuda_bf16>(B_of, q.batch, q.first, group);
+        x = ssm__cuda_at<ssm__cuda_bf16>(x_of, q.batch, q.first, this->head * (size_t)P);
+        B_row = B_of.time;
+        x_row = x_of.time;
+    }
+
+    __device__ __forceinline__ unsigned chunk(unsigned i) const { return back ? this->chunks() - 1 - i : i; }
+
+    __device__ __forceinline__ void fetch(unsigned i)
+    {
+        const ptrdiff_t row = (ptrdiff_t)chunk(i) * SSM__CUDA_CHUNK;
+        const int rows = this->there(chunk(i));
+        typename room::stage &to = m.ring[i % 2];
+        room::channels::copy(to.x, x + row * x_row, x_row, rows);
+        room::states::copy(to.B, B + row * B_row, B_row, rows);
+        if (threadIdx.x < 32) ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], this->step_at(chunk(i)) + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* The states as they are, rounded: a warp's channels lie next to each other. */
+    __device__ __forceinline__ void keep(unsigned i) const
+    {
+        unsigned char *out = (unsigned char *)m.out[warp];
+        unsigned char *to =
+            (unsigned char *)(p.kept[back] + (((ssm__cuda_chunk_of(p, q) + chunk(i)) * p.s.heads + this->head) * P +
+                                              (size_t)warp * 16) *
+                                                 N);
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) {
+            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4, j) + lane % 4 * 4) =
+                ssm__cuda_round(h[j][0], h[j][1]);
+            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4 + 8, j) + lane % 4 * 4) =
+                ssm__cuda_round(h[j][2], h[j][3]);
+        }
+        __syncwarp();
+#pragma unroll
+        for (j = 0; j < N / 16; ++j) {
+            const int unit = 32 * j + lane;
+            *(uint4 *)(void *)(to + 16 * unit) =
+                *(const uint4 *)(const void *)ssm__cuda_chunk_unit<16>(out, unit / (N / 8), unit % (N / 8));
+        }
+        __syncwarp();
+    }
+
+    /* Weights of the chunk's steps, of which each warp makes its own. */
+    __device__ __forceinline__ void weights(const float (*steps)[2]) const
+    {
+        const float last = steps[SSM__CUDA_CHUNK - 1][1];
+        int i;
+        for (i = lane; i < SSM__CUDA_CHUNK; i += 32)
+            m.gain[warp][i] = back ? ssm__cuda_exp2(steps[i][1]) : ssm__cuda_exp2(last - steps[i][1]) * steps[i][0];
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        const ssm_in &first = back ? p.d.dh_last : p.s.h0;
+        const size_t side = back ? p.parts : 0;
+        float fade = 0;
+        unsigned i = this->order;
+        if (i < this->end) fetch(i);
+        if (p.parts == 1 || (!p.keeps && this->part == 0))
+            this->load(back ? ssm__cuda_at<float>(first, q.seq, 0, 0) : ssm__cuda_state_at(first, q, 0), first.chan,
+                       first.state);
+        else this->clear();
+        if (!p.keeps && this->part == 0) this->leave(side);
+        if (p.keeps && p.parts > 1) this->enter(side);
+        for (; i < this->end; ++i) {
+            typename room::stage &now = m.ring[i % 2];
+            int k;
+            ssm__cuda_wait<0>();
+            __syncthreads();
+            if (i + 1 < this->end) fetch(i + 1);
+            weights(now.steps);
+            if (p.keeps) keep(i);
+            fade += now.steps[SSM__CUDA_CHUNK - 1][1];
+            this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
+#pragma unroll
+            for (k = 0; k < 4; ++k) {
+                unsigned a[4];
+                ssm__cuda_left_turned<64>(a, now.x, 16 * k, 2 * warp);
+                this->add(now.B, a, k, m.gain[warp], 1);
+            }
+            __syncwarp();
+        }
+        if (!p.keeps) this->leave(side + this->part + 1);
+        if (!p.keeps && threadIdx.x == 0) p.fade[(side + this->part) * p.s.batch * p.s.heads + this->pair] = fade;
+        if (p.keeps && back && this->part + 1 == p.parts) this->store(p.dh + q.seq * p.dim * N, N, 1);
+    }
+};
+
+/* Forward, then backward. */
+template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 3)
+    ssm__cuda_chunk_pass(const ssm__cuda_chunks p)
+{
+    const unsigned each = (unsigned)(p.s.batch * p.s.heads * (p.keeps ? p.parts : p.parts - 1));
+    const int back = blockIdx.x >= each;
+    ssm__cuda_chunk_passage<N, P> k(p, *(ssm__cuda_chunk_pass_room<N, P> *)ssm__cuda_room,
+                                    blockIdx.x - (back ? each : 0), back);
+    k.run();
+}
+
+/*=============================================================================
+ * >>cuda-ssd-chunks-forward
+ *=============================================================================
+ * Outputs: a block for each sequence, head and part of time; 2 headdim threads, up to 255 registers, of which states
+ * take d_state / 2, two blocks an SM. While a chunk is computed, the next is on its way.
+ */
+template <int N, int P> struct ssm__cuda_chunk_room {
+    enum { THREADS = 2 * P };
+    typedef ssm__cuda_chunk_tile<N, THREADS, 64> states;
+    typedef ssm__cuda_chunk_tile<P, THREADS, 64> channels;
+    struct stage {
+        unsigned char B[states::BYTES];
+        unsigned char C[states::BYTES];
+        unsigned char x[channels::BYTES];
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[2];
+    unsigned char M[SSM__CUDA_PANEL];    /* [t][s] */
+    float gain[SSM__CUDA_CHUNK][2];      /* of a step: decay from the chunk's start, weight in the state behind it */
+    unsigned char z[2][channels::BYTES]; /* not there without a gate */
+};
+
+/* One thread. */
+template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, P> {
+    typedef ssm__cuda_chunk_states<N, P> base;
+    typedef ssm__cuda_chunk_room<N, P> room;
+    enum { THREADS = room::THREADS, UNITS = 512 / THREADS, AHEAD = UNITS <= 4 };
+    using base::h;
+    using base::lane;
+    using base::p;
+    using base::q;
+    using base::warp;
+    room &m;
+    unsigned group;
+    float D[2];
+    uint4 ahead[AHEAD ? UNITS : 1]; /* of C B^T of the next chunk */
+
+    __device__ __forceinline__ ssm__cuda_chunk_lane(const ssm__cuda_chunks &problem, room &shared)
+        : base(problem, blockIdx.x), m(shared)
+    {
+        group = (unsigned)ssm__cuda_group(this->head, p.s.heads, p.s.n_groups);
+        D[0] = D[1] = 0;
+        if (!p.s.D.data) return;
+        D[0] = *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? this->channel(0) : this->head);
+        D[1] = *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? this->channel(1) : this->head);
+    }
+
+    /* Asks for a chunk. */
+    __device__ __forceinline__ void fetch(unsigned chunk)
+    {
+        const size_t row = q.first + (size_t)chunk * SSM__CUDA_CHUNK, c = this->head * (size_t)P;
+        const int rows = this->there(chunk);
+        typename room::stage &to = m.ring[chunk % 2];
+        room::channels::copy(to.x, ssm__cuda_at<ssm__cuda_bf16>(p.s.x, q.batch, row, c), p.s.x.time, rows);
+        room::states::copy(to.B, ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row, group), p.s.B.time, rows);
+        room::states::copy(to.C, ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row, group), p.s.C.time, rows);
+        if (p.s.z.data)
+            room::channels::copy(m.z[chunk % 2], ssm__cuda_at<ssm__cuda_bf16>(p.s.z, q.batch, row, c), p.s.z.time,
+                                 rows);
+        if (threadIdx.x < 32) ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], this->step_at(chunk) + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* C B^T of a chunk: row thread / 8, columns 8 (thread % 8) .. */
+    __device__ __forceinline__ const uint4 *cb(unsigned chunk) const
+    {
+        const size_t at = (ssm__cuda_chunk_of(p, q) + chunk) * p.s.n_groups + group;
+        return (const uint4 *)(const void *)(p.cb + at * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK) + threadIdx.x;
+    }
+
+    /* Asks for it early, if registers can hold it. */
+    __device__ __forceinline__ void fetch_cb(unsigned chunk)
+    {
+        int i;
+        if (AHEAD && chunk < this->end)
+#pragma unroll
+            for (i = 0; i < UNITS; ++i) ahead[i] = cb(chunk)[i * THREADS];
+    }
+
+    /* C B of a step t, whose decay is l, and two steps; `past`: how far back the first of them is. */
+    static __device__ __forceinline__ unsigned weight(unsigned cb, float l, float4 s, int past)
+    {
+        const float low = __uint_as_float(cb << 16) * (ssm__cuda_exp2(l - s.y) * s.x);
+        const float high = __uint_as_float(cb & 0xffff0000u) * (ssm__cuda_exp2(l - s.w) * s.z);
+        return ssm__cuda_round(past < 0 ? 0.0f : low, past < 1 ? 0.0f : high);
+    }
+
+    /* What steps s weigh in outputs t, and what products of the whole chunk are scaled by. */
+    __device__ __forceinline__ void weights(unsigned chunk, const float (*steps)[2])
+    {
+        const uint4 *cbs = AHEAD ? ahead : cb(chunk);
+        const float last = steps[SSM__CUDA_CHUNK - 1][1];
+        const int s = (int)threadIdx.x % 8 * 8;
+        float4 from[4];
+        int i;
+        if (threadIdx.x < SSM__CUDA_CHUNK) {
+            m.gain[threadIdx.x][0] = ssm__cuda_exp2(steps[threadIdx.x][1]);
+            m.gain[threadIdx.x][1] = ssm__cuda_exp2(last - steps[threadIdx.x][1]) * steps[threadIdx.x][0];
+        }
+#pragma unroll
+        for (i = 0; i < 4; ++i) from[i] = *(const float4 *)(const void *)steps[s + 2 * i];
+#pragma unroll
+        for (i = 0; i < UNITS; ++i) {
+            const int t = (int)threadIdx.x / 8 + i * THREADS / 8;
+            uint4 r = make_uint4(0, 0, 0, 0);
+            if (s <= t) {
+                const float l = steps[t][1];
+                const uint4 of = cbs[AHEAD ? i : i * THREADS];
+                r.x = weight(of.x, l, from[0], t - s);
+                r.y = weight(of.y, l, from[1], t - s - 2);
+                r.z = weight(of.z, l, from[2], t - s - 4);
+                r.w = weight(of.w, l, from[3], t - s - 6);
+            }
+            *(uint4 *)(void *)ssm__cuda_chunk_unit<64>(m.M, t, s / 8) = r;
+        }
+    }
+
+    /* y = C h, turned: channels by steps. */
+    __device__ __forceinline__ void read_states(float (&y)[8][4], unsigned char *C_of) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 8; ++j) y[j][0] = y[j][1] = y[j][2] = y[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < N / 16; ++k) {
+            unsigned a[4], b[4];
+            a[0] = ssm__cuda_round(h[2 * k][0], h[2 * k][1]);
+            a[1] = ssm__cuda_round(h[2 * k][2], h[2 * k][3]);
+            a[2] = ssm__cuda_round(h[2 * k + 1][0], h[2 * k + 1][1]);
+            a[3] = ssm__cuda_round(h[2 * k + 1][2], h[2 * k + 1][3]);
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                ssm__cuda_right<64>(b, C_of, 16 * j, 2 * k);
+                ssm__cuda_multiply_add(y[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(y[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    /* y decayed, and what the chunk's own steps add. */
+    __device__ __forceinline__ void read_steps(float (&y)[8][4], const unsigned (&xs)[4][4]) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 8; ++j) {
+            const float a = m.gain[8 * j + lane % 4 * 2][0], b = m.gain[8 * j + lane % 4 * 2 + 1][0];
+            y[j][0] *= a;
+            y[j][1] *= b;
+            y[j][2] *= a;
+            y[j][3] *= b;
+        }
+#pragma unroll
+        for (k = 0; k < 4; ++k)
+#pragma unroll
+            for (j = k; j < 4; ++j) {
+                unsigned b[4];
+                ssm__cuda_right<64>(b, (unsigned char *)m.M, 16 * j, 2 * k);
+                ssm__cuda_multiply_add(y[2 * j], xs[k], b[0], b[1]);
+                ssm__cuda_multiply_add(y[2 * j + 1], xs[k], b[2], b[3]);
+            }
+    }
+
+    /* D x, the gate, and y into the warp's part of the tile of x. */
+    __device__ __forceinline__ void finish(float (&y)[8][4], const unsigned (&xs)[4][4], unsigned char *to_y,
+                                           unsigned char *gate_of)
+    {
+        unsigned zs[4] = {0, 0, 0, 0};
+        int i, j;
+#pragma unroll
+        for (j = 0; j < 8; ++j) {
+            if (p.s.z.data && j % 2 == 0) ssm__cuda_left_turned<64>(zs, gate_of, 8 * j, 2 * warp);
+#pragma unroll
+            for (i = 0; i < 4; ++i) {
+                const unsigned word = xs[j / 2][j % 2 * 2 + i / 2], gate = zs[j % 2 * 2 + i / 2];
+                unsigned char *to = ssm__cuda_chunk_unit<64>(to_y, 8 * j + lane % 4 * 2 + i % 2, 2 * warp + i / 2);
+                float v = fmaf(D[i / 2], __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16), y[j][i]);
+                if (p.s.z.data) v *= ssm__cuda_silu(__uint_as_float(i % 2 ? gate & 0xffff0000u : gate << 16));
+                ssm__cuda_store((ssm__cuda_bf16 *)(void *)to + lane / 4, v);
+            }
+        }
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void write(unsigned chunk, typename room::stage &now) const
+    {
+        const size_t row = q.first + (size_t)chunk * SSM__CUDA_CHUNK;
+        const int rows = this->there(chunk);
+        ssm__cuda_bf16 *to =
+            ssm__cuda_at<ssm__cuda_bf16>(p.s.y, q.batch, row, this->head * (size_t)P) + 16 * warp + lane % 2 * 8;
+        int i;
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = 16 * i + lane / 2;
+            if (t < rows)
+                *(uint4 *)(void *)(to + t * p.s.y.time) =
+                    *(const uint4 *)(const void *)ssm__cuda_chunk_unit<64>(now.x, t, 2 * warp + lane % 2);
+        }
+    }
+
+    __device__ __forceinline__ void chunk(unsigned c)
+    {
+        typename room::stage &now = m.ring[c % 2];
+        unsigned xs[4][4];
+        float y[8][4];
+        int k;
+        ssm__cuda_wait<0>();
+        __syncthreads();
+        if (c + 1 < this->end) fetch(c + 1);
+#pragma unroll
+        for (k = 0; k < 4; ++k) ssm__cuda_left_turned<64>(xs[k], now.x, 16 * k, 2 * warp);
+        read_states(y, now.C);
+        weights(c, now.steps);
+        __syncthreads();
+        read_steps(y, xs);
+        finish(y, xs, now.x, m.z[c % 2]);
+        write(c, now);
+        fetch_cb(c + 1);
+        this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
+#pragma unroll
+        for (k = 0; k < 4; ++k) this->add(now.B, xs[k], k, &m.gain[0][1], 2);
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        unsigned c = this->order;
+        if (c < this->end) fetch(c);
+        fetch_cb(c);
+        if (p.parts == 1) this->load(ssm__cuda_state_at(p.s.h0, q, 0), p.s.h0.chan, p.s.h0.state);
+        else this->clear();
+        if (p.parts > 1) this->enter(0);
+        for (; c < this->end; ++c) chunk(c);
+        if (this->part + 1 == p.parts)
+            this->store(ssm__cuda_state_at(p.s.h_last, q, 0), p.s.h_last.chan, p.s.h_last.state);
+    }
+};
+
+template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 2)
+    ssm__cuda_chunk_forward(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_lane<N, P> k(p, *(ssm__cuda_chunk_room<N, P> *)ssm__cuda_room);
+    k.run();
+}
+
+/* --- host --- */
+/* Carries of all parts but the last (0), or every state (1); of the adjoint, too, if `sides` is 2. */
+template <int N, int P>
+static ssm_status ssm__cuda_chunk_pass_run(ssm__cuda_chunks p, int keeps, size_t sides, void *stream)
+{
+    const size_t parts = keeps ? p.parts : p.parts - 1;
+    typedef ssm__cuda_chunk_pass_room<N, P> room;
+    p.keeps = keeps;
+    return ssm__cuda_launch(ssm__cuda_chunk_pass<N, P>, sides * parts * p.s.batch * p.s.heads, 1, 2 * P,
+                            keeps ? sizeof(room) : offsetof(room, out), p, stream);
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_launch(const ssm__cuda_chunks &p, void *stream)
+{
+    typedef ssm__cuda_chunk_room<N, P> room;
+    return ssm__cuda_launch(ssm__cuda_chunk_forward<N, P>, p.parts * p.s.batch * p.s.heads, 1, 2 * P,
+                            p.s.z.data ? sizeof(room) : offsetof(room, z), p, stream);
+}
+
+template <int N> static ssm_status ssm__cuda_chunk_opened(const ssm__cuda_chunks &p, void *stream)
+{
+    return ssm__cuda_launch(ssm__cuda_chunk_open<N>, p.s.batch * p.tiles * p.s.n_groups, 1, 128,
+                            sizeof(ssm__cuda_chunk_pair<N>), p, stream);
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_run(const ssm__cuda_chunks &p, void *stream)
+{
+    ssm_status status = ssm__cuda_chunk_opened<N>(p, stream);
+    if (status == SSM_OK && p.parts > 1) status = ssm__cuda_chunk_pass_run<N, P>(p, 0, 1, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_chunk_launch<N, P>(p, stream);
+}
+
+/* How many parts of time, from the shape alone. */
+static size_t ssm__cuda_chunk_parts(const ssm_ssd &s, size_t tiles)
+{
+    const size_t pairs = s.batch * s.heads;
+    if (s.start || pairs == 0 || pairs >= 128 || tiles < 8) return 1;
+    return ssm__min(ssm__min(256 / pairs, tiles / 4), SSM__CUDA_CHUNK_PARTS);
+}
+
+/* Whether a problem (checked, groups resolved) has a shape for chunks. */
+static int ssm__cuda_chunk_fits(const ssm_ssd &s, ssm_format io)
+{
+    const size_t P = s.headdim, N = s.d_state, tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
+    if (io != SSM_FORMAT_BF16 || s.scan == SSM_SCAN_SEQUENTIAL || s.h.data || s.len < SSM__CUDA_CHUNK_LEAST) return 0;
+    if (ssm__mul(ssm__mul(s.batch, tiles), s.heads) > 0x7fffffff / SSM__CUDA_CHUNK) return 0;
+    return (P == 32 || P == 64 || P == 128) && (N == 64 || N == 128);
+}
+
+/* Whether rows of a tensor are whole pieces of 16 bytes; `chan`: of its channels, or of a group's states. */
+static int ssm__cuda_chunk_dense(const void *data, ptrdiff_t batch, ptrdiff_t time, ptrdiff_t chan, ptrdiff_t group)
+{
+    return !data || ((uintptr_t)data % 16 == 0 && batch % 8 == 0 && time % 8 == 0 && group % 8 == 0 && chan == 1);
+}
+
+static int ssm__cuda_chunk_is_dense(const ssm_ssd &s)
+{
+    return ssm__cuda_chunk_dense(s.x.data, s.x.batch, s.x.time, s.x.chan, 0) &&
+           ssm__cuda_chunk_dense(s.z.data, s.z.batch, s.z.time, s.z.chan, 0) &&
+           ssm__cuda_chunk_dense(s.y.data, s.y.batch, s.y.time, s.y.chan, 0) &&
+           ssm__cuda_chunk_dense(s.B.data, s.B.batch, s.B.time, s.B.state, s.B.chan) &&
+           ssm__cuda_chunk_dense(s.C.data, s.C.batch, s.C.time, s.C.state, s.C.chan);
+}
+
+/* Chunks of all sequences; of packed ones as many as there may be. */
+static size_t ssm__cuda_chunk_count(const ssm__cuda_chunks &p)
+{
+    return p.s.start ? p.s.len / SSM__CUDA_CHUNK + p.s.batch + 1 : p.s.batch * p.tiles;
+}
+
+static void ssm__cuda_chunk_take(ssm__cuda_chunks *p, ssm__arena *arena)
+{
+    const size_t count = ssm__cuda_chunk_count(*p);
+    p->steps = ssm__take(arena, ssm__mul(count * p->s.heads, 2 * SSM__CUDA_CHUNK));
+    p->cb = (ssm__cuda_bf16 *)(void *)ssm__take(arena,
+                                                ssm__mul(count * p->s.n_groups, SSM__CUDA_CHUNK * SSM__CUDA_CHUNK / 2));
+}
+
+/* Of a forward (1), or of states and their adjoints (2). */
+static void ssm__cuda_chunk_take_carries(ssm__cuda_chunks *p, ssm__arena *arena, size_t sides)
+{
+    const size_t pairs = p->parts > 1 ? sides * p->parts * p->s.batch * p->s.heads : 0;
+    p->carry = ssm__take(arena, ssm__mul(pairs, p->s.headdim * p->s.d_state));
+    p->fade = ssm__take(arena, pairs);
+}
+
+/* A problem that fits. */
+static ssm__cuda_chunks ssm__cuda_chunks_of(const ssm_ssd &s)
+{
+    ssm__cuda_chunks p;
+    memset(&p, 0, sizeof p);
+    p.s = s;
+    p.dim = s.heads * s.headdim;
+    p.tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
+    p.parts = ssm__cuda_chunk_parts(s, p.tiles);
+    p.each = ssm__ceil_div(p.tiles, p.parts);
+    p.parts = ssm__ceil_div(p.tiles, p.each);
+    return p;
+}
+
+static size_t ssm__cuda_chunk_layout(ssm__cuda_chunks *p, void *mem)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_chunk_take(p, &arena);
+    ssm__cuda_chunk_take_carries(p, &arena, 1);
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_status ssm__cuda_chunk_outputs(const ssm__cuda_chunks &p, void *stream)
+{
+    const size_t P = p.s.headdim, N = p.s.d_state;
+    if (P == 32) return N == 64 ? ssm__cuda_chunk_run<64, 32>(p, stream) : ssm__cuda_chunk_run<128, 32>(p, stream);
+    if (P == 128) return N == 64 ? ssm__cuda_chunk_run<64, 128>(p, stream) : ssm__cuda_chunk_run<128, 128>(p, stream);
+    return N == 64 ? ssm__cuda_chunk_run<64, 64>(p, stream) : ssm__cuda_chunk_run<128, 64>(p, stream);
+}
+
+/*=============================================================================
  * >>cuda-ssd
  *=============================================================================
  * The scan of Mamba-2 on a GPU, step after step, for every option. A warp has eight channels of a head, a lane of it
@@ -32363,14 +33235,36 @@ static ssm_status ssm__cuda_ssd_outputs(const ssm__cuda_ssd &p, ssm_format io, v
                       : ssm__cuda_ssd_run<SSM__CUDA_SSD_OUT>(p, io, stream);
 }
 
+/* Bytes that forward wants, whatever rows are aligned to. */
+static size_t ssm__cuda_ssd_bytes(ssm__cuda_ssd *p, ssm_format io)
+{
+    const size_t plain = ssm__cuda_ssd_layout(p, NULL);
+    ssm__cuda_chunks chunks;
+    size_t bytes;
+    if (!ssm__cuda_chunk_fits(p->s, io)) return plain;
+    chunks = ssm__cuda_chunks_of(p->s);
+    bytes = ssm__cuda_chunk_layout(&chunks, NULL);
+    return bytes > plain ? bytes : plain;
+}
+
+static ssm_status ssm__cuda_ssd_in_chunks(const ssm_ssd &s, void *mem, void *stream)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunks_of(s);
+    const ssm_status status = ssm__cuda_pad_io(s, s.y, p.dim, 1, SSM_FORMAT_BF16, stream);
+    ssm__cuda_chunk_layout(&p, mem);
+    return status == SSM_OK ? ssm__cuda_chunk_outputs(p, stream) : status;
+}
+
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream)
 {
     ssm__cuda_ssd p;
     ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
-    status = ssm__check_block(work, ssm__cuda_ssd_layout(&p, NULL));
+    status = ssm__check_block(work, ssm__cuda_ssd_bytes(&p, io));
     if (status != SSM_OK) return status;
+    if (ssm__cuda_chunk_fits(p.s, io) && ssm__cuda_chunk_is_dense(p.s))
+        return ssm__cuda_ssd_in_chunks(p.s, work.data, stream);
     ssm__cuda_ssd_layout(&p, work.data);
     return ssm__cuda_ssd_outputs(p, io, stream);
 }
@@ -32384,6 +33278,654 @@ SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stre
     if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
     p.s.h0 = ssm__as_in(p.s.h_last);
     return ssm__cuda_ssd_outputs(p, io, stream);
+}
+
+/*=============================================================================
+ * >>cuda-ssd-chunks-backward
+ *=============================================================================
+ * Gradients of the scan of Mamba-2 in chunks, in the words of >>cuda-ssd-chunks. The pass of that section leaves, rounded
+ * to bf16, the states h before each chunk and, from the end, their adjoints g behind it; then a block for each chunk and
+ * group goes from head to head. With dM = dy x^T, dS = sum of dM exp(l[t] - l[s]) dt[s] over heads, and
+ * w = dt exp(l[63] - l)
+ *
+ *   dx = M^T dy + w B g + D dy       dC = sum over heads of exp(l) dy h + dS B      dB = sum over heads of w x g + dS^T C
+ *
+ * so that sums over heads stay in registers and what goes through C B^T is one product of all heads. At step u, U (of
+ * section >>cuda-ssd-backward) is
+ *
+ *   U[u] = sum over t >= u of (sum over s < t of R[t][s] - sum over t' > t of R[t'][t])          R = dM M
+ *        + sum over t >= u of exp(l[t]) dy[t] C[t] h + sum over s < u of w[s] x[s] B[s] g + exp(l[63]) g h
+ *
+ * of which no term is larger than what it stands for where a head forgets fast. Terms in the order of steps are sums of
+ * a warp, of a chunk's [chunk][head] those of >>cuda; few chunks: heads of a group are shared out, and their dB and dC
+ * added up behind.
+ * 256 threads, one block an SM: 80 registers are sums, and two heads' tiles, 49 KB each, take turns.
+ * Source: Dao & Gu 2024, arXiv:2405.21060, and the chunked backward of mamba_ssm.
+ */
+/* Two neighbours in a word. */
+SSM__DEVICE float ssm__cuda_low(unsigned word)
+{
+    return __uint_as_float(word << 16);
+}
+
+SSM__DEVICE float ssm__cuda_high(unsigned word)
+{
+    return __uint_as_float(word & 0xffff0000u);
+}
+
+/* What the steps of a head's chunk give, summed up by warps. */
+template <int P> struct ssm__cuda_chunk_notes {
+    float dt[SSM__CUDA_CHUNK];
+    float fall[SSM__CUDA_CHUNK];    /* exp(l) */
+    float rest[SSM__CUDA_CHUNK];    /* exp(l[63] - l) */
+    float row[2][SSM__CUDA_CHUNK];  /* sum over s < t of dM M */
+    float col[4][SSM__CUDA_CHUNK];  /* sum over t >= s of dM M / dt */
+    float diag[SSM__CUDA_CHUNK];    /* its term s = t */
+    float read[4][SSM__CUDA_CHUNK]; /* dy C h */
+    float add[2][SSM__CUDA_CHUNK];  /* x B g */
+    float both[8];                  /* g h */
+    float dD[4][P];
+};
+
+template <int N, int P> struct ssm__cuda_chunk_back_room {
+    enum { THREADS = 256, STAGES = N * P > 8192 ? 1 : 2, WIDE = P / 2 + 8 };
+    typedef ssm__cuda_chunk_tile<N, THREADS, 64> states;
+    typedef ssm__cuda_chunk_tile<P, THREADS, 64> channels;
+    typedef ssm__cuda_chunk_tile<N, THREADS, P> kept;
+    typedef ssm__cuda_chunk_tile<64, THREADS, 64> square;
+    struct stage {
+        unsigned char x[channels::BYTES];
+        unsigned char dy[channels::BYTES];
+        unsigned char h[kept::BYTES]; /* [channel][state] */
+        unsigned char g[kept::BYTES];
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[STAGES];
+    unsigned char B[states::BYTES];
+    unsigned char C[states::BYTES];
+    unsigned char cb[square::BYTES];
+    unsigned char M[square::BYTES]; /* [t][s]; in the end, the gradient of C B^T */
+    float out[8][16][WIDE];         /* dx of a warp */
+    ssm__cuda_chunk_notes<P> notes[2];
+};
+
+/* One thread of a chunk of a group of heads. Warps lie in two ways over a product: 4 x 2 where it has 64 columns or P,
+ * 2 x 4 where it has N. */
+template <int N, int P> struct ssm__cuda_chunk_grad {
+    typedef ssm__cuda_chunk_back_room<N, P> room;
+    typedef typename room::stage stage;
+    typedef ssm__cuda_chunk_notes<P> notes_type;
+    const ssm__cuda_chunks &p;
+    room &m;
+    ssm__span q;
+    unsigned chunk, group, share, head, end;
+    int lane, warp, there;
+    int r0, c0; /* of the 4 x 2 warps: first row, and half of the columns */
+    int r1, n1; /* of the 2 x 4: first row and state */
+    float dB[2][N / 32][4], dC[2][N / 32][4], dS[4][4];
+
+    __device__ __forceinline__ ssm__cuda_chunk_grad(const ssm__cuda_chunks &problem, room &shared)
+        : p(problem), m(shared)
+    {
+        const unsigned shares = (unsigned)p.shares, G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles;
+        const unsigned heads = (unsigned)p.s.heads / G, each = (heads + shares - 1) / shares;
+        unsigned index = blockIdx.x;
+        share = index % shares;
+        index /= shares;
+        group = index % G;
+        index /= G;
+        chunk = index % tiles;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, index / tiles, p.s.len);
+        head = group * heads + share * each;
+        end = (share + 1) * each < heads ? head + each : (group + 1) * heads;
+        lane = (int)threadIdx.x % 32;
+        warp = (int)threadIdx.x / 32;
+        r0 = warp / 2 * 16;
+        c0 = warp % 2;
+        r1 = warp / 4 * 32;
+        n1 = warp % 4 * (N / 4);
+        there = 0;
+        if ((size_t)chunk * SSM__CUDA_CHUNK < q.len)
+            there = (int)ssm__min(q.len - (size_t)chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    __device__ __forceinline__ size_t row(void) const { return q.first + (size_t)chunk * SSM__CUDA_CHUNK; }
+
+    __device__ __forceinline__ size_t place(void) const { return ssm__cuda_chunk_of(p, q) + chunk; }
+
+    __device__ __forceinline__ stage &of(unsigned of_head) const { return m.ring[of_head % room::STAGES]; }
+
+    static __device__ __forceinline__ unsigned word(const unsigned char *tile, int line, int unit)
+    {
+        return *(
+            const unsigned *)(const void *)(ssm__cuda_chunk_unit<64>((unsigned char *)(uintptr_t)tile, line, unit) +
+                                            threadIdx.x % 4 * 4);
+    }
+
+    /* --- copies --- */
+    __device__ __forceinline__ void open(void)
+    {
+        const ssm__cuda_bf16 *B = ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row(), group);
+        const ssm__cuda_bf16 *C = ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row(), group);
+        room::states::copy(m.B, B, p.s.B.time, there);
+        room::states::copy(m.C, C, p.s.C.time, there);
+        room::square::copy(m.cb, p.cb + (place() * p.s.n_groups + group) * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK,
+                           SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    __device__ __forceinline__ void fetch(unsigned of_head)
+    {
+        const size_t c = of_head * (size_t)P, at = place() * p.s.heads + of_head;
+        stage &to = of(of_head);
+        room::channels::copy(to.x, ssm__cuda_at<ssm__cuda_bf16>(p.s.x, q.batch, row(), c), p.s.x.time, there);
+        room::channels::copy(to.dy, ssm__cuda_at<ssm__cuda_bf16>(p.d.dy, q.batch, row(), c), p.d.dy.time, there);
+        room::kept::copy(to.h, p.kept[0] + at * P * N, N, P);
+        room::kept::copy(to.g, p.kept[1] + at * P * N, N, P);
+        if (threadIdx.x < 32)
+            ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], p.steps + at * SSM__CUDA_CHUNK * 2 + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* --- a head --- */
+    /* dM = dy x^T, of 16 rows and 32 columns a warp, as far as s <= t. */
+    __device__ __forceinline__ void scores(float (&d)[4][4], const stage &now) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j) d[j][0] = d[j][1] = d[j][2] = d[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < P / 16; ++k) {
+            unsigned a[4], b[4];
+            ssm__cuda_left<64>(a, now.dy, (unsigned)r0, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < 2; ++j) {
+                if (32 * c0 + 16 * j > r0) break;
+                ssm__cuda_right<64>(b, now.x, (unsigned)(32 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_multiply_add(d[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(d[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    /* M and the gradient of C B^T from dM, and sums of dM M over rows and columns. */
+    __device__ __forceinline__ void weigh(const float (&d)[4][4], const stage &now, notes_type &note)
+    {
+        float rows[2] = {0, 0}, cols[8];
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            const int s = 32 * c0 + 8 * j + lane % 4 * 2;
+            cols[2 * j] = cols[2 * j + 1] = 0;
+            if (32 * c0 + j / 2 * 16 > r0) continue;
+            const float4 of = *(const float4 *)(const void *)now.steps[s];
+#pragma unroll
+            for (i = 0; i < 2; ++i) {
+                const int t = r0 + lane / 4 + 8 * i;
+                const unsigned cb = word(m.cb, t, 4 * c0 + j);
+                const float l = now.steps[t][1];
+                float weight[2];
+#pragma unroll
+                for (k = 0; k < 2; ++k) {
+                    const float dt = k ? of.z : of.x, dM = d[j][2 * i + k];
+                    const float fall = t < s + k ? 0.0f : ssm__cuda_exp2(l - (k ? of.w : of.y));
+                    const float cbf = (k ? ssm__cuda_high(cb) : ssm__cuda_low(cb)) * fall;
+                    weight[k] = cbf * dt;
+                    dS[j][2 * i + k] = fmaf(dM, fall * dt, dS[j][2 * i + k]);
+                    cols[2 * j + k] = fmaf(dM, cbf, cols[2 * j + k]);
+                    if (t > s + k) rows[i] = fmaf(dM, weight[k], rows[i]);
+                    if (t == s + k) note.diag[t] = dM * cbf;
+                }
+                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, t, 4 * c0 + j) + lane % 4 * 4) =
+                    ssm__cuda_round(weight[0], weight[1]);
+            }
+        }
+        ssm__cuda_fold<4>(cols, 16);
+        ssm__cuda_fold<2>(cols, 8);
+        ssm__cuda_fold<1>(cols, 4);
+        note.col[warp / 2][32 * c0 + (lane / 16 * 2 + lane / 8 % 2) * 8 + lane % 4 * 2 + lane / 4 % 2] = cols[0];
+        for (i = 0; i < 2; ++i) {
+            const float sum = quad(rows[i]);
+            if (lane % 4 == 0) note.row[c0][r0 + lane / 4 + 8 * i] = sum;
+        }
+    }
+
+    /* The sum over four neighbouring lanes. */
+    static __device__ __forceinline__ float quad(float x)
+    {
+        x += __shfl_xor_sync(0xffffffffu, x, 1);
+        return x + __shfl_xor_sync(0xffffffffu, x, 2);
+    }
+
+    /* What all steps of the chunk scale with; sum of g h. */
+    __device__ __forceinline__ void note_all(const stage &now, notes_type &note) const
+    {
+        float sum = 0;
+        int i, j;
+        if (threadIdx.x < SSM__CUDA_CHUNK) {
+            const float l = now.steps[threadIdx.x][1];
+            note.dt[threadIdx.x] = now.steps[threadIdx.x][0];
+            note.fall[threadIdx.x] = ssm__cuda_exp2(l);
+            note.rest[threadIdx.x] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
+        }
+#pragma unroll
+        for (i = (int)threadIdx.x; i < P * N / 8; i += room::THREADS) {
+            const uint4 a = ((const uint4 *)(const void *)now.h)[i], b = ((const uint4 *)(const void *)now.g)[i];
+            const unsigned v[4] = {a.x, a.y, a.z, a.w}, w[4] = {b.x, b.y, b.z, b.w};
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                sum = fmaf(ssm__cuda_low(v[j]), ssm__cuda_low(w[j]), sum);
+                sum = fmaf(ssm__cuda_high(v[j]), ssm__cuda_high(w[j]), sum);
+            }
+        }
+        sum = ssm__cuda_warp_sum(sum);
+        if (lane == 0) note.both[warp] = sum;
+    }
+
+    /* dx = M^T dy + dt exp(l[63] - l) B g + D dy, 16 rows and P / 2 columns a warp. */
+    __device__ __forceinline__ void inputs(unsigned of_head, const stage &now, notes_type &note)
+    {
+        float sum[P / 16][4];
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < N / 16; ++k) {
+            unsigned a[4], b[4];
+            ssm__cuda_left<64>(a, m.B, (unsigned)r0, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < P / 32; ++j) {
+                ssm__cuda_right<P>(b, now.g, (unsigned)(P / 2 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const int s = r0 + lane / 4 + 8 * i;
+            const float w = note.dt[s] * note.rest[s];
+            float add = 0;
+#pragma unroll
+            for (j = 0; j < P / 16; ++j) {
+                const unsigned x = word(now.x, s, P / 16 * c0 + j);
+                add = fmaf(ssm__cuda_low(x), sum[j][2 * i], add);
+                add = fmaf(ssm__cuda_high(x), sum[j][2 * i + 1], add);
+                sum[j][2 * i] *= w;
+                sum[j][2 * i + 1] *= w;
+            }
+            add = quad(add);
+            if (lane % 4 == 0) note.add[c0][s] = add;
+        }
+#pragma unroll
+        for (k = 0; k < 4; ++k) {
+            unsigned a[4], b[4];
+            if (16 * k < r0) continue;
+            ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)r0 / 8);
+#pragma unroll
+            for (j = 0; j < P / 32; ++j) {
+                ssm__cuda_right_turned<64>(b, now.dy, 16 * (unsigned)k, (unsigned)(P / 16 * c0 + 2 * j));
+                ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+        if (p.s.D.data) skip(sum, of_head, now, note);
+        write(sum, of_head);
+    }
+
+    /* D dy, and what D gets. */
+    __device__ __forceinline__ void skip(float (&sum)[P / 16][4], unsigned of_head, const stage &now,
+                                         notes_type &note) const
+    {
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j) {
+            float dD[2] = {0, 0};
+            const int c = P / 2 * c0 + 8 * j + lane % 4 * 2;
+#pragma unroll
+            for (i = 0; i < 2; ++i) {
+                const unsigned x = word(now.x, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                const unsigned dy = word(now.dy, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                dD[0] = fmaf(ssm__cuda_low(x), ssm__cuda_low(dy), dD[0]);
+                dD[1] = fmaf(ssm__cuda_high(x), ssm__cuda_high(dy), dD[1]);
+                sum[j][2 * i] = fmaf(skip_of(of_head, c), ssm__cuda_low(dy), sum[j][2 * i]);
+                sum[j][2 * i + 1] = fmaf(skip_of(of_head, c + 1), ssm__cuda_high(dy), sum[j][2 * i + 1]);
+            }
+#pragma unroll
+            for (k = 0; k < 2; ++k) {
+                for (i = 4; i < 32; i *= 2) dD[k] += __shfl_xor_sync(0xffffffffu, dD[k], i);
+                if (lane < 4) note.dD[warp / 2][c + k] = dD[k];
+            }
+        }
+    }
+
+    __device__ __forceinline__ float skip_of(unsigned of_head, int c) const
+    {
+        return *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? of_head * (size_t)P + (size_t)c : of_head);
+    }
+
+    /* Adds to dx, by rows of the warp's part. */
+    __device__ __forceinline__ void write(const float (&sum)[P / 16][4], unsigned of_head)
+    {
+        float(*out)[room::WIDE] = m.out[warp];
+        int i, j;
+        if (!p.d.dx.data) return;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j)
+#pragma unroll
+            for (i = 0; i < 2; ++i)
+                *(float2 *)(void *)(out[lane / 4 + 8 * i] + 8 * j + lane % 4 * 2) =
+                    make_float2(sum[j][2 * i], sum[j][2 * i + 1]);
+        __syncwarp();
+#pragma unroll
+        for (i = 0; i < P / 32; ++i) {
+            const int unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
+            const float4 low = *(const float4 *)(const void *)(out[line] + c);
+            const float4 high = *(const float4 *)(const void *)(out[line] + c + 4);
+            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + (size_t)(r0 + line),
+                                                                      of_head * (size_t)P + (size_t)(P / 2 * c0 + c));
+            if (r0 + line >= there) continue;
+            const uint4 v = *to;
+            *to = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
+                             ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
+                             ssm__cuda_round(ssm__cuda_low(v.z) + high.x, ssm__cuda_high(v.z) + high.y),
+                             ssm__cuda_round(ssm__cuda_low(v.w) + high.z, ssm__cuda_high(v.w) + high.w));
+        }
+        __syncwarp();
+    }
+
+    /* rows h: dy and states before the chunk for dC, x and the adjoint behind it for dB; 32 rows, N / 4 columns a warp. */
+    __device__ __forceinline__ void states(float (&sum)[2][N / 32][4], const unsigned char *rows,
+                                           const unsigned char *h) const
+    {
+        int i, j, k;
+#pragma unroll
+        for (i = 0; i < 2; ++i)
+#pragma unroll
+            for (j = 0; j < N / 32; ++j) sum[i][j][0] = sum[i][j][1] = sum[i][j][2] = sum[i][j][3] = 0;
+#pragma unroll
+        for (k = 0; k < P / 16; ++k) {
+            unsigned a[2][4], b[4];
+            ssm__cuda_left<64>(a[0], rows, (unsigned)r1, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a[1], rows, (unsigned)r1 + 16, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < N / 64; ++j) {
+                ssm__cuda_right_turned<P>(b, h, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+#pragma unroll
+                for (i = 0; i < 2; ++i) {
+                    ssm__cuda_multiply_add(sum[i][2 * j], a[i], b[0], b[1]);
+                    ssm__cuda_multiply_add(sum[i][2 * j + 1], a[i], b[2], b[3]);
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void coefs(const stage &now, notes_type &note)
+    {
+        float sum[2][N / 32][4];
+        int i, j, k;
+        states(sum, now.dy, now.h);
+#pragma unroll
+        for (i = 0; i < 4; ++i) { /* rows of the thread */
+            const int t = r1 + lane / 4 + 8 * i;
+            const float fall = note.fall[t];
+            float read = 0;
+#pragma unroll
+            for (j = 0; j < N / 32; ++j) {
+                const unsigned C = word(m.C, t, n1 / 8 + j);
+                read = fmaf(ssm__cuda_low(C), sum[i / 2][j][i % 2 * 2], read);
+                read = fmaf(ssm__cuda_high(C), sum[i / 2][j][i % 2 * 2 + 1], read);
+#pragma unroll
+                for (k = 0; k < 2; ++k)
+                    dC[i / 2][j][i % 2 * 2 + k] = fmaf(fall, sum[i / 2][j][i % 2 * 2 + k], dC[i / 2][j][i % 2 * 2 + k]);
+            }
+            read = quad(read);
+            if (lane % 4 == 0) note.read[warp % 4][t] = read;
+        }
+        states(sum, now.x, now.g);
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = r1 + lane / 4 + 8 * i;
+            const float w = note.dt[t] * note.rest[t];
+#pragma unroll
+            for (j = 0; j < N / 32; ++j)
+#pragma unroll
+                for (k = 0; k < 2; ++k)
+                    dB[i / 2][j][i % 2 * 2 + k] = fmaf(w, sum[i / 2][j][i % 2 * 2 + k], dB[i / 2][j][i % 2 * 2 + k]);
+        }
+    }
+
+    /* --- step sizes: a warp, two steps a lane --- */
+    /* What the notes say of step t: U without what lies before, ddt without A U, and what later steps get. */
+    static __device__ __forceinline__ void recall(const notes_type &note, int t, float *here, float *ddt, float *later)
+    {
+        const float added = note.rest[t] * (note.add[0][t] + note.add[1][t]);
+        const float read = note.read[0][t] + note.read[1][t] + note.read[2][t] + note.read[3][t];
+        const float row = note.row[0][t] + (t < 32 ? 0.0f : note.row[1][t]);
+        float col = 0;
+        int i;
+        for (i = t / 16; i < 4; ++i) col += note.col[i][t];
+        *here = fmaf(note.fall[t], read, fmaf(-note.dt[t], col - note.diag[t], row));
+        *ddt = col + added;
+        *later = note.dt[t] * added;
+    }
+
+    /* ddelta, dA, ddelta_bias and dD of a head. */
+    __device__ __forceinline__ void settle(unsigned of_head) const
+    {
+        const notes_type &note = m.notes[of_head % 2];
+        const float A = *ssm__cuda_at<float>(p.s.A, 0, 0, of_head);
+        const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
+        const size_t at = place() * p.s.heads + of_head;
+        float here[2], ddt[2], later[2], U[2], both = 0, dA = 0, dbias = 0;
+        int i;
+        for (i = 0; i < 8; ++i) both += note.both[i];
+        both *= note.fall[SSM__CUDA_CHUNK - 1];
+        for (i = 0; i < 2; ++i) recall(note, 2 * lane + i, here + i, ddt + i, later + i);
+        U[0] = both + ssm__cuda_lanes_before<0>(later[0] + later[1]);
+        U[1] = U[0] + later[0];
+        here[1] += ssm__cuda_lanes_before<1>(here[0] + here[1]);
+        U[0] += here[0] + here[1];
+        U[1] += here[1];
+        for (i = 0; i < 2; ++i) {
+            const size_t t = row() + (size_t)(2 * lane + i);
+            float raw, slope;
+            if (2 * lane + i >= there) continue;
+            raw = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
+            slope = fmaf(A, U[i], ddt[i]) * ssm__cuda_step_slope(p.s, raw, note.dt[2 * lane + i]);
+            p.ddelta[(q.batch * p.s.len + t) * p.s.heads + of_head] = slope;
+            dA = fmaf(note.dt[2 * lane + i], U[i], dA);
+            dbias += slope;
+        }
+        dA = ssm__cuda_warp_sum(dA);
+        dbias = ssm__cuda_warp_sum(dbias);
+        if (lane == 0) p.dA[at] = dA;
+        if (lane == 0) p.dbias[at] = dbias;
+        if (p.s.D.data) settle_D(note, at);
+    }
+
+    /* dD of a channel, or of the head. */
+    __device__ __forceinline__ void settle_D(const notes_type &note, size_t at) const
+    {
+        float sum = 0;
+        int i;
+        for (i = lane; i < P; i += 32) {
+            const float dD = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
+            if (p.s.D_has_hdim) p.dD[at * P + (size_t)i] = dD;
+            sum += dD;
+        }
+        sum = ssm__cuda_warp_sum(sum);
+        if (!p.s.D_has_hdim && lane == 0) p.dD[at] = sum;
+    }
+
+    /* --- the group --- */
+    /* What B and C get through C B^T, of all heads. */
+    __device__ __forceinline__ void close(void)
+    {
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j)
+#pragma unroll
+            for (i = 0; i < 2; ++i)
+                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, r0 + lane / 4 + 8 * i, 4 * c0 + j) + lane % 4 * 4) =
+                    ssm__cuda_round(dS[j][2 * i], dS[j][2 * i + 1]);
+        __syncthreads();
+#pragma unroll
+        for (k = 0; k < 4; ++k)
+#pragma unroll
+            for (j = 0; j < N / 64; ++j) {
+                unsigned a[4], b[4], c[4];
+                ssm__cuda_right_turned<64>(b, m.B, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+                ssm__cuda_right_turned<64>(c, m.C, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+#pragma unroll
+                for (i = 0; i < 2; ++i) {
+                    if (16 * k <= r1 + 16 * i) {
+                        ssm__cuda_left<64>(a, m.M, (unsigned)(r1 + 16 * i), 2 * (unsigned)k);
+                        ssm__cuda_multiply_add(dC[i][2 * j], a, b[0], b[1]);
+                        ssm__cuda_multiply_add(dC[i][2 * j + 1], a, b[2], b[3]);
+                    }
+                    if (16 * k >= r1 + 16 * i) {
+                        ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)(r1 + 16 * i) / 8);
+                        ssm__cuda_multiply_add(dB[i][2 * j], a, c[0], c[1]);
+                        ssm__cuda_multiply_add(dB[i][2 * j + 1], a, c[2], c[3]);
+                    }
+                }
+            }
+        leave(p.dB, dB);
+        leave(p.dC, dC);
+    }
+
+    __device__ __forceinline__ void leave(float *to, const float (&sum)[2][N / 32][4]) const
+    {
+        const size_t width = p.s.n_groups * p.shares * N;
+        int i, j;
+        to += (q.batch * p.s.len + row()) * width + (group * p.shares + share) * N + (size_t)(n1 + lane % 4 * 2);
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = r1 + lane / 4 + 8 * i;
+            if (t >= there) continue;
+#pragma unroll
+            for (j = 0; j < N / 32; ++j)
+                *(float2 *)(void *)(to + (size_t)t * width + 8 * j) =
+                    make_float2(sum[i / 2][j][i % 2 * 2], sum[i / 2][j][i % 2 * 2 + 1]);
+        }
+    }
+
+    __device__ __forceinline__ void clear(void)
+    {
+        int i, j, k;
+#pragma unroll
+        for (k = 0; k < 4; ++k) {
+            for (j = 0; j < 4; ++j) dS[j][k] = 0;
+            for (i = 0; i < 2; ++i)
+                for (j = 0; j < N / 32; ++j) dB[i][j][k] = dC[i][j][k] = 0;
+        }
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        unsigned i;
+        if (there == 0) return;
+        clear();
+        open();
+        if (room::STAGES == 2 && head < end) fetch(head);
+        for (i = head; i < end; ++i) {
+            stage &now = of(i);
+            notes_type &note = m.notes[i % 2];
+            float d[4][4];
+            if (room::STAGES == 1) {
+                __syncthreads();
+                fetch(i);
+            }
+            ssm__cuda_wait<0>();
+            __syncthreads();
+            if (room::STAGES == 2 && i + 1 < end) fetch(i + 1);
+            if (i > head && warp == 1) settle(i - 1);
+            scores(d, now);
+            weigh(d, now, note);
+            note_all(now, note);
+            __syncthreads();
+            inputs(i, now, note);
+            coefs(now, note);
+        }
+        ssm__cuda_wait<0>();
+        __syncthreads();
+        if (head < end && warp == 1) settle(end - 1);
+        close();
+    }
+};
+
+template <int N, int P> __global__ void __launch_bounds__(256, 1) ssm__cuda_chunk_back(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_grad<N, P> k(p, *(ssm__cuda_chunk_back_room<N, P> *)ssm__cuda_room);
+    k.run();
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_back_run(const ssm__cuda_chunks &p, void *stream)
+{
+    ssm_status status = ssm__cuda_chunk_opened<N>(p, stream);
+    if (status == SSM_OK && p.parts > 1) status = ssm__cuda_chunk_pass_run<N, P>(p, 0, 2, stream);
+    if (status == SSM_OK) status = ssm__cuda_chunk_pass_run<N, P>(p, 1, 2, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_launch(ssm__cuda_chunk_back<N, P>, p.s.batch * p.tiles * p.s.n_groups * p.shares, 1, 256,
+                            sizeof(ssm__cuda_chunk_back_room<N, P>), p, stream);
+}
+/* Whether the backward of a problem (checked, groups resolved) has a shape for chunks. */
+static int ssm__cuda_chunk_back_fits(const ssm_ssd &s, ssm_format io)
+{
+    return ssm__cuda_chunk_fits(s, io) && !s.z.data;
+}
+
+/* And layouts; rows of dx must not lie on each other. */
+static int ssm__cuda_chunk_back_is_dense(const ssm_ssd &s, const ssm_ssd_grad &d)
+{
+    return ssm__cuda_chunk_is_dense(s) && ssm__cuda_chunk_dense(d.dy.data, d.dy.batch, d.dy.time, d.dy.chan, 0) &&
+           ssm__cuda_chunk_dense(d.dx.data, d.dx.batch, d.dx.time, d.dx.chan, 0) &&
+           (!d.dx.data || (d.dx.time != 0 && (s.start || s.batch == 1 || d.dx.batch != 0)));
+}
+
+/* How many blocks share the heads of a group, from the shape alone. */
+static size_t ssm__cuda_chunk_shares(const ssm__cuda_chunks &p)
+{
+    const size_t blocks = ssm__cuda_chunk_count(p) * p.s.n_groups, heads = p.s.heads / p.s.n_groups;
+    const size_t most = blocks && blocks < 128 ? 128 / blocks : 1, each = ssm__ceil_div(heads, ssm__min(heads, most));
+    return ssm__ceil_div(heads, each);
+}
+
+/* Partial gradients come last: if sequences are packed, they must be zero where there are none. */
+static size_t ssm__cuda_chunk_back_layout(ssm__cuda_chunks *p, void *mem)
+{
+    const size_t count = ssm__cuda_chunk_count(*p), rows = p->s.start ? p->s.len : p->s.batch * p->s.len;
+    const size_t heads = p->s.heads, N = p->s.d_state, states = ssm__mul(ssm__mul(count, p->dim), N / 2);
+    const size_t width = p->s.n_groups * p->shares * N;
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_chunk_take(p, &arena);
+    ssm__cuda_chunk_take_carries(p, &arena, 2);
+    p->kept[0] = (ssm__cuda_bf16 *)(void *)ssm__take(&arena, states);
+    p->kept[1] = (ssm__cuda_bf16 *)(void *)ssm__take(&arena, states);
+    p->dh = ssm__take(&arena, ssm__mul(ssm__mul(p->s.batch, p->dim), N));
+    p->dB = ssm__take(&arena, ssm__mul(rows, width));
+    p->dC = ssm__take(&arena, ssm__mul(rows, width));
+    p->ddelta = ssm__take(&arena, ssm__mul(rows, heads));
+    p->dA = ssm__take(&arena, ssm__mul(count, heads));
+    p->dbias = ssm__take(&arena, ssm__mul(count, heads));
+    p->dD = ssm__take(&arena, ssm__mul(count, p->s.D_has_hdim ? p->dim : heads));
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm__cuda_chunks ssm__cuda_chunk_back_of(const ssm_ssd &s)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunks_of(s);
+    p.shares = ssm__cuda_chunk_shares(p);
+    return p;
+}
+
+/* Partial gradients of all chunks. */
+static ssm_status ssm__cuda_chunk_partial(const ssm__cuda_chunks &p, void *stream)
+{
+    const size_t P = p.s.headdim, N = p.s.d_state;
+    if (P == 32)
+        return N == 64 ? ssm__cuda_chunk_back_run<64, 32>(p, stream) : ssm__cuda_chunk_back_run<128, 32>(p, stream);
+    if (P == 128)
+        return N == 64 ? ssm__cuda_chunk_back_run<64, 128>(p, stream) : ssm__cuda_chunk_back_run<128, 128>(p, stream);
+    return N == 64 ? ssm__cuda_chunk_back_run<64, 64>(p, stream) : ssm__cuda_chunk_back_run<128, 64>(p, stream);
 }
 
 /*=============================================================================
@@ -32576,54 +34118,54 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm
 /* --- sums, layout and verb --- */
 /* A dense [rows][count][n] to a view of time: `per` of the `count` add up in each of its channels, of which there are
  * count / per. */
-static ssm_status ssm__cuda_ssd_rows(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
-                                     size_t per, size_t n, ssm_format io, void *stream)
+static ssm_status ssm__cuda_ssd_rows(const ssm_ssd &s, const float *from, const ssm_out &v, size_t count, size_t per,
+                                     size_t n, ssm_format io, void *stream)
 {
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
-    if (!p.s.start) ssm__cuda_sum_axis(&sum, p.s.batch, p.s.len * count * n, v.batch);
-    ssm__cuda_sum_axis(&sum, p.s.len, count * n, v.time);
+    if (!s.start) ssm__cuda_sum_axis(&sum, s.batch, s.len * count * n, v.batch);
+    ssm__cuda_sum_axis(&sum, s.len, count * n, v.time);
     ssm__cuda_sum_axis(&sum, count / per, per * n, v.chan);
     ssm__cuda_sum_axis(&sum, per, n, 0);
     ssm__cuda_sum_axis(&sum, n, 1, v.state);
     return ssm__cuda_sum_run(sum, io, stream);
 }
 
-/* A dense [batch][count] to a view of channels. */
-static ssm_status ssm__cuda_ssd_channels(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
-                                         size_t per, void *stream)
+/* A dense [parts][count] to a view of channels. */
+static ssm_status ssm__cuda_ssd_channels(const float *from, const ssm_out &v, size_t parts, size_t count, size_t per,
+                                         void *stream)
 {
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
-    ssm__cuda_sum_axis(&sum, p.s.batch, count, 0);
+    ssm__cuda_sum_axis(&sum, parts, count, 0);
     ssm__cuda_sum_axis(&sum, count / per, per, v.chan);
     ssm__cuda_sum_axis(&sum, per, 1, 0);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
-static ssm_status ssm__cuda_ssd_dh0(const ssm__cuda_ssd &p, void *stream)
+static ssm_status ssm__cuda_ssd_dh0(const ssm_ssd &s, const float *dh, const ssm_out &v, void *stream)
 {
-    const ssm_out &v = p.d.dh0;
-    ssm__cuda_sum sum = ssm__cuda_sum_of(p.dh, v.data);
-    ssm__cuda_sum_axis(&sum, p.s.batch, p.dim * p.s.d_state, v.batch);
-    ssm__cuda_sum_axis(&sum, p.dim, p.s.d_state, v.chan);
-    ssm__cuda_sum_axis(&sum, p.s.d_state, 1, v.state);
+    const size_t dim = s.heads * s.headdim;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(dh, v.data);
+    ssm__cuda_sum_axis(&sum, s.batch, dim * s.d_state, v.batch);
+    ssm__cuda_sum_axis(&sum, dim, s.d_state, v.chan);
+    ssm__cuda_sum_axis(&sum, s.d_state, 1, v.state);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
 static ssm_status ssm__cuda_ssd_sums(const ssm__cuda_ssd &p, ssm_format io, void *stream)
 {
+    const ssm_ssd &s = p.s;
     const ssm_ssd_grad &d = p.d;
-    const size_t blocks = p.s.heads * p.strips, parts = blocks * p.warps, N = p.s.d_state, dim = p.dim;
-    ssm_status status = ssm__cuda_ssd_rows(p, p.dB, d.dB, blocks, blocks / p.s.n_groups, N, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dC, d.dC, blocks, blocks / p.s.n_groups, N, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dx, d.dx, dim, 1, 1, io, stream);
-    if (status == SSM_OK && p.s.z.data) status = ssm__cuda_ssd_rows(p, p.dz, d.dz, dim, 1, 1, io, stream);
-    if (status == SSM_OK)
-        status = ssm__cuda_ssd_rows(p, p.ddelta, d.ddelta, parts, parts / p.s.heads, 1, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dA, d.dA, parts, parts / p.s.heads, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dbias, d.ddelta_bias, parts, parts / p.s.heads, stream);
-    if (status == SSM_OK && p.s.D.data)
-        status = ssm__cuda_ssd_channels(p, p.dD, d.dD, dim, p.s.D_has_hdim ? 1 : p.s.headdim, stream);
-    return status == SSM_OK ? ssm__cuda_ssd_dh0(p, stream) : status;
+    const size_t blocks = s.heads * p.strips, parts = blocks * p.warps, N = s.d_state, dim = p.dim, B = s.batch;
+    ssm_status status = ssm__cuda_ssd_rows(s, p.dB, d.dB, blocks, blocks / s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dC, d.dC, blocks, blocks / s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dx, d.dx, dim, 1, 1, io, stream);
+    if (status == SSM_OK && s.z.data) status = ssm__cuda_ssd_rows(s, p.dz, d.dz, dim, 1, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.ddelta, d.ddelta, parts, parts / s.heads, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dA, d.dA, B, parts, parts / s.heads, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dbias, d.ddelta_bias, B, parts, parts / s.heads, stream);
+    if (status == SSM_OK && s.D.data)
+        status = ssm__cuda_ssd_channels(p.dD, d.dD, B, dim, s.D_has_hdim ? 1 : s.headdim, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_dh0(s, p.dh, d.dh0, stream) : status;
 }
 
 static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
@@ -32669,16 +34211,59 @@ template <class T> static ssm_status ssm__cuda_ssd_back_run(const ssm__cuda_ssd 
                             blocks, 1, (unsigned)threads, room, p, stream);
 }
 
+/* In chunks of time. */
+static ssm_status ssm__cuda_ssd_chunk_sums(const ssm__cuda_chunks &p, void *stream)
+{
+    const ssm_format io = SSM_FORMAT_BF16;
+    const ssm_ssd &s = p.s;
+    const ssm_ssd_grad &d = p.d;
+    const size_t H = s.heads, N = s.d_state, chunks = ssm__cuda_chunk_count(p), width = s.n_groups * p.shares;
+    ssm_status status = ssm__cuda_ssd_rows(s, p.dB, d.dB, width, p.shares, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dC, d.dC, width, p.shares, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.ddelta, d.ddelta, H, 1, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dA, d.dA, chunks, H, 1, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dbias, d.ddelta_bias, chunks, H, 1, stream);
+    if (status == SSM_OK && s.D.data)
+        status = ssm__cuda_ssd_channels(p.dD, d.dD, chunks, s.D_has_hdim ? p.dim : H, 1, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_dh0(s, p.dh, d.dh0, stream) : status;
+}
+
+static ssm_status ssm__cuda_ssd_back_in_chunks(const ssm_ssd &s, const ssm_ssd_grad &d, ssm_memory work, void *stream)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunk_back_of(s);
+    ssm_status status = SSM_OK;
+    p.d = d;
+    ssm__cuda_chunk_back_layout(&p, work.data);
+    if (s.start && cudaMemsetAsync(p.dB, 0, (size_t)((unsigned char *)work.data + work.bytes - (unsigned char *)p.dB),
+                                   (cudaStream_t)stream) != cudaSuccess)
+        status = SSM_ERR_DEVICE;
+    if (status == SSM_OK) status = ssm__cuda_chunk_partial(p, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_chunk_sums(p, stream) : status;
+}
+
+/* Bytes that backward wants, whatever rows are aligned to; those of chunks into `chunks`. */
+static size_t ssm__cuda_ssd_back_bytes(ssm__cuda_ssd *p, ssm_format io, size_t *chunks)
+{
+    const size_t plain = ssm__cuda_ssd_back_layout(p, NULL);
+    ssm__cuda_chunks c;
+    *chunks = 0;
+    if (!ssm__cuda_chunk_back_fits(p->s, io)) return plain;
+    c = ssm__cuda_chunk_back_of(p->s);
+    *chunks = ssm__cuda_chunk_back_layout(&c, NULL);
+    return *chunks > plain ? *chunks : plain;
+}
+
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need)
 {
     static const ssm_sizes none = SSM__EMPTY;
     ssm__cuda_ssd p;
+    size_t chunks;
     const ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (!need) return SSM_ERR_NULL;
     *need = none;
-    need->work = ssm__cuda_ssd_layout(&p, NULL);
-    need->work_backward = ssm__cuda_ssd_back_layout(&p, NULL);
+    need->work = ssm__cuda_ssd_bytes(&p, io);
+    need->work_backward = ssm__cuda_ssd_back_bytes(&p, io, &chunks);
     if (need->work != SSM__SIZE_MAX && need->work_backward != SSM__SIZE_MAX) return SSM_OK;
     *need = none;
     return SSM_ERR_OVERFLOW;
@@ -32688,16 +34273,18 @@ SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *g
                                          void *stream)
 {
     ssm__cuda_ssd p;
-    size_t bytes;
+    size_t bytes, chunks;
     ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (s->slot) return SSM_ERR_UNSUPPORTED;
     if (!grad || (!grad->dy.data && s->batch && s->len)) return SSM_ERR_NULL;
     p.d = *grad;
-    bytes = ssm__cuda_ssd_back_layout(&p, NULL);
+    bytes = ssm__cuda_ssd_back_bytes(&p, io, &chunks);
     status = ssm__check_block(work, bytes);
     if (status != SSM_OK || s->batch == 0) return status;
-    ssm__cuda_ssd_back_layout(&p, work.data);
+    if (chunks && ssm__cuda_chunk_back_is_dense(p.s, p.d))
+        return ssm__cuda_ssd_back_in_chunks(p.s, p.d, ssm_memory_of(work.data, chunks), stream);
+    bytes = ssm__cuda_ssd_back_layout(&p, work.data);
     if (s->start && cudaMemsetAsync(work.data, 0, bytes, (cudaStream_t)stream) != cudaSuccess) return SSM_ERR_DEVICE;
     status = io == SSM_FORMAT_BF16 ? ssm__cuda_ssd_back_run<ssm__cuda_bf16>(p, stream)
                                    : ssm__cuda_ssd_back_run<float>(p, stream);

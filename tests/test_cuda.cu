@@ -362,6 +362,9 @@ static const test tests[] = {
     {"cuda/s5/slots", s5_slots},           {"cuda/s5/errors", s5_errors},
     {"cuda/ssd/random", ssd_random},       {"cuda/ssd/packed", ssd_packed},   {"cuda/ssd/step", ssd_step},
     {"cuda/ssd/slots", ssd_slots},         {"cuda/ssd/errors", ssd_errors},
+    {"cuda/ssd/chunks", ssd_chunks},       {"cuda/ssd/chunks/slots", ssd_chunks_slots},
+    {"cuda/ssd/chunks/choice", ssd_chunks_choice}, {"cuda/ssd/chunks/backward", ssd_chunks_backward},
+    {"cuda/ssd/chunks/choice_back", ssd_chunks_choice_back},
 };
 
 int main(int count, char **arguments)
