@@ -687,7 +687,7 @@ static void mamba_layer_decode(void)
         k.config.d_state = 4 * pick(1, 9);
         k.config.n_groups = 1;
         k.config.dt_rank = chance(15) ? 136 : 8 * pick(1, 5);
-        k.config.d_conv = pick(2, 8);
+        k.config.d_conv = pick(2, 4);
         k.config.proj_bias = chance(30);
         k.config.x_proj_bias = chance(30);
         k.config.no_conv_bias = chance(30);
