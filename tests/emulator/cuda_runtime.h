@@ -292,6 +292,8 @@ template <class P> struct emulator_launch {
 template <class P> void (*emulator_launch<P>::kernel)(P);
 template <class P> P *emulator_launch<P>::argument;
 
+static int emulator_launches;
+
 template <class P>
 static cudaError_t cudaLaunchKernel(void (*kernel)(P), dim3 grid, dim3 block, void **arguments, size_t shared,
                                     cudaStream_t)
@@ -299,6 +301,7 @@ static cudaError_t cudaLaunchKernel(void (*kernel)(P), dim3 grid, dim3 block, vo
     const float nan = __uint_as_float(0xffffffffu);
     unsigned x, y;
     size_t i;
+    emulator_launches += 1;
     if (block.x > EMULATOR_THREADS || shared > EMULATOR_ROOM) return cudaErrorInvalidValue;
     gridDim = grid;
     blockDim = block;
