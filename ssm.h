@@ -2641,8 +2641,8 @@ typedef struct ssm_cuda_product {
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
- * bytes each time. S5: AUTO cuts time as that of ssm_cuda_s5_scan_forward. No call waits or allocates; all can be
- * captured in a graph.
+ * bytes each time. S5, Mamba-2: AUTO cuts time as that of ssm_cuda_s5_scan_forward and ssm_cuda_ssd_forward. No call
+ * waits or allocates; all can be captured in a graph.
  * Accuracy: |error| / |y| below 1e-5 against the host in float, gradients 1e-4; in bf16 by the rounding of its rows. */
 typedef struct ssm_layer_grad { /* of a backward; NULL: not wanted, but for dy */
     const void *dy;
