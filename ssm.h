@@ -2482,9 +2482,9 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
  * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
- * gradients is below 5e-3, of states 3e-3, of parameters' 5e-3 and for n terms whose signs cancel 2e-3 sqrt(n) more:
- * sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the weights
- * of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
+ * gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the sum of squares of what steps
+ * add: sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the
+ * weights of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -2641,8 +2641,8 @@ typedef struct ssm_cuda_product {
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
- * bytes each time. S5: AUTO cuts time as that of ssm_cuda_s5_scan_forward. No call waits or allocates; all can be
- * captured in a graph.
+ * bytes each time. S5, Mamba-2: AUTO cuts time as that of ssm_cuda_s5_scan_forward and ssm_cuda_ssd_forward. No call
+ * waits or allocates; all can be captured in a graph.
  * Accuracy: |error| / |y| below 1e-5 against the host in float, gradients 1e-4; in bf16 by the rounding of its rows. */
 typedef struct ssm_layer_grad { /* of a backward; NULL: not wanted, but for dy */
     const void *dy;
@@ -33323,9 +33323,10 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     room &m;
     ssm__span q;
     unsigned chunk, group, share, head, end;
-    int lane, warp, there;
-    int r0, c0; /* of the 4 x 2 warps: first row, and half of the columns */
-    int r1, n1; /* of the 2 x 4: first row and state */
+    unsigned lane, warp;
+    unsigned r0, c0; /* of the 4 x 2 warps: first row, and half of the columns */
+    unsigned r1, n1; /* of the 2 x 4: first row and state */
+    int there;
     float dB[2][N / 32][4], dC[2][N / 32][4], dS[4][4];
 
     __device__ __forceinline__ ssm__cuda_chunk_grad(const ssm__cuda_chunks &problem, room &shared)
@@ -33342,8 +33343,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         q = ssm__cuda_span_of(p.s.start, p.s.slot, index / tiles, p.s.len);
         head = group * heads + share * each;
         end = (share + 1) * each < heads ? head + each : (group + 1) * heads;
-        lane = (int)threadIdx.x % 32;
-        warp = (int)threadIdx.x / 32;
+        lane = threadIdx.x % 32;
+        warp = threadIdx.x / 32;
         r0 = warp / 2 * 16;
         c0 = warp % 2;
         r1 = warp / 4 * 32;
@@ -33359,11 +33360,22 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 
     __device__ __forceinline__ stage &of(unsigned of_head) const { return m.ring[of_head % room::STAGES]; }
 
-    static __device__ __forceinline__ unsigned word(const unsigned char *tile, int line, int unit)
+    /* The thread's two elements of a product's 8 x 8 block in a tile of steps, from a line on that is a multiple of 8. */
+    static __device__ __forceinline__ const unsigned *word_at(const unsigned char *tile, unsigned line, unsigned unit)
     {
-        return *(
-            const unsigned *)(const void *)(ssm__cuda_chunk_unit<64>((unsigned char *)(uintptr_t)tile, line, unit) +
-                                            threadIdx.x % 4 * 4);
+        const unsigned lane_of = threadIdx.x % 32;
+        return (const unsigned *)(const void *)(ssm__cuda_chunk_line<64>(tile, line, unit, lane_of / 4, 0) +
+                                                lane_of % 4 * 4);
+    }
+
+    static __device__ __forceinline__ unsigned word(const unsigned char *tile, unsigned line, unsigned unit)
+    {
+        return *word_at(tile, line, unit);
+    }
+
+    __device__ __forceinline__ void set_M(unsigned line, unsigned unit, float low, float high) const
+    {
+        *(unsigned *)(uintptr_t)word_at(m.M, line, unit) = ssm__cuda_round(low, high);
     }
 
     /* --- copies --- */
@@ -33400,11 +33412,11 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 #pragma unroll
         for (k = 0; k < P / 16; ++k) {
             unsigned a[4], b[4];
-            ssm__cuda_left<64>(a, now.dy, (unsigned)r0, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a, now.dy, r0, 2 * k);
 #pragma unroll
             for (j = 0; j < 2; ++j) {
                 if (32 * c0 + 16 * j > r0) break;
-                ssm__cuda_right<64>(b, now.x, (unsigned)(32 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_right<64>(b, now.x, 32 * c0 + 16 * j, 2 * k);
                 ssm__cuda_multiply_add(d[2 * j], a, b[0], b[1]);
                 ssm__cuda_multiply_add(d[2 * j + 1], a, b[2], b[3]);
             }
@@ -33415,17 +33427,17 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void weigh(const float (&d)[4][4], const stage &now, notes_type &note)
     {
         float rows[2] = {0, 0}, cols[8];
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < 4; ++j) {
-            const int s = 32 * c0 + 8 * j + lane % 4 * 2;
+            const unsigned s = 32 * c0 + 8 * j + lane % 4 * 2;
             cols[2 * j] = cols[2 * j + 1] = 0;
             if (32 * c0 + j / 2 * 16 > r0) continue;
             const float4 of = *(const float4 *)(const void *)now.steps[s];
 #pragma unroll
             for (i = 0; i < 2; ++i) {
-                const int t = r0 + lane / 4 + 8 * i;
-                const unsigned cb = word(m.cb, t, 4 * c0 + j);
+                const unsigned t = r0 + lane / 4 + 8 * i;
+                const unsigned cb = word(m.cb, r0 + 8 * i, 4 * c0 + j);
                 const float l = now.steps[t][1];
                 float weight[2];
 #pragma unroll
@@ -33439,8 +33451,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                     if (t > s + k) rows[i] = fmaf(dM, weight[k], rows[i]);
                     if (t == s + k) note.diag[t] = dM * cbf;
                 }
-                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, t, 4 * c0 + j) + lane % 4 * 4) =
-                    ssm__cuda_round(weight[0], weight[1]);
+                set_M(r0 + 8 * i, 4 * c0 + j, weight[0], weight[1]);
             }
         }
         ssm__cuda_fold<4>(cols, 16);
@@ -33464,15 +33475,15 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void note_all(const stage &now, notes_type &note) const
     {
         float sum = 0;
-        int i, j;
+        unsigned i, j;
         if (threadIdx.x < SSM__CUDA_CHUNK) {
             const float l = now.steps[threadIdx.x][1];
             note.dt[threadIdx.x] = now.steps[threadIdx.x][0];
             note.fall[threadIdx.x] = ssm__cuda_exp2(l);
             note.rest[threadIdx.x] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
         }
-#pragma unroll
-        for (i = (int)threadIdx.x; i < P * N / 8; i += room::THREADS) {
+#pragma unroll(room::STAGES)
+        for (i = threadIdx.x; i < P * N / 8; i += room::THREADS) {
             const uint4 a = ((const uint4 *)(const void *)now.h)[i], b = ((const uint4 *)(const void *)now.g)[i];
             const unsigned v[4] = {a.x, a.y, a.z, a.w}, w[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
@@ -33489,28 +33500,28 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void inputs(unsigned of_head, const stage &now, notes_type &note)
     {
         float sum[P / 16][4];
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
-#pragma unroll
+#pragma unroll 4
         for (k = 0; k < N / 16; ++k) {
             unsigned a[4], b[4];
-            ssm__cuda_left<64>(a, m.B, (unsigned)r0, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a, m.B, r0, 2 * k);
 #pragma unroll
             for (j = 0; j < P / 32; ++j) {
-                ssm__cuda_right<P>(b, now.g, (unsigned)(P / 2 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_right<P>(b, now.g, P / 2 * c0 + 16 * j, 2 * k);
                 ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
                 ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
             }
         }
 #pragma unroll
         for (i = 0; i < 2; ++i) {
-            const int s = r0 + lane / 4 + 8 * i;
+            const unsigned s = r0 + lane / 4 + 8 * i;
             const float w = note.dt[s] * note.rest[s];
             float add = 0;
 #pragma unroll
             for (j = 0; j < P / 16; ++j) {
-                const unsigned x = word(now.x, s, P / 16 * c0 + j);
+                const unsigned x = word(now.x, r0 + 8 * i, P / 16 * c0 + j);
                 add = fmaf(ssm__cuda_low(x), sum[j][2 * i], add);
                 add = fmaf(ssm__cuda_high(x), sum[j][2 * i + 1], add);
                 sum[j][2 * i] *= w;
@@ -33523,10 +33534,10 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         for (k = 0; k < 4; ++k) {
             unsigned a[4], b[4];
             if (16 * k < r0) continue;
-            ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)r0 / 8);
+            ssm__cuda_left_turned<64>(a, m.M, 16 * k, r0 / 8);
 #pragma unroll
             for (j = 0; j < P / 32; ++j) {
-                ssm__cuda_right_turned<64>(b, now.dy, 16 * (unsigned)k, (unsigned)(P / 16 * c0 + 2 * j));
+                ssm__cuda_right_turned<64>(b, now.dy, 16 * k, P / 16 * c0 + 2 * j);
                 ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
                 ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
             }
@@ -33539,19 +33550,21 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void skip(float (&sum)[P / 16][4], unsigned of_head, const stage &now,
                                          notes_type &note) const
     {
-        int i, j, k;
+        const ptrdiff_t apart = p.s.D_has_hdim ? p.s.D.chan : 0;
+        const float *D = ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? of_head * (size_t)P : of_head);
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < P / 16; ++j) {
             float dD[2] = {0, 0};
-            const int c = P / 2 * c0 + 8 * j + lane % 4 * 2;
+            const unsigned c = P / 2 * c0 + 8 * j + lane % 4 * 2;
 #pragma unroll
             for (i = 0; i < 2; ++i) {
-                const unsigned x = word(now.x, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
-                const unsigned dy = word(now.dy, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                const unsigned x = word(now.x, r0 + 8 * i, P / 16 * c0 + j);
+                const unsigned dy = word(now.dy, r0 + 8 * i, P / 16 * c0 + j);
                 dD[0] = fmaf(ssm__cuda_low(x), ssm__cuda_low(dy), dD[0]);
                 dD[1] = fmaf(ssm__cuda_high(x), ssm__cuda_high(dy), dD[1]);
-                sum[j][2 * i] = fmaf(skip_of(of_head, c), ssm__cuda_low(dy), sum[j][2 * i]);
-                sum[j][2 * i + 1] = fmaf(skip_of(of_head, c + 1), ssm__cuda_high(dy), sum[j][2 * i + 1]);
+                sum[j][2 * i] = fmaf(D[c * apart], ssm__cuda_low(dy), sum[j][2 * i]);
+                sum[j][2 * i + 1] = fmaf(D[(c + 1) * apart], ssm__cuda_high(dy), sum[j][2 * i + 1]);
             }
 #pragma unroll
             for (k = 0; k < 2; ++k) {
@@ -33561,16 +33574,11 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         }
     }
 
-    __device__ __forceinline__ float skip_of(unsigned of_head, int c) const
-    {
-        return *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? of_head * (size_t)P + (size_t)c : of_head);
-    }
-
     /* Adds to dx, by rows of the warp's part. */
     __device__ __forceinline__ void write(const float (&sum)[P / 16][4], unsigned of_head)
     {
         float(*out)[room::WIDE] = m.out[warp];
-        int i, j;
+        unsigned i, j;
         if (!p.d.dx.data) return;
 #pragma unroll
         for (j = 0; j < P / 16; ++j)
@@ -33579,14 +33587,14 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                 *(float2 *)(void *)(out[lane / 4 + 8 * i] + 8 * j + lane % 4 * 2) =
                     make_float2(sum[j][2 * i], sum[j][2 * i + 1]);
         __syncwarp();
-#pragma unroll
+#pragma unroll(room::STAGES)
         for (i = 0; i < P / 32; ++i) {
-            const int unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
+            const unsigned unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
             const float4 low = *(const float4 *)(const void *)(out[line] + c);
             const float4 high = *(const float4 *)(const void *)(out[line] + c + 4);
-            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + (size_t)(r0 + line),
-                                                                      of_head * (size_t)P + (size_t)(P / 2 * c0 + c));
-            if (r0 + line >= there) continue;
+            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + r0 + line,
+                                                                      of_head * (size_t)P + P / 2 * c0 + c);
+            if ((int)(r0 + line) >= there) continue;
             const uint4 v = *to;
             *to = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
                              ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
@@ -33600,7 +33608,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void states(float (&sum)[2][N / 32][4], const unsigned char *rows,
                                            const unsigned char *h) const
     {
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (i = 0; i < 2; ++i)
 #pragma unroll
@@ -33608,11 +33616,11 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 #pragma unroll
         for (k = 0; k < P / 16; ++k) {
             unsigned a[2][4], b[4];
-            ssm__cuda_left<64>(a[0], rows, (unsigned)r1, 2 * (unsigned)k);
-            ssm__cuda_left<64>(a[1], rows, (unsigned)r1 + 16, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a[0], rows, r1, 2 * k);
+            ssm__cuda_left<64>(a[1], rows, r1 + 16, 2 * k);
 #pragma unroll
             for (j = 0; j < N / 64; ++j) {
-                ssm__cuda_right_turned<P>(b, h, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+                ssm__cuda_right_turned<P>(b, h, 16 * k, n1 / 8 + 2 * j);
 #pragma unroll
                 for (i = 0; i < 2; ++i) {
                     ssm__cuda_multiply_add(sum[i][2 * j], a[i], b[0], b[1]);
@@ -33625,16 +33633,16 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void coefs(const stage &now, notes_type &note)
     {
         float sum[2][N / 32][4];
-        int i, j, k;
+        unsigned i, j, k;
         states(sum, now.dy, now.h);
 #pragma unroll
         for (i = 0; i < 4; ++i) { /* rows of the thread */
-            const int t = r1 + lane / 4 + 8 * i;
+            const unsigned t = r1 + lane / 4 + 8 * i;
             const float fall = note.fall[t];
             float read = 0;
 #pragma unroll
             for (j = 0; j < N / 32; ++j) {
-                const unsigned C = word(m.C, t, n1 / 8 + j);
+                const unsigned C = word(m.C, r1 + 8 * i, n1 / 8 + j);
                 read = fmaf(ssm__cuda_low(C), sum[i / 2][j][i % 2 * 2], read);
                 read = fmaf(ssm__cuda_high(C), sum[i / 2][j][i % 2 * 2 + 1], read);
 #pragma unroll
@@ -33647,7 +33655,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         states(sum, now.x, now.g);
 #pragma unroll
         for (i = 0; i < 4; ++i) {
-            const int t = r1 + lane / 4 + 8 * i;
+            const unsigned t = r1 + lane / 4 + 8 * i;
             const float w = note.dt[t] * note.rest[t];
 #pragma unroll
             for (j = 0; j < N / 32; ++j)
@@ -33659,13 +33667,15 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 
     /* --- step sizes: a warp, two steps a lane --- */
     /* What the notes say of step t: U without what lies before, ddt without A U, and what later steps get. */
-    static __device__ __forceinline__ void recall(const notes_type &note, int t, float *here, float *ddt, float *later)
+    static __device__ __forceinline__ void recall(const notes_type &note, unsigned t, float *here, float *ddt,
+                                                  float *later)
     {
         const float added = note.rest[t] * (note.add[0][t] + note.add[1][t]);
         const float read = note.read[0][t] + note.read[1][t] + note.read[2][t] + note.read[3][t];
         const float row = note.row[0][t] + (t < 32 ? 0.0f : note.row[1][t]);
         float col = 0;
-        int i;
+        unsigned i;
+#pragma unroll 1
         for (i = t / 16; i < 4; ++i) col += note.col[i][t];
         *here = fmaf(note.fall[t], read, fmaf(-note.dt[t], col - note.diag[t], row));
         *ddt = col + added;
@@ -33680,7 +33690,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
         const size_t at = place() * p.s.heads + of_head;
         float here[2], ddt[2], later[2], U[2], both = 0, dA = 0, dbias = 0;
-        int i;
+        unsigned i;
+#pragma unroll 1
         for (i = 0; i < 8; ++i) both += note.both[i];
         both *= note.fall[SSM__CUDA_CHUNK - 1];
         for (i = 0; i < 2; ++i) recall(note, 2 * lane + i, here + i, ddt + i, later + i);
@@ -33690,9 +33701,9 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         U[0] += here[0] + here[1];
         U[1] += here[1];
         for (i = 0; i < 2; ++i) {
-            const size_t t = row() + (size_t)(2 * lane + i);
+            const size_t t = row() + 2 * lane + i;
             float raw, slope;
-            if (2 * lane + i >= there) continue;
+            if ((int)(2 * lane + i) >= there) continue;
             raw = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
             slope = fmaf(A, U[i], ddt[i]) * ssm__cuda_step_slope(p.s, raw, note.dt[2 * lane + i]);
             p.ddelta[(q.batch * p.s.len + t) * p.s.heads + of_head] = slope;
@@ -33710,7 +33721,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void settle_D(const notes_type &note, size_t at) const
     {
         float sum = 0;
-        int i;
+        unsigned i;
+#pragma unroll 1
         for (i = lane; i < P; i += 32) {
             const float dD = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
             if (p.s.D_has_hdim) p.dD[at * P + (size_t)i] = dD;
@@ -33724,30 +33736,28 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     /* What B and C get through C B^T, of all heads. */
     __device__ __forceinline__ void close(void)
     {
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < 4; ++j)
 #pragma unroll
-            for (i = 0; i < 2; ++i)
-                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, r0 + lane / 4 + 8 * i, 4 * c0 + j) + lane % 4 * 4) =
-                    ssm__cuda_round(dS[j][2 * i], dS[j][2 * i + 1]);
+            for (i = 0; i < 2; ++i) set_M(r0 + 8 * i, 4 * c0 + j, dS[j][2 * i], dS[j][2 * i + 1]);
         __syncthreads();
 #pragma unroll
         for (k = 0; k < 4; ++k)
 #pragma unroll
             for (j = 0; j < N / 64; ++j) {
                 unsigned a[4], b[4], c[4];
-                ssm__cuda_right_turned<64>(b, m.B, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
-                ssm__cuda_right_turned<64>(c, m.C, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+                ssm__cuda_right_turned<64>(b, m.B, 16 * k, n1 / 8 + 2 * j);
+                ssm__cuda_right_turned<64>(c, m.C, 16 * k, n1 / 8 + 2 * j);
 #pragma unroll
                 for (i = 0; i < 2; ++i) {
                     if (16 * k <= r1 + 16 * i) {
-                        ssm__cuda_left<64>(a, m.M, (unsigned)(r1 + 16 * i), 2 * (unsigned)k);
+                        ssm__cuda_left<64>(a, m.M, (r1 + 16 * i), 2 * k);
                         ssm__cuda_multiply_add(dC[i][2 * j], a, b[0], b[1]);
                         ssm__cuda_multiply_add(dC[i][2 * j + 1], a, b[2], b[3]);
                     }
                     if (16 * k >= r1 + 16 * i) {
-                        ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)(r1 + 16 * i) / 8);
+                        ssm__cuda_left_turned<64>(a, m.M, 16 * k, (r1 + 16 * i) / 8);
                         ssm__cuda_multiply_add(dB[i][2 * j], a, c[0], c[1]);
                         ssm__cuda_multiply_add(dB[i][2 * j + 1], a, c[2], c[3]);
                     }
@@ -33760,12 +33770,12 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void leave(float *to, const float (&sum)[2][N / 32][4]) const
     {
         const size_t width = p.s.n_groups * p.shares * N;
-        int i, j;
-        to += (q.batch * p.s.len + row()) * width + (group * p.shares + share) * N + (size_t)(n1 + lane % 4 * 2);
+        unsigned i, j;
+        to += (q.batch * p.s.len + row()) * width + (group * p.shares + share) * N + n1 + lane % 4 * 2;
 #pragma unroll
         for (i = 0; i < 4; ++i) {
-            const int t = r1 + lane / 4 + 8 * i;
-            if (t >= there) continue;
+            const unsigned t = r1 + lane / 4 + 8 * i;
+            if ((int)t >= there) continue;
 #pragma unroll
             for (j = 0; j < N / 32; ++j)
                 *(float2 *)(void *)(to + (size_t)t * width + 8 * j) =
@@ -33775,7 +33785,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 
     __device__ __forceinline__ void clear(void)
     {
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (k = 0; k < 4; ++k) {
             for (j = 0; j < 4; ++j) dS[j][k] = 0;
