@@ -26205,7 +26205,7 @@ template <class P> static cudaError_t ssm__cuda_queue(const ssm__cuda_kernel<P> 
         cudaLaunchAttribute attribute;
         cudaLaunchConfig_t config;
         memset(&attribute, 0, sizeof attribute);
-        memset(&config, 0, sizeof config);
+        config = cudaLaunchConfig_t();
         attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attribute.val.programmaticStreamSerializationAllowed = 1;
         config.gridDim = blocks;
