@@ -26368,6 +26368,7 @@ __global__ void __launch_bounds__(SSM__CUDA_WIDE) ssm__cuda_sum_kernel(const ssm
     size_t rest = output, i;
     float sum = 0;
     int a, half;
+    ssm__cuda_await();
     for (a = s.kept - 1; a >= 0; --a) {
         from += (ptrdiff_t)(rest % s.extent[a]) * s.step[a];
         to += (ptrdiff_t)(rest % s.extent[a]) * s.stride[a];
@@ -26394,11 +26395,11 @@ __global__ void __launch_bounds__(SSM__CUDA_WIDE) ssm__cuda_sum_kernel(const ssm
 template <class T> static ssm_status ssm__cuda_sum_launch(const ssm__cuda_sum &s, void *stream)
 {
     if (s.terms >= 1024 && s.outputs <= 4096)
-        return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 256>, s.outputs, 1, SSM__CUDA_WIDE, 0, s, stream);
+        return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 256>, s.outputs, 1, SSM__CUDA_WIDE, 0, s, stream);
     if (s.terms >= 32 && s.outputs <= 65536)
-        return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 8>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE / 8), 1,
+        return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 8>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE / 8), 1,
                                 SSM__CUDA_WIDE, 0, s, stream);
-    return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 1>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE), 1, SSM__CUDA_WIDE, 0,
+    return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 1>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE), 1, SSM__CUDA_WIDE, 0,
                             s, stream);
 }
 
@@ -27101,6 +27102,42 @@ __global__ void __launch_bounds__(SSM__CUDA_STEP, 2) ssm__cuda_scan_step(const s
     ssm__cuda_store(ssm__cuda_at<T>(s.y, first + own, 0, c), y);
 }
 
+/* The same of 16 states, as models have them: a lane has four of one stream, and that is all its work. An SM full of
+ * threads with 16 bytes of state each on their way moves it faster than lanes that share A among streams. */
+template <class T, int HAS_SLOTS>
+__global__ void __launch_bounds__(SSM__CUDA_STEP) ssm__cuda_scan_step16(const ssm__cuda_scan p)
+{
+    const ssm_selective_scan &s = p.s;
+    const unsigned index = blockIdx.x * SSM__CUDA_STEP + threadIdx.x, own = index % 4, b = blockIdx.y;
+    const unsigned dim = (unsigned)s.dim, c = index / 4 < dim ? index / 4 : dim - 1;
+    const bool real = index / 4 < dim;
+    float *at;
+    ssm__four h = {{0, 0, 0, 0}}, a, B, C;
+    ssm__cuda_inputs x;
+    float e, z, sum = 0;
+    int i;
+    ssm__cuda_await();
+    at = ssm__cuda_state_at(s.h_last, ssm__cuda_span_of(NULL, HAS_SLOTS ? s.slot : NULL, b, 1), c);
+    if (!HAS_SLOTS || at) h = ssm__cuda_load4(at + 4 * own);
+    a = ssm__cuda_load4(ssm__cuda_at<float>(s.A, 0, 0, c) + 4 * own);
+    B = ssm__cuda_load4(ssm__cuda_at<T>(s.B, b, 0, ssm__cuda_group(c, dim, s.B_groups)) + 4 * own);
+    C = ssm__cuda_load4(ssm__cuda_at<T>(s.C, b, 0, ssm__cuda_group(c, dim, s.C_groups)) + 4 * own);
+    z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, b, 0, c)) : 0.0f;
+    x = ssm__cuda_inputs_of<T>(p, ssm__cuda_span_of(NULL, NULL, b, 1), 0, c);
+    e = x.db * x.u;
+    for (i = 0; i < 4; ++i) {
+        h.v[i] = ssm__cuda_advance(x.db, a.v[i] * SSM__CUDA_LOG2E, e, B.v[i], h.v[i]);
+        sum = fmaf(C.v[i], h.v[i], sum);
+    }
+    if (real && (!HAS_SLOTS || at)) ssm__cuda_store4(at + 4 * own, h);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (s.D.data) sum = fmaf(*ssm__cuda_at<float>(s.D, 0, 0, c), x.u, sum);
+    if (s.z.data) sum *= ssm__cuda_silu(z);
+    if (HAS_SLOTS && !at) sum = 0;
+    if (real && own == 0) ssm__cuda_store(ssm__cuda_at<T>(s.y, b, 0, c), sum);
+}
+
 /* --- verbs --- */
 static int ssm__cuda_is_four(const void *data, ptrdiff_t batch, ptrdiff_t chan, ptrdiff_t state)
 {
@@ -27236,6 +27273,9 @@ SSM_API ssm_status ssm_cuda_selective_scan_record(const ssm_selective_scan *s, s
 
 template <class T> static ssm_status ssm__cuda_step_run(const ssm__cuda_scan &p, void *stream)
 {
+    if (p.s.d_state == 16)
+        return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step16<T, 1> : ssm__cuda_scan_step16<T, 0>,
+                                      ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), p.s.batch, SSM__CUDA_STEP, 0, p, stream);
     return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step<T, 1> : ssm__cuda_scan_step<T, 0>,
                                   ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), ssm__ceil_div(p.s.batch, SSM__CUDA_SLOTS),
                                   SSM__CUDA_STEP, 0, p, stream);
