@@ -693,15 +693,6 @@ static const layer_config layer_gradient_configs[] = {
     LAYER(rglru, .d_model = 2, .no_conv_bias = 1, .a_max = (ssm_real)0.95),
     LAYER(rglru, .d_model = 4, .num_heads = 2, .no_block = 1),
 #ifndef TEST_NO_COMPLEX
-    LAYER(selective, .d_model = 3, .d_state = 2, .complex_A = 1),
-    LAYER(selective, .d_model = 2, .d_state = 3, .disc = SSM_DISC_EULER, .complex_A = 1),
-    LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .dt_rank = 2, .complex_A = 1),
-    LAYER(s6, .d_model = 3, .d_state = 2, .n_groups = 3, .disc = SSM_DISC_BILINEAR, .no_dt_bias = 1, .complex_A = 1),
-    LAYER(s6, .d_model = 19, .d_state = 1, .disc = SSM_DISC_DIRAC, .complex_A = 1),
-    LAYER(mamba, .d_model = 3, .d_state = 2, .d_inner = 4, .n_groups = 2, .disc = SSM_DISC_ZOH, .pre_norm = 1,
-          .residual = 1, .complex_A = 1),
-    LAYER(mamba, .d_model = 2, .d_state = 2, .dt_rank = 3, .dbc_norm = SSM_DBC_NORM_WEIGHTED,
-          .dbc_norm_eps = (ssm_real)0.1, .complex_A = 1),
     LAYER(s4d, .d_model = 2, .d_state = 4),
     LAYER(s4d, .d_model = 3, .d_state = 2, .train_B = 1, .disc = SSM_DISC_BILINEAR, .scan = SSM_SCAN_CHUNKED,
           .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU, .pre_norm = 1, .residual = 1),
@@ -735,6 +726,15 @@ static const layer_config layer_gradient_configs[] = {
     LAYER_SCALED(s5, .d_model = 2, .d_state = 2, .lru = 1, .max_phase = (ssm_real)0.1, .event = 1, .clip_eigs = 1,
                  .activation = SSM_S5_GELU),
     LAYER(s5, .d_model = 2, .d_state = 2, .lru = 1, .max_phase = (ssm_real)0.1, .bidirectional = 1, .residual = 1),
+    LAYER(selective, .d_model = 3, .d_state = 2, .complex_A = 1),
+    LAYER(selective, .d_model = 2, .d_state = 3, .disc = SSM_DISC_EULER, .complex_A = 1),
+    LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .dt_rank = 2, .complex_A = 1),
+    LAYER(s6, .d_model = 3, .d_state = 2, .n_groups = 3, .disc = SSM_DISC_BILINEAR, .no_dt_bias = 1, .complex_A = 1),
+    LAYER(s6, .d_model = 19, .d_state = 1, .disc = SSM_DISC_DIRAC, .complex_A = 1),
+    LAYER(mamba, .d_model = 3, .d_state = 2, .d_inner = 4, .n_groups = 2, .disc = SSM_DISC_ZOH, .pre_norm = 1,
+          .residual = 1, .complex_A = 1),
+    LAYER(mamba, .d_model = 2, .d_state = 2, .dt_rank = 3, .dbc_norm = SSM_DBC_NORM_WEIGHTED,
+          .dbc_norm_eps = (ssm_real)0.1, .complex_A = 1),
 #endif
 };
 
