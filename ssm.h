@@ -4213,12 +4213,15 @@ typedef struct ssm__rglru_adjoint_block {
     X(void, coef_rows, (const ssm__coef_block *b))                                           \
     X(void, coef_adjoint, (const ssm__coef_block *b))                                        \
     X(void, scan_complex_rows, (const ssm__scan_block *b))                                   \
+    X(void, scan_complex_rows_any, (const ssm__scan_block *b))                               \
     X(void, scan_complex_step, (const ssm__step_block *b))                                   \
     X(void, scan_complex_measure, (const ssm__scan_block *b, ssm_real *decay, ptrdiff_t im)) \
     X(void, scan_complex_carry, (const ssm__carry_block *b))                                 \
     X(void, scan_complex_join, (size_t states, const ssm_real *earlier, ssm_real *later))    \
     X(void, scan_complex_replay, (const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a))  \
-    X(void, scan_complex_adjoint, (const ssm__scan_block *b, const ssm__adjoint_block *d))
+    X(void, scan_complex_replay_any, (const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a)) \
+    X(void, scan_complex_adjoint, (const ssm__scan_block *b, const ssm__adjoint_block *d))   \
+    X(void, scan_complex_adjoint_any, (const ssm__scan_block *b, const ssm__adjoint_block *d))
 
 #endif /* SSM_IMPLEMENTATION, first reading */
 #endif /* no SSM__PASS */
@@ -5831,6 +5834,8 @@ SSM__OP v_four v_deal(v_four x)
 #define v_sincos_near SSM__KERNEL(sincos_near)
 #define v_angle SSM__KERNEL(angle)
 #define v_sincos_sum SSM__KERNEL(sincos_sum)
+#define v_sincos_turned SSM__KERNEL(sincos_turned)
+#define v_angle_near SSM__KERNEL(angle_near)
 #define v_sincos SSM__KERNEL(sincos)
 #define v_sqrt SSM__KERNEL(sqrt)
 #define v_erfc_factors SSM__KERNEL(erfc_factors)
@@ -6077,41 +6082,62 @@ SSM__BOTH SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
     *cosine = c;
 }
 
-/* r of x + rest = k pi/2 + r; k in the low bits of *turn. pi/2 in three parts: k times the first is exact for |x| below
- * SSM__ANGLE_NEAR, where rest, at most a unit in the last place of x, is not looked at. Beyond, k is taken in two parts
- * as well, so that all products with the first two parts of pi/2 and all differences are exact. */
-SSM__BOTH SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
-{
+/* pi/2 in three parts: an integer of few bits times the first is exact. */
 #ifdef SSM_DOUBLE
-    const v_real p1 = v_set(1.57079632673412561417e+00), p2 = v_set(6.07710050630396597660e-11);
-    const v_real p3 = v_set(2.02226624879595063154e-21), coarse = v_set(SSM__MAGIC * 32768);
+#define SSM__HALF_PI_1 1.57079632673412561417e+00
+#define SSM__HALF_PI_2 6.07710050630396597660e-11
+#define SSM__HALF_PI_3 2.02226624879595063154e-21
+#define SSM__COARSE 32768
 #else
-    const v_real p1 = v_set(1.5703125f), p2 = v_set(4.837512969970703125e-4f), p3 = v_set(7.54978995489188216e-8f);
-    const v_real coarse = v_set(SSM__MAGIC * 2048);
+#define SSM__HALF_PI_1 1.5703125f
+#define SSM__HALF_PI_2 4.837512969970703125e-4f
+#define SSM__HALF_PI_3 7.54978995489188216e-8f
+#define SSM__COARSE 2048
 #endif
+
+/* r of x = k pi/2 + r, |x| < SSM__ANGLE_NEAR; k in the low bits of *turn. */
+SSM__BOTH SSM__OP v_real v_angle_near(v_real x, v_real *turn)
+{
     const v_real magic = v_set(SSM__MAGIC), t = v_fma(x, v_set(SSM__K(0.63661977236758134308)), magic);
     const v_real n = v_sub(t, magic);
-    const v_mask is_near = v_lt(v_abs(x), v_set(SSM__ANGLE_NEAR));
-    v_real r = v_fnma(n, p3, v_fnma(n, p2, v_fnma(n, p1, x))), high, low, far;
     *turn = t;
+    return v_fnma(n, v_set(SSM__HALF_PI_3), v_fnma(n, v_set(SSM__HALF_PI_2), v_fnma(n, v_set(SSM__HALF_PI_1), x)));
+}
+
+/* The same of x + rest for any x: below SSM__ANGLE_NEAR rest, at most a unit in the last place of x, is not looked at.
+ * Beyond, k is taken in two parts as well, so that all products with the first two parts of pi/2 and all differences
+ * are exact. */
+SSM__BOTH SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
+{
+    const v_real p1 = v_set(SSM__HALF_PI_1), p2 = v_set(SSM__HALF_PI_2), coarse = v_set(SSM__MAGIC * SSM__COARSE);
+    const v_mask is_near = v_lt(v_abs(x), v_set(SSM__ANGLE_NEAR));
+    const v_real r = v_angle_near(x, turn);
+    v_real n, high, low, far;
     if (v_all(is_near)) return r;
+    n = v_sub(*turn, v_set(SSM__MAGIC));
     high = v_sub(v_add(n, coarse), coarse);
     low = v_sub(n, high);
     far = v_fnma(low, p2, v_fnma(high, p2, v_fnma(low, p1, v_fnma(high, p1, x))));
-    return v_select(is_near, r, v_add(v_fnma(n, p3, far), rest));
+    return v_select(is_near, r, v_add(v_fnma(n, v_set(SSM__HALF_PI_3), far), rest));
 }
 
-/* sin and cos of x + rest, rest as in v_angle: r, |r| <= pi/4 and the rest, and the quadrant k: sin(r + pi/2) = cos r,
- * cos(r + pi/2) = -sin r. Beyond SSM__ANGLE_MOST the angle counts as 0: its last bit is worth about as much as a
- * turn. */
+/* sin and cos of r and a quadrant, as v_angle gives them: sin(r + pi/2) = cos r, cos(r + pi/2) = -sin r. */
+SSM__BOTH SSM__OP void v_sincos_turned(v_real r, v_real t, v_real *sine, v_real *cosine)
+{
+    v_real s, c;
+    v_sincos_near(r, &s, &c);
+    *sine = v_turn(v_select(v_odd(t), c, s), t);
+    *cosine = v_turn(v_select(v_odd(t), v_neg(s), c), t);
+}
+
+/* sin and cos of x + rest, rest as in v_angle. Beyond SSM__ANGLE_MOST the angle counts as 0: its last bit is worth about
+ * as much as a turn. */
 SSM__BOTH SSM__SHARED void v_sincos_sum(v_real x, v_real rest, v_real *sine, v_real *cosine)
 {
     const v_real invalid = v_sub(x, x); /* 0; NaN stays, and infinity becomes one */
     const v_mask is_known = v_lt(v_abs(x), v_set(SSM__ANGLE_MOST));
-    v_real t, s, c;
-    v_sincos_near(v_angle(v_select(is_known, x, invalid), rest, &t), &s, &c);
-    *sine = v_turn(v_select(v_odd(t), c, s), t);
-    *cosine = v_turn(v_select(v_odd(t), v_neg(s), c), t);
+    v_real t, r = v_angle(v_select(is_known, x, invalid), rest, &t);
+    v_sincos_turned(r, t, sine, cosine);
 }
 
 SSM__OP void v_sincos(v_real x, v_real *sine, v_real *cosine)
@@ -10124,7 +10150,9 @@ SSM__TARGET static void SSM__KERNEL(line_add)(const ssm__line_view *v, const ssm
 #define v_c_coefs_grad SSM__KERNEL(c_coef_grad)
 #define v_bounded SSM__KERNEL(bounded)
 #define v_c_scaled SSM__KERNEL(c_scaled)
+#define v_product_rest SSM__KERNEL(product_rest)
 #define v_c_exp_scaled SSM__KERNEL(c_exp_scaled)
+#define v_c_exp_near SSM__KERNEL(c_exp_near)
 #define v_c_bilinear SSM__KERNEL(c_bilinear)
 #define v_c_plain_b SSM__KERNEL(c_plain_b)
 #define v_c_discretise SSM__KERNEL(c_discretise)
@@ -10157,17 +10185,37 @@ SSM__BOTH SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
     return v_c(v_bounded(v_mul(delta, A.re)), v_bounded(v_mul(delta, A.im)));
 }
 
+/* a b - x, exactly, x = a b as rounded: by halves where a multiply-add rounds twice. */
+SSM__BOTH SSM__OP v_real v_product_rest(v_real a, v_real b, v_real x)
+{
+#if SSM__FUSED || SSM__PASS == SSM__PASS_AVX2 || SSM__PASS == SSM__PASS_AVX512 || defined(__CUDA_ARCH__)
+    return v_fms(a, b, x);
+#else
+    const v_real p = v_high_half(a), q = v_high_half(b), p_rest = v_sub(a, p), q_rest = v_sub(b, q);
+    return v_fma(p_rest, q_rest, v_fma(p_rest, q, v_fma(p, q_rest, v_fms(p, q, x))));
+#endif
+}
+
 /* exp(delta A), x = delta A as rounded: returns its magnitude, unit is its direction. Of an angle of several turns a
  * rounding is worth more than all others together, and every step of a recurrence adds it again: what it took is put
  * back, to first order; into the angle itself where that is large. */
 SSM__BOTH SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
 {
-    const v_real d = v_high_half(delta), a = v_high_half(A.im), d_rest = v_sub(delta, d), a_rest = v_sub(A.im, a);
-    v_real lost = v_fma(d_rest, a_rest, v_fma(d_rest, a, v_fma(d, a_rest, v_fms(d, a, x.im)))), sine, cosine;
+    v_real lost = v_product_rest(delta, A.im, x.im), sine, cosine;
     v_sincos_sum(x.im, lost, &sine, &cosine);
     lost = v_select(v_lt(v_abs(x.im), v_set(SSM__ANGLE_NEAR)), lost, v_set(0));
     *unit = v_c(v_fnma(lost, sine, cosine), v_fma(lost, cosine, sine));
     return v_exp(x.re);
+}
+
+/* The same bits of exp(delta A) where |delta A.re| log2(e) < SSM__EXP2_NEAR and |delta A.im| < SSM__ANGLE_NEAR. */
+SSM__OP v_complex v_c_exp_near(v_real delta, v_complex A)
+{
+    const v_complex x = v_c(v_mul(delta, A.re), v_mul(delta, A.im));
+    const v_real lost = v_product_rest(delta, A.im, x.im), size = v_exp_near(x.re, v_set(0));
+    v_real t, sine, cosine, r = v_angle_near(x.im, &t);
+    v_sincos_turned(r, t, &sine, &cosine);
+    return v_c(v_mul(size, v_fnma(lost, sine, cosine)), v_mul(size, v_fma(lost, cosine, sine)));
 }
 
 /* 1 / (1 - x/2), x = delta A; a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
@@ -10326,7 +10374,7 @@ SSM__TARGET static void SSM__KERNEL(coef_adjoint)(const ssm__coef_block *b)
  * their gradients are real, and those of >>kernels-scan.
  */
 #define v_of_state SSM__KERNEL(of_state)
-#define v_c_twice SSM__KERNEL(c_twice)
+#define v_c_near SSM__KERNEL(c_near)
 #define v_c_get SSM__KERNEL(c_get)
 #define v_c_put SSM__KERNEL(c_put)
 #define v_c_recur SSM__KERNEL(c_recur)
@@ -10336,12 +10384,6 @@ SSM__TARGET static void SSM__KERNEL(coef_adjoint)(const ssm__coef_block *b)
 SSM__OP v_complex v_of_state(const ssm__scan_block *b, const ssm_real *p, size_t n, size_t c)
 {
     return b->lanes ? v_c_at(p + n * SSM__STRIP + c, (ptrdiff_t)(b->states * SSM__STRIP)) : v_one(p + 2 * n, 1);
-}
-
-/* 2 a, exactly. */
-SSM__OP v_complex v_c_twice(v_complex a)
-{
-    return v_c(v_add(a.re, a.re), v_add(a.im, a.im));
 }
 
 /* A vector of complex numbers at p: pairs if im is 1, else imaginary parts `im` after real ones. */
@@ -10357,29 +10399,62 @@ SSM__OP void v_c_put(ssm_real *p, ptrdiff_t im, v_complex z)
 }
 
 /* Step t of channels c .. : states from `from` to `to`, which may be the same; im as in v_c_get, of A too if 1.
- * keep: where every a goes, in planes; NULL: nowhere. */
+ * keep: where every a goes, in planes; NULL: nowhere. The sum of Re(C h) is doubled at the end, which is exact. */
 SSM__SHARED void v_c_recur(const ssm__scan_block *b, size_t t, size_t c, const ssm_real *from, ssm_real *to,
                            ptrdiff_t im, ssm_real *keep)
 {
+    const int is_plain = b->disc == SSM_DISC_EULER || b->disc == SSM_DISC_DIRAC;
     const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP), A_im = im == 1 ? 1 : plane;
     const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
     const ssm_real *A = b->A + (im == 1 ? 2 * c : c);
     const size_t at = t * SSM__STRIP + c;
     const v_real da = v_bounded(v_load(b->da + at)), db = v_bounded(v_load(b->db + at));
     const v_real u = v_load(b->u + ssm__offset(t, b->u_row) + c);
-    v_real sum = b->more ? v_load(b->y + at) : v_set(0);
+    v_real sum = b->more ? v_mul(v_set(SSM__K(0.5)), v_load(b->y + at)) : v_set(0);
     size_t n;
     for (n = 0; n < b->states; ++n, A += b->A_state, from += b->h_state, to += b->h_state) {
         const v_c_coefs k = v_c_discretise(b->disc, v_c_get(A, A_im), da, db, b->same);
-        const v_complex h = v_c_step(k.a, v_c_get(from, im), v_c_mul(k.b, v_of_state(b, B, n, c)), u);
+        const v_complex Bn = v_of_state(b, B, n, c);
+        const v_complex w = is_plain ? v_c_scale(v_mul(k.b.re, u), Bn) : v_c_scale(u, v_c_mul(k.b, Bn));
+        const v_complex h = v_c_fma(k.a, v_c_get(from, im), w);
         v_c_put(to, im, h);
         if (keep) v_c_keep(keep + n * SSM__STRIP + c, plane, k.a);
-        sum = v_c_real(v_c_twice(v_of_state(b, C, n, c)), h, sum);
+        sum = v_c_real(v_of_state(b, C, n, c), h, sum);
     }
-    v_store(b->y + at, sum);
+    v_store(b->y + at, v_add(sum, sum));
 }
 
+/* The same bits for EULER where v_c_exp_near holds, in planes. */
+SSM__SHARED void v_c_near(const ssm__scan_block *b, size_t t, size_t c, const ssm_real *from, ssm_real *to, ptrdiff_t im,
+                          ssm_real *keep)
+{
+    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP);
+    const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row), *A = b->A + c;
+    const size_t at = t * SSM__STRIP + c;
+    const v_real da = v_load(b->da + at);
+    const v_real e = v_mul(v_bounded(v_load(b->db + at)), v_load(b->u + ssm__offset(t, b->u_row) + c));
+    v_real sum = b->more ? v_mul(v_set(SSM__K(0.5)), v_load(b->y + at)) : v_set(0);
+    size_t n;
+    for (n = 0; n < b->states; ++n, A += SSM__STRIP, from += SSM__STRIP, to += SSM__STRIP, B += 2, C += 2) {
+        const v_complex a = v_c_exp_near(da, v_c_at(A, plane));
+        const v_complex h = v_c_fma(a, v_c_at(from, im), v_c(v_mul(e, v_set(B[0])), v_mul(e, v_set(B[1]))));
+        v_c_keep(to, im, h);
+        if (keep) v_c_keep(keep + n * SSM__STRIP + c, plane, a);
+        sum = v_c_real(v_c(v_set(C[0]), v_set(C[1])), h, sum);
+    }
+    v_store(b->y + at, v_add(sum, sum));
+}
+
+/* EULER where every |delta A| is near, and B and C are of all channels. */
 SSM__TARGET static void SSM__KERNEL(scan_complex_rows)(const ssm__scan_block *b)
+{
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t)
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) v_c_near(b, t, c, b->h + c, b->h + c, b->v - b->h, NULL);
+}
+
+/* Any discretisation and any delta A: the bits of scan_complex_rows where both can run. */
+SSM__TARGET static void SSM__KERNEL(scan_complex_rows_any)(const ssm__scan_block *b)
 {
     size_t t, c;
     for (t = 0; t < b->rows; ++t)
@@ -10445,6 +10520,15 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_replay)(const ssm__scan_block *
     size_t t, c;
     for (t = 0; t < b->rows; ++t, h += 2 * plane, keep_a += 2 * plane)
         for (c = 0; c < SSM__STRIP; c += V_WIDTH)
+            v_c_near(b, t, c, h + c, h + 2 * plane + c, (ptrdiff_t)plane, keep_a);
+}
+
+SSM__TARGET static void SSM__KERNEL(scan_complex_replay_any)(const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a)
+{
+    const size_t plane = b->states * SSM__STRIP;
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t, h += 2 * plane, keep_a += 2 * plane)
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH)
             v_c_recur(b, t, c, h + c, h + 2 * plane + c, (ptrdiff_t)plane, keep_a);
 }
 
@@ -10458,11 +10542,48 @@ SSM__OP v_c_coefs v_c_known(const ssm__scan_block *b, v_complex A, v_real da, v_
     return k;
 }
 
-/* From the last row to the first. The gradient of a complex number is d/dRe + i d/dIm, so that factors come back
- * conjugated: with g that of h, after the step, and G = u g that of b B,
+/* The adjoint of EULER, from the last row to the first, where B and C are of all channels. The gradient of a complex
+ * number is d/dRe + i d/dIm, so that factors come back conjugated: with g that of h, after the step,
+ *     g += 2 dy conj(C)    dC += 2 dy conj(h)      dh_ = conj(a) g    q = conj(h_) dh_, that of da A
+ *     dB += e g            s = sum_n Re(conj(B) g) du = db s          ddb = u s                      e = db u */
+SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint)(const ssm__scan_block *b, const ssm__adjoint_block *d)
+{
+    const size_t N = b->states, step = 2 * N * SSM__STRIP;
+    const ptrdiff_t plane = (ptrdiff_t)(N * SSM__STRIP);
+    size_t t, c, n;
+    for (t = b->rows; t-- > 0;) {
+        const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) {
+            const size_t at = t * SSM__STRIP + c;
+            const v_real da = v_bounded(v_load(b->da + at)), db = v_bounded(v_load(b->db + at));
+            const v_real dy = v_load(d->dy + at), twice = v_add(dy, dy);
+            const v_real u = v_load(b->u + ssm__offset(t, b->u_row) + c), e = v_mul(db, u);
+            const ssm_real *before = d->h + t * step + c, *a = d->a + t * step + c, *A = b->A + c;
+            ssm_real *dh = d->dh + c, *dA = d->dA + c, *dB = d->dB + t * step + c, *dC = d->dC + t * step + c;
+            v_real drive = v_set(0), dda = v_set(0);
+            for (n = 0; n < N; ++n, before += SSM__STRIP, a += SSM__STRIP, A += SSM__STRIP) {
+                const v_complex Bn = v_one(B + 2 * n, 1), Cn = v_one(C + 2 * n, 1);
+                const v_complex g = v_c_fma_real_conj(twice, Cn, v_c_at(dh, plane));
+                const v_complex back = v_c_mul_conj(v_c_at(a, plane), g), q = v_c_mul_conj(v_c_at(before, plane), back);
+                v_c_keep(dh, plane, back);
+                v_c_keep(dA, plane, v_c_fma_real(da, q, v_c_at(dA, plane)));
+                v_c_keep(dB, SSM__STRIP, v_c_fma_real(e, g, v_c_at(dB, SSM__STRIP)));
+                v_c_keep(dC, SSM__STRIP, v_c_fma_real_conj(twice, v_c_at(before + step, plane), v_c_at(dC, SSM__STRIP)));
+                drive = v_c_real(v_c_conj(Bn), g, drive);
+                dda = v_c_real(v_c_conj(v_c_at(A, plane)), q, dda);
+                dh += SSM__STRIP, dA += SSM__STRIP, dB += 2 * SSM__STRIP, dC += 2 * SSM__STRIP;
+            }
+            v_store(d->du + at, v_mul(db, drive));
+            v_store(d->dda + at, dda);
+            v_store(d->ddb + at, v_mul(u, drive));
+        }
+    }
+}
+
+/* By any discretisation: with G = u g, the gradient of b B,
  *     g += 2 dy conj(C)    dC += 2 dy conj(h)    dh_ = conj(a) g    da = conj(h_) g
  *     dB += conj(b) G      db = conj(B) G        du = sum_n Re(conj(b B) g) */
-SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint)(const ssm__scan_block *b, const ssm__adjoint_block *d)
+SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint_any)(const ssm__scan_block *b, const ssm__adjoint_block *d)
 {
     const size_t N = b->states, step = 2 * N * SSM__STRIP;
     const ptrdiff_t plane = (ptrdiff_t)(N * SSM__STRIP);
@@ -10481,8 +10602,8 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint)(const ssm__scan_block 
             for (n = 0; n < N; ++n, lane += SSM__STRIP, dB += 2 * SSM__STRIP, dC += 2 * SSM__STRIP) {
                 const v_complex A = v_c_at(b->A + lane, plane), Bn = v_of_state(b, B, n, c);
                 const v_c_coefs k = v_c_known(b, A, da, db, v_c_at(a + lane, plane));
-                const v_complex out = v_c_twice(v_of_state(b, C, n, c));
-                const v_complex g = v_c_fma_real_conj(dy, out, v_c_at(d->dh + lane, plane)), G = v_c_scale(u, g);
+                const v_complex g = v_c_fma_real_conj(twice, v_of_state(b, C, n, c), v_c_at(d->dh + lane, plane));
+                const v_complex G = v_c_scale(u, g);
                 v_c_coefs dk;
                 v_c_coefs_grad s;
                 dk.a = v_c_mul_conj(v_c_at(before + lane, plane), g);
@@ -10733,13 +10854,15 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef v_c_coefs_grad
 #undef v_bounded
 #undef v_c_scaled
+#undef v_product_rest
 #undef v_c_exp_scaled
+#undef v_c_exp_near
 #undef v_c_bilinear
 #undef v_c_plain_b
 #undef v_c_discretise
 #undef SSM__CHANNELS
 #undef v_of_state
-#undef v_c_twice
+#undef v_c_near
 #undef v_c_get
 #undef v_c_put
 #undef v_c_recur
@@ -10868,6 +10991,8 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef v_sincos_near
 #undef v_angle
 #undef v_sincos_sum
+#undef v_sincos_turned
+#undef v_angle_near
 #undef v_sincos
 #undef v_sqrt
 #undef v_erfc_factors
@@ -14969,23 +15094,35 @@ static void ssm__strip_save(const ssm__strip *k, size_t n, const ssm__scan_block
     if (ssm__scan_planes(k->s) == 2) ssm__strip_scatter(b->v, to, k->count, b->states);
 }
 
-/* Largest |delta| for which every |delta log2(e) A| of the strip is below SSM__EXP2_NEAR; 0: scan_rows cannot run. */
+/* Largest |delta| for which every |delta log2(e) A| is below SSM__EXP2_NEAR, and of complex A every |delta Im A| below
+ * SSM__ANGLE_NEAR. A: planes of `states` rows. */
+static ssm_real ssm__dense_limit(const ssm_selective_scan *s, const ssm_real *A, size_t states)
+{
+    ssm_real limit = ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, SSM__STRIP, states, SSM__STRIP)), angle;
+    if (!SSM__COMPLEX_A(s)) return limit;
+    angle = SSM__RUN(s->isa, scan_largest)(A + states * SSM__STRIP, SSM__STRIP, states, SSM__STRIP);
+    angle = angle > 0 ? SSM__ANGLE_NEAR * SSM__K(0.999) / angle : SSM__HUGE / 16;
+    return limit < angle ? limit : angle;
+}
+
+/* The same of a strip; 0: scan_rows cannot run. */
 static ssm_real ssm__strip_limit(const ssm__strip *k, ssm_real *room)
 {
     const ssm_selective_scan *s = k->s;
     const ssm_real *A = ssm__at(s->A, 0, 0, k->c);
-    ssm_real largest = 0;
+    const size_t group = ssm__strip_group(k);
+    ssm_real least = SSM__HUGE;
     size_t n;
-    if (!SSM__DISC_EULER(s->disc) || k->lanes || k->even || SSM__COMPLEX_A(s)) return 0;
+    if (!SSM__DISC_EULER(s->disc) || k->lanes || k->even) return 0;
     if (k->direct) return ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, s->A.state, s->d_state, k->count));
-    for (n = 0; n < s->d_state; n += SSM__SCAN_STATES) {
-        const size_t states = ssm__min(SSM__SCAN_STATES, s->d_state - n);
-        ssm_real most;
+    for (n = 0; n < s->d_state; n += group) {
+        const size_t states = ssm__min(group, s->d_state - n);
+        ssm_real limit;
         ssm__strip_A(k, n, states, room);
-        most = SSM__RUN(s->isa, scan_largest)(room, SSM__STRIP, states, SSM__STRIP);
-        if (most > largest) largest = most;
+        limit = ssm__dense_limit(s, room, states);
+        if (limit < least) least = limit;
     }
-    return ssm__near_limit(largest);
+    return least;
 }
 
 static int ssm__limits_ok(ssm_real min, ssm_real max)
@@ -15038,7 +15175,8 @@ static int ssm__strip_deltas(const ssm__strip *k, size_t t, const ssm_real *bias
 /* The recurrence of a block. */
 static void ssm__scan_recur(const ssm_selective_scan *s, int is_near, const ssm__scan_block *b)
 {
-    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_rows)(b);
+    if (SSM__COMPLEX_A(s) && is_near) SSM__RUN(s->isa, scan_complex_rows)(b);
+    else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_rows_any)(b);
     else if (is_near) SSM__RUN(s->isa, scan_rows)(b);
     else SSM__RUN(s->isa, scan_rows_any)(b);
 }
@@ -15832,7 +15970,8 @@ static ssm__scan_block ssm__back_row(const ssm__back_step *e, size_t r)
 static void ssm__back_replay_rows(const ssm__back_step *e, const ssm__scan_block *b, ssm_real *h, ssm_real *a)
 {
     const ssm_selective_scan *s = e->k->s;
-    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
+    if (SSM__COMPLEX_A(s) && e->is_near) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
+    else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_replay_any)(b, h, a);
     else if (e->is_near && !e->k->lanes) SSM__RUN(s->isa, scan_replay)(b, h, a);
     else SSM__RUN(s->isa, scan_replay_any)(b, h, a);
 }
@@ -15840,8 +15979,10 @@ static void ssm__back_replay_rows(const ssm__back_step *e, const ssm__scan_block
 static void ssm__back_adjoint_rows(const ssm__back_step *e, const ssm__scan_block *b, const ssm__adjoint_block *d)
 {
     const ssm_selective_scan *s = e->k->s;
-    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_adjoint)(b, d);
-    else if (SSM__DISC_EULER(s->disc) && !e->k->lanes) SSM__RUN(s->isa, scan_adjoint)(b, d);
+    const int euler = SSM__DISC_EULER(s->disc) && !e->k->lanes;
+    if (SSM__COMPLEX_A(s) && euler) SSM__RUN(s->isa, scan_complex_adjoint)(b, d);
+    else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_adjoint_any)(b, d);
+    else if (euler) SSM__RUN(s->isa, scan_adjoint)(b, d);
     else SSM__RUN(s->isa, scan_adjoint_any)(b, d);
 }
 
@@ -16017,8 +16158,7 @@ static void ssm__back_enter(const ssm__back_job *j, const ssm__back_room *w, ssm
     if (last) ssm__back_state(k, last, j->d->dh_last.chan, j->d->dh_last.state, dh);
     if (k->q->len == 0) return; /* A may be absent */
     ssm__strip_A(k, 0, N, A);
-    if (SSM__DISC_EULER(s->disc) && !k->lanes && !SSM__COMPLEX_A(s))
-        k->limit = ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, SSM__STRIP, N, SSM__STRIP));
+    if (SSM__DISC_EULER(s->disc) && !k->lanes) k->limit = ssm__dense_limit(s, A, N);
 }
 
 static const ssm__state_view ssm__no_state = {NULL, 0, 0};
@@ -36161,6 +36301,10 @@ SSM__DEVICE_LAYER(s4d, s4)
 #undef SSM__EXP_DOWN
 #undef SSM__HUGE
 #undef SSM__ANGLE_NEAR
+#undef SSM__HALF_PI_1
+#undef SSM__HALF_PI_2
+#undef SSM__HALF_PI_3
+#undef SSM__COARSE
 #undef SSM__ANGLE_MOST
 #undef SSM__SQRT_SMALL
 #undef SSM__SQRT_UP
