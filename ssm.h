@@ -3391,6 +3391,14 @@ static ssm_real ssm__near_limit(ssm_real most)
     return most > 0 ? SSM__EXP2_NEAR / SSM__LOG2E * SSM__K(0.999) / most : SSM__HUGE;
 }
 
+/* The same for a complex A: every |delta Im A| is below SSM__ANGLE_NEAR, too. */
+static ssm_real ssm__near_limit_complex(ssm_real most_re, ssm_real most_im)
+{
+    const ssm_real limit = ssm__near_limit(most_re);
+    const ssm_real angle = most_im > 0 ? SSM__ANGLE_NEAR * SSM__K(0.999) / most_im : SSM__HUGE / 16;
+    return limit < angle ? limit : angle;
+}
+
 /* Bits of a float, whatever ssm_real is. */
 typedef union ssm__float {
     float f;
@@ -4275,6 +4283,12 @@ typedef struct ssm__rglru_adjoint_block {
 #define SSM__SHARED SSM__UNUSED SSM__ONE_COPY /* one that they share as one copy, where flash counts more than a call */
 #else
 #define SSM__SHARED SSM__OP
+#endif
+/* One that vectors want in its caller, since structures of them go through memory otherwise, in pieces. */
+#if SSM__PASS == SSM__PASS_SCALAR
+#define SSM__MERGED SSM__OP
+#else
+#define SSM__MERGED SSM__TARGET SSM__UNUSED SSM__INLINE
 #endif
 
 #define v_real SSM__KERNEL(v_real) /* a vector of reals */
@@ -10153,6 +10167,8 @@ SSM__TARGET static void SSM__KERNEL(line_add)(const ssm__line_view *v, const ssm
 #define v_product_rest SSM__KERNEL(product_rest)
 #define v_c_exp_scaled SSM__KERNEL(c_exp_scaled)
 #define v_c_exp_near SSM__KERNEL(c_exp_near)
+#define v_c_exp SSM__KERNEL(c_exp)
+#define v_c_zoh_b SSM__KERNEL(c_zoh_b)
 #define v_c_bilinear SSM__KERNEL(c_bilinear)
 #define v_c_plain_b SSM__KERNEL(c_plain_b)
 #define v_c_discretise SSM__KERNEL(c_discretise)
@@ -10199,7 +10215,7 @@ SSM__BOTH SSM__OP v_real v_product_rest(v_real a, v_real b, v_real x)
 /* exp(delta A), x = delta A as rounded: returns its magnitude, unit is its direction. Of an angle of several turns a
  * rounding is worth more than all others together, and every step of a recurrence adds it again: what it took is put
  * back, to first order; into the angle itself where that is large. */
-SSM__BOTH SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
+SSM__BOTH SSM__MERGED v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
 {
     v_real lost = v_product_rest(delta, A.im, x.im), sine, cosine;
     v_sincos_sum(x.im, lost, &sine, &cosine);
@@ -10231,37 +10247,45 @@ SSM__BOTH SSM__OP v_complex v_c_plain_b(ssm_disc disc, v_real db)
     return v_c(disc == SSM_DISC_DIRAC ? v_set(1) : db, v_set(0));
 }
 
-/* same: da is db. */
-SSM__BOTH SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
+/* exp(delta A) */
+SSM__BOTH SSM__MERGED v_complex v_c_exp(v_real delta, v_complex A)
 {
-    const v_complex x = v_c_scaled(da, A), z = v_c_scaled(db, A), one = v_c(v_set(1), v_set(0));
     v_complex unit;
-    v_real size;
+    const v_real size = v_c_exp_scaled(delta, A, v_c_scaled(delta, A), &unit);
+    return v_c_scale(size, unit);
+}
+
+/* b of ZOH, (e - 1) / A with e = exp(db A): of small z = db A by the series. */
+SSM__BOTH SSM__MERGED v_complex v_c_zoh_b(v_complex A, v_real db, v_complex e)
+{
+    const v_complex z = v_c_scaled(db, A), series = v_c_scale(db, v_c_phi_small(z));
+    const v_mask is_small = v_c_is_small(z);
+    v_complex quotient;
+    if (v_all(is_small)) return series;
+    quotient = v_c_mul(v_c(v_sub(e.re, v_set(1)), e.im), v_c_inverse(A));
+    return v_c(v_select(is_small, series.re, quotient.re), v_select(is_small, series.im, quotient.im));
+}
+
+/* same: da is db. */
+SSM__BOTH SSM__MERGED v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
+{
     v_c_coefs k;
     k.b = v_c_plain_b(disc, db);
     if (disc == SSM_DISC_BILINEAR) {
-        const v_complex s = v_c_bilinear(x);
-        k.a = v_c_fma(x, s, one);
-        k.b = v_c_scale(db, same ? s : v_c_bilinear(z));
+        const v_complex x = v_c_scaled(da, A), s = v_c_bilinear(x);
+        k.a = v_c_fma(x, s, v_c(v_set(1), v_set(0)));
+        k.b = v_c_scale(db, same ? s : v_c_bilinear(v_c_scaled(db, A)));
         return k;
     }
-    size = v_c_exp_scaled(da, A, x, &unit);
-    k.a = v_c_scale(size, unit);
-    if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
-        const v_complex series = v_c_scale(db, v_c_phi_small(z));
-        v_complex quotient;
-        const v_mask is_small = v_c_is_small(z);
-        if (!same) size = v_c_exp_scaled(db, A, z, &unit);
-        quotient = v_c_mul(v_c(v_fms(size, unit.re, one.re), v_mul(size, unit.im)), v_c_inverse(A));
-        k.b = v_c(v_select(is_small, series.re, quotient.re), v_select(is_small, series.im, quotient.im));
-    }
+    k.a = v_c_exp(da, A);
+    if (disc == SSM_DISC_ZOH) k.b = v_c_zoh_b(A, db, same ? k.a : v_c_exp(db, A));
     return k;
 }
 
 /* From g, the gradients of the coefficients k. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here
  * are holomorphic, so a gradient goes back through the conjugate of the derivative. */
-SSM__BOTH SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k,
-                                                     v_c_coefs g)
+SSM__BOTH SSM__MERGED v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k,
+                                                         v_c_coefs g)
 {
     const v_complex zero = v_c(v_set(0), v_set(0)), z = v_c_scaled(db, A);
     v_complex slope = k.a, b_db = zero, b_A = zero, s;
@@ -10275,12 +10299,12 @@ SSM__BOTH SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A,
         b_A = v_c_scale(v_set(SSM__K(0.5)), v_c_mul(s, s));
     } else if (disc == SSM_DISC_ZOH) {
         const v_mask is_small = v_c_is_small(z);
-        v_complex series, quotient, unit;
-        const v_real size = v_c_exp_scaled(db, A, z, &unit);
-        b_db = v_c_scale(size, unit);
-        series = v_c_scale(v_mul(db, db), v_c_phi_derivative_small(z));
-        quotient = v_c_mul(v_c(v_fms(db, b_db.re, k.b.re), v_fms(db, b_db.im, k.b.im)), v_c_inverse(A));
-        b_A = v_c(v_select(is_small, series.re, quotient.re), v_select(is_small, series.im, quotient.im));
+        b_db = v_c_fma(A, k.b, v_c(v_set(1), v_set(0))); /* exp(db A) */
+        b_A = v_c_scale(v_mul(db, db), v_c_phi_derivative_small(z));
+        if (!v_all(is_small)) {
+            s = v_c_mul(v_c(v_fms(db, b_db.re, k.b.re), v_fms(db, b_db.im, k.b.im)), v_c_inverse(A));
+            b_A = v_c(v_select(is_small, b_A.re, s.re), v_select(is_small, b_A.im, s.im));
+        }
     } else if (disc == SSM_DISC_EULER) {
         b_db = v_c(v_set(1), v_set(0));
     }
@@ -10424,21 +10448,22 @@ SSM__SHARED void v_c_recur(const ssm__scan_block *b, size_t t, size_t c, const s
     v_store(b->y + at, v_add(sum, sum));
 }
 
-/* The same bits for EULER where v_c_exp_near holds, in planes. */
+/* The same bits for EULER where v_c_exp_near holds and B and C are of all channels. */
 SSM__SHARED void v_c_near(const ssm__scan_block *b, size_t t, size_t c, const ssm_real *from, ssm_real *to, ptrdiff_t im,
                           ssm_real *keep)
 {
-    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP);
-    const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row), *A = b->A + c;
+    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP), A_im = im == 1 ? 1 : plane;
+    const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
+    const ssm_real *A = b->A + (im == 1 ? 2 * c : c);
     const size_t at = t * SSM__STRIP + c;
     const v_real da = v_load(b->da + at);
     const v_real e = v_mul(v_bounded(v_load(b->db + at)), v_load(b->u + ssm__offset(t, b->u_row) + c));
     v_real sum = b->more ? v_mul(v_set(SSM__K(0.5)), v_load(b->y + at)) : v_set(0);
     size_t n;
-    for (n = 0; n < b->states; ++n, A += SSM__STRIP, from += SSM__STRIP, to += SSM__STRIP, B += 2, C += 2) {
-        const v_complex a = v_c_exp_near(da, v_c_at(A, plane));
-        const v_complex h = v_c_fma(a, v_c_at(from, im), v_c(v_mul(e, v_set(B[0])), v_mul(e, v_set(B[1]))));
-        v_c_keep(to, im, h);
+    for (n = 0; n < b->states; ++n, A += b->A_state, from += b->h_state, to += b->h_state, B += 2, C += 2) {
+        const v_complex a = v_c_exp_near(da, v_c_get(A, A_im));
+        const v_complex h = v_c_fma(a, v_c_get(from, im), v_c(v_mul(e, v_set(B[0])), v_mul(e, v_set(B[1]))));
+        v_c_put(to, im, h);
         if (keep) v_c_keep(keep + n * SSM__STRIP + c, plane, a);
         sum = v_c_real(v_c(v_set(C[0]), v_set(C[1])), h, sum);
     }
@@ -10465,9 +10490,13 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_rows_any)(const ssm__scan_block
 SSM__TARGET static void SSM__KERNEL(scan_complex_step)(const ssm__step_block *b)
 {
     const size_t count = SSM__CHANNELS(b->scan.count);
+    const int is_near = v_step_before(b, count);
     size_t c;
-    v_step_before(b, count);
-    for (c = 0; c < count; c += V_WIDTH) v_c_recur(&b->scan, 0, c, b->scan.h + 2 * c, b->scan.h + 2 * c, 1, NULL);
+    for (c = 0; c < count; c += V_WIDTH) {
+        ssm_real *h = b->scan.h + 2 * c;
+        if (is_near) v_c_near(&b->scan, 0, c, h, h, 1, NULL);
+        else v_c_recur(&b->scan, 0, c, h, h, 1, NULL);
+    }
     v_step_after(b, count);
 }
 
@@ -10535,10 +10564,11 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_replay_any)(const ssm__scan_blo
 /* The coefficients of a step again, a being known. */
 SSM__OP v_c_coefs v_c_known(const ssm__scan_block *b, v_complex A, v_real da, v_real db, v_complex a)
 {
-    const int is_plain = b->disc == SSM_DISC_EULER || b->disc == SSM_DISC_DIRAC;
     v_c_coefs k;
-    k.b = is_plain ? v_c_plain_b(b->disc, db) : v_c_discretise(b->disc, A, da, db, b->same).b;
     k.a = a;
+    if (b->disc == SSM_DISC_BILINEAR) k.b = v_c_discretise(b->disc, A, da, db, b->same).b;
+    else if (b->disc == SSM_DISC_ZOH) k.b = v_c_zoh_b(A, db, b->same ? a : v_c_exp(db, A));
+    else k.b = v_c_plain_b(b->disc, db);
     return k;
 }
 
@@ -10857,6 +10887,8 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef v_product_rest
 #undef v_c_exp_scaled
 #undef v_c_exp_near
+#undef v_c_exp
+#undef v_c_zoh_b
 #undef v_c_bilinear
 #undef v_c_plain_b
 #undef v_c_discretise
@@ -10924,6 +10956,7 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef V_WIDTH
 #undef SSM__OP
 #undef SSM__SHARED
+#undef SSM__MERGED
 #undef v_real
 #undef v_mask
 #undef v_set
@@ -15094,15 +15127,13 @@ static void ssm__strip_save(const ssm__strip *k, size_t n, const ssm__scan_block
     if (ssm__scan_planes(k->s) == 2) ssm__strip_scatter(b->v, to, k->count, b->states);
 }
 
-/* Largest |delta| for which every |delta log2(e) A| is below SSM__EXP2_NEAR, and of complex A every |delta Im A| below
- * SSM__ANGLE_NEAR. A: planes of `states` rows. */
+/* The largest |delta| that is near for all of A, planes of `states` rows. */
 static ssm_real ssm__dense_limit(const ssm_selective_scan *s, const ssm_real *A, size_t states)
 {
-    ssm_real limit = ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, SSM__STRIP, states, SSM__STRIP)), angle;
-    if (!SSM__COMPLEX_A(s)) return limit;
-    angle = SSM__RUN(s->isa, scan_largest)(A + states * SSM__STRIP, SSM__STRIP, states, SSM__STRIP);
-    angle = angle > 0 ? SSM__ANGLE_NEAR * SSM__K(0.999) / angle : SSM__HUGE / 16;
-    return limit < angle ? limit : angle;
+    const ssm_real most = SSM__RUN(s->isa, scan_largest)(A, SSM__STRIP, states, SSM__STRIP);
+    const ssm_real *imag = A + states * SSM__STRIP;
+    if (!SSM__COMPLEX_A(s)) return ssm__near_limit(most);
+    return ssm__near_limit_complex(most, SSM__RUN(s->isa, scan_largest)(imag, SSM__STRIP, states, SSM__STRIP));
 }
 
 /* The same of a strip; 0: scan_rows cannot run. */
@@ -19391,8 +19422,8 @@ static void ssm__core_bind_states(const ssm_core *core, const ssm__binder *b, si
 static void ssm__core_bind_A(ssm_core *core, ssm__binder *b)
 {
     const size_t count = ssm__mul(core->d_state, ssm__core_A_row(core)), parts = ssm__core_parts(core);
-    ssm_real *A, *limit, most = 0;
-    int euler = SSM__DISC_EULER(core->disc) && parts == 1;
+    ssm_real *A, *limit, most = 0, most_imag = 0;
+    int euler = SSM__DISC_EULER(core->disc);
     size_t i;
     core->A = ssm__bind_reals(b, ssm__core_A_count(core), &A);
     core->limit = ssm__bind_reals(b, 1, &limit);
@@ -19406,7 +19437,12 @@ static void ssm__core_bind_A(ssm_core *core, ssm__binder *b)
         A[i * parts] = -size;
     }
     if (parts == 2) ssm__core_bind_states(core, b, core->offsets.A_imag, 2, A + 1);
-    *limit = euler ? ssm__near_limit(most) : 0;
+    for (i = 0; parts == 2 && i < count; ++i) {
+        const ssm_real size = A[2 * i + 1] < 0 ? -A[2 * i + 1] : A[2 * i + 1];
+        if (size > most_imag) most_imag = size;
+        if (size != size) euler = 0;
+    }
+    *limit = !euler ? 0 : parts == 2 ? ssm__near_limit_complex(most, most_imag) : ssm__near_limit(most);
 }
 
 /* The walk through a core's weights. */
