@@ -130,9 +130,13 @@
  *   >>cuda-losses    losses and the mean over time on a GPU
  *   >>cuda-products  matrix products on a GPU, in float,
  *   >>cuda-products-bf16  on its matrix units,
+ *   >>cuda-few       of few rows, as decoding has them,
  *   >>cuda-linear    and their verbs
- *   >>cuda-ssd       the scan of Mamba-2 on a GPU
- *   >>cuda-ssd-backward  its gradients
+ *   >>cuda-ssd-chunks  the scan of Mamba-2 on a GPU in chunks of time, as matrix products,
+ *   >>cuda-ssd-chunks-forward  its outputs
+ *   >>cuda-ssd       and step after step
+ *   >>cuda-ssd-chunks-backward  gradients in chunks of time,
+ *   >>cuda-ssd-backward  and for every option
  *   >>cuda-mimo      the recurrence of Mamba-3 on a GPU
  *   >>cuda-mimo-backward  its gradients
  *   >>cuda-line      h = a h + b on a GPU, and its adjoint,
@@ -141,8 +145,10 @@
  *   >>cuda-s5        the S5 scan on a GPU
  *   >>cuda-s5-backward  and its gradients
  *   >>cuda-tiles     what the tile functions of layers call on a GPU,
+ *   >>cuda-decode    one row through a Mamba block,
  *   >>cuda-layer-s5  S5's recurrence,
- *   >>cuda-layer-s4  S4D's,
+ *   >>cuda-layer-s4  that of S4D and S4,
+ *   >>cuda-layer-rglru  that of the RG-LRU,
  *   >>cuda-layers    and layers through them
  *   >>end            macros undefined, changes, licence
  */
@@ -776,7 +782,7 @@ SSM_API ssm_status ssm_hippo_recall(const ssm_real *c, size_t n, ssm_real p, ssm
  * Aliasing: h_last may be h0; y may be u or z. Empty sequences copy h0 to h_last.
  * Errors:   SSM_ERR_NULL (u, delta, A, B, C, y), SSM_ERR_CONFIG (dim, d_state, disc, scan),
  *           SSM_ERR_SHAPE (groups, start), SSM_ERR_MEMORY, SSM_ERR_OVERFLOW, SSM_ERR_UNSUPPORTED (complex_A with either
- *           TRAPEZOID, or on a GPU).
+ *           TRAPEZOID).
  * Source:   Gu & Dao 2023, arXiv:2312.00752, algorithm 2, with the authors' Euler step for B;
  *           selective_scan_ref of mamba_ssm (D, z, bias, softplus, complex A, B and C, which its packed real B and C
  *           of (re, im) pairs are here) and of lrnnx (disc, delta_A). */
@@ -2421,7 +2427,7 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
  *          the CPU within the bounds that docstrings state. Gradients add. A bf16 gradient is read, added to and
  *          rounded once.
  * A fast kernel serves the shapes of models, a plain one (one thread for each channel) everything else; which one
- * runs follows from shapes, strides and alignment, and nothing is refused but complex_A of the selective scan.
+ * runs follows from shapes, strides and alignment, and nothing is refused.
  */
 #ifdef SSM_CUDA
 
@@ -2432,8 +2438,8 @@ SSM_API ssm_real ssm_rng_normal(ssm_rng *rng);  /* mean 0, deviation 1 (Box-Mull
  * scan: AUTO cuts time into chunks if there are less than 8192 channels x sequences, by the shape alone;
  * SEQUENTIAL never does. BLELLOCH and CHUNKED are AUTO. Packed sequences are never cut, nor is what the plain kernel
  * does.
- * start of a packed problem must be set already for sizes, if only to say that it is packed. complex_A is
- * SSM_ERR_UNSUPPORTED.
+ * start of a packed problem must be set already for sizes, if only to say that it is packed. complex_A: the plain
+ * kernels, with the CPU's coefficients.
  *   tape  of record and backward: the states before every 16th step, need->tape bytes. backward without one (data
  *         NULL) runs forward again; with one it needs need->tape bytes less of need->work_backward
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
@@ -2481,11 +2487,19 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
 /* ssm_ssd_forward and the verbs beside it. Of type `io`: x, delta, B, C, z, y and their gradients.
  * A warp runs eight channels of a head step after step. Best where n of B and C and the channels of x lie next to each
  * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
- * scan is not read: every forward is sequential, and has the bits of step.
- * backward runs forward again; ddelta and dA come from sums along time that are made good at every 64th step.
+ * scan: SEQUENTIAL does that always, and has the bits of step. AUTO (and CHUNKED, BLELLOCH) takes bf16 problems of at
+ * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128, h is
+ * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not. It does not have the
+ * bits of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into parts, by the shape
+ * alone. backward likewise, with rows of dy and dx, but for problems with z.
+ * backward runs forward again; step after step, ddelta and dA come from sums along time that are made good at every 64th
+ * step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
- * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. */
+ * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
+ * gradients is below 5e-3, of states 3e-3, of parameters' 5e-3 and for n terms whose signs cancel 2e-3 sqrt(n) more:
+ * sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the weights
+ * of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -2636,8 +2650,9 @@ typedef struct ssm_cuda_product {
  *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
  *         (SSM_ERR_CONFIG). There is no attach.
  * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel].
- *         S5: as on the host; S4D: [H][N/2][re, im], or [H][N] if real.
- * form    and scan of S4D are not read: every forward is the recurrence, step after step, and has the bits of step.
+ *         S5: as on the host; S4D and S4: [H][N/2][re, im], or [H][N] if real.
+ * form    and scan of S4D and S4 are not read: every forward is the recurrence, step after step, and has the bits of
+ *         step. Their kernels, and ssm_s4_plain_C, are functions of the host (SSM_ERR_UNSUPPORTED).
  * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
@@ -2727,6 +2742,20 @@ SSM_API ssm_status ssm_cuda_s5_record(const ssm_s5 *layer, float *state, const v
 SSM_API ssm_status ssm_cuda_s5_backward(const ssm_s5 *layer, const void *x, const ssm_layer_grad *grad,
                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
+/* A state is the host's. a, h and their gradients are float in bf16, too. Every forward is sequential, so that splits
+ * agree to the bit. */
+SSM_API ssm_status ssm_cuda_rglru_sizes(const ssm_rglru_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_rglru_bind(ssm_rglru *layer, const ssm_rglru_config *config, const float *params,
+                                       ssm_memory mem, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_forward(const ssm_rglru *layer, float *state, const void *x, void *y,
+                                          const ssm_seqs *seqs, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_step(const ssm_rglru *layer, float *state, const void *x, void *y, size_t streams,
+                                       ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_record(const ssm_rglru *layer, float *state, const void *x, void *y,
+                                         const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_rglru_backward(const ssm_rglru *layer, const void *x, const ssm_layer_grad *grad,
+                                           const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
 SSM_API ssm_status ssm_cuda_s4d_sizes(const ssm_s4d_config *config, const ssm_seqs *seqs, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_s4d_bind(ssm_s4d *layer, const ssm_s4d_config *config, const float *params, ssm_memory mem,
                                      void *stream);
@@ -2738,6 +2767,20 @@ SSM_API ssm_status ssm_cuda_s4d_record(const ssm_s4d *layer, float *state, const
                                        const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_s4d_backward(const ssm_s4d *layer, const void *x, const ssm_layer_grad *grad,
                                          const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
+
+/* bind solves for C where l_max is given, a thread for a channel, in memory of its own that need->bound counts:
+ * 16 d_state^2 bytes for each of 128 channels. Up to 64 of d_state are in registers, more in work. */
+SSM_API ssm_status ssm_cuda_s4_sizes(const ssm_s4_config *config, const ssm_seqs *seqs, ssm_sizes *need);
+SSM_API ssm_status ssm_cuda_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const float *params, ssm_memory mem,
+                                    void *stream);
+SSM_API ssm_status ssm_cuda_s4_forward(const ssm_s4 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                       ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4_step(const ssm_s4 *layer, float *state, const void *x, void *y, size_t streams,
+                                    ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4_record(const ssm_s4 *layer, float *state, const void *x, void *y, const ssm_seqs *seqs,
+                                      ssm_memory tape, ssm_memory work, void *stream);
+SSM_API ssm_status ssm_cuda_s4_backward(const ssm_s4 *layer, const void *x, const ssm_layer_grad *grad,
+                                        const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
 #endif /* SSM_CUDA */
 
@@ -3016,7 +3059,7 @@ SSM__BOTH static inline size_t ssm__min(size_t a, size_t b)
 }
 
 /* Sums and products of sizes stick at SSM__SIZE_MAX, so that one test at the end finds overflow. */
-static size_t ssm__add(size_t a, size_t b)
+SSM__BOTH static size_t ssm__add(size_t a, size_t b)
 {
     return b > SSM__SIZE_MAX - a ? SSM__SIZE_MAX : a + b;
 }
@@ -4473,7 +4516,7 @@ SSM__BOTH SSM__OP v_real v_turn(v_real x, v_real t)
 }
 
 /* about 1 / sqrt(x): half the exponent, and a constant */
-SSM__OP v_real v_rsqrt_guess(v_real x)
+SSM__BOTH SSM__OP v_real v_rsqrt_guess(v_real x)
 {
     ssm__pun q;
     q.f = x;
@@ -5894,7 +5937,7 @@ SSM__BOTH SSM__SHARED v_real v_exp(v_real x)
 }
 
 /* exp(x) for x <= 0: the same bits. */
-SSM__QUICK SSM__SHARED v_real v_exp_negative(v_real x)
+SSM__BOTH SSM__QUICK SSM__SHARED v_real v_exp_negative(v_real x)
 {
     return v_mul(v_exp_near(v_max(v_set(SSM__EXP_LOWEST), x), v_set(SSM__EXP_SHIFT)), v_set(SSM__EXP_DOWN));
 }
@@ -5954,14 +5997,14 @@ SSM__OP v_real v_exp2_any(v_real d, v_real A)
 }
 
 /* |x| < 1/2; NaN is not. */
-SSM__OP v_mask v_is_small(v_real x)
+SSM__BOTH SSM__OP v_mask v_is_small(v_real x)
 {
     return v_lt(v_abs(x), v_set(SSM__K(0.5)));
 }
 
 /* phi(x) = (exp(x) - 1) / x for |x| < 1/2: sum x^k / (k+1)!, and its derivative
  * phi'(x) = sum (k+1) x^k / (k+2)!. Truncation below 3e-9 (float), 5e-17 (double). */
-SSM__OP v_real v_phi_small(v_real x)
+SSM__BOTH SSM__OP v_real v_phi_small(v_real x)
 {
     v_real p = v_set(ssm__inverse_factorial(SSM__PHI_TERMS + 1));
     int k;
@@ -5980,7 +6023,7 @@ SSM__OP v_real v_phi_derivative_small(v_real x)
 
 /* log(1 + x), 0 <= x <= 1. Float: x + x^2 q(x), q fitted, relative error 5.1e-9. Double: with s = x / (2 + x),
  * 2 atanh s = x - x^2/2 + s (x^2/2 + R), R = 2 s^2 (1/3 + s^2/5 + ...), s^2 <= 1/9. */
-SSM__OP v_real v_log1p_unit(v_real x)
+SSM__BOTH SSM__OP v_real v_log1p_unit(v_real x)
 {
 #ifdef SSM_DOUBLE
     const v_real s = v_div(x, v_add(v_set(2), x)), z = v_mul(s, s), half = v_mul(v_set(0.5), x);
@@ -6003,21 +6046,21 @@ SSM__OP v_real v_log1p_unit(v_real x)
 }
 
 /* log(1 + exp(x)) without overflow, exact in both tails (no threshold): max(x, 0) + log(1 + exp(-|x|)). */
-SSM__OP v_real v_softplus(v_real x)
+SSM__BOTH SSM__OP v_real v_softplus(v_real x)
 {
     return v_add(v_max(v_set(0), x), v_log1p_unit(v_exp_negative(v_neg(v_abs(x)))));
 }
 
 /* sigmoid: 1 / (1 + exp(-x)), and its slope e / (1 + e)^2, e = exp(-|x|), which never overflows: exact in both
  * tails. */
-SSM__SHARED v_real v_sigmoid_slope(v_real x, v_real *slope)
+SSM__BOTH SSM__SHARED v_real v_sigmoid_slope(v_real x, v_real *slope)
 {
     const v_real e = v_exp_negative(v_neg(v_abs(x))), d = v_add(v_set(1), e);
     *slope = v_div(e, v_mul(d, d));
     return v_div(v_select(v_lt(x, v_set(0)), e, v_set(1)), d);
 }
 
-SSM__SHARED v_real v_sigmoid(v_real x)
+SSM__BOTH SSM__SHARED v_real v_sigmoid(v_real x)
 {
     v_real slope;
     return v_sigmoid_slope(x, &slope);
@@ -6162,7 +6205,7 @@ SSM__OP void v_sincos(v_real x, v_real *sine, v_real *cosine)
 /* Square root: Newton's iteration for 1/sqrt(x) from the halved exponent (error below 3.5 %; each pass makes
  * it 1.5 times its square), then one correction of the root. Halves, because s s may be just above the largest
  * number. x is scaled where half of it would be subnormal; 0, infinity and NaN stay, below 0 is NaN. */
-SSM__LEAN SSM__SHARED v_real v_sqrt(v_real x)
+SSM__BOTH SSM__LEAN SSM__SHARED v_real v_sqrt(v_real x)
 {
     const v_real half = v_set(SSM__K(0.5)), infinity = v_mul(v_set(SSM__HUGE), v_set(2));
     const v_mask is_small = v_lt(x, v_set(SSM__SQRT_SMALL)), positive = v_lt(v_set(0), x);
@@ -6440,7 +6483,7 @@ SSM__BOTH SSM__OP v_complex v_c_fma_real(v_real s, v_complex a, v_complex c)
 }
 
 /* s conj(a) + c */
-SSM__OP v_complex v_c_fma_real_conj(v_real s, v_complex a, v_complex c)
+SSM__BOTH SSM__OP v_complex v_c_fma_real_conj(v_real s, v_complex a, v_complex c)
 {
     return v_c(v_fma(s, a.re, c.re), v_fnma(s, a.im, c.im));
 }
@@ -6470,13 +6513,13 @@ SSM__BOTH SSM__OP v_complex v_c_fma_conj(v_complex a, v_complex b, v_complex c)
 }
 
 /* One step of a diagonal state: a s + b u, u real. */
-SSM__OP v_complex v_c_step(v_complex a, v_complex s, v_complex b, v_real u)
+SSM__BOTH SSM__OP v_complex v_c_step(v_complex a, v_complex s, v_complex b, v_real u)
 {
     return v_c_fma(a, s, v_c_scale(u, b));
 }
 
 /* Re(a b) + x */
-SSM__OP v_real v_c_real(v_complex a, v_complex b, v_real x)
+SSM__BOTH SSM__OP v_real v_c_real(v_complex a, v_complex b, v_real x)
 {
     return v_fnma(a.im, b.im, v_fma(a.re, b.re, x));
 }
@@ -7441,7 +7484,7 @@ SSM__OP void v_row_put_product(const ssm__row_block *b, size_t r, size_t c, v_re
 }
 
 /* p += m f, for a gradient that is wanted. */
-SSM__OP void v_row_add_product(ssm_real *p, size_t left, v_real m, v_real f)
+SSM__BOTH SSM__OP void v_row_add_product(ssm_real *p, size_t left, v_real m, v_real f)
 {
     if (p) v_store_n(p, v_fma(m, f, v_load_n(p, left)), left);
 }
@@ -8048,6 +8091,10 @@ SSM__TARGET static void SSM__KERNEL(mimo_close_adjoint)(const ssm__mimo_block *b
  */
 #define v_rglru_gates SSM__KERNEL(rglru_gates_of)
 #define v_rglru_gates_at SSM__KERNEL(rglru_gates_at)
+#define v_rglru_open SSM__KERNEL(rglru_open)
+#define v_rglru_b SSM__KERNEL(rglru_b)
+#define v_rglru_slopes SSM__KERNEL(rglru_slopes)
+#define v_rglru_back SSM__KERNEL(rglru_back)
 
 /* The gates of one vector, their slopes, and a = exp(-r decay) with 1 - a^2: near a = 1 by a series, since the
  * difference would cancel there. */
@@ -8060,19 +8107,53 @@ typedef struct v_rglru_gates {
     v_real rest; /* 1 - a^2 */
 } v_rglru_gates;
 
-SSM__OP v_rglru_gates v_rglru_gates_at(const ssm__rglru_block *b, size_t t, size_t c)
+SSM__BOTH SSM__OP v_rglru_gates v_rglru_open(v_real input, v_real recurrent, v_real decay)
 {
-    const size_t left = b->count - c;
-    const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
     v_rglru_gates g;
     v_real power, twice;
-    g.i = v_sigmoid_slope(v_load_n(b->input + at, left), &g.i_slope);
-    g.r = v_sigmoid_slope(v_load_n(b->recurrent + at, left), &g.r_slope);
-    power = v_mul(g.r, v_load_n(b->decay + c, left));
+    g.i = v_sigmoid_slope(input, &g.i_slope);
+    g.r = v_sigmoid_slope(recurrent, &g.r_slope);
+    power = v_mul(g.r, decay);
     twice = v_mul(v_set(2), power);
     g.a = v_exp_negative(v_neg(power));
     g.rest = v_select(v_is_small(twice), v_mul(twice, v_phi_small(v_neg(twice))), v_fnma(g.a, g.a, v_set(1)));
     return g;
+}
+
+/* b; `first` is where a sequence begins. */
+SSM__BOTH SSM__OP v_real v_rglru_b(const v_rglru_gates *g, v_real x, int first)
+{
+    const v_real gated = v_mul(g->i, x);
+    return first ? gated : v_mul(v_sqrt(g->rest), gated);
+}
+
+typedef struct v_rglru_slopes { /* gradients: */
+    v_real gated;               /* of i x */
+    v_real power;               /* of r decay */
+    v_real input;
+    v_real recurrent;
+} v_rglru_slopes;
+
+/* With power = r decay, d(1 - a^2) / d power = 2 a^2. The slope of the root is at most 1000. */
+SSM__BOTH SSM__OP v_rglru_slopes v_rglru_back(const v_rglru_gates *g, v_real x, v_real decay, v_real da, v_real db,
+                                              int first)
+{
+    const v_real root = v_sqrt(v_max(v_set(SSM__K(1e-6)), v_mul(v_set(4), g->rest)));
+    const v_real drest = first ? v_set(0) : v_div(v_mul(db, v_mul(g->i, x)), root);
+    v_rglru_slopes d;
+    d.gated = first ? db : v_mul(db, v_sqrt(g->rest));
+    d.power = v_mul(g->a, v_fma(v_mul(v_set(2), g->a), drest, v_neg(da)));
+    d.input = v_mul(v_mul(d.gated, x), g->i_slope);
+    d.recurrent = v_mul(v_mul(d.power, decay), g->r_slope);
+    return d;
+}
+
+SSM__OP v_rglru_gates v_rglru_gates_at(const ssm__rglru_block *b, size_t t, size_t c)
+{
+    const size_t left = b->count - c;
+    const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
+    return v_rglru_open(v_load_n(b->input + at, left), v_load_n(b->recurrent + at, left),
+                        v_load_n(b->decay + c, left));
 }
 
 SSM__TARGET static void SSM__KERNEL(rglru_gates)(const ssm__rglru_block *block)
@@ -8086,13 +8167,12 @@ SSM__TARGET static void SSM__KERNEL(rglru_gates)(const ssm__rglru_block *block)
             const v_rglru_gates g = v_rglru_gates_at(b, t, c);
             v_store_n(b->a + at, g.a, left);
             if (b->b) {
-                const v_real x = v_mul(g.i, v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left));
-                v_store_n(b->b + at, b->first && t == 0 ? x : v_mul(v_sqrt(g.rest), x), left);
+                const v_real x = v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left);
+                v_store_n(b->b + at, v_rglru_b(&g, x, b->first && t == 0), left);
             }
         }
 }
 
-/* With power = r decay, d(1 - a^2) / d power = 2 a^2. The slope of the root is at most 1000. */
 SSM__TARGET static void SSM__KERNEL(rglru_adjoint)(const ssm__rglru_adjoint_block *block)
 {
     const ssm__rglru_adjoint_block own = *block, *const d = &own;
@@ -8102,23 +8182,20 @@ SSM__TARGET static void SSM__KERNEL(rglru_adjoint)(const ssm__rglru_adjoint_bloc
         for (c = 0; c < b->count; c += V_WIDTH) {
             const size_t left = b->count - c;
             const ptrdiff_t at = (ptrdiff_t)t * b->row + (ptrdiff_t)c;
-            const int first = b->first && t == 0;
             const v_rglru_gates g = v_rglru_gates_at(b, t, c);
-            const v_real x = v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left);
-            const v_real da = v_load_n(d->da + at, left), db = v_load_n(d->db + at, left);
-            const v_real dgated = first ? db : v_mul(db, v_sqrt(g.rest)); /* of i x */
-            const v_real root = v_sqrt(v_max(v_set(SSM__K(1e-6)), v_mul(v_set(4), g.rest)));
-            const v_real drest = first ? v_set(0) : v_div(v_mul(db, v_mul(g.i, x)), root);
-            const v_real dpower = v_mul(g.a, v_fma(v_mul(v_set(2), g.a), drest, v_neg(da)));
-            if (d->dx) v_row_add_product(d->dx + (ptrdiff_t)t * d->dx_row + c, left, dgated, g.i);
-            v_row_add_product(d->ddecay + c, left, dpower, g.r);
-            v_store_n(d->dinput + at, v_mul(v_mul(dgated, x), g.i_slope), left);
-            v_store_n(d->drecurrent + at, v_mul(v_mul(dpower, v_load_n(b->decay + c, left)), g.r_slope), left);
+            const v_rglru_slopes back =
+                v_rglru_back(&g, v_load_n(b->x + (ptrdiff_t)t * b->x_row + c, left), v_load_n(b->decay + c, left),
+                             v_load_n(d->da + at, left), v_load_n(d->db + at, left), b->first && t == 0);
+            if (d->dx) v_row_add_product(d->dx + (ptrdiff_t)t * d->dx_row + c, left, back.gated, g.i);
+            v_row_add_product(d->ddecay + c, left, back.power, g.r);
+            v_store_n(d->dinput + at, back.input, left);
+            v_store_n(d->drecurrent + at, back.recurrent, left);
         }
 }
 
 /* decay = c softplus(param), no infinity, which a gate of 0 would turn into NaN; and its adjoint. */
-SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const ssm_real *param, ssm_real *decay)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const ssm_real *param,
+                                                           ssm_real *decay)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH) {
@@ -8127,8 +8204,8 @@ SSM__TARGET static void SSM__KERNEL(rglru_decay)(size_t count, ssm_real c, const
     }
 }
 
-SSM__TARGET static void SSM__KERNEL(rglru_decay_adjoint)(size_t count, ssm_real c, const ssm_real *param,
-                                                         const ssm_real *ddecay, ssm_real *dparam)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(rglru_decay_adjoint)(size_t count, ssm_real c, const ssm_real *param,
+                                                                   const ssm_real *ddecay, ssm_real *dparam)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH) {
@@ -10399,6 +10476,7 @@ SSM__TARGET static void SSM__KERNEL(coef_adjoint)(const ssm__coef_block *b)
  */
 #define v_of_state SSM__KERNEL(of_state)
 #define v_c_near SSM__KERNEL(c_near)
+#define v_c_twice SSM__KERNEL(c_twice)
 #define v_c_get SSM__KERNEL(c_get)
 #define v_c_put SSM__KERNEL(c_put)
 #define v_c_recur SSM__KERNEL(c_recur)
@@ -10408,6 +10486,12 @@ SSM__TARGET static void SSM__KERNEL(coef_adjoint)(const ssm__coef_block *b)
 SSM__OP v_complex v_of_state(const ssm__scan_block *b, const ssm_real *p, size_t n, size_t c)
 {
     return b->lanes ? v_c_at(p + n * SSM__STRIP + c, (ptrdiff_t)(b->states * SSM__STRIP)) : v_one(p + 2 * n, 1);
+}
+
+/* 2 a, exactly. */
+SSM__BOTH SSM__OP v_complex v_c_twice(v_complex a)
+{
+    return v_c(v_add(a.re, a.re), v_add(a.im, a.im));
 }
 
 /* A vector of complex numbers at p: pairs if im is 1, else imaginary parts `im` after real ones. */
@@ -10864,7 +10948,8 @@ SSM__TARGET static void SSM__KERNEL(cauchy_close)(ssm__pole_block *b, const ssm_
 }
 
 /* y += factor x */
-SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor, const ssm_real *x, ssm_real *y)
+SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor, const ssm_real *x,
+                                                            ssm_real *y)
 {
     size_t i;
     for (i = 0; i < count; i += V_WIDTH)
@@ -10895,6 +10980,7 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef SSM__CHANNELS
 #undef v_of_state
 #undef v_c_near
+#undef v_c_twice
 #undef v_c_get
 #undef v_c_put
 #undef v_c_recur
@@ -11014,6 +11100,10 @@ SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_real factor,
 #undef v_tanh
 #undef v_rglru_gates
 #undef v_rglru_gates_at
+#undef v_rglru_open
+#undef v_rglru_b
+#undef v_rglru_slopes
+#undef v_rglru_back
 #undef v_trap
 #undef v_trap_of
 #undef v_wrapped
@@ -20600,6 +20690,23 @@ static ssm__mamba_view ssm__mamba_view_of(const ssm_mamba *m, const ssm__call *c
     return v;
 }
 
+/* Whether a device has taken a tile of one row as a whole. */
+#ifdef SSM_CUDA
+static int ssm__device_mamba_step(ssm__device *d, const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v);
+
+static int ssm__mamba_is_done(const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v)
+{
+    ssm__device *device = ssm__device_of(call->parallel);
+    return device && ssm__device_mamba_step(device, m, call, v);
+}
+#else
+static int ssm__mamba_is_done(const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v)
+{
+    (void)m, (void)call, (void)v;
+    return 0;
+}
+#endif
+
 static void ssm__mamba_tile(const ssm__call *call)
 {
     const ssm_mamba *m = (const ssm_mamba *)call->layer;
@@ -20611,6 +20718,7 @@ static void ssm__mamba_tile(const ssm__call *call)
     ssm__mamba_view v;
     ssm__mamba_work_layout(m, rows, call->work, &w);
     v = ssm__mamba_view_of(m, call, w.mem);
+    if (ssm__mamba_is_done(m, call, &v)) return;
     if (w.x) {
         ssm__norm(call->parallel, &m->norm, x, ssm_rows_out_of(w.x, (ptrdiff_t)M), rows);
         x = ssm_rows_of(w.x, (ptrdiff_t)M);
@@ -22087,6 +22195,29 @@ static ssm__matrix ssm__rglru_gate_matrix(const ssm_rglru_config *c, const ssm_r
     return m;
 }
 
+#ifdef SSM_CUDA
+struct ssm__rglru_job;
+static void ssm__device_rglru_turn(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t width);
+static void ssm__device_rglru_decay(ssm__device *d, const ssm_rglru *m);
+static void ssm__device_rglru(ssm__device *d, const struct ssm__rglru_job *j);
+static void ssm__device_rglru_backward(ssm__device *d, const struct ssm__rglru_job *j, ssm_real *dparam);
+static void ssm__device_rglru_gate(ssm__device *d, int exact_gelu, const ssm__row_block *b);
+
+/* A gate of a device, turned as linear layers are. */
+static const ssm_real *ssm__rglru_bind_turned(const ssm_rglru *m, ssm__binder *b, size_t g)
+{
+    const size_t width = m->gate[g].in, count = ssm__mul(width, m->config.lru_width);
+    void *none;
+    const void *at = ssm__bind_take(b, ssm__mul(count, sizeof(ssm_real)), &none);
+    if (b->params)
+        ssm__device_rglru_turn(b->device, b->params + m->offsets.gate_weight[g], at, m->config.num_heads, width);
+    return (const ssm_real *)at;
+}
+#define SSM__BIND_TURNED(layer, binder, g) ssm__rglru_bind_turned(layer, binder, g)
+#else
+#define SSM__BIND_TURNED(layer, binder, g) NULL
+#endif
+
 /* Bytes from one packed head of a gate to the next. */
 static size_t ssm__rglru_head_bytes(const ssm_linear *gate)
 {
@@ -22103,7 +22234,9 @@ static void ssm__rglru_bind_gate(ssm_rglru *m, ssm__binder *b, size_t g)
     void *packed;
     ssm__bind_shape(l, b, width, width, c->format);
     bytes = ssm__rglru_head_bytes(l);
-    l->packed = ssm__bind_take(b, ssm__mul(c->num_heads, bytes), &packed);
+    packed = NULL;
+    if (SSM__IS_DEVICE(b->isa)) l->weight = SSM__BIND_TURNED(m, b, g);
+    else l->packed = ssm__bind_take(b, ssm__mul(c->num_heads, bytes), &packed);
     for (head = 0; packed && head < c->num_heads; ++head) {
         const ssm__matrix matrix = ssm__rglru_gate_matrix(c, b->params + m->offsets.gate_weight[g], head);
         b->pack(&matrix, width, c->format, (unsigned char *)packed + head * bytes);
@@ -22111,11 +22244,12 @@ static void ssm__rglru_bind_gate(ssm_rglru *m, ssm__binder *b, size_t g)
     l->bias = ssm__bind_copy(b, m->offsets.gate_bias[g], c->lru_width);
 }
 
-/* Head `head` of a gate. */
-static ssm_linear ssm__rglru_head(const ssm_linear *gate, size_t head)
+/* Head `head` of a gate; on a device its weight is of the type of rows. */
+static ssm_linear ssm__rglru_head(const ssm_parallel *parallel, const ssm_linear *gate, size_t head)
 {
     ssm_linear l = *gate;
-    l.packed = (const unsigned char *)gate->packed + head * ssm__rglru_head_bytes(gate);
+    if (l.weight) l.weight = ssm__row_part(parallel, (ssm_real *)(uintptr_t)l.weight, head * gate->in * gate->out);
+    else l.packed = (const unsigned char *)gate->packed + head * ssm__rglru_head_bytes(gate);
     l.bias += head * gate->out;
     return l;
 }
@@ -22158,6 +22292,7 @@ static void ssm__rglru_walk(void *layer, ssm__binder *b)
     ssm__rglru_bind_gate(m, b, 0);
     ssm__rglru_bind_gate(m, b, 1);
     m->decay = ssm__bind_reals(b, W, &decay);
+    SSM__ON_DEVICE_BIND(b, ssm__device_rglru_decay(b->device, m));
     if (decay) SSM__RUN(c->isa, rglru_decay)(W, c->c, b->params + o.recurrent_param, decay);
 }
 
@@ -22179,12 +22314,13 @@ typedef struct ssm__rglru_mem {
     ssm_real *y; /* before its GELU */
     ssm_real *u;
     ssm_real *gate[2]; /* before their sigmoids */
-    ssm_real *h;
+    ssm_real *h; /* reals, on a device too, as a is */
 } ssm__rglru_mem;
 
 typedef struct ssm__rglru_room { /* of the forward */
     ssm__rglru_mem mem;
-    ssm_real *a; /* [rows][W], and then what linear_out reads */
+    ssm_real *a;    /* [rows][W], and then what linear_out reads */
+    ssm_real *mark; /* [rows], of a device: not 0 where a sequence begins; NULL: nowhere */
 } ssm__rglru_room;
 
 typedef struct ssm__rglru_scratch { /* of the backward; rows of W reals but for the first three */
@@ -22194,9 +22330,12 @@ typedef struct ssm__rglru_scratch { /* of the backward; rows of W reals but for 
     ssm_real *a;         /* and then the gradient of what the convolution reads */
     ssm_real *da;        /* at first what linear_out reads; at last, of the gate r */
     ssm_real *db;        /* at first the gradient of what linear_out reads; at last, of the gate i */
-    ssm_real *dh;
+    ssm_real *dh;      /* reals */
     ssm_real *dy;
     ssm_real *du;
+    ssm_real *dgate[2]; /* db and da, but on a device: they are reals */
+    ssm_real *dh_last;  /* [streams][W], and */
+    ssm_real *mark;     /* as that of the forward, of a device */
 } ssm__rglru_scratch;
 
 static void ssm__rglru_take(const ssm_rglru *m, ssm__arena *arena, size_t rows, ssm__rglru_mem *mem)
@@ -22211,11 +22350,18 @@ static void ssm__rglru_take(const ssm_rglru *m, ssm__arena *arena, size_t rows, 
     mem->h = ssm__take(arena, count);
 }
 
+/* Whether a device is to be told which rows are first steps. */
+static int ssm__rglru_has_marks(const ssm_rglru *m)
+{
+    return SSM__IS_DEVICE(m->config.isa) && !m->config.no_reset;
+}
+
 static size_t ssm__rglru_work_layout(const ssm_rglru *m, size_t rows, void *work, ssm__rglru_room *w)
 {
     ssm__arena arena = ssm__arena_open(work);
     ssm__rglru_take(m, &arena, rows, &w->mem);
     w->a = ssm__take(&arena, ssm__mul(rows, m->config.lru_width));
+    w->mark = ssm__rglru_has_marks(m) ? ssm__take(&arena, rows) : NULL;
     return ssm__arena_bytes(&arena);
 }
 
@@ -22224,7 +22370,9 @@ static size_t ssm__rglru_scratch_layout(const ssm_rglru *m, size_t rows, size_t 
                                         ssm__rglru_scratch *w)
 {
     const ssm_rglru_config *c = &m->config;
-    const size_t W = c->lru_width, count = ssm__mul(rows, W), gate = ssm__mul(W, ssm__rglru_head_width(c));
+    const int on_device = SSM__IS_DEVICE(c->isa);
+    const size_t W = c->lru_width, count = ssm__mul(rows, W);
+    const size_t gate = on_device ? 0 : ssm__mul(W, ssm__rglru_head_width(c));
     ssm__arena arena = ssm__arena_open(work);
     w->weight[0] = ssm__take(&arena, gate);
     w->weight[1] = ssm__take(&arena, gate);
@@ -22233,9 +22381,13 @@ static size_t ssm__rglru_scratch_layout(const ssm_rglru *m, size_t rows, size_t 
     w->a = ssm__take(&arena, count);
     w->da = ssm__take(&arena, count);
     w->db = ssm__take(&arena, count);
-    w->dh = c->no_block ? NULL : ssm__take(&arena, count);
+    w->dh = c->no_block && !on_device ? NULL : ssm__take(&arena, count);
     w->dy = c->no_block ? NULL : ssm__take(&arena, count);
     w->du = c->no_block ? NULL : ssm__take(&arena, count);
+    w->dgate[0] = on_device ? ssm__take(&arena, count) : w->db;
+    w->dgate[1] = on_device ? ssm__take(&arena, count) : w->da;
+    w->dh_last = on_device ? ssm__take(&arena, ssm__mul(streams, W)) : NULL;
+    w->mark = ssm__rglru_has_marks(m) ? ssm__take(&arena, rows) : NULL;
     return ssm__arena_bytes(&arena);
 }
 
@@ -22276,6 +22428,7 @@ static ssm__call ssm__rglru_call(const ssm_rglru *m)
     ssm__call call = ssm__call_of(m, m->config.d_model, ssm__rglru_state_count(&m->config));
     call.has_params = m->params != NULL;
     call.parallel = m->config.parallel;
+    call.on_device = SSM__IS_DEVICE(m->config.isa);
     return call;
 }
 
@@ -22287,6 +22440,7 @@ typedef struct ssm__rglru_job {
     const ssm__rglru_mem *mem;
     ssm_rows u;
     ssm_real *a;
+    ssm_real *mark; /* as in the room */
     const ssm__rglru_scratch *w; /* backward: */
     ssm_rows dh;
     ssm_rows_out du;
@@ -22349,23 +22503,37 @@ static void ssm__rglru_task(void *context, size_t index)
     SSM__RUN(j->m->config.isa, line_rows)(&line);
 }
 
-/* Gates, recurrence and states of a tile: from u to mem->h. */
-static void ssm__rglru_run(ssm__rglru_job *j)
+/* Recurrence and states of a tile: from u and its gates to mem->h. */
+static void ssm__rglru_recur(ssm__rglru_job *j)
 {
     const ssm_rglru *m = j->m;
     const ssm__tile *t = &j->call->tile;
-    const size_t W = m->config.lru_width, width = m->gate[0].in, rows = t->count * t->steps;
-    size_t g, head, stream;
-    for (g = 0; g < 2; ++g) {
-        for (head = 0; head < m->config.num_heads; ++head) {
-            const ssm_linear l = ssm__rglru_head(&m->gate[g], head);
-            ssm__linear(j->call->parallel, &l, ssm_rows_of(j->u.data + head * width, j->u.row), ssm_rows_of(NULL, 0),
-                        ssm_rows_out_of(j->mem->gate[g] + head * width, (ptrdiff_t)W), rows);
-        }
-    }
-    ssm__parallel(j->call->parallel, t->count * ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 32, ssm__rglru_task, j);
+    const size_t W = m->config.lru_width;
+    size_t stream;
+    SSM__ON_DEVICE(j->call->parallel, ssm__device_rglru(device, j));
+    ssm__parallel(j->call->parallel, t->count * ssm__ceil_div(W, SSM__RGLRU_STRIP), t->count * t->steps * W * 32,
+                  ssm__rglru_task, j);
     for (stream = 0; !m->config.no_reset && stream < t->count; ++stream)
         j->call->state[ssm__rglru_h_at(j, stream) + W] = 1;
+}
+
+/* The gates, and then that. */
+static void ssm__rglru_run(ssm__rglru_job *j)
+{
+    const ssm_rglru *m = j->m;
+    const ssm_parallel *parallel = j->call->parallel;
+    const size_t width = m->gate[0].in, rows = j->call->tile.count * j->call->tile.steps;
+    const ptrdiff_t W = (ptrdiff_t)m->config.lru_width;
+    size_t g, head;
+    for (g = 0; g < 2; ++g) {
+        for (head = 0; head < m->config.num_heads; ++head) {
+            const ssm_linear l = ssm__rglru_head(parallel, &m->gate[g], head);
+            const ssm_real *u = ssm__row_part(parallel, (ssm_real *)(uintptr_t)j->u.data, head * width);
+            ssm__linear(parallel, &l, ssm_rows_of(u, j->u.row), ssm_rows_of(NULL, 0),
+                        ssm_rows_out_of(ssm__row_part(parallel, j->mem->gate[g], head * width), W), rows);
+        }
+    }
+    ssm__rglru_recur(j);
 }
 
 /* Task of the backward: a strip of all sequences, one after the other, since they share the gradient of decay. */
@@ -22402,20 +22570,44 @@ static void ssm__rglru_task_backward(void *context, size_t index)
 
 /* One gate of one head, whose weight lies [in][out]: the product that a linear layer's is with its sides changed over
  * gives the gradient that way round. */
-static void ssm__rglru_gate_backward(const ssm__rglru_job *j, size_t g, size_t head, ssm_rows dgate, size_t rows)
+static void ssm__rglru_gate_backward(const ssm__rglru_job *j, size_t g, size_t head, size_t rows)
 {
+    const ssm_parallel *parallel = j->call->parallel;
     const ssm_rglru_offsets *o = &j->m->offsets;
     const size_t width = j->m->gate[g].in, at = head * width;
-    const ssm_rows u = ssm_rows_of(j->u.data + at, j->u.row), dy = ssm_rows_of(dgate.data + at, dgate.row);
+    const ptrdiff_t W = (ptrdiff_t)j->m->config.lru_width;
+    const ssm_rows u = ssm_rows_of(ssm__row_part(parallel, (ssm_real *)(uintptr_t)j->u.data, at), j->u.row);
+    const ssm_rows dy = ssm_rows_of(ssm__row_part(parallel, j->w->dgate[g], at), W);
     ssm_real *dweight = ssm__grad_at(j->call->dparams, o->gate_weight[g]);
     ssm_real *dbias = ssm__grad_at(j->call->dparams, o->gate_bias[g]);
-    ssm_linear l = j->m->gate[g];
-    l.weight = j->w->weight[g] + at * width;
-    ssm__linear_backward(j->call->parallel, &l, u, dy,
-                         ssm_rows_out_of(j->du.data ? j->du.data + at : NULL, j->du.row), NULL,
+    ssm_linear l = ssm__rglru_head(parallel, &j->m->gate[g], head);
+    if (!l.weight) l.weight = j->w->weight[g] + at * width;
+    ssm__linear_backward(parallel, &l, u, dy,
+                         ssm_rows_out_of(j->du.data ? ssm__row_part(parallel, j->du.data, at) : NULL, j->du.row), NULL,
                          dbias ? dbias + at : NULL, rows);
     if (dweight)
-        ssm__linear_backward(j->call->parallel, &l, dy, u, ssm_rows_out_of(NULL, 0), dweight + at * width, NULL, rows);
+        ssm__linear_backward(parallel, &l, dy, u, ssm_rows_out_of(NULL, 0), dweight + at * width, NULL, rows);
+}
+
+/* The part of the recurrence and its coefficients: to w->dgate, du, and the gradients of recurrent_param and the
+ * states. */
+static void ssm__rglru_recur_backward(ssm__rglru_job *j)
+{
+    const ssm_rglru *m = j->m;
+    const ssm_rglru_config *c = &m->config;
+    const ssm__tile *t = &j->call->tile;
+    const size_t W = c->lru_width, rows = t->count * t->steps;
+    ssm_real *dparam = ssm__grad_at(j->call->dparams, m->offsets.recurrent_param);
+    size_t stream;
+    ssm__clear_reals(j->call->parallel, j->w->ddecay, W);
+    ssm__clear_reals(j->call->parallel, j->w->da, rows * W);
+    ssm__clear_reals(j->call->parallel, j->w->db, rows * W);
+    SSM__ON_DEVICE(j->call->parallel, ssm__device_rglru_backward(device, j, dparam));
+    ssm__parallel(j->call->parallel, ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 64, ssm__rglru_task_backward, j);
+    for (stream = 0; !c->no_reset && stream < t->count; ++stream)
+        j->call->state[ssm__rglru_h_at(j, stream) + W] = 0;
+    if (dparam)
+        SSM__RUN(c->isa, rglru_decay_adjoint)(W, c->c, m->params + m->offsets.recurrent_param, j->w->ddecay, dparam);
 }
 
 /* From the gradient of h to those of u, added, of the parameters and of the states that entered. */
@@ -22423,25 +22615,16 @@ static void ssm__rglru_run_backward(ssm__rglru_job *j)
 {
     const ssm_rglru *m = j->m;
     const ssm_rglru_config *c = &m->config;
-    const ssm__tile *t = &j->call->tile;
-    const size_t W = c->lru_width, rows = t->count * t->steps;
-    ssm_real *dparam = ssm__grad_at(j->call->dparams, m->offsets.recurrent_param);
-    size_t g, head, stream;
-    ssm__zero(j->w->ddecay, W);
-    ssm__zero(j->w->da, rows * W);
-    ssm__zero(j->w->db, rows * W);
-    ssm__parallel(j->call->parallel, ssm__ceil_div(W, SSM__RGLRU_STRIP), rows * W * 64, ssm__rglru_task_backward, j);
-    for (stream = 0; !c->no_reset && stream < t->count; ++stream)
-        j->call->state[ssm__rglru_h_at(j, stream) + W] = 0;
-    if (dparam)
-        SSM__RUN(c->isa, rglru_decay_adjoint)(W, c->c, m->params + m->offsets.recurrent_param, j->w->ddecay, dparam);
+    const size_t rows = j->call->tile.count * j->call->tile.steps, width = ssm__rglru_head_width(c);
+    size_t g, head;
+    ssm__rglru_recur_backward(j);
     for (g = 0; g < 2; ++g) {
-        const ssm_rows dgate = ssm_rows_of(g ? j->w->da : j->w->db, (ptrdiff_t)W);
         for (head = 0; head < c->num_heads; ++head) {
-            const ssm__matrix matrix = ssm__rglru_gate_matrix(c, m->params + m->offsets.gate_weight[g], head);
-            if (j->call->done == 0) /* the first tile */
-                ssm__matrix_expand(&matrix, matrix.columns, j->w->weight[g] + head * matrix.columns * matrix.columns);
-            ssm__rglru_gate_backward(j, g, head, dgate, rows);
+            if (!m->gate[g].weight && j->call->done == 0) { /* the first tile */
+                const ssm__matrix matrix = ssm__rglru_gate_matrix(c, m->params + m->offsets.gate_weight[g], head);
+                ssm__matrix_expand(&matrix, width, j->w->weight[g] + head * width * width);
+            }
+            ssm__rglru_gate_backward(j, g, head, rows);
         }
     }
 }
@@ -22453,12 +22636,13 @@ static ssm_conv ssm__rglru_conv_of(const ssm_rglru *m, const ssm__call *call, co
     static const ssm_conv none = SSM__EMPTY;
     const size_t W = m->config.lru_width;
     ssm_conv s = none;
-    s.batch = call->tile.count;
+    s.batch = ssm__tile_streams(&call->tile);
     s.len = call->tile.steps;
+    s.start = call->tile.start;
     s.dim = W;
     s.width = m->config.conv_width;
     s.x = ssm__tile_view(mem->x, &call->tile, (ptrdiff_t)W, 1, 0);
-    s.weight = ssm__view(m->conv_weight, 0, 0, 1, W);
+    s.weight = ssm__taps_view(m->conv_weight, m->config.conv_width, W, m->config.isa);
     s.bias = ssm_in_c(m->conv_bias);
     s.state = ssm__view(call->entering, call->state_count, 0, 1, W);
     s.slot = call->slot;
@@ -22478,11 +22662,18 @@ static ssm__row_block ssm__rglru_gated(const ssm_rglru *m, const ssm__rglru_mem 
     return b;
 }
 
+/* That of a block; of an RG-LRU by itself, whose rows have no z, h as it is. On a device h and its gradient are reals,
+ * whatever other rows are. */
 static void ssm__rglru_gate_rows(const ssm_rglru *m, const ssm__call *call, const ssm__row_block *b)
 {
     const ssm_isa isa = m->config.isa;
+    const int exact = m->config.exact_gelu;
     (void)isa;
-    ssm__rows(call->parallel, b, m->config.exact_gelu ? SSM__RUN(isa, row_geglu) : SSM__RUN(isa, row_geglu_tanh));
+    SSM__ON_DEVICE(call->parallel, ssm__device_rglru_gate(device, exact, b));
+    if (!b->z) ssm__rows_add(call->parallel, isa, b);
+    else if (!b->dy) ssm__rows(call->parallel, b, exact ? SSM__RUN(isa, row_geglu) : SSM__RUN(isa, row_geglu_tanh));
+    else ssm__rows(call->parallel, b,
+                   exact ? SSM__RUN(isa, row_geglu_backward) : SSM__RUN(isa, row_geglu_tanh_backward));
 }
 
 /* What is on the tape, of the tile; else `mem`. */
@@ -22513,6 +22704,7 @@ static ssm__rglru_job ssm__rglru_job_of(const ssm_rglru *m, const ssm__call *cal
     j.mem = mem;
     j.u = mem->u ? ssm_rows_of(mem->u, (ptrdiff_t)m->config.lru_width) : call->x;
     j.a = a;
+    j.mark = NULL;
     j.w = NULL;
     j.dh = ssm_rows_of(NULL, 0);
     j.du = ssm_rows_out_of(NULL, 0);
@@ -22531,12 +22723,14 @@ static void ssm__rglru_tile(const ssm__call *call)
     ssm__rglru_work_layout(m, rows, call->work, &w);
     w.mem = ssm__rglru_kept(m, call, w.mem);
     j = ssm__rglru_job_of(m, call, &w.mem, w.a);
+    j.mark = w.mark;
     if (!m->config.no_block) {
         ssm_conv conv = ssm__rglru_conv_of(m, call, &w.mem);
         conv.y = ssm_out_like(w.mem.u, conv.x);
         conv.state_last = ssm_out_like(call->state, conv.state);
         ssm__linear(call->parallel, &m->linear_y, call->x, none, ssm_rows_out_of(w.mem.y, row), rows);
         ssm__linear(call->parallel, &m->linear_x, call->x, none, ssm_rows_out_of(w.mem.x, row), rows);
+        if (conv.start) ssm__clear_rows(call->parallel, w.mem.u, rows * W); /* rows of no sequence */
         ssm__conv(&conv);
     }
     ssm__rglru_run(&j);
@@ -22544,10 +22738,9 @@ static void ssm__rglru_tile(const ssm__call *call)
     if (m->config.no_block) {
         b.y = call->y.data;
         b.y_row = call->y.row;
-        ssm__rows_add(call->parallel, m->config.isa, &b);
-        return;
     }
     ssm__rglru_gate_rows(m, call, &b);
+    if (m->config.no_block) return;
     ssm__linear(call->parallel, &m->linear_out, ssm_rows_of(w.a, row), none, call->y, rows);
 }
 
@@ -22558,23 +22751,26 @@ static void ssm__rglru_out_backward(const ssm_rglru *m, const ssm__call *call, c
 {
     const size_t W = m->config.lru_width;
     const ptrdiff_t row = (ptrdiff_t)W;
-    const ssm_isa isa = m->config.isa;
     ssm__row_block b = ssm__rglru_gated(m, mem, w->da, rows);
-    (void)isa;
-    ssm__zero(w->db, rows * W);
-    ssm__zero(w->dh, rows * W);
-    ssm__zero(w->dy, rows * W);
-    ssm__rglru_gate_rows(m, call, &b);
-    ssm__linear_backward(call->parallel, &m->linear_out, ssm_rows_of(w->da, row), call->dy,
-                         ssm_rows_out_of(w->db, row), ssm__grad_at(call->dparams, m->offsets.out_weight),
-                         ssm__grad_at(call->dparams, m->offsets.out_bias), rows);
-    b.y = NULL;
-    b.dy = w->db;
+    ssm__clear_reals(call->parallel, w->dh, rows * W);
     b.dx = w->dh;
-    b.dz = w->dy;
-    b.dy_row = b.dx_row = b.dz_row = row;
-    ssm__rows(call->parallel, &b,
-              m->config.exact_gelu ? SSM__RUN(isa, row_geglu_backward) : SSM__RUN(isa, row_geglu_tanh_backward));
+    b.dx_row = b.dz_row = row;
+    b.dy = call->dy.data;
+    b.dy_row = call->dy.row;
+    if (!m->config.no_block) {
+        b.dy = NULL;
+        ssm__rglru_gate_rows(m, call, &b);
+        ssm__clear_rows(call->parallel, w->db, rows * W);
+        ssm__clear_rows(call->parallel, w->dy, rows * W);
+        ssm__linear_backward(call->parallel, &m->linear_out, ssm_rows_of(w->da, row), call->dy,
+                             ssm_rows_out_of(w->db, row), ssm__grad_at(call->dparams, m->offsets.out_weight),
+                             ssm__grad_at(call->dparams, m->offsets.out_bias), rows);
+        b.dz = w->dy;
+        b.dy = w->db;
+        b.dy_row = row;
+    }
+    b.y = NULL;
+    ssm__rglru_gate_rows(m, call, &b);
 }
 
 /* Convolution, linear_x and linear_y: from w->du and w->dy to dx. */
@@ -22587,10 +22783,13 @@ static void ssm__rglru_in_backward(const ssm_rglru *m, const ssm__call *call, co
     const ptrdiff_t row = (ptrdiff_t)W;
     ssm_conv conv = ssm__rglru_conv_of(m, call, mem);
     ssm_conv_grad d = none;
-    ssm__zero(w->a, rows * W);
-    ssm__take_dstate(call->parallel, call->state, call->state_count, call->tile.count, count, w->dconv);
-    d.dstate_last = ssm__view(w->dconv, count, 0, 1, W);
-    d.dstate = ssm_out_like(call->state, conv.state);
+    ssm__clear_rows(call->parallel, w->a, rows * W);
+    if (call->state) {
+        ssm__take_dstate(call->parallel, call->state, call->state_count, ssm__tile_streams(&call->tile), count,
+                         w->dconv);
+        d.dstate_last = ssm__view(w->dconv, count, 0, 1, W);
+        d.dstate = ssm_out_like(call->state, conv.state);
+    }
     d.dy = ssm__tile_view(w->du, &call->tile, row, 1, 0);
     d.dx = ssm_out_like(w->a, conv.x);
     d.dweight = ssm_out_like(ssm__grad_at(call->dparams, o->conv_weight), ssm_in_cn(NULL, m->config.conv_width));
@@ -22610,15 +22809,18 @@ static void ssm__rglru_tile_backward(const ssm__call *call)
     const ssm__rglru_mem mem = ssm__rglru_kept(m, call, none);
     ssm__rglru_scratch w;
     ssm__rglru_job j;
-    ssm__rglru_scratch_layout(m, rows, call->tile.count, call->work, &w);
+    ssm__rglru_scratch_layout(m, rows, ssm__tile_streams(&call->tile), call->work, &w);
     j = ssm__rglru_job_of(m, call, &mem, w.a);
+    j.mark = w.mark;
     j.w = &w;
     j.dh = call->dy;
     j.du = call->dx;
-    if (!m->config.no_block) {
+    if (w.dh) {
         ssm__rglru_out_backward(m, call, &mem, &w, rows);
-        ssm__zero(w.du, rows * W);
         j.dh = ssm_rows_of(w.dh, (ptrdiff_t)W);
+    }
+    if (!m->config.no_block) {
+        ssm__clear_rows(call->parallel, w.du, rows * W);
         j.du = ssm_rows_out_of(w.du, (ptrdiff_t)W);
     }
     ssm__rglru_run_backward(&j);
@@ -22837,7 +23039,7 @@ SSM__BOTH static inline void ssm__s4_coefs_adjoint(const ssm_s4_core *core, cons
 }
 
 #ifdef SSM_CUDA
-static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core);
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core, ssm_real *scratch, size_t solvers);
 static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams);
 #endif
 
@@ -23449,6 +23651,7 @@ static ssm_status ssm__s4_kernel_size(const ssm_s4_core *core, size_t len, size_
     size_t need;
     if (!core || !bytes) return SSM_ERR_NULL;
     if (core->dim == 0) return SSM_ERR_CONFIG; /* never bound */
+    if (SSM__IS_DEVICE(core->isa)) return SSM_ERR_UNSUPPORTED;
     need = len ? ssm__s4_kernel_layout(core, len, NULL, &w) : 0;
     if (need == SSM__SIZE_MAX) return SSM_ERR_OVERFLOW;
     *bytes = need;
@@ -24206,16 +24409,17 @@ static const ssm__verb ssm__s4_verb_backward = {ssm__s4_tile_backward, ssm__s4_w
  */
 
 /* out = a b, n x n. */
-static void ssm__s4_multiply(ssm_isa isa, const ssm_real *a, const ssm_real *b, ssm_real *out, size_t n)
+SSM__BOTH static inline void ssm__s4_multiply(ssm_isa isa, const ssm_real *a, const ssm_real *b, ssm_real *out,
+                                              size_t n)
 {
     size_t i, j;
-    ssm__zero(out, n * n);
+    for (i = 0; i < n * n; ++i) out[i] = 0;
     for (i = 0; i < n; ++i)
         for (j = 0; j < n; ++j) SSM__RUN(isa, pole_add_row)(n, a[i * n + j], b + j * n, out + i * n);
 }
 
 /* Gauss and Jordan's elimination, with partial pivoting, of m, [n][n + right]: columns on the right become solutions. */
-static void ssm__s4_solve(ssm_isa isa, ssm_real *m, size_t n, size_t right)
+SSM__BOTH static inline void ssm__s4_solve(ssm_isa isa, ssm_real *m, size_t n, size_t right)
 {
     const size_t row = n + right;
     size_t i, j, k;
@@ -24234,61 +24438,67 @@ static void ssm__s4_solve(ssm_isa isa, ssm_real *m, size_t n, size_t right)
     }
 }
 
-/* Reals of scratch: four matrices, the last with a column more for each direction, and a vector in strips. */
-static size_t ssm__s4_solve_count(const ssm_s4_core *core)
+/* Reals of scratch: four matrices, the last with a column more for each direction. */
+SSM__BOTH static inline size_t ssm__s4_solve_count(const ssm_s4_core *core)
 {
     const size_t n = ssm__mul(core->states, core->parts);
-    return ssm__add(ssm__mul(4, ssm__mul(n, n)), ssm__mul(n, core->directions + SSM__STRIP));
+    return ssm__add(ssm__mul(4, ssm__mul(n, n)), ssm__mul(n, core->directions));
 }
 
-/* Channel `lane` of a strip: step = the matrix of v -> v Abar, column by column, all lanes doing the same. */
-static void ssm__s4_step_matrix(const ssm__s4_strip *strip, size_t lane, ssm_real *step, ssm_real *v)
+/* step = the matrix of v -> v Abar = a v - Re(p . v) l of channel h, column by column: a real and an imaginary part in
+ * turn become 1. */
+SSM__BOTH static inline void ssm__s4_step_matrix(const ssm_s4_core *core, size_t h, ssm_real *step)
 {
-    const ssm__s4_strip k = ssm__s4_transposed(*strip);
-    const ssm__s4_rows one = ssm__s4_rows_of(1, NULL, 0, NULL, 0);
-    const size_t n = k.states * k.parts;
+    const size_t n = core->states * core->parts, at = ssm__s4_place(core, 0, h);
+    const size_t width = ssm__s4_width(core, h - h % SSM__STRIP);
+    const ssm_real *a = core->a + at, *p = core->p + at, *l = core->l + at;
     size_t i, j;
     for (j = 0; j < n; ++j) {
-        ssm__zero(v, n * SSM__STRIP);
-        v[j * SSM__STRIP + lane] = 1;
-        ssm__s4_run(&k, &one, v, SSM__STRIP);
-        for (i = 0; i < n; ++i) step[i * n + j] = v[i * SSM__STRIP + lane];
+        const size_t state = j - j % 2;
+        const ssm_real g = p[j * width];
+        for (i = 0; i < n; ++i) {
+            step[i * n + j] = 0;
+            SSM__RUN(core->isa, pole_add_row)(1, j % 2 ? g : -g, l + i * width, step + i * n + j);
+        }
+        SSM__RUN(core->isa, pole_add_row)(1, 1, a + state * width, step + j * n + j);
+        SSM__RUN(core->isa, pole_add_row)
+        (1, j % 2 ? SSM__K(-1.0) : SSM__K(1.0), a + (state + 1) * width, step + (j ^ 1) * n + j);
     }
 }
 
-/* One channel's c, bound from C~, becomes that of C. Coefficients are [state][part][width] of the strip. */
-static void ssm__s4_solve_C(const ssm_s4_core *core, size_t h, ssm_real *c, ssm_real *scratch)
+/* One channel's c, bound from C~, becomes that of C. */
+SSM__BOTH static inline void ssm__s4_solve_C(const ssm_s4_core *core, size_t h, ssm_real *c, ssm_real *scratch)
 {
-    const size_t n = core->states * core->parts, lane = h % SSM__STRIP, columns = n + core->directions;
-    const ssm__s4_strip k = ssm__s4_strip_at(core, 0, h / SSM__STRIP);
+    const size_t n = core->states * core->parts, columns = n + core->directions, count = ssm__s4_count(core);
+    const size_t width = ssm__s4_width(core, h - h % SSM__STRIP);
     ssm_real *step = scratch, *power = step + n * n, *room = power + n * n, *swap;
     ssm_real *equations = room + n * n;
     size_t i, j, bits;
-    ssm__s4_step_matrix(&k, lane, step, equations + n * columns);
+    ssm__s4_step_matrix(core, h, step);
     for (i = 0; i < n; ++i)
         for (j = 0; j < n; ++j) power[i * n + j] = i == j ? SSM__K(1.0) : SSM__K(0.0);
     for (bits = core->l_max; bits; bits /= 2) {
         if (bits % 2) {
-            ssm__s4_multiply(k.isa, step, power, room, n);
+            ssm__s4_multiply(core->isa, step, power, room, n);
             swap = power;
             power = room;
             room = swap;
         }
         if (bits == 1) break;
-        ssm__s4_multiply(k.isa, step, step, room, n);
+        ssm__s4_multiply(core->isa, step, step, room, n);
         swap = step;
         step = room;
         room = swap;
     }
-    c += k.first * n + lane;
+    c += ssm__s4_place(core, 0, h);
     for (i = 0; i < n; ++i) { /* 1 - power, and the right sides */
         ssm_real *at = equations + i * columns;
         for (j = 0; j < n; ++j) at[j] = (i == j ? SSM__K(1.0) : SSM__K(0.0)) - power[i * n + j];
-        for (j = n; j < columns; ++j) at[j] = c[(j - n) * ssm__s4_count(core) + i * k.width];
+        for (j = n; j < columns; ++j) at[j] = c[(j - n) * count + i * width];
     }
-    ssm__s4_solve(k.isa, equations, n, core->directions);
+    ssm__s4_solve(core->isa, equations, n, core->directions);
     for (i = 0; i < n; ++i)
-        for (j = n; j < columns; ++j) c[(j - n) * ssm__s4_count(core) + i * k.width] = equations[i * columns + j];
+        for (j = n; j < columns; ++j) c[(j - n) * count + i * width] = equations[i * columns + j];
 }
 
 /*=============================================================================
@@ -24424,6 +24634,8 @@ static void ssm__s4_table(ssm_s4_core *core, const ssm_s4d_config *c, const char
     }
 }
 
+enum { SSM__S4_SOLVERS = 128 }; /* channels whose C is solved for at the same time on a device */
+
 /* The walk through a core's weights. */
 static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
 {
@@ -24431,7 +24643,7 @@ static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
     const size_t count = ssm__s4_count(core);
     ssm__s4_coefs k;
     ssm_real *scratch;
-    size_t h;
+    size_t solvers, h;
     b->isa = core->isa;
     core->a = ssm__bind_reals(b, count, &k.a);
     core->b = ssm__bind_reals(b, count, &k.b);
@@ -24450,8 +24662,9 @@ static void ssm__s4_core_bind(ssm_s4_core *core, ssm__binder *b)
     ssm__bind_norm(&core->norm, b, o->norm, core->dim, core->norm.eps);
     if (core->output)
         ssm__bind_linear(&core->out, b, o->out_weight, o->out_bias, core->dim, 2 * core->dim, core->format);
-    SSM__ON_DEVICE_BIND(b, ssm__device_s4_bind(b->device, core));
-    scratch = core->l_max ? ssm__bind_scratch(b, ssm__s4_solve_count(core)) : NULL;
+    solvers = SSM__IS_DEVICE(core->isa) ? ssm__min(core->dim, SSM__S4_SOLVERS) : 1;
+    scratch = core->l_max ? ssm__bind_scratch(b, ssm__mul(solvers, ssm__s4_solve_count(core))) : NULL;
+    SSM__ON_DEVICE_BIND(b, ssm__device_s4_bind(b->device, core, scratch, solvers));
     for (h = 0; k.a && h < core->dim; h += SSM__STRIP) ssm__s4_coefs_make(core, b->params, &k, h);
     for (h = 0; scratch && h < core->dim; ++h) ssm__s4_solve_C(core, h, k.c, scratch);
 }
@@ -24629,6 +24842,7 @@ SSM_API ssm_status ssm_s4_plain_C(const ssm_s4 *layer, ssm_real *params)
     size_t d, h, n, part;
     if (!core || !params) return SSM_ERR_NULL;
     if (!core->l_max) return SSM_ERR_CONFIG;
+    if (SSM__IS_DEVICE(core->isa)) return SSM_ERR_UNSUPPORTED;
     for (d = 0; d < core->directions; ++d)
         for (h = 0; h < core->dim; ++h)
             for (n = 0; n < core->states; ++n) {
@@ -26098,6 +26312,16 @@ template <int GROUPS> SSM__DEVICE void ssm__cuda_wait(void)
 #endif
 }
 
+/* Waits until all kernels before are done and what they wrote is seen; then the next one may begin. A kernel that
+ * ssm__cuda_launch_early queues calls it before it reads anything that a kernel may have written, or writes itself. */
+SSM__DEVICE void ssm__cuda_await(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" : : : "memory");
+    asm volatile("griddepcontrol.launch_dependents;" : : : "memory");
+#endif
+}
+
 /* --- element types --- */
 typedef struct ssm__cuda_bf16 {
     uint16_t bits;
@@ -26283,22 +26507,79 @@ static ssm_status ssm__cuda_io_check(ssm_format io)
     return io == SSM_FORMAT_REAL || io == SSM_FORMAT_BF16 ? SSM_OK : SSM_ERR_CONFIG;
 }
 
-/* Queues kernel(p) for x times y blocks. Over 48 KB of shared memory must be asked for, on every architecture. */
+/* Whether every target of this compilation (a list that nvcc sorts) knows ssm__cuda_await. */
+static int ssm__cuda_has_await(void)
+{
+#if defined(__CUDA_ARCH_LIST__) && defined(CUDART_VERSION) && CUDART_VERSION >= 12030
+    static const int targets[] = {__CUDA_ARCH_LIST__};
+    return targets[0] >= 900;
+#else
+    return 0;
+#endif
+}
+
+template <class P> struct ssm__cuda_kernel {
+    void (*run)(P);
+    size_t x, y; /* blocks */
+    unsigned threads;
+    size_t shared; /* bytes; over 48 KB must be asked for, on every architecture */
+};
+
+template <class P> static cudaError_t ssm__cuda_queue(const ssm__cuda_kernel<P> &k, P &p, int early, cudaStream_t stream)
+{
+    const dim3 blocks((unsigned)k.x, (unsigned)k.y), threads(k.threads);
+    void *arguments[1];
+    arguments[0] = &p;
+#if defined(CUDART_VERSION) && CUDART_VERSION >= 12030
+    if (early) {
+        cudaLaunchAttribute attribute;
+        cudaLaunchConfig_t config;
+        memset(&attribute, 0, sizeof attribute);
+        memset(&config, 0, sizeof config);
+        attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute.val.programmaticStreamSerializationAllowed = 1;
+        config.gridDim = blocks;
+        config.blockDim = threads;
+        config.dynamicSmemBytes = k.shared;
+        config.stream = stream;
+        config.attrs = &attribute;
+        config.numAttrs = 1;
+        return cudaLaunchKernelExC(&config, (const void *)k.run, arguments);
+    }
+#endif
+    (void)early;
+    return cudaLaunchKernel(k.run, blocks, threads, arguments, k.shared, stream);
+}
+
+template <class P>
+static ssm_status ssm__cuda_launch_any(const ssm__cuda_kernel<P> &k, P &p, int early, void *stream)
+{
+    if (k.x == 0 || k.y == 0) return SSM_OK;
+    if (k.x > 0x7fffffffu || k.y > 65535u) return SSM_ERR_OVERFLOW;
+    if (k.shared > 48 * 1024 &&
+        cudaFuncSetAttribute(k.run, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)k.shared) != cudaSuccess)
+        return SSM_ERR_DEVICE;
+    return ssm__cuda_queue(k, p, early, (cudaStream_t)stream) == cudaSuccess ? SSM_OK : SSM_ERR_DEVICE;
+}
+
+/* Queues kernel(p) for x times y blocks. */
 template <class P>
 static ssm_status ssm__cuda_launch(void (*kernel)(P), size_t x, size_t y, unsigned threads, size_t shared, P p,
                                    void *stream)
 {
-    void *arguments[1];
-    arguments[0] = &p;
-    if (x == 0 || y == 0) return SSM_OK;
-    if (x > 0x7fffffffu || y > 65535u) return SSM_ERR_OVERFLOW;
-    if (shared > 48 * 1024 &&
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared) != cudaSuccess)
-        return SSM_ERR_DEVICE;
-    return cudaLaunchKernel(kernel, dim3((unsigned)x, (unsigned)y), dim3(threads), arguments, shared,
-                            (cudaStream_t)stream) == cudaSuccess
-               ? SSM_OK
-               : SSM_ERR_DEVICE;
+    const ssm__cuda_kernel<P> k = {kernel, x, y, threads, shared};
+    return ssm__cuda_launch_any(k, p, 0, stream);
+}
+
+/* The same of a kernel with ssm__cuda_await, whose blocks may begin while the kernel before it runs (programmatic
+ * dependent launch). Up to there it reads only what was complete before that one began: the weights of a bound block,
+ * after which bind queues a kernel that does nothing (see ssm__cuda_settle); others it may ask for to be in L2. */
+template <class P>
+static ssm_status ssm__cuda_launch_early(void (*kernel)(P), size_t x, size_t y, unsigned threads, size_t shared, P p,
+                                         void *stream)
+{
+    const ssm__cuda_kernel<P> k = {kernel, x, y, threads, shared};
+    return ssm__cuda_launch_any(k, p, ssm__cuda_has_await(), stream);
 }
 
 /* --- zeros in the outputs of sequences that are padding: a block for each sequence --- */
@@ -26348,7 +26629,7 @@ static ssm_status ssm__cuda_pad_io(const P &s, const ssm_out &y, size_t dim, siz
  * Adds a dense float tensor to a view: axes whose stride in the view is 0 are summed, in the order of the index. This
  * is how a broadcast input gets its gradient, and how blocks that share an element hand in theirs: by one kernel, in
  * one order, without an atomic. */
-enum { SSM__CUDA_AXES = 5, SSM__CUDA_WIDE = 256 };
+enum { SSM__CUDA_AXES = 6, SSM__CUDA_WIDE = 256 };
 
 typedef struct ssm__cuda_sum {
     const float *from;
@@ -26463,7 +26744,8 @@ static ssm_status ssm__cuda_sum_run(const ssm__cuda_sum &s, ssm_format io, void 
  *=============================================================================
  * The selective scan forward, on a GPU. The sum over states is by definition four partial sums, state n in partial
  * n / 4 % 4, each in the order of n, then (0 + 1) + (2 + 3): what four warps, four lanes of a step, or one plain thread
- * all compute alike. So fast, plain and step agree to the bit.
+ * all compute alike. So fast, plain and step agree to the bit. That of complex states, for plain threads alone, is one
+ * sum.
  */
 enum {
     SSM__CUDA_TILE = 16,   /* steps of a tile, and between kept states */
@@ -26488,7 +26770,8 @@ typedef struct ssm__cuda_scan {
     size_t strips;        /* of a sequence */
     size_t chunk;         /* steps of a chunk: whole tiles */
     size_t chunks;
-    size_t rows;     /* of a state */
+    size_t parts;    /* of a number of a state: 2 with complex_A */
+    size_t rows;     /* of a state, in reals */
     size_t tiles;    /* of a sequence; of packed ones see ssm__cuda_tile_of */
     float *entering; /* [batch][chunks][4][dim][4]: h0, then the ends of chunks 0, 1, ... */
     float *decay;    /* [batch][chunks][dim]: sums of delta */
@@ -26910,10 +27193,63 @@ SSM__DEVICE ssm__cuda_coefs ssm__cuda_discretise(ssm_disc disc, float A, const s
     return k;
 }
 
-typedef struct ssm__cuda_state { /* of one channel: row n at data[n row] */
+typedef struct ssm__cuda_state { /* of one channel: row n at data[n row], the imaginary part of a pair im further */
     float *data;
     ptrdiff_t row;
+    ptrdiff_t im;
 } ssm__cuda_state;
+
+/* A state in a caller's tensor, or NULL. */
+SSM__DEVICE ssm__cuda_state ssm__cuda_state_of(const float *data, ptrdiff_t row)
+{
+    ssm__cuda_state h;
+    h.data = (float *)(uintptr_t)data;
+    h.row = row;
+    h.im = 1;
+    return h;
+}
+
+/* A state in an array of reals [row][of all channels], from the channel's first. */
+SSM__DEVICE ssm__cuda_state ssm__cuda_state_among(float *data, size_t channels, size_t parts)
+{
+    ssm__cuda_state h;
+    h.data = data;
+    h.row = (ptrdiff_t)(channels * parts);
+    h.im = (ptrdiff_t)channels;
+    return h;
+}
+
+/* Real r of a state whose numbers have PARTS. */
+template <int PARTS> SSM__DEVICE float *ssm__cuda_real(const ssm__cuda_state &h, size_t r)
+{
+    return h.data + (PARTS == 2 ? (ptrdiff_t)(r / 2) * h.row + (ptrdiff_t)(r % 2) * h.im : (ptrdiff_t)r * h.row);
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_pair(const ssm__cuda_state &h, size_t n)
+{
+    const float *at = h.data + (ptrdiff_t)n * h.row;
+    return ssm__c(at[0], at[h.im]);
+}
+
+SSM__DEVICE void ssm__cuda_set_pair(const ssm__cuda_state &h, size_t n, ssm__complex z)
+{
+    float *at = h.data + (ptrdiff_t)n * h.row;
+    at[0] = z.re;
+    at[h.im] = z.im;
+}
+
+template <class T> SSM__DEVICE ssm__complex ssm__cuda_load_pair(const T *p)
+{
+    return ssm__c(ssm__cuda_load(p), ssm__cuda_load(p + 1));
+}
+
+/* All of a state; zeros where there is none. */
+template <int PARTS>
+SSM__DEVICE void ssm__cuda_copy_state(const ssm__cuda_state &from, const ssm__cuda_state &to, size_t rows)
+{
+    size_t r;
+    for (r = 0; r < rows; ++r) *ssm__cuda_real<PARTS>(to, r) = from.data ? *ssm__cuda_real<PARTS>(from, r) : 0.0f;
+}
 
 /* Step t of channel c, from one state to another or in place; returns sum_n C h. */
 template <class T>
@@ -26946,37 +27282,78 @@ SSM__DEVICE float ssm__cuda_plain_step(const ssm__cuda_scan &p, const ssm__span 
     return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
-/* SHOWS: every state is given out. */
-template <class T, int SHOWS>
-__global__ void __launch_bounds__(SSM__CUDA_PLAIN) ssm__cuda_scan_plain(const ssm__cuda_scan p)
+/* The same of complex states, with the coefficients of >>kernels-discretise: h = a h + (b B) u, and sum_n Re(2 C h) in
+ * the order of n. */
+template <class T>
+SSM__DEVICE float ssm__cuda_complex_step(const ssm__cuda_scan &p, const ssm__span &q, size_t t, size_t c,
+                                         const ssm__cuda_inputs &x, ssm__cuda_state from, ssm__cuda_state to)
+{
+    const ssm_selective_scan &s = p.s;
+    const T *B = ssm__cuda_at<T>(s.B, q.batch, q.first + t, ssm__cuda_group(c, s.dim, s.B_groups));
+    const T *C = ssm__cuda_at<T>(s.C, q.batch, q.first + t, ssm__cuda_group(c, s.dim, s.C_groups));
+    const ssm__cuda_state A = ssm__cuda_state_of(ssm__cuda_at<float>(s.A, 0, 0, c), s.A.state);
+    const float da = ssm__bounded(x.da), db = ssm__bounded(x.db);
+    float sum = 0;
+    size_t n;
+    for (n = 0; n < s.d_state; ++n) {
+        const ssm__c_coef k = ssm__c_discretise(s.disc, ssm__cuda_pair(A, n), da, db, !s.delta_A.data);
+        const ssm__complex in = ssm__c_mul(k.b, ssm__cuda_load_pair(B + (ptrdiff_t)n * s.B.state));
+        const ssm__complex h = ssm__c_step(k.a, ssm__cuda_pair(from, n), in, x.u);
+        ssm__cuda_set_pair(to, n, h);
+        sum = ssm__c_real(ssm__c_twice(ssm__cuda_load_pair(C + (ptrdiff_t)n * s.C.state)), h, sum);
+    }
+    return sum;
+}
+
+template <class T, int PARTS>
+SSM__DEVICE float ssm__cuda_any_step(const ssm__cuda_scan &p, const ssm__span &q, size_t t, size_t c,
+                                     const ssm__cuda_inputs &x, const ssm__cuda_state &from, const ssm__cuda_state &to)
+{
+    return PARTS == 2 ? ssm__cuda_complex_step<T>(p, q, t, c, x, from, to)
+                      : ssm__cuda_plain_step<T>(p, q, t, c, x, from, to);
+}
+
+/* One thread. SHOWS: every state is given out. PARTS: of a state's numbers. */
+template <class T, int SHOWS, int PARTS> SSM__DEVICE void ssm__cuda_scan_channel(const ssm__cuda_scan &p)
 {
     const ssm_selective_scan &s = p.s;
     const size_t index = (size_t)blockIdx.x * SSM__CUDA_PLAIN + threadIdx.x, seq = index / s.dim, c = index % s.dim;
-    const float *h0;
     ssm__cuda_state h;
     ssm__span q;
     size_t t, n;
     if (seq >= s.batch) return;
     q = ssm__cuda_span_of(s.start, s.slot, seq, s.len);
     if (q.state < 0) return;
-    h0 = ssm__cuda_state_at(s.h0, q, c);
-    h.data = s.h_last.data ? ssm__cuda_state_at(s.h_last, q, c) : p.state + seq * p.rows * s.dim + c;
-    h.row = s.h_last.data ? s.h_last.state : (ptrdiff_t)s.dim;
-    for (n = 0; n < p.rows; ++n) h.data[(ptrdiff_t)n * h.row] = h0 ? h0[(ptrdiff_t)n * s.h0.state] : 0.0f;
+    if (s.h_last.data) h = ssm__cuda_state_of(ssm__cuda_state_at(s.h_last, q, c), s.h_last.state);
+    else h = ssm__cuda_state_among(p.state + seq * p.rows * s.dim + c, s.dim, PARTS);
+    ssm__cuda_copy_state<PARTS>(ssm__cuda_state_of(ssm__cuda_state_at(s.h0, q, c), s.h0.state), h, p.rows);
     for (t = 0; t < q.len; ++t) {
         const ssm__cuda_inputs x = ssm__cuda_inputs_of<T>(p, q, t, c);
         float y;
         if (p.kept && t % SSM__CUDA_TILE == 0)
             for (n = 0; n < p.rows; ++n)
-                *ssm__cuda_kept(p, ssm__cuda_tile_of(p, q) + t / SSM__CUDA_TILE, n, c) = h.data[(ptrdiff_t)n * h.row];
-        y = ssm__cuda_plain_step<T>(p, q, t, c, x, h, h);
-        for (n = 0; SHOWS && n < p.rows; ++n)
-            ssm__cuda_at<float>(s.h, q.batch, q.first + t, c)[(ptrdiff_t)n * s.h.state] = h.data[(ptrdiff_t)n * h.row];
+                *ssm__cuda_kept(p, ssm__cuda_tile_of(p, q) + t / SSM__CUDA_TILE, n, c) = *ssm__cuda_real<PARTS>(h, n);
+        y = ssm__cuda_any_step<T, PARTS>(p, q, t, c, x, h, h);
+        if (SHOWS)
+            ssm__cuda_copy_state<PARTS>(
+                h, ssm__cuda_state_of(ssm__cuda_at<float>(s.h, q.batch, q.first + t, c), s.h.state), p.rows);
         if (!s.y.data) continue;
         if (s.D.data) y = fmaf(*ssm__cuda_at<float>(s.D, 0, 0, c), x.u, y);
         if (s.z.data) y *= ssm__cuda_silu(ssm__cuda_load(ssm__cuda_at<T>(s.z, q.batch, q.first + t, c)));
         ssm__cuda_store(ssm__cuda_at<T>(s.y, q.batch, q.first + t, c), y);
     }
+}
+
+template <class T, int SHOWS>
+__global__ void __launch_bounds__(SSM__CUDA_PLAIN) ssm__cuda_scan_plain(const ssm__cuda_scan p)
+{
+    ssm__cuda_scan_channel<T, SHOWS, 1>(p);
+}
+
+template <class T, int SHOWS>
+__global__ void __launch_bounds__(SSM__CUDA_PLAIN) ssm__cuda_scan_complex(const ssm__cuda_scan p)
+{
+    ssm__cuda_scan_channel<T, SHOWS, 2>(p);
 }
 
 /*=============================================================================
@@ -27008,6 +27385,7 @@ __global__ void __launch_bounds__(SSM__CUDA_STEP, 2) ssm__cuda_scan_step(const s
     ssm__four h[SSM__CUDA_SLOTS];
     ssm__cuda_inputs x;
     int i, j;
+    ssm__cuda_await();
 #pragma unroll
     for (j = 0; j < SSM__CUDA_SLOTS; ++j) {
         b[j] = first + (unsigned)j < s.batch ? first + (unsigned)j : first;
@@ -27073,8 +27451,9 @@ static int ssm__cuda_rows_are_dense(ssm_in v, ssm_format io)
 
 static int ssm__cuda_scan_is_fast(const ssm_selective_scan *s, ssm_format io)
 {
-    return s->d_state == SSM__CUDA_STATES && s->disc == SSM_DISC_EULER && !s->delta_A.data && !s->lambda.data &&
-           !s->h.data && !(s->delta_min > 0) && !(s->delta_max > 0) && s->len > 0 && s->len < 0x7fffffff &&
+    return !s->complex_A && s->d_state == SSM__CUDA_STATES && s->disc == SSM_DISC_EULER && !s->delta_A.data &&
+           !s->lambda.data && !s->h.data && !(s->delta_min > 0) && !(s->delta_max > 0) && s->len > 0 &&
+           s->len < 0x7fffffff &&
            s->dim / s->B_groups % SSM__CUDA_STRIP == 0 && s->dim / s->C_groups % SSM__CUDA_STRIP == 0 &&
            ssm__cuda_coefs_are_dense(s, io) &&
            ssm__cuda_rows_are_dense(s->u, io) && ssm__cuda_rows_are_dense(s->delta, io) &&
@@ -27103,7 +27482,6 @@ static ssm_status ssm__cuda_scan_open(const ssm_selective_scan *s, ssm_format io
     checked.slot = NULL;
     checked.isa = SSM_ISA_SCALAR;
     status = ssm__scan_check(&checked, &p->s);
-    if (status == SSM_OK && s->complex_A) status = SSM_ERR_UNSUPPORTED;
     if (status == SSM_OK) status = ssm__cuda_io_check(io);
     if (status != SSM_OK) return status;
     p->s.start = s->start;
@@ -27111,7 +27489,8 @@ static ssm_status ssm__cuda_scan_open(const ssm_selective_scan *s, ssm_format io
     p->s.B_groups = ssm__groups(s->B_groups);
     p->s.C_groups = ssm__groups(s->C_groups);
     p->strips = ssm__ceil_div(s->dim, SSM__CUDA_STRIP);
-    p->rows = ssm__state_rows(p->s.disc, s->d_state);
+    p->parts = s->complex_A ? 2 : 1;
+    p->rows = ssm__mul(p->parts, ssm__state_rows(p->s.disc, s->d_state));
     p->tiles = ssm__ceil_div(s->len, SSM__CUDA_TILE);
     p->entering = p->decay = p->kept = p->state = NULL;
     ssm__cuda_cut(&p->s, p);
@@ -27144,6 +27523,9 @@ template <class T> static ssm_status ssm__cuda_scan_run(const ssm__cuda_scan &p,
     ssm_status status = SSM_OK;
     if (p.s.y.data) status = ssm__cuda_pad_run<T>(p.s, p.s.y, p.s.dim, 1, stream);
     if (status != SSM_OK) return status;
+    if (!fast && p.parts == 2)
+        return ssm__cuda_launch(p.s.h.data ? ssm__cuda_scan_complex<T, 1> : ssm__cuda_scan_complex<T, 0>,
+                                ssm__ceil_div(p.s.batch * p.s.dim, SSM__CUDA_PLAIN), 1, SSM__CUDA_PLAIN, 0, p, stream);
     if (!fast)
         return ssm__cuda_launch(p.s.h.data ? ssm__cuda_scan_plain<T, 1> : ssm__cuda_scan_plain<T, 0>,
                                 ssm__ceil_div(p.s.batch * p.s.dim, SSM__CUDA_PLAIN), 1, SSM__CUDA_PLAIN, 0, p, stream);
@@ -27184,9 +27566,9 @@ SSM_API ssm_status ssm_cuda_selective_scan_record(const ssm_selective_scan *s, s
 
 template <class T> static ssm_status ssm__cuda_step_run(const ssm__cuda_scan &p, void *stream)
 {
-    return ssm__cuda_launch(p.s.slot ? ssm__cuda_scan_step<T, 1> : ssm__cuda_scan_step<T, 0>,
-                            ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), ssm__ceil_div(p.s.batch, SSM__CUDA_SLOTS),
-                            SSM__CUDA_STEP, 0, p, stream);
+    return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step<T, 1> : ssm__cuda_scan_step<T, 0>,
+                                  ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), ssm__ceil_div(p.s.batch, SSM__CUDA_SLOTS),
+                                  SSM__CUDA_STEP, 0, p, stream);
 }
 
 SSM_API ssm_status ssm_cuda_selective_scan_step(const ssm_selective_scan *s, ssm_format io, void *stream)
@@ -27198,7 +27580,8 @@ SSM_API ssm_status ssm_cuda_selective_scan_step(const ssm_selective_scan *s, ssm
     if (!s->y.data || !s->h_last.data) return SSM_ERR_NULL;
     if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
     p.s.h0 = ssm__as_in(p.s.h_last);
-    fast = p.s.disc == SSM_DISC_EULER && !s->delta_A.data && !s->lambda.data && !s->h.data && s->d_state % 4 == 0 &&
+    fast = !s->complex_A && p.s.disc == SSM_DISC_EULER && !s->delta_A.data && !s->lambda.data && !s->h.data &&
+           s->d_state % 4 == 0 &&
            s->batch <= 65535 && s->dim < 0x10000000 && s->d_state < 0x10000000 &&
            ssm__cuda_is_four(s->h_last.data, s->h_last.batch, s->h_last.chan, s->h_last.state) &&
            ssm__cuda_is_four(s->A.data, 0, s->A.chan, s->A.state) && ssm__cuda_coefs_are_dense(s, io);
@@ -27597,8 +27980,8 @@ __global__ void __launch_bounds__(SSM__CUDA_SCAN_THREADS, SSM__CUDA_BACK_BLOCKS)
 /*=============================================================================
  * >>cuda-scan-backward-plain
  *=============================================================================
- * Gradients of the selective scan on a GPU for every option: a thread for each channel, warps of 32 that share B and C;
- * then the sums, and the verb.
+ * Gradients of the selective scan on a GPU for every option and complex states: a thread for each channel, warps of 32
+ * that share B and C; then the sums, and the verb.
  */
 typedef struct ssm__cuda_slopes { /* of a by da and A, of b by db and A: as v_slopes */
     float a_da;
@@ -27687,8 +28070,42 @@ SSM__DEVICE float ssm__cuda_return_state(ssm_disc disc, float A, float B, float 
     return dw;
 }
 
-/* One thread of the plain kernel. */
-template <class T> struct ssm__cuda_back_lane {
+typedef struct ssm__cuda_adjoint_pair {
+    ssm__complex dB;
+    ssm__complex dC;
+} ssm__cuda_adjoint_pair;
+
+/* A complex state one step back, h[0] before the step and h[1] after it: with g the gradient of h[1] and G = u g that
+ * of b B, as the CPU's adjoint (see >>kernels-scan-complex). Returns what dB and dC get. */
+
+SSM__DEVICE ssm__cuda_adjoint_pair ssm__cuda_return_pair(const ssm_selective_scan &p, ssm__complex A, ssm__complex B,
+                                                         ssm__complex C, const ssm__cuda_inputs &x,
+                                                         const ssm__cuda_adjoint &s, const ssm__complex *h,
+                                                         ssm__cuda_returns *r)
+{
+    const ssm__cuda_state dh = ssm__cuda_state_among(s.dh, p.dim, 2), dA = ssm__cuda_state_among(s.dA, p.dim, 2);
+    const float da = ssm__bounded(x.da), db = ssm__bounded(x.db);
+    const ssm__c_coef k = ssm__c_discretise(p.disc, A, da, db, !p.delta_A.data);
+    const ssm__complex none = ssm__c(0, 0), g = ssm__c_fma_real_conj(s.dy, ssm__c_twice(C), ssm__cuda_pair(dh, 0));
+    const ssm__complex G = ssm__c_scale(x.u, g);
+    ssm__cuda_adjoint_pair out;
+    ssm__c_coef dk;
+    ssm__c_coef_grad d;
+    dk.a = ssm__c_mul_conj(h[0], g);
+    dk.b = ssm__c_mul_conj(B, G);
+    d = ssm__c_discretise_grad(p.disc, A, da, db, k, dk);
+    ssm__cuda_set_pair(dh, 0, ssm__c_mul_conj(k.a, g));
+    ssm__cuda_set_pair(dA, 0, ssm__c_add(ssm__cuda_pair(dA, 0), d.A));
+    r->dda += d.da;
+    r->ddb += d.db;
+    r->du += ssm__c_dot(ssm__c_mul(k.b, B), g);
+    out.dB = ssm__c_mul_conj(k.b, G);
+    out.dC = ssm__c_fma_real_conj(s.dy + s.dy, h[1], none);
+    return out;
+}
+
+/* One thread of the plain kernel, whose states have numbers of PARTS. */
+template <class T, int PARTS> struct ssm__cuda_back_lane {
     const ssm__cuda_back &p;
     ssm__span q;
     size_t c, block;
@@ -27710,10 +28127,7 @@ template <class T> struct ssm__cuda_back_lane {
     __device__ __forceinline__ ssm__cuda_state replayed(size_t r) const
     {
         const size_t channels = p.f.s.batch * p.f.s.dim;
-        ssm__cuda_state h;
-        h.row = (ptrdiff_t)channels;
-        h.data = p.replay + r * p.f.rows * channels + q.seq * p.f.s.dim + c;
-        return h;
+        return ssm__cuda_state_among(p.replay + r * p.f.rows * channels + q.seq * p.f.s.dim + c, channels, PARTS);
     }
 
     __device__ __forceinline__ size_t dense(size_t t) const
@@ -27723,11 +28137,14 @@ template <class T> struct ssm__cuda_back_lane {
 
     __device__ __forceinline__ void enter(void)
     {
-        const float *last = ssm__cuda_at<float>(p.d.dh_last, q.seq, 0, c);
+        const ssm__cuda_state last =
+            ssm__cuda_state_of(ssm__cuda_at<float>(p.d.dh_last, q.seq, 0, c), p.d.dh_last.state);
+        const size_t N = PARTS * p.f.s.d_state;
         size_t n;
-        for (n = 0; active && n < p.f.rows; ++n)
-            p.dh[(q.seq * p.f.rows + n) * p.f.s.dim + c] = last ? last[(ptrdiff_t)n * p.d.dh_last.state] : 0.0f;
-        for (n = 0; active && n < p.f.s.d_state; ++n) p.dA[(q.seq * p.f.s.d_state + n) * p.f.s.dim + c] = 0;
+        if (!active) return;
+        ssm__cuda_copy_state<PARTS>(
+            last, ssm__cuda_state_among(p.dh + q.seq * p.f.rows * p.f.s.dim + c, p.f.s.dim, PARTS), p.f.rows);
+        for (n = 0; n < N; ++n) p.dA[(q.seq * N + n) * p.f.s.dim + c] = 0;
     }
 
     /* The states of a tile, and its y where z wants them. */
@@ -27736,11 +28153,11 @@ template <class T> struct ssm__cuda_back_lane {
         const ssm__cuda_state h = replayed(0);
         size_t n, r;
         for (n = 0; n < p.f.rows; ++n)
-            h.data[(ptrdiff_t)n * h.row] =
+            *ssm__cuda_real<PARTS>(h, n) =
                 *ssm__cuda_kept(p.f, ssm__cuda_tile_of(p.f, q) + first / SSM__CUDA_TILE, n, c);
         for (r = 0; r < steps; ++r) {
             const ssm__cuda_inputs x = ssm__cuda_inputs_of<T>(p.f, q, first + r, c);
-            const float y = ssm__cuda_plain_step<T>(p.f, q, first + r, c, x, replayed(r), replayed(r + 1));
+            const float y = ssm__cuda_any_step<T, PARTS>(p.f, q, first + r, c, x, replayed(r), replayed(r + 1));
             if (p.f.s.z.data) p.dz[dense(first + r)] = y;
         }
     }
@@ -27757,6 +28174,59 @@ template <class T> struct ssm__cuda_back_lane {
         return dy * ssm__cuda_silu(z);
     }
 
+    /* Sums of dB and dC over a block, at `to`. */
+    __device__ __forceinline__ void leave_sums(size_t to, float dB, float dC)
+    {
+        dB = ssm__cuda_warp_sum(dB);
+        dC = ssm__cuda_warp_sum(dC);
+        if (threadIdx.x == 0) p.dB[to] = dB;
+        if (threadIdx.x == 0) p.dC[to] = dC;
+    }
+
+    /* State n of real numbers back, and of pairs. */
+    __device__ __forceinline__ void state(size_t n, size_t to, const T *B, const T *C, const ssm__cuda_inputs &x,
+                                          const ssm__cuda_state &before, const ssm__cuda_state &after, float dy,
+                                          ssm__cuda_returns *out)
+    {
+        const ssm_selective_scan &s = p.f.s;
+        const size_t N = s.d_state;
+        ssm__cuda_adjoint a;
+        float dB = 0, dC = 0;
+        a.dy = dy;
+        a.rows = (ptrdiff_t)(N * s.dim);
+        if (active) {
+            a.dh = p.dh + (q.seq * p.f.rows + n) * s.dim + c;
+            a.dA = p.dA + (q.seq * N + n) * s.dim + c;
+            a.before = before.data[(ptrdiff_t)n * before.row];
+            a.after = after.data[(ptrdiff_t)n * after.row];
+            a.v = s.disc == SSM_DISC_TRAPEZOID ? before.data[(ptrdiff_t)(N + n) * before.row] : 0.0f;
+            dC = a.dy * a.after;
+            dB = x.u * ssm__cuda_return_state(s.disc, ssm__cuda_at<float>(s.A, 0, 0, c)[(ptrdiff_t)n * s.A.state],
+                                              ssm__cuda_load(B), ssm__cuda_load(C), x, a, out);
+        }
+        leave_sums(to + n, dB, dC);
+    }
+
+    __device__ __forceinline__ void pair(size_t n, size_t to, const T *B, const T *C, const ssm__cuda_inputs &x,
+                                         const ssm__cuda_state &before, const ssm__cuda_state &after, float dy,
+                                         ssm__cuda_returns *out)
+    {
+        const ssm_selective_scan &s = p.f.s;
+        ssm__cuda_adjoint_pair d = {{0, 0}, {0, 0}};
+        ssm__cuda_adjoint a;
+        a.dy = dy;
+        if (active) {
+            const ssm__complex h[2] = {ssm__cuda_pair(before, n), ssm__cuda_pair(after, n)};
+            a.dh = p.dh + (q.seq * p.f.rows + 2 * n) * s.dim + c;
+            a.dA = p.dA + (q.seq * p.f.rows + 2 * n) * s.dim + c;
+            d = ssm__cuda_return_pair(
+                s, ssm__cuda_load_pair(ssm__cuda_at<float>(s.A, 0, 0, c) + (ptrdiff_t)n * s.A.state),
+                ssm__cuda_load_pair(B), ssm__cuda_load_pair(C), x, a, h, out);
+        }
+        leave_sums(to + 2 * n, d.dB.re, d.dC.re);
+        leave_sums(to + 2 * n + 1, d.dB.im, d.dC.im);
+    }
+
     /* Step t back, step r of its tile. All lanes come, since they sum dB and dC together. */
     __device__ __forceinline__ void step(size_t t, size_t r)
     {
@@ -27767,31 +28237,15 @@ template <class T> struct ssm__cuda_back_lane {
         const ssm__cuda_state before = replayed(r), after = replayed(r + 1);
         const ssm__cuda_inputs x = ssm__cuda_inputs_of<T>(p.f, q, t, c);
         const float D = s.D.data ? *ssm__cuda_at<float>(s.D, 0, 0, c) : 0.0f;
-        const size_t to = ((q.batch * s.len + q.first + t) * p.blocks + block) * N;
+        const size_t to = ((q.batch * s.len + q.first + t) * p.blocks + block) * N * PARTS;
+        const float dy = active ? ungate(t, x.u, D) : 0.0f;
         ssm__cuda_returns out = {0, 0, 0, 0};
-        ssm__cuda_adjoint a;
         size_t n;
-        a.dy = active ? ungate(t, x.u, D) : 0.0f;
-        a.rows = (ptrdiff_t)(N * s.dim);
-        for (n = 0; n < N; ++n) {
-            float dB = 0, dC = 0;
-            if (active) {
-                a.dh = p.dh + (q.seq * p.f.rows + n) * s.dim + c;
-                a.dA = p.dA + (q.seq * N + n) * s.dim + c;
-                a.before = before.data[(ptrdiff_t)n * before.row];
-                a.after = after.data[(ptrdiff_t)n * after.row];
-                a.v = s.disc == SSM_DISC_TRAPEZOID ? before.data[(ptrdiff_t)(N + n) * before.row] : 0.0f;
-                dC = a.dy * a.after;
-                dB = x.u * ssm__cuda_return_state(s.disc, ssm__cuda_at<float>(s.A, 0, 0, c)[(ptrdiff_t)n * s.A.state],
-                                                  ssm__cuda_load(B + (ptrdiff_t)n * s.B.state),
-                                                  ssm__cuda_load(C + (ptrdiff_t)n * s.C.state), x, a, &out);
-            }
-            dB = ssm__cuda_warp_sum(dB);
-            dC = ssm__cuda_warp_sum(dC);
-            if (threadIdx.x == 0) p.dB[to + n] = dB;
-            if (threadIdx.x == 0) p.dC[to + n] = dC;
+        for (n = 0; n < N; ++n, B += s.B.state, C += s.C.state) {
+            if (PARTS == 2) pair(n, to, B, C, x, before, after, dy, &out);
+            else state(n, to, B, C, x, before, after, dy, &out);
         }
-        if (active) leave_step(t, x, a.dy, D, out);
+        if (active) leave_step(t, x, dy, D, out);
     }
 
     __device__ __forceinline__ void leave_step(size_t t, const ssm__cuda_inputs &x, float dy, float D,
@@ -27810,9 +28264,9 @@ template <class T> struct ssm__cuda_back_lane {
     }
 };
 
-template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cuda_back_plain(const ssm__cuda_back p)
+template <class T, int PARTS> SSM__DEVICE void ssm__cuda_back_channels_of(const ssm__cuda_back &p)
 {
-    ssm__cuda_back_lane<T> k(p);
+    ssm__cuda_back_lane<T, PARTS> k(p);
     size_t first, r, steps;
     k.enter();
     for (first = (k.q.len + SSM__CUDA_TILE - 1) / SSM__CUDA_TILE * SSM__CUDA_TILE; first > 0;) {
@@ -27826,19 +28280,30 @@ template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cu
     p.dbias[k.q.seq * p.f.s.dim + k.c] = k.dbias;
 }
 
+template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cuda_back_plain(const ssm__cuda_back p)
+{
+    ssm__cuda_back_channels_of<T, 1>(p);
+}
+
+template <class T> __global__ void __launch_bounds__(SSM__CUDA_STRIP, 8) ssm__cuda_back_complex(const ssm__cuda_back p)
+{
+    ssm__cuda_back_channels_of<T, 2>(p);
+}
+
 /* --- sums, layout and verb --- */
-/* Partial sums of dB or dC: [row][group][blocks of the group][d_state]. */
+/* Partial sums of dB or dC: [row][group][blocks of the group][d_state][part]. */
 static ssm_status ssm__cuda_back_groups(const ssm__cuda_back &p, const float *from, const ssm_out &v, size_t groups,
                                         ssm_format io, void *stream)
 {
     const ssm_selective_scan &s = p.f.s;
-    const size_t N = s.d_state, per = p.blocks / groups;
+    const size_t parts = p.f.parts, N = s.d_state * parts, per = p.blocks / groups;
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
     if (!s.start) ssm__cuda_sum_axis(&sum, s.batch, s.len * p.blocks * N, v.batch);
     ssm__cuda_sum_axis(&sum, s.len, p.blocks * N, v.time);
     ssm__cuda_sum_axis(&sum, groups, per * N, v.chan);
     ssm__cuda_sum_axis(&sum, per, N, 0);
-    ssm__cuda_sum_axis(&sum, N, 1, v.state);
+    ssm__cuda_sum_axis(&sum, s.d_state, parts, v.state);
+    ssm__cuda_sum_axis(&sum, parts, 1, 1);
     return ssm__cuda_sum_run(sum, io, stream);
 }
 
@@ -27853,15 +28318,17 @@ static ssm_status ssm__cuda_back_rows(const ssm__cuda_back &p, const float *from
     return ssm__cuda_sum_run(sum, io, stream);
 }
 
-/* dA, dD, dbias, dh0: `parts` of [channel][n] with these distances. */
+/* dA, dD, dbias, dh0: `parts` of [channel][n] with these distances; not of the fast kernel, of [n][channel], where n
+ * of complex numbers counts their parts. */
 static ssm_status ssm__cuda_back_channels(const ssm__cuda_back &p, const float *from, const ssm_out &v, size_t parts,
                                           ptrdiff_t apart, size_t states, int fast, void *stream)
 {
-    const size_t dim = p.f.s.dim;
+    const size_t dim = p.f.s.dim, pair = fast ? 1 : p.f.parts;
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
     ssm__cuda_sum_axis(&sum, parts, dim * states, apart);
     ssm__cuda_sum_axis(&sum, dim, fast ? states : 1, v.chan);
-    ssm__cuda_sum_axis(&sum, states, fast ? 1 : dim, v.state);
+    ssm__cuda_sum_axis(&sum, states / pair, fast ? 1 : dim * pair, v.state);
+    ssm__cuda_sum_axis(&sum, pair, dim, 1);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
@@ -27872,7 +28339,8 @@ static ssm_status ssm__cuda_back_sums(const ssm__cuda_back &p, int fast, ssm_for
     const size_t parts = s.batch * (fast ? p.f.chunks : 1);
     ssm_status status = ssm__cuda_back_groups(p, p.dB, d.dB, s.B_groups, io, stream);
     if (status == SSM_OK) status = ssm__cuda_back_groups(p, p.dC, d.dC, s.C_groups, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_back_channels(p, p.dA, d.dA, parts, 0, s.d_state, fast, stream);
+    if (status == SSM_OK)
+        status = ssm__cuda_back_channels(p, p.dA, d.dA, parts, 0, s.d_state * p.f.parts, fast, stream);
     if (status == SSM_OK && s.D.data) status = ssm__cuda_back_channels(p, p.dD, d.dD, parts, 0, 1, 1, stream);
     if (status == SSM_OK) status = ssm__cuda_back_channels(p, p.dbias, d.ddelta_bias, parts, 0, 1, 1, stream);
     if (status == SSM_OK)
@@ -27891,7 +28359,8 @@ static ssm_status ssm__cuda_back_sums(const ssm__cuda_back &p, int fast, ssm_for
 static size_t ssm__cuda_back_layout(ssm__cuda_back *p, int fast, int kept, void *mem, size_t *used)
 {
     const ssm_selective_scan *s = &p->f.s;
-    const size_t channels = ssm__mul(s->batch, s->dim), N = s->d_state, chunks = fast ? p->f.chunks : 1;
+    const size_t channels = ssm__mul(s->batch, s->dim), chunks = fast ? p->f.chunks : 1;
+    const size_t N = ssm__mul(s->d_state, p->f.parts);
     const size_t partial = ssm__mul(ssm__mul(p->rows, p->blocks), N), rows = ssm__mul(p->rows, s->dim);
     const size_t states = ssm__mul(channels, p->f.rows);
     ssm__arena arena = ssm__arena_open(mem);
@@ -27952,7 +28421,8 @@ static ssm_status ssm__cuda_back_run(const ssm__cuda_back &p, int fast, int kept
         status = ssm__cuda_launch(ssm__cuda_back_fast<T>, p.f.s.batch * p.blocks, p.f.chunks, SSM__CUDA_SCAN_THREADS,
                                   sizeof(ssm__cuda_back_room<T>), p, stream);
     if (status == SSM_OK && !fast)
-        status = ssm__cuda_launch(ssm__cuda_back_plain<T>, p.f.s.batch * p.blocks, 1, SSM__CUDA_STRIP, 0, p, stream);
+        status = ssm__cuda_launch(p.f.parts == 2 ? ssm__cuda_back_complex<T> : ssm__cuda_back_plain<T>,
+                                  p.f.s.batch * p.blocks, 1, SSM__CUDA_STRIP, 0, p, stream);
     return status == SSM_OK ? ssm__cuda_back_sums(p, fast, io, stream) : status;
 }
 
@@ -28244,6 +28714,7 @@ __global__ void __launch_bounds__(SSM__CUDA_CONV_THREADS) ssm__cuda_conv_plain(c
 {
     ssm__span q;
     size_t c, t, end;
+    ssm__cuda_await();
     if (!ssm__cuda_conv_thread<T>(p, &q, &c, &t, &end)) return;
     for (; t < end; ++t) {
         const float y = ssm__cuda_conv_sum<T>(p.s, q, t, c);
@@ -28359,7 +28830,9 @@ template <class T> static ssm_status ssm__cuda_conv_run(ssm__cuda_conv *p, int f
     ssm__cuda_conv_cut(p, fast);
     status = ssm__cuda_pad_run<T>(p->s, p->s.y, p->s.dim, 1, stream);
     if (status != SSM_OK) return status;
-    status = ssm__cuda_conv_launch(fast ? ssm__cuda_conv_fast<T> : ssm__cuda_conv_plain<T>, *p, p->parts, stream);
+    if (fast) status = ssm__cuda_conv_launch(ssm__cuda_conv_fast<T>, *p, p->parts, stream);
+    else status = ssm__cuda_launch_early(ssm__cuda_conv_plain<T>, p->s.batch * p->columns, p->parts,
+                                         SSM__CUDA_CONV_THREADS, 0, *p, stream);
     if (status != SSM_OK || !p->s.state_last.data || (!fast && p->parts == 1)) return status;
     return ssm__cuda_conv_launch(ssm__cuda_conv_last<T>, *p, 1, stream);
 }
@@ -28735,10 +29208,17 @@ typedef struct ssm__cuda_norm {
 template <class T> SSM__DEVICE float ssm__cuda_row_dot(const T *x, const float *w, const T *v, size_t n, int vector)
 {
     float sum = 0;
-    size_t c;
+    size_t c = 4 * (threadIdx.x % 32);
     int i;
+    if (vector && !w && x == v) { /* four loads on their way, as decoding wants it */
 #pragma unroll 4
-    for (c = 4 * (threadIdx.x % 32); c < n; c += 128) {
+        for (; c + 4 <= n; c += 128) {
+            const ssm__four a = ssm__cuda_load4(x + c);
+            for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
+        }
+    }
+#pragma unroll 4
+    for (; c < n; c += 128) {
         const ssm__four b = ssm__cuda_load_part(v, c, n, vector);
         ssm__four a = ssm__cuda_load_part(x, c, n, vector);
         if (w) {
@@ -28765,6 +29245,7 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_kerne
     float scale;
     size_t c;
     int i;
+    ssm__cuda_await();
     if (r >= p.rows) return;
     scale = ssm__cuda_norm_scale<T>(p, x);
 #pragma unroll 4
@@ -28846,9 +29327,9 @@ SSM_API ssm_status ssm_cuda_norm_forward(const ssm_norm *norm, ssm_rows x, ssm_r
     p.x = x;
     p.y = y;
     p.vector = ssm__cuda_norm_is_aligned(&p, io);
-    return ssm__cuda_launch(io == SSM_FORMAT_BF16 ? ssm__cuda_norm_kernel<ssm__cuda_bf16>
-                                                  : ssm__cuda_norm_kernel<float>,
-                            ssm__ceil_div(rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
+    return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_norm_kernel<ssm__cuda_bf16>
+                                                        : ssm__cuda_norm_kernel<float>,
+                                  ssm__ceil_div(rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
 }
 
 static size_t ssm__cuda_norm_layout(ssm__cuda_norm *p, void *mem)
@@ -30002,9 +30483,11 @@ SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_ro
 /*=============================================================================
  * >>cuda-products
  *=============================================================================
- * Matrix products on a GPU, in float arithmetic whatever the elements are. One kernel computes C = A B^T over tiles,
- * every element by fmaf in the order of the inner index, so that neither the number of rows nor the tile changes a bit;
- * how an operand lies (inner index next to each other, or outer) is a matter of its loader:
+ * Matrix products on a GPU, in float arithmetic whatever the elements are. One kernel computes C = A B^T over tiles. An
+ * element is, by definition, the sum of its segments of 128 inner indices, one after the other, each added up by fmaf in
+ * the order of the inner index: neither the number of rows nor the tile changes a bit, and one row alone can have a
+ * thread for each segment (>>cuda-few). How an operand lies (inner index next to each other, or outer) is a matter of its
+ * loader:
  *
  *   forward   y[r][o]  = sum_i x[r][i] w[o][i]      both inner
  *   dx        dx[r][i] = sum_o dy[r][o] w[o][i]     dy inner, w outer
@@ -30013,6 +30496,7 @@ SSM_API ssm_status ssm_cuda_mean_backward(const ssm_mean *s, ssm_rows dy, ssm_ro
 enum {
     SSM__CUDA_PRODUCT_TILE = 128, /* rows and columns of C of a block */
     SSM__CUDA_PRODUCT_DEPTH = 16,
+    SSM__CUDA_SEGMENT = 128, /* inner indices of a sum */
     SSM__CUDA_PRODUCT_THREADS = 256,
     SSM__CUDA_PRODUCT_PITCH = SSM__CUDA_PRODUCT_TILE + 4 /* so that transposed stores spread over the banks */
 };
@@ -30101,15 +30585,43 @@ template <class T, int INNER> struct ssm__cuda_loader {
 #define SSM__CUDA_PRODUCT_BLOCKS 2
 #endif
 
+typedef struct ssm__cuda_product_room {
+    float A[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
+    float B[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
+    float4 total[16][SSM__CUDA_PRODUCT_THREADS]; /* of the segments before; there if there is more than one */
+} ssm__cuda_product_room;
+
+/* Sums of the thread's segment to those of all so far; `more` come, and begin at zero. */
+SSM__DEVICE void ssm__cuda_fold(float (&sum)[8][8], float4 (*total)[SSM__CUDA_PRODUCT_THREADS], bool first, bool more)
+{
+    int i, j;
+#pragma unroll
+    for (i = 0; i < 8; ++i)
+#pragma unroll
+        for (j = 0; j < 8; j += 4) {
+            float4 *at = &total[2 * i + j / 4][threadIdx.x];
+            if (!first) {
+                const float4 t = *at;
+                sum[i][j] = t.x + sum[i][j], sum[i][j + 1] = t.y + sum[i][j + 1];
+                sum[i][j + 2] = t.z + sum[i][j + 2], sum[i][j + 3] = t.w + sum[i][j + 3];
+            }
+            if (!more) continue;
+            *at = make_float4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]);
+            sum[i][j] = sum[i][j + 1] = sum[i][j + 2] = sum[i][j + 3] = 0;
+        }
+}
+
 /* A block is 128 x 128 of C, a thread 8 x 8 (rows 4 y .. and 64 + 4 y .., columns likewise): 64 sums and 32 loaded
  * elements in 128 registers, two blocks an SM. Depth 16 in two halves of shared memory: while one is multiplied, the
- * next is on its way to registers. 64 products for 16 elements from shared memory keep the FMA pipe the bound. */
+ * next is on its way to registers. 64 products for 16 elements from shared memory keep the FMA pipe the bound. Totals
+ * of segments wait in shared memory, 64 KB, each thread's own: 1 % of the time. */
 template <class T, int A_INNER, int B_INNER>
 __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_BLOCKS)
     ssm__cuda_product_kernel(const ssm__cuda_product p)
 {
-    __shared__ __align__(16) float A[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
-    __shared__ __align__(16) float B[2][SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH];
+    ssm__cuda_product_room &room = *(ssm__cuda_product_room *)(void *)ssm__cuda_room;
+    float(*const A)[SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH] = room.A;
+    float(*const B)[SSM__CUDA_PRODUCT_DEPTH][SSM__CUDA_PRODUCT_PITCH] = room.B;
     const size_t m0 = blockIdx.x / (unsigned)p.columns * SSM__CUDA_PRODUCT_TILE,
                  n0 = blockIdx.x % (unsigned)p.columns * SSM__CUDA_PRODUCT_TILE;
     const size_t first = blockIdx.y * p.depth, end = first + p.depth < p.K ? first + p.depth : p.K;
@@ -30145,6 +30657,8 @@ __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_B
             a.store(A[half ^ 1]);
             b.store(B[half ^ 1]);
         }
+        if ((k0 + SSM__CUDA_PRODUCT_DEPTH - first) % SSM__CUDA_SEGMENT == 0 || k0 + SSM__CUDA_PRODUCT_DEPTH >= end)
+            ssm__cuda_fold(sum, room.total, k0 - first < SSM__CUDA_SEGMENT, k0 + SSM__CUDA_PRODUCT_DEPTH < end);
         __syncthreads();
     }
 #pragma unroll
@@ -30162,114 +30676,6 @@ __global__ void __launch_bounds__(SSM__CUDA_PRODUCT_THREADS, SSM__CUDA_PRODUCT_B
     }
 }
 
-/* --- few rows, as decoding has them: bound by the weights, each read once ---
- * A block is 8 columns by up to 16 rows, a thread for each, and takes the inner index in slices of 128 through a ring that
- * cp.async fills: of four, or of eight where there is but one row, so that 12 or 28 KB of weights are on their way. One
- * chain of fmaf a thread in the order of the inner index: the bits are those of the large kernel. Rows of shared memory
- * are 132 floats, so that the 16 bytes that eight columns read lie in all 32 banks. */
-enum {
-    SSM__CUDA_THIN_ROWS = 16,
-    SSM__CUDA_THIN_COLUMNS = 8,
-    SSM__CUDA_THIN_DEPTH = 128,
-    SSM__CUDA_THIN_THREADS = SSM__CUDA_THIN_ROWS * SSM__CUDA_THIN_COLUMNS,
-    SSM__CUDA_THIN_MOST = 64 /* rows; more are for the large kernel */
-};
-
-template <int ROWS> struct ssm__cuda_thin_slice {
-    enum { RING = ROWS == 1 ? 8 : 4 };
-    float w[SSM__CUDA_THIN_COLUMNS][SSM__CUDA_THIN_DEPTH + 4];
-    float x[ROWS][SSM__CUDA_THIN_DEPTH + 4];
-};
-
-/* The part of a slice that is there: `rows` rows, `depth` of the inner index. */
-SSM__DEVICE void ssm__cuda_thin_fetch(float (*to)[SSM__CUDA_THIN_DEPTH + 4], const float *from, ptrdiff_t row,
-                                      int rows, size_t depth)
-{
-    int i;
-    for (i = (int)threadIdx.x; i < rows * SSM__CUDA_THIN_DEPTH / 4; i += SSM__CUDA_THIN_THREADS) {
-        const int r = i / (SSM__CUDA_THIN_DEPTH / 4), k = 4 * (i % (SSM__CUDA_THIN_DEPTH / 4));
-        if ((size_t)k < depth) ssm__cuda_copy<16>(&to[r][k], from + (ptrdiff_t)r * row + k);
-    }
-}
-
-/* Slice `i`, if there is one, of the block whose first row and column these are. */
-template <int ROWS>
-SSM__DEVICE void ssm__cuda_thin_ask(const ssm__cuda_product &p, ssm__cuda_thin_slice<ROWS> *ring, size_t m0, size_t n0,
-                                    int i)
-{
-    const size_t k = (size_t)i * SSM__CUDA_THIN_DEPTH;
-    const int columns = p.N - n0 < SSM__CUDA_THIN_COLUMNS ? (int)(p.N - n0) : (int)SSM__CUDA_THIN_COLUMNS;
-    const int rows = p.M - m0 < ROWS ? (int)(p.M - m0) : ROWS;
-    ssm__cuda_thin_slice<ROWS> &to = ring[i % ssm__cuda_thin_slice<ROWS>::RING];
-    if (k < p.K) {
-        ssm__cuda_thin_fetch(to.w, (const float *)p.b + ((ptrdiff_t)n0 * p.b_row + (ptrdiff_t)k), p.b_row, columns,
-                             p.K - k);
-        ssm__cuda_thin_fetch(to.x, (const float *)p.a + ((ptrdiff_t)m0 * p.a_row + (ptrdiff_t)k), p.a_row, rows,
-                             p.K - k);
-    }
-    ssm__cuda_commit();
-}
-
-/* A slice of `depth` products, or a whole one: that is unrolled, so that loads run ahead of the chain of sums. */
-SSM__DEVICE float ssm__cuda_thin_sum(const float *x, const float *w, size_t depth, float sum)
-{
-    int k, j;
-    if (depth >= SSM__CUDA_THIN_DEPTH) {
-#pragma unroll
-        for (k = 0; k < SSM__CUDA_THIN_DEPTH; k += 4) {
-            const ssm__four a = ssm__cuda_load4(x + k), b = ssm__cuda_load4(w + k);
-            for (j = 0; j < 4; ++j) sum = fmaf(a.v[j], b.v[j], sum);
-        }
-        return sum;
-    }
-    for (k = 0; k < (int)depth; ++k) sum = fmaf(x[k], w[k], sum);
-    return sum;
-}
-
-template <int ROWS>
-__global__ void __launch_bounds__(SSM__CUDA_THIN_THREADS) ssm__cuda_product_thin(const ssm__cuda_product p)
-{
-    enum { RING = ssm__cuda_thin_slice<ROWS>::RING };
-    ssm__cuda_thin_slice<ROWS> *ring = (ssm__cuda_thin_slice<ROWS> *)(void *)ssm__cuda_room;
-    const int column = (int)threadIdx.x % SSM__CUDA_THIN_COLUMNS, row = (int)threadIdx.x / SSM__CUDA_THIN_COLUMNS;
-    const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_THIN_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
-    const size_t n = n0 + (size_t)column, m = m0 + (size_t)row;
-    const int slices = (int)((p.K + SSM__CUDA_THIN_DEPTH - 1) / SSM__CUDA_THIN_DEPTH);
-    const bool mine = row < ROWS && m < p.M && n < p.N;
-    float sum = 0, *c;
-    int i;
-    for (i = 0; i < RING - 1; ++i) ssm__cuda_thin_ask(p, ring, m0, n0, i);
-    for (i = 0; i < slices; ++i) {
-        const ssm__cuda_thin_slice<ROWS> &s = ring[i % RING];
-        ssm__cuda_wait<RING - 2>();
-        __syncthreads(); /* all have their part of slice i, and are done with slice i - 1 */
-        ssm__cuda_thin_ask(p, ring, m0, n0, i + RING - 1);
-        if (mine) sum = ssm__cuda_thin_sum(s.x[row], s.w[column], p.K - (size_t)i * SSM__CUDA_THIN_DEPTH, sum);
-    }
-    if (!mine) return;
-    c = (float *)p.c + ((ptrdiff_t)m * p.c_row + (ptrdiff_t)n);
-    *c = ssm__cuda_product_end<float>(p, m, n, sum);
-}
-
-/* Whether a product of floats, both operands inner, is one of few rows. */
-static int ssm__cuda_is_thin(const ssm__cuda_product *p)
-{
-    return p->M <= SSM__CUDA_THIN_MOST && p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 &&
-           (uintptr_t)p->a % 16 == 0 && (uintptr_t)p->b % 16 == 0 && p->K < 0x7fffffffu / 2;
-}
-
-template <int ROWS> static ssm_status ssm__cuda_thin_launch(const ssm__cuda_product &p, void *stream)
-{
-    return ssm__cuda_launch(ssm__cuda_product_thin<ROWS>, ssm__ceil_div(p.N, SSM__CUDA_THIN_COLUMNS),
-                            ssm__ceil_div(p.M, ROWS), SSM__CUDA_THIN_THREADS,
-                            ssm__cuda_thin_slice<ROWS>::RING * sizeof(ssm__cuda_thin_slice<ROWS>), p, stream);
-}
-
-static ssm_status ssm__cuda_thin_run(const ssm__cuda_product &p, void *stream)
-{
-    return p.M == 1 ? ssm__cuda_thin_launch<1>(p, stream) : ssm__cuda_thin_launch<SSM__CUDA_THIN_ROWS>(p, stream);
-}
-
 /* --- host --- */
 static size_t ssm__cuda_tiles(size_t M, size_t N)
 {
@@ -30280,7 +30686,9 @@ template <class T, int A_INNER, int B_INNER> static ssm_status ssm__cuda_product
 {
     p.columns = ssm__ceil_div(p.N, SSM__CUDA_PRODUCT_TILE);
     return ssm__cuda_launch(ssm__cuda_product_kernel<T, A_INNER, B_INNER>, ssm__cuda_tiles(p.M, p.N),
-                            ssm__ceil_div(p.K, p.depth), SSM__CUDA_PRODUCT_THREADS, 0, p, stream);
+                            ssm__ceil_div(p.K, p.depth), SSM__CUDA_PRODUCT_THREADS,
+                            p.depth > SSM__CUDA_SEGMENT ? sizeof(ssm__cuda_product_room)
+                                                        : offsetof(ssm__cuda_product_room, total), p, stream);
 }
 
 static ssm__cuda_product ssm__cuda_product_of(size_t M, size_t N, size_t K)
@@ -30465,30 +30873,24 @@ template <int GROUPS> SSM__DEVICE void ssm__cuda_wgmma_wait(void)
 }
 #endif
 
-/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2, 3 and 7. */
+/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2 and 3. */
 SSM__DEVICE void ssm__cuda_wait_oldest(int groups)
 {
     if (groups == 1) ssm__cuda_wait<0>();
     else if (groups == 2) ssm__cuda_wait<1>();
-    else if (groups == 3) ssm__cuda_wait<2>();
-    else ssm__cuda_wait<6>();
+    else ssm__cuda_wait<2>();
 }
 
 /* --- tiles of C ---
  * Large: 8 warps of 64 x 64, or 2 x 4 warps of 64 x 256 with wgmma: 128 sums a thread, one block an SM, 48 KB a slice
  * and as many slices as an SM has room for. Middle: 4 warps of 32 x 32, for products that have too few large tiles to
- * fill a card. Few: 2 warps of 16 x 16, for a row or 16, where all there is to do is to read B: 6 KB a slice, 7 slices
- * on their way in every block. */
+ * fill a card. */
 struct ssm__cuda_large {
     enum { M = 128, N = 256, ACROSS = 4, WARPS = 8, BLOCKS = 32, AN_SM = 1 };
 };
 struct ssm__cuda_middle {
     enum { M = 64, N = 64, ACROSS = 2, WARPS = 4, BLOCKS = 8, AN_SM = 3 };
 };
-struct ssm__cuda_few {
-    enum { M = 16, N = 32, ACROSS = 2, WARPS = 2, BLOCKS = 2, AN_SM = 4 };
-};
-
 /* One operand's part of a slice, ROWS of its rows. */
 template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
     enum {
@@ -30988,9 +31390,564 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 {
     const size_t tiles = ssm__mul(ssm__ceil_div(p.M, ssm__cuda_large::M), ssm__ceil_div(p.N, ssm__cuda_large::N));
     if (ssm__mul(tiles, ssm__ceil_div(p.K, p.depth)) >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
-    if (p.M <= 16 && A_INNER)
-        return ssm__cuda_units_launch<ssm__cuda_few, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
     return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
+}
+
+/*=============================================================================
+ * >>cuda-few
+ *=============================================================================
+ * Products of few rows on a GPU, as decoding has them: bound by the weights, each read once, and by latencies. A block is
+ * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of four stages holds. Bits are those of
+ * the large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
+ *
+ * A single row may have an RMSNorm before its product, and a convolution with SiLU behind it in its first columns: a step
+ * of Mamba (>>cuda-decode) is then fewer kernels.
+ */
+enum {
+    SSM__CUDA_FEW_COLUMNS = 8,
+    SSM__CUDA_FEW_THREADS = 128,
+    SSM__CUDA_FEW_MOST = 64, /* rows; more are for the large kernels */
+    SSM__CUDA_FEW_TAPS = 8,
+    SSM__CUDA_FEW_RING = 4,            /* stages on their way, but for one row that fits whole */
+    SSM__CUDA_FEW_ROOM = 80 * 1024     /* bytes that it may have */
+};
+
+typedef struct ssm__cuda_few {
+    ssm__cuda_product p;
+    int ready; /* the weights are there though the kernel before may run yet: see ssm__cuda_launch_early */
+    unsigned deep; /* inner indices of a stage: of bf16, */
+    unsigned ring; /* and stages */
+    ssm_norm norm; /* of the one row; weight NULL: none */
+    ssm_conv conv; /* of the first conv.dim columns of the one row: state, taps, y */
+} ssm__cuda_few;
+
+/* 16-byte units of a line of `units` in shared memory: an odd number, so that eight lines lie in all banks. */
+SSM__DEVICE unsigned ssm__cuda_few_pitch(unsigned units)
+{
+    return units | 1;
+}
+
+/* Asks L2 for `lines` lines of `bytes`, `row` bytes apart. */
+SSM__DEVICE void ssm__cuda_few_prefetch(const void *from, ptrdiff_t row, unsigned lines, size_t bytes)
+{
+    const unsigned warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    unsigned r;
+    size_t at;
+    for (r = warp; r < lines; r += warps)
+        for (at = threadIdx.x % 32 * 128; at < bytes; at += 32 * 128)
+            ssm__cuda_prefetch((const char *)from + ((ptrdiff_t)r * row + (ptrdiff_t)at));
+}
+
+/* The step of a channel's convolution: taps and past inputs are on their way while the product is computed. */
+struct ssm__cuda_few_taps {
+    float w[SSM__CUDA_FEW_TAPS], past[SSM__CUDA_FEW_TAPS], bias;
+
+    __device__ __forceinline__ void open_weights(const ssm_conv &s, size_t c)
+    {
+        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c);
+        unsigned k;
+        bias = s.bias.data ? *ssm__cuda_at<float>(s.bias, 0, 0, c) : 0.0f;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, weight += s.weight.state)
+            if (k < s.width) w[k] = *weight;
+    }
+
+    __device__ __forceinline__ void open_state(const ssm_conv &s, size_t c)
+    {
+        const float *state = ssm__cuda_at<float>(s.state, 0, 0, c);
+        unsigned k;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, state += s.state.state)
+            if (k + 1 < s.width) past[k] = *state;
+    }
+
+    /* The output for input x; the state moves up. */
+    __device__ __forceinline__ float close(const ssm_conv &s, size_t c, float x) const
+    {
+        float *state = ssm__cuda_at<float>(s.state_last, 0, 0, c);
+        float sum = bias;
+        unsigned k;
+#pragma unroll
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k)
+            if (k < s.width) sum = fmaf(w[k], k + 1 < s.width ? past[k] : x, sum);
+#pragma unroll
+        for (k = 0; k + 1 < SSM__CUDA_FEW_TAPS; ++k, state += s.state_last.state)
+            if (k + 1 < s.width) *state = k + 2 < s.width ? past[k + 1] : x;
+        return s.silu ? ssm__cuda_silu(sum) : sum;
+    }
+};
+
+/* x as an element of type T has it. */
+template <class T> SSM__DEVICE float ssm__cuda_as(float x)
+{
+    T held;
+    ssm__cuda_store(&held, x);
+    return ssm__cuda_load(&held);
+}
+
+/* A sum to where it belongs. */
+template <class T>
+SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_taps &taps, size_t m, size_t n, float sum)
+{
+    const float y = ssm__cuda_product_end<T>(q.p, m, n, sum);
+    if (n < q.conv.dim)
+        ssm__cuda_store(ssm__cuda_at<T>(q.conv.y, 0, 0, n), taps.close(q.conv, n, ssm__cuda_as<T>(y)));
+    else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
+}
+
+/* RMSNorm of a row in shared memory, four elements from c on at x(c), with the bits of ssm__cuda_norm_kernel: the factor,
+ * by every warp that wants it, ... */
+template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const AT &x)
+{
+    float sum = 0;
+    size_t c;
+    int i;
+    for (c = 4 * (threadIdx.x % 32); c < norm.dim; c += 128) {
+        const ssm__four a = ssm__cuda_load4(x(c));
+        for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
+    }
+    return 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
+}
+
+/* ... and the row itself, `threads` of the block sharing it. */
+template <class T, class AT>
+SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, const float *weight, float scale, unsigned threads, const AT &x)
+{
+    size_t c;
+    int i;
+    for (c = 4 * threadIdx.x; c < norm.dim; c += 4 * threads) {
+        ssm__four a = ssm__cuda_load4(x(c));
+        const ssm__four w = ssm__cuda_load4(weight + c);
+        for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
+        ssm__cuda_store4(x(c), a);
+    }
+}
+
+/* The norm's weights to shared memory. */
+SSM__DEVICE void ssm__cuda_few_fetch_norm(float *to, const ssm_norm &norm)
+{
+    size_t c;
+    for (c = 4 * threadIdx.x; norm.weight && c < norm.dim; c += 4 * SSM__CUDA_FEW_THREADS)
+        ssm__cuda_copy<16>(to + c, norm.weight + c);
+}
+
+/* --- in float ---
+ * A thread has one segment of a column, and of one row or of four; a piece is the 16 or 4 segments that a block has at
+ * once. One row: a stage is a piece, the chain 128 fmaf, 0.3 us, and up to 74 KB are on their way in each of two or three
+ * blocks an SM. 16 rows: a stage is 32 inner indices of each segment, 14 KB, and four blocks an SM hide each other's
+ * barriers; 5 reads of 16 bytes for 16 fmaf leave shared memory the bound. Behind a piece, a thread for each element adds
+ * up its segments in order. */
+template <int ROWS> struct ssm__cuda_few_shape {
+    enum {
+        SEGMENTS = ROWS == 1 ? 16 : 4,
+        EACH = ROWS == 1 ? 1 : 4, /* rows of a thread */
+        STAGE = ROWS == 1 ? SSM__CUDA_SEGMENT : 32,
+        STAGES = SSM__CUDA_SEGMENT / STAGE, /* of a piece */
+        PIECE = SEGMENTS * SSM__CUDA_SEGMENT,
+        RING = ROWS == 1 ? 2 : SSM__CUDA_FEW_RING,
+        LINES = SSM__CUDA_FEW_COLUMNS + ROWS,
+        PITCH = STAGE + 4 /* of a segment: four segments lie in other banks */
+    };
+};
+
+/* A line of a stage: `segments` segments, an odd number of 16 bytes. */
+template <int ROWS> SSM__DEVICE unsigned ssm__cuda_few_line(size_t K)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const unsigned most = shape::SEGMENTS, all = (unsigned)((K + SSM__CUDA_SEGMENT - 1) / SSM__CUDA_SEGMENT);
+    return 4 * ssm__cuda_few_pitch((all < most ? all : most) * (shape::PITCH / 4));
+}
+
+/* The part of stage `t` of `lines` lines, as many threads for a segment as it has 16 bytes. Addresses only grow: the
+ * time of these kernels is that of the instructions of a warp. */
+template <int ROWS>
+SSM__DEVICE void ssm__cuda_few_fetch(float *to, unsigned line, const float *from, ptrdiff_t row, unsigned lines, size_t K,
+                                     unsigned t)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    enum {
+        ACROSS = shape::STAGE / 4,
+        GROUPS = SSM__CUDA_FEW_THREADS / ACROSS, /* segments at once: of one line, or of several lines */
+        TURNS = GROUPS < shape::SEGMENTS ? shape::SEGMENTS / GROUPS : 1,
+        DOWN = GROUPS < shape::SEGMENTS ? 1 : GROUPS / shape::SEGMENTS
+    };
+    const unsigned at = threadIdx.x % ACROSS * 4, group = threadIdx.x / ACROSS;
+    const unsigned segment = group % shape::SEGMENTS, first = group / shape::SEGMENTS;
+    const size_t k = (size_t)(t / shape::STAGES) * shape::PIECE + t % shape::STAGES * shape::STAGE +
+                     segment * SSM__CUDA_SEGMENT + at;
+    const ptrdiff_t down = DOWN * row;
+    unsigned r;
+    int i;
+    from += (ptrdiff_t)first * row + (ptrdiff_t)k;
+    to += first * line + segment * shape::PITCH + at;
+    for (r = first; r < lines; r += DOWN, from += down, to += DOWN * line)
+#pragma unroll
+        for (i = 0; i < TURNS; ++i)
+            if (k + (size_t)(i * GROUPS * SSM__CUDA_SEGMENT) < K)
+                ssm__cuda_copy<16>(to + i * GROUPS * shape::PITCH, from + i * GROUPS * SSM__CUDA_SEGMENT);
+}
+
+/* `count` products, a multiple of four, of a column and EACH rows. */
+template <int EACH>
+SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned line, const float *w, int count)
+{
+    int k, e, i;
+#pragma unroll 8
+    for (k = 0; k < count; k += 4) {
+        const ssm__four b = ssm__cuda_load4(w + k);
+#pragma unroll
+        for (e = 0; e < EACH; ++e) {
+            const ssm__four a = ssm__cuda_load4(x + (unsigned)e * line + k);
+            for (i = 0; i < 4; ++i) sum[e] = fmaf(a.v[i], b.v[i], sum[e]);
+        }
+    }
+}
+
+/* One block: what its threads are for, and where its stages are. */
+template <int ROWS, int STEP> struct ssm__cuda_few_block {
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const ssm__cuda_few &q;
+    unsigned me, segment, group, line, stages, rows, columns;
+    size_t n, m;
+    bool mine; /* the thread ends a sum, that of (m, n) */
+    const float *a, *b;
+    float *ring, *part, *norm;
+    float total, sum[shape::EACH];
+    ssm__cuda_few_taps taps;
+
+    __device__ __forceinline__ explicit ssm__cuda_few_block(const ssm__cuda_few &few) : q(few)
+    {
+        const ssm__cuda_product &p = q.p;
+        const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
+        me = threadIdx.x;
+        segment = me / 8 % shape::SEGMENTS;
+        group = me / 8 / shape::SEGMENTS;
+        line = ssm__cuda_few_line<ROWS>(p.K);
+        stages = (unsigned)((p.K + shape::PIECE - 1) / shape::PIECE) * shape::STAGES;
+        rows = p.M - m0 < ROWS ? (unsigned)(p.M - m0) : (unsigned)ROWS;
+        columns = p.N - n0 < (unsigned)SSM__CUDA_FEW_COLUMNS ? (unsigned)(p.N - n0) : (unsigned)SSM__CUDA_FEW_COLUMNS;
+        n = n0 + me % 8;
+        m = m0 + me / 8;
+        mine = me < 8 * rows && n < p.N;
+        a = (const float *)p.a + (ptrdiff_t)m0 * p.a_row;
+        b = (const float *)p.b + (ptrdiff_t)n0 * p.b_row;
+        ring = (float *)(void *)ssm__cuda_room;
+        part = ring + (stages == 1 ? 1 : (unsigned)shape::RING) * shape::LINES * line;
+        norm = part + SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS;
+        total = 0;
+    }
+
+    __device__ __forceinline__ float *slot(unsigned t) const { return ring + t % shape::RING * shape::LINES * line; }
+
+    __device__ __forceinline__ void weights(unsigned t) const
+    {
+        if (t < stages) ssm__cuda_few_fetch<ROWS>(slot(t), line, b, q.p.b_row, columns, q.p.K, t);
+    }
+
+    __device__ __forceinline__ void inputs(unsigned t) const
+    {
+        if (t < stages)
+            ssm__cuda_few_fetch<ROWS>(slot(t) + SSM__CUDA_FEW_COLUMNS * line, line, a, q.p.a_row, rows, q.p.K, t);
+        ssm__cuda_commit();
+    }
+
+    /* All stages but one of the ring; weights first, and before the kernel before is done if they may. */
+    __device__ __forceinline__ void open(void)
+    {
+        const bool conv = STEP && mine && n < q.conv.dim;
+        unsigned t;
+        if (q.ready)
+            for (t = 0; t + 1 < shape::RING; ++t) weights(t);
+        else ssm__cuda_few_prefetch(b, q.p.b_row * 4, columns, q.p.K * 4);
+        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
+        if (conv) taps.open_weights(q.conv, n);
+        ssm__cuda_await();
+        for (t = 0; t + 1 < shape::RING; ++t) {
+            if (!q.ready) weights(t);
+            inputs(t);
+        }
+        if (conv) taps.open_state(q.conv, n);
+    }
+
+    /* The one row, which is one stage. */
+    __device__ __forceinline__ void normalise(void)
+    {
+        float *const x = ring + SSM__CUDA_FEW_COLUMNS * line;
+        const auto at = [x](size_t c) { return x + (c / SSM__CUDA_SEGMENT * shape::PITCH + c % SSM__CUDA_SEGMENT); };
+        const float scale = ssm__cuda_few_scale<float>(q.norm, at);
+        __syncthreads();
+        ssm__cuda_few_norm<float>(q.norm, norm, scale, SSM__CUDA_FEW_THREADS, at);
+        __syncthreads();
+    }
+
+    __device__ __forceinline__ void run(unsigned t)
+    {
+        const unsigned stage = t % shape::STAGES;
+        const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + segment * SSM__CUDA_SEGMENT + stage * shape::STAGE;
+        const float *w = slot(t) + (me % 8 * line + segment * shape::PITCH);
+        const float *x = slot(t) + ((SSM__CUDA_FEW_COLUMNS + group * shape::EACH) * line + segment * shape::PITCH);
+        unsigned e;
+        for (e = 0; stage == 0 && e < shape::EACH; ++e) sum[e] = 0;
+        if (first + shape::STAGE <= q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, shape::STAGE);
+        else if (first < q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, (int)(q.p.K - first));
+        for (e = 0; stage + 1 == shape::STAGES && e < shape::EACH; ++e)
+            part[(segment * ROWS + group * shape::EACH + e) * 8 + me % 8] = sum[e];
+    }
+
+    /* The segments of a piece, in order. */
+    __device__ __forceinline__ void fold(size_t k0)
+    {
+        float each[shape::SEGMENTS];
+        unsigned i;
+#pragma unroll
+        for (i = 0; i < shape::SEGMENTS; ++i) each[i] = mine ? part[i * ROWS * 8 + me] : 0.0f;
+#pragma unroll
+        for (i = 0; i < shape::SEGMENTS; ++i)
+            if (k0 + i * SSM__CUDA_SEGMENT < q.p.K) total = k0 || i ? total + each[i] : each[i];
+    }
+};
+
+template <int ROWS, int STEP>
+__global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(const ssm__cuda_few q)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    ssm__cuda_few_block<ROWS, STEP> k(q);
+    unsigned t;
+    k.open();
+    for (t = 0; t < k.stages; ++t) {
+        ssm__cuda_wait<shape::RING - 2>();
+        __syncthreads(); /* all have their part of stage t, and are done with the one before */
+        if (STEP && q.norm.weight) k.normalise();
+        k.weights(t + shape::RING - 1);
+        k.inputs(t + shape::RING - 1);
+        k.run(t);
+        if (t % shape::STAGES + 1 < shape::STAGES) continue;
+        __syncthreads();
+        k.fold((size_t)(t / shape::STAGES) * shape::PIECE);
+    }
+    if (k.mine) ssm__cuda_few_end<float>(q, k.taps, k.m, k.n, k.total);
+}
+
+/* --- of bf16, on the matrix units ---
+ * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; the warps of a block share the columns,
+ * and those without rows fetch alone. The chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices.
+ * Operands are read from shared memory word by word, which the compiler can move ahead of the chain as it cannot
+ * ldmatrix; rows that there are not read a line of zeros. */
+template <int TILES> struct ssm__cuda_few_tile {
+    enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS };
+};
+
+/* Stage `t` of `lines` lines, 16 or 32 threads for each; zeros behind K up to a multiple of 32. */
+SSM__DEVICE void ssm__cuda_few_fetch(ssm__cuda_bf16 *to, const ssm__cuda_few &q, const ssm__cuda_bf16 *from, ptrdiff_t row,
+                                     unsigned lines, unsigned t)
+{
+    const unsigned pitch = 8 * ssm__cuda_few_pitch(q.deep / 8), shift = q.deep < 256 ? 4 : 5;
+    const unsigned at = threadIdx.x & ((1u << shift) - 1), down = SSM__CUDA_FEW_THREADS >> shift;
+    const unsigned first = threadIdx.x >> shift;
+    const size_t k0 = (size_t)t * q.deep;
+    const unsigned depth = q.p.K - k0 < q.deep ? (unsigned)(q.p.K - k0) : q.deep;
+    const ptrdiff_t step = (ptrdiff_t)down * row;
+    unsigned r, k;
+    from += (ptrdiff_t)first * row + (ptrdiff_t)k0;
+    to += first * pitch;
+    for (r = first; r < lines; r += down, from += step, to += down * pitch) {
+#pragma unroll 4
+        for (k = 8 * at; k + 8 <= depth; k += 8u << shift) ssm__cuda_copy<16>(to + k, from + k);
+        for (k = depth / 8 * 8 + 8 * at; k < (depth + 31) / 32 * 32; k += 8u << shift)
+            ssm__cuda_copy_first(to + k, k < depth ? from + k : from, k < depth ? 2 * (int)(depth - k) : 0);
+    }
+}
+
+/* Two elements of a line as an instruction wants them. */
+SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
+{
+    return *(const unsigned *)(const void *)at;
+}
+
+/* One block of a product of bf16. */
+template <int TILES, int STEP> struct ssm__cuda_few_units_block {
+    typedef ssm__cuda_few_tile<TILES> tile;
+    const ssm__cuda_few &q;
+    unsigned lane, warp, pitch, rows, columns, stages, ahead;
+    size_t n0;
+    const ssm__cuda_bf16 *b;
+    ssm__cuda_bf16 *zero, *ring;
+    float *norm;
+    float sum[tile::BLOCKS][4];
+    ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
+
+    __device__ __forceinline__ explicit ssm__cuda_few_units_block(const ssm__cuda_few &few) : q(few)
+    {
+        int i;
+        lane = threadIdx.x % 32;
+        warp = threadIdx.x / 32;
+        pitch = 8 * ssm__cuda_few_pitch(q.deep / 8);
+        n0 = (size_t)blockIdx.x * tile::COLUMNS;
+        rows = (unsigned)q.p.M;
+        columns = q.p.N - n0 < (unsigned)tile::COLUMNS ? (unsigned)(q.p.N - n0) : (unsigned)tile::COLUMNS;
+        stages = (unsigned)((q.p.K + q.deep - 1) / q.deep);
+        ahead = q.ring > 1 ? q.ring - 1 : 1;
+        b = (const ssm__cuda_bf16 *)q.p.b + (ptrdiff_t)n0 * q.p.b_row;
+        zero = (ssm__cuda_bf16 *)(void *)ssm__cuda_room;
+        ring = zero + pitch;
+        norm = (float *)(void *)(ring + q.ring * (tile::COLUMNS + rows) * pitch);
+        for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
+        for (i = 8 * (int)threadIdx.x; i < (int)pitch; i += 8 * SSM__CUDA_FEW_THREADS)
+            *(uint4 *)(void *)(zero + i) = make_uint4(0, 0, 0, 0);
+    }
+
+    __device__ __forceinline__ ssm__cuda_bf16 *slot(unsigned t) const
+    {
+        return ring + (t & (q.ring - 1)) * (tile::COLUMNS + rows) * pitch;
+    }
+
+    __device__ __forceinline__ void weights(unsigned t) const
+    {
+        if (t < stages) ssm__cuda_few_fetch(slot(t), q, b, q.p.b_row, columns, t);
+    }
+
+    __device__ __forceinline__ void inputs(unsigned t) const
+    {
+        if (t < stages)
+            ssm__cuda_few_fetch(slot(t) + tile::COLUMNS * pitch, q, (const ssm__cuda_bf16 *)q.p.a, q.p.a_row, rows, t);
+        ssm__cuda_commit();
+    }
+
+    /* As ssm__cuda_few_block. */
+    __device__ __forceinline__ void open(void)
+    {
+        unsigned t, i;
+        if (q.ready)
+            for (t = 0; t < ahead; ++t) weights(t);
+        else ssm__cuda_few_prefetch(b, q.p.b_row * 2, columns, q.p.K * 2);
+        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
+        for (i = 0; STEP && i < 2; ++i)
+            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_weights(q.conv, n0 + 2 * lane + i);
+        ssm__cuda_await();
+        for (t = 0; t < ahead; ++t) {
+            if (!q.ready) weights(t);
+            inputs(t);
+        }
+        for (i = 0; STEP && i < 2; ++i)
+            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_state(q.conv, n0 + 2 * lane + i);
+    }
+
+    __device__ __forceinline__ void run(unsigned t)
+    {
+        const ssm__cuda_bf16 *at = slot(t) + 2 * (lane % 4), *none = zero + 2 * (lane % 4);
+        const ssm__cuda_bf16 *w = at + (lane / 4) * pitch, *w8 = w + (tile::COLUMNS - 8) * pitch;
+        const unsigned r = 16 * warp + lane / 4;
+        const ssm__cuda_bf16 *low = r < rows ? at + (tile::COLUMNS + r) * pitch : none;
+        const ssm__cuda_bf16 *high = r + 8 < rows ? at + (tile::COLUMNS + r + 8) * pitch : none;
+        const size_t left = q.p.K - (size_t)t * q.deep;
+        const unsigned depth = left < q.deep ? ((unsigned)left + 31) / 32 * 32 : q.deep;
+        unsigned k;
+#pragma unroll 8
+        for (k = 0; k < depth; k += 16) {
+            const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k),
+                                   ssm__cuda_few_word(low + k + 8), ssm__cuda_few_word(high + k + 8)};
+            ssm__cuda_multiply_add(sum[0], a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
+            if (tile::BLOCKS == 2)
+                ssm__cuda_multiply_add(sum[tile::BLOCKS - 1], a, ssm__cuda_few_word(w8 + k), ssm__cuda_few_word(w8 + k + 8));
+        }
+    }
+
+    __device__ __forceinline__ void end(void) const
+    {
+        unsigned i, j;
+#pragma unroll
+        for (i = 0; i < tile::BLOCKS; ++i)
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                const size_t m = 16 * warp + lane / 4 + 8 * (j / 2), n = n0 + 8 * i + 2 * (lane % 4) + j % 2;
+                if (m < q.p.M && n < q.p.N) ssm__cuda_few_end<ssm__cuda_bf16>(q, taps[j % 2], m, n, sum[i][j]);
+            }
+    }
+};
+
+template <int TILES, int STEP>
+__global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_units(const ssm__cuda_few q)
+{
+    ssm__cuda_few_units_block<TILES, STEP> k(q);
+    unsigned t;
+    k.open();
+    for (t = 0; t < k.stages; ++t) {
+        ssm__cuda_wait_oldest((int)k.ahead);
+        __syncthreads(); /* all have their part of stage t, and are done with the one before */
+        k.weights(t + k.ahead);
+        k.inputs(t + k.ahead);
+        if (STEP && q.norm.weight && k.warp == 0) {
+            ssm__cuda_bf16 *const x = k.slot(t) + 8 * k.pitch;
+            const auto at = [x](size_t c) { return x + c; };
+            ssm__cuda_few_norm<ssm__cuda_bf16>(q.norm, k.norm, ssm__cuda_few_scale<ssm__cuda_bf16>(q.norm, at), 32, at);
+            __syncwarp();
+        }
+        if (k.warp < TILES) k.run(t);
+    }
+    if (k.warp < TILES) k.end();
+}
+
+/* --- host --- */
+static ssm__cuda_few ssm__cuda_few_of(const ssm__cuda_product &p, int ready)
+{
+    ssm__cuda_few q;
+    memset(&q, 0, sizeof q);
+    q.p = p;
+    q.ready = ready;
+    return q;
+}
+
+/* Whether a product, both operands inner, is one of few rows: in bf16 such whose large tiles would be half a large card
+ * are for those. */
+static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
+{
+    if (p->M > SSM__CUDA_FEW_MOST || p->K > 0x3fffffffu) return 0;
+    if (io == SSM_FORMAT_BF16)
+        return ssm__cuda_units_suit(p) && (p->M <= 16 || p->N < 64 * (size_t)ssm__cuda_large::N);
+    return p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 && ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0;
+}
+
+/* Inner indices of one row that are one stage: those that RMSNorm can have before it. */
+static size_t ssm__cuda_few_deepest(ssm_format io)
+{
+    return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 2)) / 32 * 32 - 32
+                                 : (size_t)ssm__cuda_few_shape<1>::PIECE;
+}
+
+template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(const ssm__cuda_few &q, void *stream)
+{
+    typedef ssm__cuda_few_shape<ROWS> shape;
+    const size_t segments = ssm__min((size_t)shape::SEGMENTS, ssm__ceil_div(q.p.K, SSM__CUDA_SEGMENT));
+    const size_t slots = q.p.K <= (size_t)shape::PIECE && shape::STAGES == 1 ? 1 : (size_t)shape::RING;
+    const size_t floats = slots * shape::LINES * (4 * (segments * (shape::PITCH / 4) | 1)) +
+                          SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS + (STEP && q.norm.weight ? q.norm.dim : 0);
+    return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
+                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS, floats * sizeof(float), q, stream);
+}
+
+/* One stage if all fits, else a ring. */
+template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
+{
+    typedef ssm__cuda_few_tile<TILES> tile;
+    const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
+    const int fits = TILES == 1 && 16 * (1 + lines) * (whole / 8 | 1) <= SSM__CUDA_FEW_ROOM;
+    q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
+    q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
+    return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1,
+                                  SSM__CUDA_FEW_THREADS, (1 + q.ring * lines) * 16 * (q.deep / 8 | 1) +
+                                      (STEP && q.norm.weight ? q.norm.dim * sizeof(float) : 0),
+                                  q, stream);
+}
+
+static ssm_status ssm__cuda_few_run(const ssm__cuda_few &q, ssm_format io, void *stream)
+{
+    const int is_step = q.norm.weight || q.conv.dim;
+    if (io == SSM_FORMAT_REAL && is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
+    if (io == SSM_FORMAT_REAL)
+        return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
+    if (is_step) return ssm__cuda_few_launch_units<1, 1>(q, stream);
+    if (q.p.M <= 16) return ssm__cuda_few_launch_units<1, 0>(q, stream);
+    return q.p.M <= 32 ? ssm__cuda_few_launch_units<2, 0>(q, stream) : ssm__cuda_few_launch_units<4, 0>(q, stream);
 }
 
 /*=============================================================================
@@ -31052,15 +32009,21 @@ static ssm_status ssm__cuda_product_asked(const ssm__cuda_product &, ssm_format,
 }
 #endif
 
-/* One product: by the host program's function, on the matrix units if it is of bf16 and aligned, or else in float. */
+/* One product by the kernels of this file: on the matrix units if it is of bf16 and aligned, or else in float. */
+template <int A_INNER, int B_INNER>
+static ssm_status ssm__cuda_product_own(const ssm__cuda_product &p, ssm_format io, void *stream)
+{
+    if (io != SSM_FORMAT_BF16) return ssm__cuda_product_run<float, A_INNER, B_INNER>(p, stream);
+    return ssm__cuda_units_suit(&p) ? ssm__cuda_units_run<A_INNER, B_INNER>(p, stream)
+                                    : ssm__cuda_product_run<ssm__cuda_bf16, A_INNER, B_INNER>(p, stream);
+}
+
+/* The same, by the host program's function if it wants it. */
 template <int A_INNER, int B_INNER>
 static ssm_status ssm__cuda_product_any(const ssm__cuda_product &p, ssm_format io, void *stream)
 {
     const ssm_status status = ssm__cuda_product_asked<A_INNER, B_INNER>(p, io, io, stream);
-    if (status != SSM_ERR_CONFIG) return status;
-    if (io != SSM_FORMAT_BF16) return ssm__cuda_product_run<float, A_INNER, B_INNER>(p, stream);
-    return ssm__cuda_units_suit(&p) ? ssm__cuda_units_run<A_INNER, B_INNER>(p, stream)
-                                    : ssm__cuda_product_run<ssm__cuda_bf16, A_INNER, B_INNER>(p, stream);
+    return status == SSM_ERR_CONFIG ? ssm__cuda_product_own<A_INNER, B_INNER>(p, io, stream) : status;
 }
 
 static ssm_status ssm__cuda_linear_check(const ssm_linear *linear, ssm_format io)
@@ -31078,16 +32041,12 @@ static const void *ssm__cuda_row_of(ssm_rows x, size_t r, ssm_format io)
     return x.data + ssm__offset(r, x.row);
 }
 
-/* y = W x + bias + add; add, of type io, is optional and may be y. */
-static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, ssm_rows x, ssm_rows add, ssm_rows_out y, size_t rows,
-                                       ssm_format io, void *stream)
+/* y = W x + bias + add of `rows` rows, 1 at least; add, of type io, is optional and may be y. */
+static ssm__cuda_product ssm__cuda_linear_product(const ssm_linear *linear, ssm_rows x, ssm_rows add, ssm_rows_out y,
+                                                  size_t rows, ssm_format io)
 {
-    const ssm_status status = ssm__cuda_linear_check(linear, io);
     const size_t first = y.row ? 0 : rows - 1; /* of rows that lie on each other the last one is what stays */
-    ssm__cuda_product p;
-    if (status != SSM_OK || rows == 0) return status;
-    if (!linear->weight || !x.data || !y.data) return SSM_ERR_NULL;
-    p = ssm__cuda_product_of(rows - first, linear->out, linear->in);
+    ssm__cuda_product p = ssm__cuda_product_of(rows - first, linear->out, linear->in);
     p.a = ssm__cuda_row_of(x, first, io);
     p.a_row = x.row;
     p.b = linear->weight;
@@ -31097,14 +32056,28 @@ static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, ssm_rows x, ssm
     p.bias = linear->bias;
     p.add = ssm__cuda_row_of(add, first, io);
     p.add_row = add.row;
-    if (io == SSM_FORMAT_REAL && ssm__cuda_is_thin(&p)) return ssm__cuda_thin_run(p, stream);
-    return ssm__cuda_product_any<1, 1>(p, io, stream);
+    return p;
+}
+
+/* ready: see ssm__cuda_few. */
+static ssm_status ssm__cuda_linear_run(const ssm_linear *linear, const ssm__cuda_product &p, ssm_format io, int ready,
+                                       void *stream)
+{
+    ssm_status status;
+    if (!linear->weight || !p.a || !p.c) return SSM_ERR_NULL;
+    status = ssm__cuda_product_asked<1, 1>(p, io, io, stream);
+    if (status != SSM_ERR_CONFIG) return status;
+    return ssm__cuda_few_suits(&p, io) ? ssm__cuda_few_run(ssm__cuda_few_of(p, ready), io, stream)
+                                       : ssm__cuda_product_own<1, 1>(p, io, stream);
 }
 
 SSM_API ssm_status ssm_cuda_linear_forward(const ssm_linear *linear, ssm_rows x, ssm_rows_out y, size_t rows,
                                            ssm_format io, void *stream)
 {
-    return ssm__cuda_linear_run(linear, x, ssm_rows_of(NULL, 0), y, rows, io, stream);
+    const ssm_status status = ssm__cuda_linear_check(linear, io);
+    if (status != SSM_OK || rows == 0) return status;
+    return ssm__cuda_linear_run(linear, ssm__cuda_linear_product(linear, x, ssm_rows_of(NULL, 0), y, rows, io), io, 0,
+                                stream);
 }
 
 /* Parts of a sum over rows, of M x N elements: enough blocks for a large card, of 512 rows at least. By the shape
@@ -31229,6 +32202,867 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
     if (status != SSM_OK) return status;
     ssm__cuda_linear_layout(linear, rows, work.data, &room);
     return ssm__cuda_linear_back(linear, x, grad, rows, &room, io, stream);
+}
+
+/*=============================================================================
+ * >>cuda-ssd-chunks
+ *=============================================================================
+ * The scan of Mamba-2 on a GPU in chunks of 64 steps, as products on the matrix units: bf16 operands, sums in float.
+ * With l[t] the log of the decay from the chunk's start to behind step t, h the states before the chunk, and
+ * M[t][s] = C[t] B[s] exp(l[t] - l[s]) dt[s] where s <= t, else 0, a chunk of a head is
+ *
+ *   y[t] = sum_s M[t][s] x[s] + exp(l[t]) C[t] h + D x[t]          (times silu(z))
+ *   h'   = exp(l[63]) h + sum_s exp(l[63] - l[s]) dt[s] x[s] B[s]
+ *
+ * First a block for each chunk and group of heads makes C B^T and, for each head, dt and l. Then a block for each
+ * sequence and head goes from chunk to chunk, a warp with 16 of its channels: states stay in registers, as float sums of
+ * the product that adds to them, and these are, rounded, an operand of the product that reads them. Channels are rows of
+ * all products, so that a warp needs of other warps only M, which they make together. Few heads and sequences: time is
+ * cut into parts, of which a first pass finds what each adds to the states.
+ *
+ * A step that is none (behind the end) has dt 0 and zeros for x, B and C. Tiles in shared memory are lines of 128 bytes
+ * as those of >>cuda-products-bf16.
+ * Source: Dao & Gu 2024, arXiv:2405.21060, section 6.
+ */
+enum {
+    SSM__CUDA_CHUNK = 64,       /* steps */
+    SSM__CUDA_CHUNK_PARTS = 16, /* of time, at most */
+    SSM__CUDA_CHUNK_LEAST = 16  /* steps of a problem that is worth it */
+};
+
+typedef struct ssm__cuda_chunks {
+    ssm_ssd s; /* groups resolved */
+    ssm_ssd_grad d;
+    size_t dim;
+    size_t tiles; /* chunks of a sequence; of packed ones see ssm__cuda_chunk_of */
+    size_t parts; /* of time */
+    size_t each;  /* chunks of a part */
+    float *steps; /* [chunk][head][64][2]: step size, log2 of the decay from the chunk's start to behind the step */
+    ssm__cuda_bf16 *cb; /* [chunk][group][64][64]: C B^T of steps t and s <= t */
+    float *carry;       /* [part][batch][head]: states before a part, as threads hold them; from part 1 on without those
+                     before the part before */
+    float *fade;        /* [part][batch][head]: log2 of a part's decay */
+    ssm__cuda_bf16 *kept[2]; /* backward: [chunk][head][headdim][d_state], states before a chunk, adjoints behind it */
+    int keeps;               /* a pass leaves states, not carries */
+    size_t shares;           /* of the heads of a group, each with a block */
+    float *dh;               /* [batch][dim][d_state] */
+    float *dB;               /* [rows][group][share][d_state] */
+    float *dC;               /* [rows][group][share][d_state] */
+    float *ddelta;           /* [rows][heads] */
+    float *dA;               /* [chunk][head] */
+    float *dbias;            /* [chunk][head] */
+    float *dD;               /* [chunk][head], or [chunk][dim] with D_has_hdim */
+} ssm__cuda_chunks;
+
+/* First chunk of a sequence; packed as ssm__cuda_tile_of. */
+SSM__DEVICE size_t ssm__cuda_chunk_of(const ssm__cuda_chunks &p, const ssm__span &q)
+{
+    return p.s.start ? q.first / SSM__CUDA_CHUNK + q.seq : q.seq * p.tiles;
+}
+
+/* The 16 bytes `unit` of a line of a tile of LINES lines. */
+template <int LINES> SSM__DEVICE unsigned char *ssm__cuda_chunk_unit(unsigned char *tile, int line, int unit)
+{
+    return tile + (unit / 8 * LINES + line) * SSM__CUDA_LINE + (unit % 8 ^ line % 8) * 16;
+}
+
+/* A tile in shared memory: lines (of steps, or of channels) of WIDTH elements, in panels of 64 elements. */
+template <int WIDTH, int THREADS, int LINES> struct ssm__cuda_chunk_tile {
+    enum {
+        BYTES = (WIDTH + 63) / 64 * LINES * SSM__CUDA_LINE,
+        ACROSS = WIDTH / 8,
+        DOWN = THREADS / ACROSS,
+        TURNS = LINES / DOWN
+    };
+
+    /* Rows of `from` on, zeros from row `there` on. */
+    static __device__ __forceinline__ void copy(unsigned char *tile, const ssm__cuda_bf16 *from, ptrdiff_t row,
+                                                int there)
+    {
+        const int across = (int)threadIdx.x % ACROSS, down = (int)threadIdx.x / ACROSS;
+        int i;
+        from += down * row + 8 * across;
+#pragma unroll
+        for (i = 0; i < TURNS; ++i, from += DOWN * row)
+            ssm__cuda_copy_first(ssm__cuda_chunk_unit<LINES>(tile, down + i * DOWN, across), from,
+                                 down + i * DOWN < there ? 16 : 0);
+    }
+};
+
+/* Where a lane finds its line of four matrices: `along` lines and `across` units from a line and a unit on that are
+ * multiples of 8 and of 2. What does not depend on the lane is a constant. */
+template <int LINES> SSM__DEVICE const unsigned char *ssm__cuda_chunk_line(const unsigned char *tile, unsigned line,
+                                                                           unsigned unit, unsigned along,
+                                                                           unsigned across)
+{
+    return tile + (unit / 8 * LINES + line) * SSM__CUDA_LINE + along * SSM__CUDA_LINE +
+           (unit % 8 * 16 ^ (across ^ along % 8) * 16);
+}
+
+/* The left operand of a product, 16 x 16: rows are lines, inner indices elements. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_left(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<0>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 16, lane / 16));
+}
+
+/* The same where rows are elements, inner indices lines. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_left_turned(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<1>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 8 + lane / 16 * 8, lane / 8 % 2));
+}
+
+/* Two right operands of 16 x 8: columns are lines, inner indices elements. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_right(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<0>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 8 + lane / 16 * 8, lane / 8 % 2));
+}
+
+/* The same where columns are elements, inner indices lines. */
+template <int LINES>
+SSM__DEVICE void ssm__cuda_right_turned(unsigned (&r)[4], const unsigned char *tile, unsigned line, unsigned unit)
+{
+    const unsigned lane = threadIdx.x % 32;
+    ssm__cuda_matrices<1>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 16, lane / 16));
+}
+
+/* --- what heads of a group share, and step sizes: a block for each chunk and group --- */
+/* The sum over the lanes before (BACK: behind) this one. */
+template <int BACK> SSM__DEVICE float ssm__cuda_lanes_before(float mine)
+{
+    float before = 0;
+    int i;
+#pragma unroll
+    for (i = 1; i < 32; i *= 2) {
+        const float other = __shfl_xor_sync(0xffffffffu, mine, i);
+        if (((threadIdx.x & (unsigned)i) == 0) == (BACK != 0)) before += other;
+        mine += other;
+    }
+    return before;
+}
+
+/* Step sizes of a head, and logarithms of decays: a warp, two steps a lane. */
+SSM__DEVICE void ssm__cuda_chunk_steps(const ssm__cuda_chunks &p, const ssm__span &q, size_t chunk, size_t head)
+{
+    const size_t lane = threadIdx.x % 32, first = chunk * SSM__CUDA_CHUNK;
+    const float A2 = *ssm__cuda_at<float>(p.s.A, 0, 0, head) * SSM__CUDA_LOG2E;
+    const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, head) : 0.0f;
+    float dt[2], l[2], before;
+    int i;
+    for (i = 0; i < 2; ++i) {
+        const size_t t = first + 2 * lane + (size_t)i;
+        dt[i] = 0;
+        if (t < q.len)
+            dt[i] = ssm__cuda_step_size(
+                p.s, bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, q.first + t, head)));
+        l[i] = dt[i] * A2;
+    }
+    l[1] += l[0];
+    before = ssm__cuda_lanes_before<0>(l[1]);
+    *(float4 *)(void *)(p.steps +
+                        (((ssm__cuda_chunk_of(p, q) + chunk) * p.s.heads + head) * SSM__CUDA_CHUNK + 2 * lane) * 2) =
+        make_float4(dt[0], before + l[0], dt[1], before + l[1]);
+}
+
+template <int N> struct ssm__cuda_chunk_pair {
+    typedef ssm__cuda_chunk_tile<N, 128, 64> tile;
+    unsigned char B[tile::BYTES];
+    unsigned char C[tile::BYTES];
+};
+
+/* C B^T of a chunk: a warp has 16 rows. */
+template <int N> SSM__DEVICE void ssm__cuda_chunk_products(const ssm__cuda_chunks &p, ssm__cuda_chunk_pair<N> &m,
+                                                           size_t chunk, size_t group)
+{
+    const int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16;
+    float sum[8][4];
+    ssm__cuda_bf16 *to = p.cb + (chunk * p.s.n_groups + group) * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK;
+    int j, k;
+#pragma unroll
+    for (j = 0; j < 8; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
+#pragma unroll
+    for (k = 0; k < N / 16; ++k) {
+        unsigned a[4], b[4];
+        ssm__cuda_left<64>(a, m.C, row, 2 * k);
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            if (16 * j > row) break;
+            ssm__cuda_right<64>(b, m.B, 16 * j, 2 * k);
+            ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+            ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+        }
+    }
+    to += (row + lane / 4) * SSM__CUDA_CHUNK + lane % 4 * 2;
+#pragma unroll
+    for (j = 0; j < 8; ++j) {
+        *(unsigned *)(void *)(to + 8 * j) = ssm__cuda_round(sum[j][0], sum[j][1]);
+        *(unsigned *)(void *)(to + 8 * SSM__CUDA_CHUNK + 8 * j) = ssm__cuda_round(sum[j][2], sum[j][3]);
+    }
+}
+
+template <int N> __global__ void __launch_bounds__(128) ssm__cuda_chunk_open(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_pair<N> &m = *(ssm__cuda_chunk_pair<N> *)ssm__cuda_room;
+    const unsigned G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles;
+    const size_t group = blockIdx.x % G, chunk = blockIdx.x / G % tiles, each = p.s.heads / G, first = group * each;
+    const ssm__span q = ssm__cuda_span_of(p.s.start, p.s.slot, blockIdx.x / G / tiles, p.s.len);
+    const size_t row = q.first + chunk * SSM__CUDA_CHUNK;
+    size_t head;
+    if (chunk * SSM__CUDA_CHUNK >= q.len) return;
+    const int there = (int)ssm__min(q.len - chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    ssm__cuda_chunk_pair<N>::tile::copy(m.B, ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row, group), p.s.B.time,
+                                        there);
+    ssm__cuda_chunk_pair<N>::tile::copy(m.C, ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row, group), p.s.C.time,
+                                        there);
+    ssm__cuda_commit();
+    for (head = first + threadIdx.x / 32; head < first + each; head += 4) ssm__cuda_chunk_steps(p, q, chunk, head);
+    ssm__cuda_wait<0>();
+    __syncthreads();
+    ssm__cuda_chunk_products<N>(p, m, ssm__cuda_chunk_of(p, q) + chunk, group);
+}
+
+/* --- states through time --- */
+/* A thread's states of a head: channels 16 warp + lane / 4 and 8 on, states 8 j + 2 (lane % 4) and the next. As sums of
+ * a product they are what the next product wants as an operand. */
+template <int N, int P> struct ssm__cuda_chunk_states {
+    enum { THREADS = 2 * P };
+    const ssm__cuda_chunks &p;
+    ssm__span q;
+    unsigned pair, head, part;
+    int lane, warp;
+    unsigned order, end; /* chunks in their order: the next one, those of the part */
+    float h[N / 8][4];
+
+    /* Block `index` of those of all parts. */
+    __device__ __forceinline__ ssm__cuda_chunk_states(const ssm__cuda_chunks &problem, unsigned index) : p(problem)
+    {
+        const unsigned pairs = (unsigned)(p.s.batch * p.s.heads);
+        lane = (int)threadIdx.x % 32;
+        warp = (int)threadIdx.x / 32;
+        pair = index % pairs;
+        head = pair % (unsigned)p.s.heads;
+        part = index / pairs;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, pair / (unsigned)p.s.heads, p.s.len);
+        order = part * (unsigned)p.each;
+        end = (unsigned)ssm__min(order + p.each, chunks());
+    }
+
+    __device__ __forceinline__ unsigned chunks(void) const
+    {
+        return (unsigned)((q.len + SSM__CUDA_CHUNK - 1) / SSM__CUDA_CHUNK);
+    }
+
+    /* Steps of a chunk. */
+    __device__ __forceinline__ int there(unsigned chunk) const
+    {
+        return (int)ssm__min(q.len - (size_t)chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    /* The thread's channels. */
+    __device__ __forceinline__ size_t channel(int i) const
+    {
+        return (size_t)head * P + (size_t)(16 * warp + lane / 4 + 8 * i);
+    }
+
+    __device__ __forceinline__ const float *step_at(unsigned chunk) const
+    {
+        return p.steps + ((ssm__cuda_chunk_of(p, q) + chunk) * p.s.heads + head) * SSM__CUDA_CHUNK * 2;
+    }
+
+    /* Half a channel's states, from and to where a view has those of channel 0 of the sequence. */
+    __device__ __forceinline__ void load(const float *from, ptrdiff_t chan, ptrdiff_t state)
+    {
+        int i, j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j)
+#pragma unroll
+            for (i = 0; i < 4; ++i)
+                h[j][i] = from ? from[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] : 0.0f;
+    }
+
+    __device__ __forceinline__ void store(float *to, ptrdiff_t chan, ptrdiff_t state) const
+    {
+        int i, j;
+        if (!to) return;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j)
+#pragma unroll
+            for (i = 0; i < 4; ++i)
+                to[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] = h[j][i];
+    }
+
+    /* Where the thread's part of a carry lies. */
+    __device__ __forceinline__ float4 *carry(size_t of) const
+    {
+        return (float4 *)(void *)p.carry + (of * p.s.batch * p.s.heads + pair) * (N / 8 * THREADS) + threadIdx.x;
+    }
+
+    __device__ __forceinline__ void leave(size_t of) const
+    {
+        float4 *to = carry(of);
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) to[j * THREADS] = make_float4(h[j][0], h[j][1], h[j][2], h[j][3]);
+    }
+
+    /* The states before the part, of carries and fades from `side` on. */
+    __device__ __forceinline__ void enter(size_t side)
+    {
+        size_t i;
+        int j;
+        for (i = part < 2 ? part : 1; i <= part; ++i) {
+            const float a = i < 2 ? 0.0f : ssm__cuda_exp2(p.fade[(side + i - 1) * p.s.batch * p.s.heads + pair]);
+            const float4 *from = carry(side + i);
+#pragma unroll
+            for (j = 0; j < N / 8; ++j) {
+                const float4 add = from[j * THREADS];
+                h[j][0] = fmaf(a, h[j][0], add.x);
+                h[j][1] = fmaf(a, h[j][1], add.y);
+                h[j][2] = fmaf(a, h[j][2], add.z);
+                h[j][3] = fmaf(a, h[j][3], add.w);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void clear(void)
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) h[j][0] = h[j][1] = h[j][2] = h[j][3] = 0;
+    }
+
+    __device__ __forceinline__ void decay(float a)
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) {
+            h[j][0] *= a;
+            h[j][1] *= a;
+            h[j][2] *= a;
+            h[j][3] *= a;
+        }
+    }
+
+    /* Two neighbouring steps of a channel, weighed by w[0] and w[step]. */
+    static __device__ __forceinline__ unsigned weigh(unsigned v, const float *w, int step)
+    {
+        return ssm__cuda_round(__uint_as_float(v << 16) * w[0], __uint_as_float(v & 0xffff0000u) * w[step]);
+    }
+
+    /* What 16 steps from 16 k on add, x of them as an operand; their weights `step` apart. */
+    __device__ __forceinline__ void add(unsigned char *B, const unsigned (&x)[4], int k, const float *w, int step)
+    {
+        const float *at = w + (16 * k + lane % 4 * 2) * step;
+        const unsigned v[4] = {weigh(x[0], at, step), weigh(x[1], at, step), weigh(x[2], at + 8 * step, step),
+                               weigh(x[3], at + 8 * step, step)};
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 16; ++j) {
+            unsigned b[4];
+            ssm__cuda_right_turned<64>(b, B, 16 * k, 2 * j);
+            ssm__cuda_multiply_add(h[2 * j], v, b[0], b[1]);
+            ssm__cuda_multiply_add(h[2 * j + 1], v, b[2], b[3]);
+        }
+    }
+};
+
+/* --- states alone: what a part adds to them, or those before each chunk; or their adjoints, from the end --- */
+template <int N, int P> struct ssm__cuda_chunk_pass_room {
+    typedef ssm__cuda_chunk_tile<N, 2 * P, 64> states;
+    typedef ssm__cuda_chunk_tile<P, 2 * P, 64> channels;
+    struct stage {
+        unsigned char B[states::BYTES];   /* B, or C */
+        unsigned char x[channels::BYTES]; /* x, or dy */
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[2];
+    float gain[P / 16][SSM__CUDA_CHUNK];
+    unsigned char out[P / 16][(N + 63) / 64 * 16 * SSM__CUDA_LINE]; /* states of a warp; not there for carries */
+};
+
+template <int N, int P> struct ssm__cuda_chunk_passage : ssm__cuda_chunk_states<N, P> {
+    typedef ssm__cuda_chunk_states<N, P> base;
+    typedef ssm__cuda_chunk_pass_room<N, P> room;
+    using base::h;
+    using base::lane;
+    using base::p;
+    using base::q;
+    using base::warp;
+    room &m;
+    const int back;
+    const ssm__cuda_bf16 *B, *x;
+    ptrdiff_t B_row, x_row;
+
+    __device__ __forceinline__ ssm__cuda_chunk_passage(const ssm__cuda_chunks &problem, room &shared, unsigned index,
+                                                       int backward)
+        : base(problem, index), m(shared), back(backward)
+    {
+        const size_t group = ssm__cuda_group(this->head, p.s.heads, p.s.n_groups);
+        const ssm_in &B_of = back ? p.s.C : p.s.B, &x_of = back ? p.d.dy : p.s.x;
+        B = ssm__cuda_at<ssm__cuda_bf16>(B_of, q.batch, q.first, group);
+        x = ssm__cuda_at<ssm__cuda_bf16>(x_of, q.batch, q.first, this->head * (size_t)P);
+        B_row = B_of.time;
+        x_row = x_of.time;
+    }
+
+    __device__ __forceinline__ unsigned chunk(unsigned i) const { return back ? this->chunks() - 1 - i : i; }
+
+    __device__ __forceinline__ void fetch(unsigned i)
+    {
+        const ptrdiff_t row = (ptrdiff_t)chunk(i) * SSM__CUDA_CHUNK;
+        const int rows = this->there(chunk(i));
+        typename room::stage &to = m.ring[i % 2];
+        room::channels::copy(to.x, x + row * x_row, x_row, rows);
+        room::states::copy(to.B, B + row * B_row, B_row, rows);
+        if (threadIdx.x < 32) ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], this->step_at(chunk(i)) + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* The states as they are, rounded: a warp's channels lie next to each other. */
+    __device__ __forceinline__ void keep(unsigned i) const
+    {
+        unsigned char *out = (unsigned char *)m.out[warp];
+        unsigned char *to =
+            (unsigned char *)(p.kept[back] + (((ssm__cuda_chunk_of(p, q) + chunk(i)) * p.s.heads + this->head) * P +
+                                              (size_t)warp * 16) *
+                                                 N);
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 8; ++j) {
+            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4, j) + lane % 4 * 4) =
+                ssm__cuda_round(h[j][0], h[j][1]);
+            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4 + 8, j) + lane % 4 * 4) =
+                ssm__cuda_round(h[j][2], h[j][3]);
+        }
+        __syncwarp();
+#pragma unroll
+        for (j = 0; j < N / 16; ++j) {
+            const int unit = 32 * j + lane;
+            *(uint4 *)(void *)(to + 16 * unit) =
+                *(const uint4 *)(const void *)ssm__cuda_chunk_unit<16>(out, unit / (N / 8), unit % (N / 8));
+        }
+        __syncwarp();
+    }
+
+    /* Weights of the chunk's steps, of which each warp makes its own. */
+    __device__ __forceinline__ void weights(const float (*steps)[2]) const
+    {
+        const float last = steps[SSM__CUDA_CHUNK - 1][1];
+        int i;
+        for (i = lane; i < SSM__CUDA_CHUNK; i += 32)
+            m.gain[warp][i] = back ? ssm__cuda_exp2(steps[i][1]) : ssm__cuda_exp2(last - steps[i][1]) * steps[i][0];
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        const ssm_in &first = back ? p.d.dh_last : p.s.h0;
+        const size_t side = back ? p.parts : 0;
+        float fade = 0;
+        unsigned i = this->order;
+        if (i < this->end) fetch(i);
+        if (p.parts == 1 || (!p.keeps && this->part == 0))
+            this->load(back ? ssm__cuda_at<float>(first, q.seq, 0, 0) : ssm__cuda_state_at(first, q, 0), first.chan,
+                       first.state);
+        else this->clear();
+        if (!p.keeps && this->part == 0) this->leave(side);
+        if (p.keeps && p.parts > 1) this->enter(side);
+        for (; i < this->end; ++i) {
+            typename room::stage &now = m.ring[i % 2];
+            int k;
+            ssm__cuda_wait<0>();
+            __syncthreads();
+            if (i + 1 < this->end) fetch(i + 1);
+            weights(now.steps);
+            if (p.keeps) keep(i);
+            fade += now.steps[SSM__CUDA_CHUNK - 1][1];
+            this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
+#pragma unroll
+            for (k = 0; k < 4; ++k) {
+                unsigned a[4];
+                ssm__cuda_left_turned<64>(a, now.x, 16 * k, 2 * warp);
+                this->add(now.B, a, k, m.gain[warp], 1);
+            }
+            __syncwarp();
+        }
+        if (!p.keeps) this->leave(side + this->part + 1);
+        if (!p.keeps && threadIdx.x == 0) p.fade[(side + this->part) * p.s.batch * p.s.heads + this->pair] = fade;
+        if (p.keeps && back && this->part + 1 == p.parts) this->store(p.dh + q.seq * p.dim * N, N, 1);
+    }
+};
+
+/* Forward, then backward. */
+template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 3)
+    ssm__cuda_chunk_pass(const ssm__cuda_chunks p)
+{
+    const unsigned each = (unsigned)(p.s.batch * p.s.heads * (p.keeps ? p.parts : p.parts - 1));
+    const int back = blockIdx.x >= each;
+    ssm__cuda_chunk_passage<N, P> k(p, *(ssm__cuda_chunk_pass_room<N, P> *)ssm__cuda_room,
+                                    blockIdx.x - (back ? each : 0), back);
+    k.run();
+}
+
+/*=============================================================================
+ * >>cuda-ssd-chunks-forward
+ *=============================================================================
+ * Outputs: a block for each sequence, head and part of time; 2 headdim threads, up to 255 registers, of which states
+ * take d_state / 2, two blocks an SM. While a chunk is computed, the next is on its way.
+ */
+template <int N, int P> struct ssm__cuda_chunk_room {
+    enum { THREADS = 2 * P };
+    typedef ssm__cuda_chunk_tile<N, THREADS, 64> states;
+    typedef ssm__cuda_chunk_tile<P, THREADS, 64> channels;
+    struct stage {
+        unsigned char B[states::BYTES];
+        unsigned char C[states::BYTES];
+        unsigned char x[channels::BYTES];
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[2];
+    unsigned char M[SSM__CUDA_PANEL];    /* [t][s] */
+    float gain[SSM__CUDA_CHUNK][2];      /* of a step: decay from the chunk's start, weight in the state behind it */
+    unsigned char z[2][channels::BYTES]; /* not there without a gate */
+};
+
+/* One thread. */
+template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, P> {
+    typedef ssm__cuda_chunk_states<N, P> base;
+    typedef ssm__cuda_chunk_room<N, P> room;
+    enum { THREADS = room::THREADS, UNITS = 512 / THREADS, AHEAD = UNITS <= 4 };
+    using base::h;
+    using base::lane;
+    using base::p;
+    using base::q;
+    using base::warp;
+    room &m;
+    unsigned group;
+    float D[2];
+    uint4 ahead[AHEAD ? UNITS : 1]; /* of C B^T of the next chunk */
+
+    __device__ __forceinline__ ssm__cuda_chunk_lane(const ssm__cuda_chunks &problem, room &shared)
+        : base(problem, blockIdx.x), m(shared)
+    {
+        group = (unsigned)ssm__cuda_group(this->head, p.s.heads, p.s.n_groups);
+        D[0] = D[1] = 0;
+        if (!p.s.D.data) return;
+        D[0] = *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? this->channel(0) : this->head);
+        D[1] = *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? this->channel(1) : this->head);
+    }
+
+    /* Asks for a chunk. */
+    __device__ __forceinline__ void fetch(unsigned chunk)
+    {
+        const size_t row = q.first + (size_t)chunk * SSM__CUDA_CHUNK, c = this->head * (size_t)P;
+        const int rows = this->there(chunk);
+        typename room::stage &to = m.ring[chunk % 2];
+        room::channels::copy(to.x, ssm__cuda_at<ssm__cuda_bf16>(p.s.x, q.batch, row, c), p.s.x.time, rows);
+        room::states::copy(to.B, ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row, group), p.s.B.time, rows);
+        room::states::copy(to.C, ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row, group), p.s.C.time, rows);
+        if (p.s.z.data)
+            room::channels::copy(m.z[chunk % 2], ssm__cuda_at<ssm__cuda_bf16>(p.s.z, q.batch, row, c), p.s.z.time,
+                                 rows);
+        if (threadIdx.x < 32) ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], this->step_at(chunk) + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* C B^T of a chunk: row thread / 8, columns 8 (thread % 8) .. */
+    __device__ __forceinline__ const uint4 *cb(unsigned chunk) const
+    {
+        const size_t at = (ssm__cuda_chunk_of(p, q) + chunk) * p.s.n_groups + group;
+        return (const uint4 *)(const void *)(p.cb + at * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK) + threadIdx.x;
+    }
+
+    /* Asks for it early, if registers can hold it. */
+    __device__ __forceinline__ void fetch_cb(unsigned chunk)
+    {
+        int i;
+        if (AHEAD && chunk < this->end)
+#pragma unroll
+            for (i = 0; i < UNITS; ++i) ahead[i] = cb(chunk)[i * THREADS];
+    }
+
+    /* C B of a step t, whose decay is l, and two steps; `past`: how far back the first of them is. */
+    static __device__ __forceinline__ unsigned weight(unsigned cb, float l, float4 s, int past)
+    {
+        const float low = __uint_as_float(cb << 16) * (ssm__cuda_exp2(l - s.y) * s.x);
+        const float high = __uint_as_float(cb & 0xffff0000u) * (ssm__cuda_exp2(l - s.w) * s.z);
+        return ssm__cuda_round(past < 0 ? 0.0f : low, past < 1 ? 0.0f : high);
+    }
+
+    /* What steps s weigh in outputs t, and what products of the whole chunk are scaled by. */
+    __device__ __forceinline__ void weights(unsigned chunk, const float (*steps)[2])
+    {
+        const uint4 *cbs = AHEAD ? ahead : cb(chunk);
+        const float last = steps[SSM__CUDA_CHUNK - 1][1];
+        const int s = (int)threadIdx.x % 8 * 8;
+        float4 from[4];
+        int i;
+        if (threadIdx.x < SSM__CUDA_CHUNK) {
+            m.gain[threadIdx.x][0] = ssm__cuda_exp2(steps[threadIdx.x][1]);
+            m.gain[threadIdx.x][1] = ssm__cuda_exp2(last - steps[threadIdx.x][1]) * steps[threadIdx.x][0];
+        }
+#pragma unroll
+        for (i = 0; i < 4; ++i) from[i] = *(const float4 *)(const void *)steps[s + 2 * i];
+#pragma unroll
+        for (i = 0; i < UNITS; ++i) {
+            const int t = (int)threadIdx.x / 8 + i * THREADS / 8;
+            uint4 r = make_uint4(0, 0, 0, 0);
+            if (s <= t) {
+                const float l = steps[t][1];
+                const uint4 of = cbs[AHEAD ? i : i * THREADS];
+                r.x = weight(of.x, l, from[0], t - s);
+                r.y = weight(of.y, l, from[1], t - s - 2);
+                r.z = weight(of.z, l, from[2], t - s - 4);
+                r.w = weight(of.w, l, from[3], t - s - 6);
+            }
+            *(uint4 *)(void *)ssm__cuda_chunk_unit<64>(m.M, t, s / 8) = r;
+        }
+    }
+
+    /* y = C h, turned: channels by steps. */
+    __device__ __forceinline__ void read_states(float (&y)[8][4], unsigned char *C_of) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 8; ++j) y[j][0] = y[j][1] = y[j][2] = y[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < N / 16; ++k) {
+            unsigned a[4], b[4];
+            a[0] = ssm__cuda_round(h[2 * k][0], h[2 * k][1]);
+            a[1] = ssm__cuda_round(h[2 * k][2], h[2 * k][3]);
+            a[2] = ssm__cuda_round(h[2 * k + 1][0], h[2 * k + 1][1]);
+            a[3] = ssm__cuda_round(h[2 * k + 1][2], h[2 * k + 1][3]);
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                ssm__cuda_right<64>(b, C_of, 16 * j, 2 * k);
+                ssm__cuda_multiply_add(y[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(y[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    /* y decayed, and what the chunk's own steps add. */
+    __device__ __forceinline__ void read_steps(float (&y)[8][4], const unsigned (&xs)[4][4]) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 8; ++j) {
+            const float a = m.gain[8 * j + lane % 4 * 2][0], b = m.gain[8 * j + lane % 4 * 2 + 1][0];
+            y[j][0] *= a;
+            y[j][1] *= b;
+            y[j][2] *= a;
+            y[j][3] *= b;
+        }
+#pragma unroll
+        for (k = 0; k < 4; ++k)
+#pragma unroll
+            for (j = k; j < 4; ++j) {
+                unsigned b[4];
+                ssm__cuda_right<64>(b, (unsigned char *)m.M, 16 * j, 2 * k);
+                ssm__cuda_multiply_add(y[2 * j], xs[k], b[0], b[1]);
+                ssm__cuda_multiply_add(y[2 * j + 1], xs[k], b[2], b[3]);
+            }
+    }
+
+    /* D x, the gate, and y into the warp's part of the tile of x. */
+    __device__ __forceinline__ void finish(float (&y)[8][4], const unsigned (&xs)[4][4], unsigned char *to_y,
+                                           unsigned char *gate_of)
+    {
+        unsigned zs[4] = {0, 0, 0, 0};
+        int i, j;
+#pragma unroll
+        for (j = 0; j < 8; ++j) {
+            if (p.s.z.data && j % 2 == 0) ssm__cuda_left_turned<64>(zs, gate_of, 8 * j, 2 * warp);
+#pragma unroll
+            for (i = 0; i < 4; ++i) {
+                const unsigned word = xs[j / 2][j % 2 * 2 + i / 2], gate = zs[j % 2 * 2 + i / 2];
+                unsigned char *to = ssm__cuda_chunk_unit<64>(to_y, 8 * j + lane % 4 * 2 + i % 2, 2 * warp + i / 2);
+                float v = fmaf(D[i / 2], __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16), y[j][i]);
+                if (p.s.z.data) v *= ssm__cuda_silu(__uint_as_float(i % 2 ? gate & 0xffff0000u : gate << 16));
+                ssm__cuda_store((ssm__cuda_bf16 *)(void *)to + lane / 4, v);
+            }
+        }
+        __syncwarp();
+    }
+
+    __device__ __forceinline__ void write(unsigned chunk, typename room::stage &now) const
+    {
+        const size_t row = q.first + (size_t)chunk * SSM__CUDA_CHUNK;
+        const int rows = this->there(chunk);
+        ssm__cuda_bf16 *to =
+            ssm__cuda_at<ssm__cuda_bf16>(p.s.y, q.batch, row, this->head * (size_t)P) + 16 * warp + lane % 2 * 8;
+        int i;
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = 16 * i + lane / 2;
+            if (t < rows)
+                *(uint4 *)(void *)(to + t * p.s.y.time) =
+                    *(const uint4 *)(const void *)ssm__cuda_chunk_unit<64>(now.x, t, 2 * warp + lane % 2);
+        }
+    }
+
+    __device__ __forceinline__ void chunk(unsigned c)
+    {
+        typename room::stage &now = m.ring[c % 2];
+        unsigned xs[4][4];
+        float y[8][4];
+        int k;
+        ssm__cuda_wait<0>();
+        __syncthreads();
+        if (c + 1 < this->end) fetch(c + 1);
+#pragma unroll
+        for (k = 0; k < 4; ++k) ssm__cuda_left_turned<64>(xs[k], now.x, 16 * k, 2 * warp);
+        read_states(y, now.C);
+        weights(c, now.steps);
+        __syncthreads();
+        read_steps(y, xs);
+        finish(y, xs, now.x, m.z[c % 2]);
+        write(c, now);
+        fetch_cb(c + 1);
+        this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
+#pragma unroll
+        for (k = 0; k < 4; ++k) this->add(now.B, xs[k], k, &m.gain[0][1], 2);
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        unsigned c = this->order;
+        if (c < this->end) fetch(c);
+        fetch_cb(c);
+        if (p.parts == 1) this->load(ssm__cuda_state_at(p.s.h0, q, 0), p.s.h0.chan, p.s.h0.state);
+        else this->clear();
+        if (p.parts > 1) this->enter(0);
+        for (; c < this->end; ++c) chunk(c);
+        if (this->part + 1 == p.parts)
+            this->store(ssm__cuda_state_at(p.s.h_last, q, 0), p.s.h_last.chan, p.s.h_last.state);
+    }
+};
+
+template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 2)
+    ssm__cuda_chunk_forward(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_lane<N, P> k(p, *(ssm__cuda_chunk_room<N, P> *)ssm__cuda_room);
+    k.run();
+}
+
+/* --- host --- */
+/* Carries of all parts but the last (0), or every state (1); of the adjoint, too, if `sides` is 2. */
+template <int N, int P>
+static ssm_status ssm__cuda_chunk_pass_run(ssm__cuda_chunks p, int keeps, size_t sides, void *stream)
+{
+    const size_t parts = keeps ? p.parts : p.parts - 1;
+    typedef ssm__cuda_chunk_pass_room<N, P> room;
+    p.keeps = keeps;
+    return ssm__cuda_launch(ssm__cuda_chunk_pass<N, P>, sides * parts * p.s.batch * p.s.heads, 1, 2 * P,
+                            keeps ? sizeof(room) : offsetof(room, out), p, stream);
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_launch(const ssm__cuda_chunks &p, void *stream)
+{
+    typedef ssm__cuda_chunk_room<N, P> room;
+    return ssm__cuda_launch(ssm__cuda_chunk_forward<N, P>, p.parts * p.s.batch * p.s.heads, 1, 2 * P,
+                            p.s.z.data ? sizeof(room) : offsetof(room, z), p, stream);
+}
+
+template <int N> static ssm_status ssm__cuda_chunk_opened(const ssm__cuda_chunks &p, void *stream)
+{
+    return ssm__cuda_launch(ssm__cuda_chunk_open<N>, p.s.batch * p.tiles * p.s.n_groups, 1, 128,
+                            sizeof(ssm__cuda_chunk_pair<N>), p, stream);
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_run(const ssm__cuda_chunks &p, void *stream)
+{
+    ssm_status status = ssm__cuda_chunk_opened<N>(p, stream);
+    if (status == SSM_OK && p.parts > 1) status = ssm__cuda_chunk_pass_run<N, P>(p, 0, 1, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_chunk_launch<N, P>(p, stream);
+}
+
+/* How many parts of time, from the shape alone. */
+static size_t ssm__cuda_chunk_parts(const ssm_ssd &s, size_t tiles)
+{
+    const size_t pairs = s.batch * s.heads;
+    if (s.start || pairs == 0 || pairs >= 128 || tiles < 8) return 1;
+    return ssm__min(ssm__min(256 / pairs, tiles / 4), SSM__CUDA_CHUNK_PARTS);
+}
+
+/* Whether a problem (checked, groups resolved) has a shape for chunks. */
+static int ssm__cuda_chunk_fits(const ssm_ssd &s, ssm_format io)
+{
+    const size_t P = s.headdim, N = s.d_state, tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
+    if (io != SSM_FORMAT_BF16 || s.scan == SSM_SCAN_SEQUENTIAL || s.h.data || s.len < SSM__CUDA_CHUNK_LEAST) return 0;
+    if (ssm__mul(ssm__mul(s.batch, tiles), s.heads) > 0x7fffffff / SSM__CUDA_CHUNK) return 0;
+    return (P == 32 || P == 64 || P == 128) && (N == 64 || N == 128);
+}
+
+/* Whether rows of a tensor are whole pieces of 16 bytes; `chan`: of its channels, or of a group's states. */
+static int ssm__cuda_chunk_dense(const void *data, ptrdiff_t batch, ptrdiff_t time, ptrdiff_t chan, ptrdiff_t group)
+{
+    return !data || ((uintptr_t)data % 16 == 0 && batch % 8 == 0 && time % 8 == 0 && group % 8 == 0 && chan == 1);
+}
+
+static int ssm__cuda_chunk_is_dense(const ssm_ssd &s)
+{
+    return ssm__cuda_chunk_dense(s.x.data, s.x.batch, s.x.time, s.x.chan, 0) &&
+           ssm__cuda_chunk_dense(s.z.data, s.z.batch, s.z.time, s.z.chan, 0) &&
+           ssm__cuda_chunk_dense(s.y.data, s.y.batch, s.y.time, s.y.chan, 0) &&
+           ssm__cuda_chunk_dense(s.B.data, s.B.batch, s.B.time, s.B.state, s.B.chan) &&
+           ssm__cuda_chunk_dense(s.C.data, s.C.batch, s.C.time, s.C.state, s.C.chan);
+}
+
+/* Chunks of all sequences; of packed ones as many as there may be. */
+static size_t ssm__cuda_chunk_count(const ssm__cuda_chunks &p)
+{
+    return p.s.start ? p.s.len / SSM__CUDA_CHUNK + p.s.batch + 1 : p.s.batch * p.tiles;
+}
+
+static void ssm__cuda_chunk_take(ssm__cuda_chunks *p, ssm__arena *arena)
+{
+    const size_t count = ssm__cuda_chunk_count(*p);
+    p->steps = ssm__take(arena, ssm__mul(count * p->s.heads, 2 * SSM__CUDA_CHUNK));
+    p->cb = (ssm__cuda_bf16 *)(void *)ssm__take(arena,
+                                                ssm__mul(count * p->s.n_groups, SSM__CUDA_CHUNK * SSM__CUDA_CHUNK / 2));
+}
+
+/* Of a forward (1), or of states and their adjoints (2). */
+static void ssm__cuda_chunk_take_carries(ssm__cuda_chunks *p, ssm__arena *arena, size_t sides)
+{
+    const size_t pairs = p->parts > 1 ? sides * p->parts * p->s.batch * p->s.heads : 0;
+    p->carry = ssm__take(arena, ssm__mul(pairs, p->s.headdim * p->s.d_state));
+    p->fade = ssm__take(arena, pairs);
+}
+
+/* A problem that fits. */
+static ssm__cuda_chunks ssm__cuda_chunks_of(const ssm_ssd &s)
+{
+    ssm__cuda_chunks p;
+    memset(&p, 0, sizeof p);
+    p.s = s;
+    p.dim = s.heads * s.headdim;
+    p.tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
+    p.parts = ssm__cuda_chunk_parts(s, p.tiles);
+    p.each = ssm__ceil_div(p.tiles, p.parts);
+    p.parts = ssm__ceil_div(p.tiles, p.each);
+    return p;
+}
+
+static size_t ssm__cuda_chunk_layout(ssm__cuda_chunks *p, void *mem)
+{
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_chunk_take(p, &arena);
+    ssm__cuda_chunk_take_carries(p, &arena, 1);
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm_status ssm__cuda_chunk_outputs(const ssm__cuda_chunks &p, void *stream)
+{
+    const size_t P = p.s.headdim, N = p.s.d_state;
+    if (P == 32) return N == 64 ? ssm__cuda_chunk_run<64, 32>(p, stream) : ssm__cuda_chunk_run<128, 32>(p, stream);
+    if (P == 128) return N == 64 ? ssm__cuda_chunk_run<64, 128>(p, stream) : ssm__cuda_chunk_run<128, 128>(p, stream);
+    return N == 64 ? ssm__cuda_chunk_run<64, 64>(p, stream) : ssm__cuda_chunk_run<128, 64>(p, stream);
 }
 
 /*=============================================================================
@@ -31731,14 +33565,36 @@ static ssm_status ssm__cuda_ssd_outputs(const ssm__cuda_ssd &p, ssm_format io, v
                       : ssm__cuda_ssd_run<SSM__CUDA_SSD_OUT>(p, io, stream);
 }
 
+/* Bytes that forward wants, whatever rows are aligned to. */
+static size_t ssm__cuda_ssd_bytes(ssm__cuda_ssd *p, ssm_format io)
+{
+    const size_t plain = ssm__cuda_ssd_layout(p, NULL);
+    ssm__cuda_chunks chunks;
+    size_t bytes;
+    if (!ssm__cuda_chunk_fits(p->s, io)) return plain;
+    chunks = ssm__cuda_chunks_of(p->s);
+    bytes = ssm__cuda_chunk_layout(&chunks, NULL);
+    return bytes > plain ? bytes : plain;
+}
+
+static ssm_status ssm__cuda_ssd_in_chunks(const ssm_ssd &s, void *mem, void *stream)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunks_of(s);
+    const ssm_status status = ssm__cuda_pad_io(s, s.y, p.dim, 1, SSM_FORMAT_BF16, stream);
+    ssm__cuda_chunk_layout(&p, mem);
+    return status == SSM_OK ? ssm__cuda_chunk_outputs(p, stream) : status;
+}
+
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream)
 {
     ssm__cuda_ssd p;
     ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (!s->y.data && s->batch && s->len) return SSM_ERR_NULL;
-    status = ssm__check_block(work, ssm__cuda_ssd_layout(&p, NULL));
+    status = ssm__check_block(work, ssm__cuda_ssd_bytes(&p, io));
     if (status != SSM_OK) return status;
+    if (ssm__cuda_chunk_fits(p.s, io) && ssm__cuda_chunk_is_dense(p.s))
+        return ssm__cuda_ssd_in_chunks(p.s, work.data, stream);
     ssm__cuda_ssd_layout(&p, work.data);
     return ssm__cuda_ssd_outputs(p, io, stream);
 }
@@ -31752,6 +33608,654 @@ SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stre
     if (s->len != 1 || s->start) return SSM_ERR_SHAPE;
     p.s.h0 = ssm__as_in(p.s.h_last);
     return ssm__cuda_ssd_outputs(p, io, stream);
+}
+
+/*=============================================================================
+ * >>cuda-ssd-chunks-backward
+ *=============================================================================
+ * Gradients of the scan of Mamba-2 in chunks, in the words of >>cuda-ssd-chunks. The pass of that section leaves, rounded
+ * to bf16, the states h before each chunk and, from the end, their adjoints g behind it; then a block for each chunk and
+ * group goes from head to head. With dM = dy x^T, dS = sum of dM exp(l[t] - l[s]) dt[s] over heads, and
+ * w = dt exp(l[63] - l)
+ *
+ *   dx = M^T dy + w B g + D dy       dC = sum over heads of exp(l) dy h + dS B      dB = sum over heads of w x g + dS^T C
+ *
+ * so that sums over heads stay in registers and what goes through C B^T is one product of all heads. At step u, U (of
+ * section >>cuda-ssd-backward) is
+ *
+ *   U[u] = sum over t >= u of (sum over s < t of R[t][s] - sum over t' > t of R[t'][t])          R = dM M
+ *        + sum over t >= u of exp(l[t]) dy[t] C[t] h + sum over s < u of w[s] x[s] B[s] g + exp(l[63]) g h
+ *
+ * of which no term is larger than what it stands for where a head forgets fast. Terms in the order of steps are sums of
+ * a warp, of a chunk's [chunk][head] those of >>cuda; few chunks: heads of a group are shared out, and their dB and dC
+ * added up behind.
+ * 256 threads, one block an SM: 80 registers are sums, and two heads' tiles, 49 KB each, take turns.
+ * Source: Dao & Gu 2024, arXiv:2405.21060, and the chunked backward of mamba_ssm.
+ */
+/* Two neighbours in a word. */
+SSM__DEVICE float ssm__cuda_low(unsigned word)
+{
+    return __uint_as_float(word << 16);
+}
+
+SSM__DEVICE float ssm__cuda_high(unsigned word)
+{
+    return __uint_as_float(word & 0xffff0000u);
+}
+
+/* What the steps of a head's chunk give, summed up by warps. */
+template <int P> struct ssm__cuda_chunk_notes {
+    float dt[SSM__CUDA_CHUNK];
+    float fall[SSM__CUDA_CHUNK];    /* exp(l) */
+    float rest[SSM__CUDA_CHUNK];    /* exp(l[63] - l) */
+    float row[2][SSM__CUDA_CHUNK];  /* sum over s < t of dM M */
+    float col[4][SSM__CUDA_CHUNK];  /* sum over t >= s of dM M / dt */
+    float diag[SSM__CUDA_CHUNK];    /* its term s = t */
+    float read[4][SSM__CUDA_CHUNK]; /* dy C h */
+    float add[2][SSM__CUDA_CHUNK];  /* x B g */
+    float both[8];                  /* g h */
+    float dD[4][P];
+};
+
+template <int N, int P> struct ssm__cuda_chunk_back_room {
+    enum { THREADS = 256, STAGES = N * P > 8192 ? 1 : 2, WIDE = P / 2 + 8 };
+    typedef ssm__cuda_chunk_tile<N, THREADS, 64> states;
+    typedef ssm__cuda_chunk_tile<P, THREADS, 64> channels;
+    typedef ssm__cuda_chunk_tile<N, THREADS, P> kept;
+    typedef ssm__cuda_chunk_tile<64, THREADS, 64> square;
+    struct stage {
+        unsigned char x[channels::BYTES];
+        unsigned char dy[channels::BYTES];
+        unsigned char h[kept::BYTES]; /* [channel][state] */
+        unsigned char g[kept::BYTES];
+        float steps[SSM__CUDA_CHUNK][2];
+    } ring[STAGES];
+    unsigned char B[states::BYTES];
+    unsigned char C[states::BYTES];
+    unsigned char cb[square::BYTES];
+    unsigned char M[square::BYTES]; /* [t][s]; in the end, the gradient of C B^T */
+    float out[8][16][WIDE];         /* dx of a warp */
+    ssm__cuda_chunk_notes<P> notes[2];
+};
+
+/* One thread of a chunk of a group of heads. Warps lie in two ways over a product: 4 x 2 where it has 64 columns or P,
+ * 2 x 4 where it has N. */
+template <int N, int P> struct ssm__cuda_chunk_grad {
+    typedef ssm__cuda_chunk_back_room<N, P> room;
+    typedef typename room::stage stage;
+    typedef ssm__cuda_chunk_notes<P> notes_type;
+    const ssm__cuda_chunks &p;
+    room &m;
+    ssm__span q;
+    unsigned chunk, group, share, head, end;
+    int lane, warp, there;
+    int r0, c0; /* of the 4 x 2 warps: first row, and half of the columns */
+    int r1, n1; /* of the 2 x 4: first row and state */
+    float dB[2][N / 32][4], dC[2][N / 32][4], dS[4][4];
+
+    __device__ __forceinline__ ssm__cuda_chunk_grad(const ssm__cuda_chunks &problem, room &shared)
+        : p(problem), m(shared)
+    {
+        const unsigned shares = (unsigned)p.shares, G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles;
+        const unsigned heads = (unsigned)p.s.heads / G, each = (heads + shares - 1) / shares;
+        unsigned index = blockIdx.x;
+        share = index % shares;
+        index /= shares;
+        group = index % G;
+        index /= G;
+        chunk = index % tiles;
+        q = ssm__cuda_span_of(p.s.start, p.s.slot, index / tiles, p.s.len);
+        head = group * heads + share * each;
+        end = (share + 1) * each < heads ? head + each : (group + 1) * heads;
+        lane = (int)threadIdx.x % 32;
+        warp = (int)threadIdx.x / 32;
+        r0 = warp / 2 * 16;
+        c0 = warp % 2;
+        r1 = warp / 4 * 32;
+        n1 = warp % 4 * (N / 4);
+        there = 0;
+        if ((size_t)chunk * SSM__CUDA_CHUNK < q.len)
+            there = (int)ssm__min(q.len - (size_t)chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    __device__ __forceinline__ size_t row(void) const { return q.first + (size_t)chunk * SSM__CUDA_CHUNK; }
+
+    __device__ __forceinline__ size_t place(void) const { return ssm__cuda_chunk_of(p, q) + chunk; }
+
+    __device__ __forceinline__ stage &of(unsigned of_head) const { return m.ring[of_head % room::STAGES]; }
+
+    static __device__ __forceinline__ unsigned word(const unsigned char *tile, int line, int unit)
+    {
+        return *(
+            const unsigned *)(const void *)(ssm__cuda_chunk_unit<64>((unsigned char *)(uintptr_t)tile, line, unit) +
+                                            threadIdx.x % 4 * 4);
+    }
+
+    /* --- copies --- */
+    __device__ __forceinline__ void open(void)
+    {
+        const ssm__cuda_bf16 *B = ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row(), group);
+        const ssm__cuda_bf16 *C = ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row(), group);
+        room::states::copy(m.B, B, p.s.B.time, there);
+        room::states::copy(m.C, C, p.s.C.time, there);
+        room::square::copy(m.cb, p.cb + (place() * p.s.n_groups + group) * SSM__CUDA_CHUNK * SSM__CUDA_CHUNK,
+                           SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
+    }
+
+    __device__ __forceinline__ void fetch(unsigned of_head)
+    {
+        const size_t c = of_head * (size_t)P, at = place() * p.s.heads + of_head;
+        stage &to = of(of_head);
+        room::channels::copy(to.x, ssm__cuda_at<ssm__cuda_bf16>(p.s.x, q.batch, row(), c), p.s.x.time, there);
+        room::channels::copy(to.dy, ssm__cuda_at<ssm__cuda_bf16>(p.d.dy, q.batch, row(), c), p.d.dy.time, there);
+        room::kept::copy(to.h, p.kept[0] + at * P * N, N, P);
+        room::kept::copy(to.g, p.kept[1] + at * P * N, N, P);
+        if (threadIdx.x < 32)
+            ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], p.steps + at * SSM__CUDA_CHUNK * 2 + 4 * threadIdx.x);
+        ssm__cuda_commit();
+    }
+
+    /* --- a head --- */
+    /* dM = dy x^T, of 16 rows and 32 columns a warp, as far as s <= t. */
+    __device__ __forceinline__ void scores(float (&d)[4][4], const stage &now) const
+    {
+        int j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j) d[j][0] = d[j][1] = d[j][2] = d[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < P / 16; ++k) {
+            unsigned a[4], b[4];
+            ssm__cuda_left<64>(a, now.dy, (unsigned)r0, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < 2; ++j) {
+                if (32 * c0 + 16 * j > r0) break;
+                ssm__cuda_right<64>(b, now.x, (unsigned)(32 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_multiply_add(d[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(d[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+    }
+
+    /* M and the gradient of C B^T from dM, and sums of dM M over rows and columns. */
+    __device__ __forceinline__ void weigh(const float (&d)[4][4], const stage &now, notes_type &note)
+    {
+        float rows[2] = {0, 0}, cols[8];
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            const int s = 32 * c0 + 8 * j + lane % 4 * 2;
+            cols[2 * j] = cols[2 * j + 1] = 0;
+            if (32 * c0 + j / 2 * 16 > r0) continue;
+            const float4 of = *(const float4 *)(const void *)now.steps[s];
+#pragma unroll
+            for (i = 0; i < 2; ++i) {
+                const int t = r0 + lane / 4 + 8 * i;
+                const unsigned cb = word(m.cb, t, 4 * c0 + j);
+                const float l = now.steps[t][1];
+                float weight[2];
+#pragma unroll
+                for (k = 0; k < 2; ++k) {
+                    const float dt = k ? of.z : of.x, dM = d[j][2 * i + k];
+                    const float fall = t < s + k ? 0.0f : ssm__cuda_exp2(l - (k ? of.w : of.y));
+                    const float cbf = (k ? ssm__cuda_high(cb) : ssm__cuda_low(cb)) * fall;
+                    weight[k] = cbf * dt;
+                    dS[j][2 * i + k] = fmaf(dM, fall * dt, dS[j][2 * i + k]);
+                    cols[2 * j + k] = fmaf(dM, cbf, cols[2 * j + k]);
+                    if (t > s + k) rows[i] = fmaf(dM, weight[k], rows[i]);
+                    if (t == s + k) note.diag[t] = dM * cbf;
+                }
+                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, t, 4 * c0 + j) + lane % 4 * 4) =
+                    ssm__cuda_round(weight[0], weight[1]);
+            }
+        }
+        ssm__cuda_fold<4>(cols, 16);
+        ssm__cuda_fold<2>(cols, 8);
+        ssm__cuda_fold<1>(cols, 4);
+        note.col[warp / 2][32 * c0 + (lane / 16 * 2 + lane / 8 % 2) * 8 + lane % 4 * 2 + lane / 4 % 2] = cols[0];
+        for (i = 0; i < 2; ++i) {
+            const float sum = quad(rows[i]);
+            if (lane % 4 == 0) note.row[c0][r0 + lane / 4 + 8 * i] = sum;
+        }
+    }
+
+    /* The sum over four neighbouring lanes. */
+    static __device__ __forceinline__ float quad(float x)
+    {
+        x += __shfl_xor_sync(0xffffffffu, x, 1);
+        return x + __shfl_xor_sync(0xffffffffu, x, 2);
+    }
+
+    /* What all steps of the chunk scale with; sum of g h. */
+    __device__ __forceinline__ void note_all(const stage &now, notes_type &note) const
+    {
+        float sum = 0;
+        int i, j;
+        if (threadIdx.x < SSM__CUDA_CHUNK) {
+            const float l = now.steps[threadIdx.x][1];
+            note.dt[threadIdx.x] = now.steps[threadIdx.x][0];
+            note.fall[threadIdx.x] = ssm__cuda_exp2(l);
+            note.rest[threadIdx.x] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
+        }
+#pragma unroll
+        for (i = (int)threadIdx.x; i < P * N / 8; i += room::THREADS) {
+            const uint4 a = ((const uint4 *)(const void *)now.h)[i], b = ((const uint4 *)(const void *)now.g)[i];
+            const unsigned v[4] = {a.x, a.y, a.z, a.w}, w[4] = {b.x, b.y, b.z, b.w};
+#pragma unroll
+            for (j = 0; j < 4; ++j) {
+                sum = fmaf(ssm__cuda_low(v[j]), ssm__cuda_low(w[j]), sum);
+                sum = fmaf(ssm__cuda_high(v[j]), ssm__cuda_high(w[j]), sum);
+            }
+        }
+        sum = ssm__cuda_warp_sum(sum);
+        if (lane == 0) note.both[warp] = sum;
+    }
+
+    /* dx = M^T dy + dt exp(l[63] - l) B g + D dy, 16 rows and P / 2 columns a warp. */
+    __device__ __forceinline__ void inputs(unsigned of_head, const stage &now, notes_type &note)
+    {
+        float sum[P / 16][4];
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
+#pragma unroll
+        for (k = 0; k < N / 16; ++k) {
+            unsigned a[4], b[4];
+            ssm__cuda_left<64>(a, m.B, (unsigned)r0, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < P / 32; ++j) {
+                ssm__cuda_right<P>(b, now.g, (unsigned)(P / 2 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+#pragma unroll
+        for (i = 0; i < 2; ++i) {
+            const int s = r0 + lane / 4 + 8 * i;
+            const float w = note.dt[s] * note.rest[s];
+            float add = 0;
+#pragma unroll
+            for (j = 0; j < P / 16; ++j) {
+                const unsigned x = word(now.x, s, P / 16 * c0 + j);
+                add = fmaf(ssm__cuda_low(x), sum[j][2 * i], add);
+                add = fmaf(ssm__cuda_high(x), sum[j][2 * i + 1], add);
+                sum[j][2 * i] *= w;
+                sum[j][2 * i + 1] *= w;
+            }
+            add = quad(add);
+            if (lane % 4 == 0) note.add[c0][s] = add;
+        }
+#pragma unroll
+        for (k = 0; k < 4; ++k) {
+            unsigned a[4], b[4];
+            if (16 * k < r0) continue;
+            ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)r0 / 8);
+#pragma unroll
+            for (j = 0; j < P / 32; ++j) {
+                ssm__cuda_right_turned<64>(b, now.dy, 16 * (unsigned)k, (unsigned)(P / 16 * c0 + 2 * j));
+                ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
+                ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
+            }
+        }
+        if (p.s.D.data) skip(sum, of_head, now, note);
+        write(sum, of_head);
+    }
+
+    /* D dy, and what D gets. */
+    __device__ __forceinline__ void skip(float (&sum)[P / 16][4], unsigned of_head, const stage &now,
+                                         notes_type &note) const
+    {
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j) {
+            float dD[2] = {0, 0};
+            const int c = P / 2 * c0 + 8 * j + lane % 4 * 2;
+#pragma unroll
+            for (i = 0; i < 2; ++i) {
+                const unsigned x = word(now.x, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                const unsigned dy = word(now.dy, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                dD[0] = fmaf(ssm__cuda_low(x), ssm__cuda_low(dy), dD[0]);
+                dD[1] = fmaf(ssm__cuda_high(x), ssm__cuda_high(dy), dD[1]);
+                sum[j][2 * i] = fmaf(skip_of(of_head, c), ssm__cuda_low(dy), sum[j][2 * i]);
+                sum[j][2 * i + 1] = fmaf(skip_of(of_head, c + 1), ssm__cuda_high(dy), sum[j][2 * i + 1]);
+            }
+#pragma unroll
+            for (k = 0; k < 2; ++k) {
+                for (i = 4; i < 32; i *= 2) dD[k] += __shfl_xor_sync(0xffffffffu, dD[k], i);
+                if (lane < 4) note.dD[warp / 2][c + k] = dD[k];
+            }
+        }
+    }
+
+    __device__ __forceinline__ float skip_of(unsigned of_head, int c) const
+    {
+        return *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? of_head * (size_t)P + (size_t)c : of_head);
+    }
+
+    /* Adds to dx, by rows of the warp's part. */
+    __device__ __forceinline__ void write(const float (&sum)[P / 16][4], unsigned of_head)
+    {
+        float(*out)[room::WIDE] = m.out[warp];
+        int i, j;
+        if (!p.d.dx.data) return;
+#pragma unroll
+        for (j = 0; j < P / 16; ++j)
+#pragma unroll
+            for (i = 0; i < 2; ++i)
+                *(float2 *)(void *)(out[lane / 4 + 8 * i] + 8 * j + lane % 4 * 2) =
+                    make_float2(sum[j][2 * i], sum[j][2 * i + 1]);
+        __syncwarp();
+#pragma unroll
+        for (i = 0; i < P / 32; ++i) {
+            const int unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
+            const float4 low = *(const float4 *)(const void *)(out[line] + c);
+            const float4 high = *(const float4 *)(const void *)(out[line] + c + 4);
+            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + (size_t)(r0 + line),
+                                                                      of_head * (size_t)P + (size_t)(P / 2 * c0 + c));
+            if (r0 + line >= there) continue;
+            const uint4 v = *to;
+            *to = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
+                             ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
+                             ssm__cuda_round(ssm__cuda_low(v.z) + high.x, ssm__cuda_high(v.z) + high.y),
+                             ssm__cuda_round(ssm__cuda_low(v.w) + high.z, ssm__cuda_high(v.w) + high.w));
+        }
+        __syncwarp();
+    }
+
+    /* rows h: dy and states before the chunk for dC, x and the adjoint behind it for dB; 32 rows, N / 4 columns a warp. */
+    __device__ __forceinline__ void states(float (&sum)[2][N / 32][4], const unsigned char *rows,
+                                           const unsigned char *h) const
+    {
+        int i, j, k;
+#pragma unroll
+        for (i = 0; i < 2; ++i)
+#pragma unroll
+            for (j = 0; j < N / 32; ++j) sum[i][j][0] = sum[i][j][1] = sum[i][j][2] = sum[i][j][3] = 0;
+#pragma unroll
+        for (k = 0; k < P / 16; ++k) {
+            unsigned a[2][4], b[4];
+            ssm__cuda_left<64>(a[0], rows, (unsigned)r1, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a[1], rows, (unsigned)r1 + 16, 2 * (unsigned)k);
+#pragma unroll
+            for (j = 0; j < N / 64; ++j) {
+                ssm__cuda_right_turned<P>(b, h, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+#pragma unroll
+                for (i = 0; i < 2; ++i) {
+                    ssm__cuda_multiply_add(sum[i][2 * j], a[i], b[0], b[1]);
+                    ssm__cuda_multiply_add(sum[i][2 * j + 1], a[i], b[2], b[3]);
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ void coefs(const stage &now, notes_type &note)
+    {
+        float sum[2][N / 32][4];
+        int i, j, k;
+        states(sum, now.dy, now.h);
+#pragma unroll
+        for (i = 0; i < 4; ++i) { /* rows of the thread */
+            const int t = r1 + lane / 4 + 8 * i;
+            const float fall = note.fall[t];
+            float read = 0;
+#pragma unroll
+            for (j = 0; j < N / 32; ++j) {
+                const unsigned C = word(m.C, t, n1 / 8 + j);
+                read = fmaf(ssm__cuda_low(C), sum[i / 2][j][i % 2 * 2], read);
+                read = fmaf(ssm__cuda_high(C), sum[i / 2][j][i % 2 * 2 + 1], read);
+#pragma unroll
+                for (k = 0; k < 2; ++k)
+                    dC[i / 2][j][i % 2 * 2 + k] = fmaf(fall, sum[i / 2][j][i % 2 * 2 + k], dC[i / 2][j][i % 2 * 2 + k]);
+            }
+            read = quad(read);
+            if (lane % 4 == 0) note.read[warp % 4][t] = read;
+        }
+        states(sum, now.x, now.g);
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = r1 + lane / 4 + 8 * i;
+            const float w = note.dt[t] * note.rest[t];
+#pragma unroll
+            for (j = 0; j < N / 32; ++j)
+#pragma unroll
+                for (k = 0; k < 2; ++k)
+                    dB[i / 2][j][i % 2 * 2 + k] = fmaf(w, sum[i / 2][j][i % 2 * 2 + k], dB[i / 2][j][i % 2 * 2 + k]);
+        }
+    }
+
+    /* --- step sizes: a warp, two steps a lane --- */
+    /* What the notes say of step t: U without what lies before, ddt without A U, and what later steps get. */
+    static __device__ __forceinline__ void recall(const notes_type &note, int t, float *here, float *ddt, float *later)
+    {
+        const float added = note.rest[t] * (note.add[0][t] + note.add[1][t]);
+        const float read = note.read[0][t] + note.read[1][t] + note.read[2][t] + note.read[3][t];
+        const float row = note.row[0][t] + (t < 32 ? 0.0f : note.row[1][t]);
+        float col = 0;
+        int i;
+        for (i = t / 16; i < 4; ++i) col += note.col[i][t];
+        *here = fmaf(note.fall[t], read, fmaf(-note.dt[t], col - note.diag[t], row));
+        *ddt = col + added;
+        *later = note.dt[t] * added;
+    }
+
+    /* ddelta, dA, ddelta_bias and dD of a head. */
+    __device__ __forceinline__ void settle(unsigned of_head) const
+    {
+        const notes_type &note = m.notes[of_head % 2];
+        const float A = *ssm__cuda_at<float>(p.s.A, 0, 0, of_head);
+        const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
+        const size_t at = place() * p.s.heads + of_head;
+        float here[2], ddt[2], later[2], U[2], both = 0, dA = 0, dbias = 0;
+        int i;
+        for (i = 0; i < 8; ++i) both += note.both[i];
+        both *= note.fall[SSM__CUDA_CHUNK - 1];
+        for (i = 0; i < 2; ++i) recall(note, 2 * lane + i, here + i, ddt + i, later + i);
+        U[0] = both + ssm__cuda_lanes_before<0>(later[0] + later[1]);
+        U[1] = U[0] + later[0];
+        here[1] += ssm__cuda_lanes_before<1>(here[0] + here[1]);
+        U[0] += here[0] + here[1];
+        U[1] += here[1];
+        for (i = 0; i < 2; ++i) {
+            const size_t t = row() + (size_t)(2 * lane + i);
+            float raw, slope;
+            if (2 * lane + i >= there) continue;
+            raw = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
+            slope = fmaf(A, U[i], ddt[i]) * ssm__cuda_step_slope(p.s, raw, note.dt[2 * lane + i]);
+            p.ddelta[(q.batch * p.s.len + t) * p.s.heads + of_head] = slope;
+            dA = fmaf(note.dt[2 * lane + i], U[i], dA);
+            dbias += slope;
+        }
+        dA = ssm__cuda_warp_sum(dA);
+        dbias = ssm__cuda_warp_sum(dbias);
+        if (lane == 0) p.dA[at] = dA;
+        if (lane == 0) p.dbias[at] = dbias;
+        if (p.s.D.data) settle_D(note, at);
+    }
+
+    /* dD of a channel, or of the head. */
+    __device__ __forceinline__ void settle_D(const notes_type &note, size_t at) const
+    {
+        float sum = 0;
+        int i;
+        for (i = lane; i < P; i += 32) {
+            const float dD = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
+            if (p.s.D_has_hdim) p.dD[at * P + (size_t)i] = dD;
+            sum += dD;
+        }
+        sum = ssm__cuda_warp_sum(sum);
+        if (!p.s.D_has_hdim && lane == 0) p.dD[at] = sum;
+    }
+
+    /* --- the group --- */
+    /* What B and C get through C B^T, of all heads. */
+    __device__ __forceinline__ void close(void)
+    {
+        int i, j, k;
+#pragma unroll
+        for (j = 0; j < 4; ++j)
+#pragma unroll
+            for (i = 0; i < 2; ++i)
+                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, r0 + lane / 4 + 8 * i, 4 * c0 + j) + lane % 4 * 4) =
+                    ssm__cuda_round(dS[j][2 * i], dS[j][2 * i + 1]);
+        __syncthreads();
+#pragma unroll
+        for (k = 0; k < 4; ++k)
+#pragma unroll
+            for (j = 0; j < N / 64; ++j) {
+                unsigned a[4], b[4], c[4];
+                ssm__cuda_right_turned<64>(b, m.B, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+                ssm__cuda_right_turned<64>(c, m.C, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+#pragma unroll
+                for (i = 0; i < 2; ++i) {
+                    if (16 * k <= r1 + 16 * i) {
+                        ssm__cuda_left<64>(a, m.M, (unsigned)(r1 + 16 * i), 2 * (unsigned)k);
+                        ssm__cuda_multiply_add(dC[i][2 * j], a, b[0], b[1]);
+                        ssm__cuda_multiply_add(dC[i][2 * j + 1], a, b[2], b[3]);
+                    }
+                    if (16 * k >= r1 + 16 * i) {
+                        ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)(r1 + 16 * i) / 8);
+                        ssm__cuda_multiply_add(dB[i][2 * j], a, c[0], c[1]);
+                        ssm__cuda_multiply_add(dB[i][2 * j + 1], a, c[2], c[3]);
+                    }
+                }
+            }
+        leave(p.dB, dB);
+        leave(p.dC, dC);
+    }
+
+    __device__ __forceinline__ void leave(float *to, const float (&sum)[2][N / 32][4]) const
+    {
+        const size_t width = p.s.n_groups * p.shares * N;
+        int i, j;
+        to += (q.batch * p.s.len + row()) * width + (group * p.shares + share) * N + (size_t)(n1 + lane % 4 * 2);
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const int t = r1 + lane / 4 + 8 * i;
+            if (t >= there) continue;
+#pragma unroll
+            for (j = 0; j < N / 32; ++j)
+                *(float2 *)(void *)(to + (size_t)t * width + 8 * j) =
+                    make_float2(sum[i / 2][j][i % 2 * 2], sum[i / 2][j][i % 2 * 2 + 1]);
+        }
+    }
+
+    __device__ __forceinline__ void clear(void)
+    {
+        int i, j, k;
+#pragma unroll
+        for (k = 0; k < 4; ++k) {
+            for (j = 0; j < 4; ++j) dS[j][k] = 0;
+            for (i = 0; i < 2; ++i)
+                for (j = 0; j < N / 32; ++j) dB[i][j][k] = dC[i][j][k] = 0;
+        }
+    }
+
+    __device__ __forceinline__ void run(void)
+    {
+        unsigned i;
+        if (there == 0) return;
+        clear();
+        open();
+        if (room::STAGES == 2 && head < end) fetch(head);
+        for (i = head; i < end; ++i) {
+            stage &now = of(i);
+            notes_type &note = m.notes[i % 2];
+            float d[4][4];
+            if (room::STAGES == 1) {
+                __syncthreads();
+                fetch(i);
+            }
+            ssm__cuda_wait<0>();
+            __syncthreads();
+            if (room::STAGES == 2 && i + 1 < end) fetch(i + 1);
+            if (i > head && warp == 1) settle(i - 1);
+            scores(d, now);
+            weigh(d, now, note);
+            note_all(now, note);
+            __syncthreads();
+            inputs(i, now, note);
+            coefs(now, note);
+        }
+        ssm__cuda_wait<0>();
+        __syncthreads();
+        if (head < end && warp == 1) settle(end - 1);
+        close();
+    }
+};
+
+template <int N, int P> __global__ void __launch_bounds__(256, 1) ssm__cuda_chunk_back(const ssm__cuda_chunks p)
+{
+    ssm__cuda_chunk_grad<N, P> k(p, *(ssm__cuda_chunk_back_room<N, P> *)ssm__cuda_room);
+    k.run();
+}
+
+template <int N, int P> static ssm_status ssm__cuda_chunk_back_run(const ssm__cuda_chunks &p, void *stream)
+{
+    ssm_status status = ssm__cuda_chunk_opened<N>(p, stream);
+    if (status == SSM_OK && p.parts > 1) status = ssm__cuda_chunk_pass_run<N, P>(p, 0, 2, stream);
+    if (status == SSM_OK) status = ssm__cuda_chunk_pass_run<N, P>(p, 1, 2, stream);
+    if (status != SSM_OK) return status;
+    return ssm__cuda_launch(ssm__cuda_chunk_back<N, P>, p.s.batch * p.tiles * p.s.n_groups * p.shares, 1, 256,
+                            sizeof(ssm__cuda_chunk_back_room<N, P>), p, stream);
+}
+/* Whether the backward of a problem (checked, groups resolved) has a shape for chunks. */
+static int ssm__cuda_chunk_back_fits(const ssm_ssd &s, ssm_format io)
+{
+    return ssm__cuda_chunk_fits(s, io) && !s.z.data;
+}
+
+/* And layouts; rows of dx must not lie on each other. */
+static int ssm__cuda_chunk_back_is_dense(const ssm_ssd &s, const ssm_ssd_grad &d)
+{
+    return ssm__cuda_chunk_is_dense(s) && ssm__cuda_chunk_dense(d.dy.data, d.dy.batch, d.dy.time, d.dy.chan, 0) &&
+           ssm__cuda_chunk_dense(d.dx.data, d.dx.batch, d.dx.time, d.dx.chan, 0) &&
+           (!d.dx.data || (d.dx.time != 0 && (s.start || s.batch == 1 || d.dx.batch != 0)));
+}
+
+/* How many blocks share the heads of a group, from the shape alone. */
+static size_t ssm__cuda_chunk_shares(const ssm__cuda_chunks &p)
+{
+    const size_t blocks = ssm__cuda_chunk_count(p) * p.s.n_groups, heads = p.s.heads / p.s.n_groups;
+    const size_t most = blocks && blocks < 128 ? 128 / blocks : 1, each = ssm__ceil_div(heads, ssm__min(heads, most));
+    return ssm__ceil_div(heads, each);
+}
+
+/* Partial gradients come last: if sequences are packed, they must be zero where there are none. */
+static size_t ssm__cuda_chunk_back_layout(ssm__cuda_chunks *p, void *mem)
+{
+    const size_t count = ssm__cuda_chunk_count(*p), rows = p->s.start ? p->s.len : p->s.batch * p->s.len;
+    const size_t heads = p->s.heads, N = p->s.d_state, states = ssm__mul(ssm__mul(count, p->dim), N / 2);
+    const size_t width = p->s.n_groups * p->shares * N;
+    ssm__arena arena = ssm__arena_open(mem);
+    ssm__cuda_chunk_take(p, &arena);
+    ssm__cuda_chunk_take_carries(p, &arena, 2);
+    p->kept[0] = (ssm__cuda_bf16 *)(void *)ssm__take(&arena, states);
+    p->kept[1] = (ssm__cuda_bf16 *)(void *)ssm__take(&arena, states);
+    p->dh = ssm__take(&arena, ssm__mul(ssm__mul(p->s.batch, p->dim), N));
+    p->dB = ssm__take(&arena, ssm__mul(rows, width));
+    p->dC = ssm__take(&arena, ssm__mul(rows, width));
+    p->ddelta = ssm__take(&arena, ssm__mul(rows, heads));
+    p->dA = ssm__take(&arena, ssm__mul(count, heads));
+    p->dbias = ssm__take(&arena, ssm__mul(count, heads));
+    p->dD = ssm__take(&arena, ssm__mul(count, p->s.D_has_hdim ? p->dim : heads));
+    return ssm__arena_bytes(&arena);
+}
+
+static ssm__cuda_chunks ssm__cuda_chunk_back_of(const ssm_ssd &s)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunks_of(s);
+    p.shares = ssm__cuda_chunk_shares(p);
+    return p;
+}
+
+/* Partial gradients of all chunks. */
+static ssm_status ssm__cuda_chunk_partial(const ssm__cuda_chunks &p, void *stream)
+{
+    const size_t P = p.s.headdim, N = p.s.d_state;
+    if (P == 32)
+        return N == 64 ? ssm__cuda_chunk_back_run<64, 32>(p, stream) : ssm__cuda_chunk_back_run<128, 32>(p, stream);
+    if (P == 128)
+        return N == 64 ? ssm__cuda_chunk_back_run<64, 128>(p, stream) : ssm__cuda_chunk_back_run<128, 128>(p, stream);
+    return N == 64 ? ssm__cuda_chunk_back_run<64, 64>(p, stream) : ssm__cuda_chunk_back_run<128, 64>(p, stream);
 }
 
 /*=============================================================================
@@ -31944,54 +34448,54 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_SSD_WARPS, NS <= 2 ? 3 : 2) ssm
 /* --- sums, layout and verb --- */
 /* A dense [rows][count][n] to a view of time: `per` of the `count` add up in each of its channels, of which there are
  * count / per. */
-static ssm_status ssm__cuda_ssd_rows(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
-                                     size_t per, size_t n, ssm_format io, void *stream)
+static ssm_status ssm__cuda_ssd_rows(const ssm_ssd &s, const float *from, const ssm_out &v, size_t count, size_t per,
+                                     size_t n, ssm_format io, void *stream)
 {
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
-    if (!p.s.start) ssm__cuda_sum_axis(&sum, p.s.batch, p.s.len * count * n, v.batch);
-    ssm__cuda_sum_axis(&sum, p.s.len, count * n, v.time);
+    if (!s.start) ssm__cuda_sum_axis(&sum, s.batch, s.len * count * n, v.batch);
+    ssm__cuda_sum_axis(&sum, s.len, count * n, v.time);
     ssm__cuda_sum_axis(&sum, count / per, per * n, v.chan);
     ssm__cuda_sum_axis(&sum, per, n, 0);
     ssm__cuda_sum_axis(&sum, n, 1, v.state);
     return ssm__cuda_sum_run(sum, io, stream);
 }
 
-/* A dense [batch][count] to a view of channels. */
-static ssm_status ssm__cuda_ssd_channels(const ssm__cuda_ssd &p, const float *from, const ssm_out &v, size_t count,
-                                         size_t per, void *stream)
+/* A dense [parts][count] to a view of channels. */
+static ssm_status ssm__cuda_ssd_channels(const float *from, const ssm_out &v, size_t parts, size_t count, size_t per,
+                                         void *stream)
 {
     ssm__cuda_sum sum = ssm__cuda_sum_of(from, v.data);
-    ssm__cuda_sum_axis(&sum, p.s.batch, count, 0);
+    ssm__cuda_sum_axis(&sum, parts, count, 0);
     ssm__cuda_sum_axis(&sum, count / per, per, v.chan);
     ssm__cuda_sum_axis(&sum, per, 1, 0);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
-static ssm_status ssm__cuda_ssd_dh0(const ssm__cuda_ssd &p, void *stream)
+static ssm_status ssm__cuda_ssd_dh0(const ssm_ssd &s, const float *dh, const ssm_out &v, void *stream)
 {
-    const ssm_out &v = p.d.dh0;
-    ssm__cuda_sum sum = ssm__cuda_sum_of(p.dh, v.data);
-    ssm__cuda_sum_axis(&sum, p.s.batch, p.dim * p.s.d_state, v.batch);
-    ssm__cuda_sum_axis(&sum, p.dim, p.s.d_state, v.chan);
-    ssm__cuda_sum_axis(&sum, p.s.d_state, 1, v.state);
+    const size_t dim = s.heads * s.headdim;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(dh, v.data);
+    ssm__cuda_sum_axis(&sum, s.batch, dim * s.d_state, v.batch);
+    ssm__cuda_sum_axis(&sum, dim, s.d_state, v.chan);
+    ssm__cuda_sum_axis(&sum, s.d_state, 1, v.state);
     return ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, stream);
 }
 
 static ssm_status ssm__cuda_ssd_sums(const ssm__cuda_ssd &p, ssm_format io, void *stream)
 {
+    const ssm_ssd &s = p.s;
     const ssm_ssd_grad &d = p.d;
-    const size_t blocks = p.s.heads * p.strips, parts = blocks * p.warps, N = p.s.d_state, dim = p.dim;
-    ssm_status status = ssm__cuda_ssd_rows(p, p.dB, d.dB, blocks, blocks / p.s.n_groups, N, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dC, d.dC, blocks, blocks / p.s.n_groups, N, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_rows(p, p.dx, d.dx, dim, 1, 1, io, stream);
-    if (status == SSM_OK && p.s.z.data) status = ssm__cuda_ssd_rows(p, p.dz, d.dz, dim, 1, 1, io, stream);
-    if (status == SSM_OK)
-        status = ssm__cuda_ssd_rows(p, p.ddelta, d.ddelta, parts, parts / p.s.heads, 1, io, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dA, d.dA, parts, parts / p.s.heads, stream);
-    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p, p.dbias, d.ddelta_bias, parts, parts / p.s.heads, stream);
-    if (status == SSM_OK && p.s.D.data)
-        status = ssm__cuda_ssd_channels(p, p.dD, d.dD, dim, p.s.D_has_hdim ? 1 : p.s.headdim, stream);
-    return status == SSM_OK ? ssm__cuda_ssd_dh0(p, stream) : status;
+    const size_t blocks = s.heads * p.strips, parts = blocks * p.warps, N = s.d_state, dim = p.dim, B = s.batch;
+    ssm_status status = ssm__cuda_ssd_rows(s, p.dB, d.dB, blocks, blocks / s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dC, d.dC, blocks, blocks / s.n_groups, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dx, d.dx, dim, 1, 1, io, stream);
+    if (status == SSM_OK && s.z.data) status = ssm__cuda_ssd_rows(s, p.dz, d.dz, dim, 1, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.ddelta, d.ddelta, parts, parts / s.heads, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dA, d.dA, B, parts, parts / s.heads, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dbias, d.ddelta_bias, B, parts, parts / s.heads, stream);
+    if (status == SSM_OK && s.D.data)
+        status = ssm__cuda_ssd_channels(p.dD, d.dD, B, dim, s.D_has_hdim ? 1 : s.headdim, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_dh0(s, p.dh, d.dh0, stream) : status;
 }
 
 static size_t ssm__cuda_ssd_back_layout(ssm__cuda_ssd *p, void *mem)
@@ -32037,16 +34541,59 @@ template <class T> static ssm_status ssm__cuda_ssd_back_run(const ssm__cuda_ssd 
                             blocks, 1, (unsigned)threads, room, p, stream);
 }
 
+/* In chunks of time. */
+static ssm_status ssm__cuda_ssd_chunk_sums(const ssm__cuda_chunks &p, void *stream)
+{
+    const ssm_format io = SSM_FORMAT_BF16;
+    const ssm_ssd &s = p.s;
+    const ssm_ssd_grad &d = p.d;
+    const size_t H = s.heads, N = s.d_state, chunks = ssm__cuda_chunk_count(p), width = s.n_groups * p.shares;
+    ssm_status status = ssm__cuda_ssd_rows(s, p.dB, d.dB, width, p.shares, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.dC, d.dC, width, p.shares, N, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_rows(s, p.ddelta, d.ddelta, H, 1, 1, io, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dA, d.dA, chunks, H, 1, stream);
+    if (status == SSM_OK) status = ssm__cuda_ssd_channels(p.dbias, d.ddelta_bias, chunks, H, 1, stream);
+    if (status == SSM_OK && s.D.data)
+        status = ssm__cuda_ssd_channels(p.dD, d.dD, chunks, s.D_has_hdim ? p.dim : H, 1, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_dh0(s, p.dh, d.dh0, stream) : status;
+}
+
+static ssm_status ssm__cuda_ssd_back_in_chunks(const ssm_ssd &s, const ssm_ssd_grad &d, ssm_memory work, void *stream)
+{
+    ssm__cuda_chunks p = ssm__cuda_chunk_back_of(s);
+    ssm_status status = SSM_OK;
+    p.d = d;
+    ssm__cuda_chunk_back_layout(&p, work.data);
+    if (s.start && cudaMemsetAsync(p.dB, 0, (size_t)((unsigned char *)work.data + work.bytes - (unsigned char *)p.dB),
+                                   (cudaStream_t)stream) != cudaSuccess)
+        status = SSM_ERR_DEVICE;
+    if (status == SSM_OK) status = ssm__cuda_chunk_partial(p, stream);
+    return status == SSM_OK ? ssm__cuda_ssd_chunk_sums(p, stream) : status;
+}
+
+/* Bytes that backward wants, whatever rows are aligned to; those of chunks into `chunks`. */
+static size_t ssm__cuda_ssd_back_bytes(ssm__cuda_ssd *p, ssm_format io, size_t *chunks)
+{
+    const size_t plain = ssm__cuda_ssd_back_layout(p, NULL);
+    ssm__cuda_chunks c;
+    *chunks = 0;
+    if (!ssm__cuda_chunk_back_fits(p->s, io)) return plain;
+    c = ssm__cuda_chunk_back_of(p->s);
+    *chunks = ssm__cuda_chunk_back_layout(&c, NULL);
+    return *chunks > plain ? *chunks : plain;
+}
+
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need)
 {
     static const ssm_sizes none = SSM__EMPTY;
     ssm__cuda_ssd p;
+    size_t chunks;
     const ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (!need) return SSM_ERR_NULL;
     *need = none;
-    need->work = ssm__cuda_ssd_layout(&p, NULL);
-    need->work_backward = ssm__cuda_ssd_back_layout(&p, NULL);
+    need->work = ssm__cuda_ssd_bytes(&p, io);
+    need->work_backward = ssm__cuda_ssd_back_bytes(&p, io, &chunks);
     if (need->work != SSM__SIZE_MAX && need->work_backward != SSM__SIZE_MAX) return SSM_OK;
     *need = none;
     return SSM_ERR_OVERFLOW;
@@ -32056,16 +34603,18 @@ SSM_API ssm_status ssm_cuda_ssd_backward(const ssm_ssd *s, const ssm_ssd_grad *g
                                          void *stream)
 {
     ssm__cuda_ssd p;
-    size_t bytes;
+    size_t bytes, chunks;
     ssm_status status = ssm__cuda_ssd_open(s, io, &p);
     if (status != SSM_OK) return status;
     if (s->slot) return SSM_ERR_UNSUPPORTED;
     if (!grad || (!grad->dy.data && s->batch && s->len)) return SSM_ERR_NULL;
     p.d = *grad;
-    bytes = ssm__cuda_ssd_back_layout(&p, NULL);
+    bytes = ssm__cuda_ssd_back_bytes(&p, io, &chunks);
     status = ssm__check_block(work, bytes);
     if (status != SSM_OK || s->batch == 0) return status;
-    ssm__cuda_ssd_back_layout(&p, work.data);
+    if (chunks && ssm__cuda_chunk_back_is_dense(p.s, p.d))
+        return ssm__cuda_ssd_back_in_chunks(p.s, p.d, ssm_memory_of(work.data, chunks), stream);
+    bytes = ssm__cuda_ssd_back_layout(&p, work.data);
     if (s->start && cudaMemsetAsync(work.data, 0, bytes, (cudaStream_t)stream) != cudaSuccess) return SSM_ERR_DEVICE;
     status = io == SSM_FORMAT_BF16 ? ssm__cuda_ssd_back_run<ssm__cuda_bf16>(p, stream)
                                    : ssm__cuda_ssd_back_run<float>(p, stream);
@@ -34681,7 +37230,8 @@ static void ssm__device_note(ssm__device *d, cudaError_t error)
 static void ssm__device_linear(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
                                size_t rows)
 {
-    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_linear_run(l, x, add, y, rows, d->io, d->stream);
+    if (ssm__device_ready(d, SSM_OK, 0) && rows)
+        d->status = ssm__cuda_linear_run(l, ssm__cuda_linear_product(l, x, add, y, rows, d->io), d->io, 1, d->stream);
 }
 
 static void ssm__device_linear_backward(ssm__device *d, const ssm_linear *l, ssm_rows x, ssm_linear_grad g,
@@ -35013,6 +37563,229 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
     if (!tensor || !rows || !ssm__device_ready(d, SSM_OK, 0)) return;
     d->status = ssm__cuda_launch(d->io == SSM_FORMAT_BF16 ? ssm__cuda_move<ssm__cuda_bf16> : ssm__cuda_move<float>,
                                  ssm__ceil_div(p.count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
+}
+
+/*=============================================================================
+ * >>cuda-decode
+ *=============================================================================
+ * One row through a Mamba block in four kernels, where seven are as many latencies: in_proj with the norm before it and
+ * the convolution behind it, x_proj, the scan with dt_proj before it, out_proj. Each begins while the one before runs, and
+ * asks for its weights. Bits are those of the ops one by one.
+ */
+enum { SSM__CUDA_DECODE_THREADS = 128, SSM__CUDA_DECODE_CHANNELS = SSM__CUDA_DECODE_THREADS / 4 };
+
+typedef struct ssm__cuda_decode {
+    ssm__cuda_scan scan; /* its delta is that of dt_proj */
+    ssm_linear dt_proj;
+    const void *dt; /* [dt_rank], of the rows' type */
+} ssm__cuda_decode;
+
+/* 16-byte units of a line of dt_proj's weights in shared memory. */
+SSM__DEVICE unsigned ssm__cuda_dt_pitch(const ssm_linear &l, size_t element)
+{
+    return ssm__cuda_few_pitch((unsigned)((l.in * element + 63) / 64 * 4));
+}
+
+/* The weights of a block's channels from c on, and the row before them. */
+template <class T> struct ssm__cuda_dt_room {
+    const ssm_linear &l;
+    T *line; /* of the row; then those of the channels */
+    unsigned pitch, c, lines;
+
+    __device__ __forceinline__ ssm__cuda_dt_room(const ssm__cuda_decode &q)
+        : l(q.dt_proj), line((T *)(void *)ssm__cuda_room),
+          pitch(ssm__cuda_dt_pitch(q.dt_proj, sizeof(T)) * (unsigned)(16 / sizeof(T))),
+          c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS)
+    {
+        lines = SSM__CUDA_DECODE_CHANNELS;
+        if ((unsigned)l.out - c < lines) lines = (unsigned)l.out - c;
+    }
+    __device__ __forceinline__ const T *weights(unsigned channel) const { return line + (1 + channel) * pitch; }
+
+    /* `lines` lines from `from` on behind line `first`; zeros up to a multiple of 64 bytes. */
+    __device__ __forceinline__ void fetch(unsigned first, const void *from, unsigned count) const
+    {
+        const unsigned size = sizeof(T), each = 16 / size, units = ((unsigned)l.in * size + 63) / 64 * 4;
+        unsigned i;
+        for (i = threadIdx.x; i < count * units; i += SSM__CUDA_DECODE_THREADS) {
+            const unsigned r = i / units, u = i % units * each, left = u < l.in ? (unsigned)l.in - u : 0;
+            ssm__cuda_copy_first(line + (first + r) * pitch + u, (const T *)from + (left ? r * l.in + u : 0),
+                                 left < each ? (int)(left * size) : 16);
+        }
+    }
+};
+
+/* delta of the thread's channel before bias and softplus: in segments, as every product in float. */
+SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<float> &m)
+{
+    const float *w = m.weights(threadIdx.x / 4);
+    float total = 0, sum[1];
+    unsigned k;
+    for (k = 0; k < m.l.in; k += SSM__CUDA_SEGMENT) {
+        const int left = (int)m.l.in - (int)k, whole = SSM__CUDA_SEGMENT;
+        sum[0] = 0;
+        ssm__cuda_few_dot<1>(sum, m.line + k, 0, w + k, left < whole ? left : whole);
+        total = k ? total + sum[0] : sum[0];
+    }
+    return total;
+}
+
+/* The same on the matrix units: a warp's eight channels are the columns of one instruction. */
+SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<ssm__cuda_bf16> &m)
+{
+    const unsigned lane = threadIdx.x % 32, channel = lane / 4;
+    const ssm__cuda_bf16 *w = m.weights(threadIdx.x / 32 * 8 + lane % 8);
+    float sum[4] = {0, 0, 0, 0}, low, high;
+    unsigned k;
+    for (k = 0; k < m.l.in; k += 32) {
+        unsigned a[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}}, b[4];
+        int i;
+        ssm__cuda_matrices<0>(b, w + k + 8 * (lane / 8));
+#pragma unroll
+        for (i = 0; i < 4; ++i)
+            if (lane < 4) a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.line + k + 8 * (unsigned)i + 2 * lane);
+        ssm__cuda_multiply_add(sum, a[0], b[0], b[1]);
+        ssm__cuda_multiply_add(sum, a[1], b[2], b[3]);
+    }
+    low = __shfl_sync(0xffffffffu, sum[0], (int)(channel / 2), 32);
+    high = __shfl_sync(0xffffffffu, sum[1], (int)(channel / 2), 32);
+    return channel % 2 ? high : low;
+}
+
+/* A block is 32 channels, four lanes each: lane i with the groups of four states i, i + 4, ..., as ssm__cuda_scan_step.
+ * All that does not come from the kernel before is on its way while that runs: weights, A, the states. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_DECODE_THREADS) ssm__cuda_decode_scan(const ssm__cuda_decode q)
+{
+    const ssm_selective_scan &s = q.scan.s;
+    const ssm__cuda_dt_room<T> m(q);
+    const unsigned own = threadIdx.x % 4, N = (unsigned)s.d_state, dim = (unsigned)s.dim;
+    const bool real = m.c + threadIdx.x / 4 < dim; /* the others only take part in the exchange */
+    const unsigned c = real ? m.c + threadIdx.x / 4 : dim - 1;
+    const float *A = ssm__cuda_at<float>(s.A, 0, 0, c);
+    const T *B = ssm__cuda_at<T>(s.B, 0, 0, ssm__cuda_group(c, dim, s.B_groups));
+    const T *C = ssm__cuda_at<T>(s.C, 0, 0, ssm__cuda_group(c, dim, s.C_groups));
+    const float bias = s.delta_bias.data ? *ssm__cuda_at<float>(s.delta_bias, 0, 0, c) : 0.0f;
+    const float D = s.D.data ? *ssm__cuda_at<float>(s.D, 0, 0, c) : 0.0f;
+    float *at = ssm__cuda_at<float>(s.h_last, 0, 0, c), sum = 0, y, u, z, delta, e;
+    const ssm__four none = {{0, 0, 0, 0}};
+    ssm__four h = none, a = none, b = none, k = none;
+    unsigned n = 4 * own;
+    int i;
+    m.fetch(1, (const T *)(const void *)q.dt_proj.weight + (size_t)m.c * q.dt_proj.in, m.lines);
+    if (n < N) {
+        h = ssm__cuda_load4(at + n);
+        a = ssm__cuda_load4(A + n);
+    }
+    ssm__cuda_await();
+    m.fetch(0, q.dt, 1);
+    ssm__cuda_commit();
+    u = ssm__cuda_load(ssm__cuda_at<T>(s.u, 0, 0, c));
+    z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, 0, 0, c)) : 0.0f;
+    if (n < N) {
+        b = ssm__cuda_load4(B + n);
+        k = ssm__cuda_load4(C + n);
+    }
+    ssm__cuda_wait<0>();
+    __syncthreads();
+    delta = ssm__cuda_step_size(s, ssm__cuda_as<T>(ssm__cuda_dt(m)) + bias);
+    e = delta * u;
+    for (; n < N; n += 16) {
+        for (i = 0; i < 4; ++i) {
+            h.v[i] = ssm__cuda_advance(delta, a.v[i] * SSM__CUDA_LOG2E, e, b.v[i], h.v[i]);
+            sum = fmaf(k.v[i], h.v[i], sum);
+        }
+        if (real) ssm__cuda_store4(at + n, h);
+        if (n + 16 < N) {
+            h = ssm__cuda_load4(at + n + 16);
+            a = ssm__cuda_load4(A + n + 16);
+            b = ssm__cuda_load4(B + n + 16);
+            k = ssm__cuda_load4(C + n + 16);
+        }
+    }
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    y = s.D.data ? fmaf(D, u, sum) : sum;
+    if (s.z.data) y *= ssm__cuda_silu(z);
+    if (real && own == 0) ssm__cuda_store(ssm__cuda_at<T>(s.y, 0, 0, c), y);
+}
+
+/* --- host --- */
+/* The products of a step as kernels of few rows, or not. */
+static int ssm__cuda_decode_product(ssm__cuda_few *q, const ssm_linear *l, ssm_rows x, ssm_rows add, ssm_rows_out y,
+                                    ssm_format io)
+{
+    const size_t each = io == SSM_FORMAT_BF16 ? 8 : 4;
+    *q = ssm__cuda_few_of(ssm__cuda_linear_product(l, x, add, y, 1, io), 1);
+    return l->in % each == 0 && ssm__cuda_few_suits(&q->p, io);
+}
+
+/* in_proj: the norm before it if a piece holds the row, and the convolution behind it. */
+static int ssm__cuda_decode_in(ssm__cuda_few *q, const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v,
+                               ssm_format io)
+{
+    const ptrdiff_t row = 2 * (ptrdiff_t)m->config.d_inner;
+    if (!ssm__cuda_decode_product(q, &m->in_u, call->x, ssm_rows_of(NULL, 0), ssm_rows_out_of(v->mem.xz, row), io)) return 0;
+    q->conv = v->conv;
+    q->conv.y = ssm_out_like(v->mem.u, v->conv.x);
+    q->norm = m->norm;
+    if (!m->config.pre_norm) q->norm.weight = NULL;
+    return m->config.d_conv >= 2 && m->config.d_conv <= SSM__CUDA_FEW_TAPS &&
+           (!q->norm.weight || (m->config.d_model <= ssm__cuda_few_deepest(io) && (uintptr_t)q->norm.weight % 16 == 0));
+}
+
+static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const ssm__call *call,
+                                 const ssm__mamba_view *v, ssm_format io)
+{
+    const ssm_core *core = &m->core;
+    const size_t each = io == SSM_FORMAT_BF16 ? 8 : 4;
+    ssm_selective_scan s = ssm__core_scan(core, &call->tile, &v->core);
+    if (core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 || core->d_state % 4 ||
+        core->disc != SSM_DISC_EULER || core->dim >= 0x10000000 || core->d_state >= 0x10000000)
+        return 0;
+    s.h_last = ssm_out_like(v->core.h_last, s.h0);
+    s.y = ssm_out_like(v->mem.s, s.u);
+    memset(q, 0, sizeof *q);
+    q->scan.s = s;
+    q->scan.s.B_groups = ssm__groups(s.B_groups);
+    q->scan.s.C_groups = ssm__groups(s.C_groups);
+    q->dt_proj = core->dt_proj;
+    q->dt = v->core.mem.dbc;
+    return (uintptr_t)core->dt_proj.weight % 16 == 0 && (uintptr_t)q->dt % 16 == 0 && ssm__cuda_coefs_are_dense(&s, io) &&
+           ssm__cuda_is_four(s.h_last.data, s.h_last.batch, s.h_last.chan, s.h_last.state) &&
+           ssm__cuda_is_four(s.A.data, 0, s.A.chan, s.A.state);
+}
+
+static ssm_status ssm__cuda_decode_run(const ssm__cuda_decode &q, ssm_format io, void *stream)
+{
+    const size_t bytes = q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4);
+    const size_t room = (SSM__CUDA_DECODE_CHANNELS + 1) * 16 * (ssm__ceil_div(bytes, 64) * 4 | 1);
+    return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_decode_scan<ssm__cuda_bf16>
+                                                        : ssm__cuda_decode_scan<float>,
+                                  ssm__ceil_div(q.scan.s.dim, SSM__CUDA_DECODE_CHANNELS), 1, SSM__CUDA_DECODE_THREADS, room,
+                                  q, stream);
+}
+
+/* One row whose state stays in its place; 0: this is none, or one with other options. */
+static int ssm__device_mamba_step(ssm__device *d, const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v)
+{
+    const ssm_format io = d->io;
+    const ssm_rows none = ssm_rows_of(NULL, 0), u = ssm_rows_of(v->mem.u, 0), s = ssm_rows_of(v->mem.s, 0);
+    const ssm_rows_out dbc = ssm_rows_out_of(v->core.mem.dbc, (ptrdiff_t)ssm__core_width(&m->core));
+    ssm__cuda_few in, x, out;
+    ssm__cuda_decode scan;
+    if (d->dry || d->status != SSM_OK || d->tapes || call->tile.count * call->tile.steps != 1 || call->tile.start ||
+        call->slot || !call->state || call->entering != call->state)
+        return 0;
+    if (!ssm__cuda_decode_in(&in, m, call, v, io) || !ssm__cuda_decode_open(&scan, m, call, v, io) ||
+        !ssm__cuda_decode_product(&x, &m->core.x_proj, u, none, dbc, io) ||
+        !ssm__cuda_decode_product(&out, &m->out_proj, s, m->config.residual ? call->x : none, call->y, io))
+        return 0;
+    d->status = ssm__cuda_few_run(in, io, d->stream);
+    if (d->status == SSM_OK) d->status = ssm__cuda_few_run(x, io, d->stream);
+    if (d->status == SSM_OK) d->status = ssm__cuda_decode_run(scan, io, d->stream);
+    if (d->status == SSM_OK) d->status = ssm__cuda_few_run(out, io, d->stream);
+    return 1;
 }
 
 /*=============================================================================
@@ -35429,12 +38202,15 @@ static void ssm__device_s5_params(ssm__device *d, const ssm_s5 *s, const ssm__ca
 /*=============================================================================
  * >>cuda-layer-s4
  *=============================================================================
- * The S4D layer on a GPU: what its tile functions call of a device. Coefficients and states are [channel][state][part]
- * there, strips of one channel, so that a thread makes those of a channel by the functions of the host.
+ * The layers S4D and S4 on a GPU: what their tile functions call of a device. Coefficients and states are
+ * [channel][state][part] there, strips of one channel, so that a thread makes those of a channel by the functions of
+ * the host.
  *
  * Eight lanes share a channel, and of its states each has every eighth, in registers, as many as a kernel takes at a
  * time; more go in further launches, which add to y or du. Steps go by eights: lane j reads those of step j, hands them
  * round, and after eight steps a butterfly leaves it the sum of step j. The bound is the arithmetic of the states.
+ * S4's rank one couples all states at every step, by a sum over the lanes that the next step waits for, so all go in
+ * one launch: more than SSM__CUDA_S4_HELD of a lane lie in memory, each number read and written by one thread alone.
  * The adjoint runs forward first and keeps the states before every eighth step; back, it makes the eight after those
  * again. Gradients of coefficients are sums of each sequence, which are then added in their order.
  */
@@ -35443,7 +38219,8 @@ enum {
     SSM__CUDA_S4_CHANNELS = 16, /* of a block */
     SSM__CUDA_S4_THREADS = SSM__CUDA_S4_STEPS * SSM__CUDA_S4_CHANNELS,
     SSM__CUDA_S4_HELD = 4,     /* states of a lane; */
-    SSM__CUDA_S4_TURNED = 2    /* of the adjoint, which has eight steps of them: 91 registers */
+    SSM__CUDA_S4_TURNED = 2,   /* of the adjoint, which has eight steps of them: 91 registers */
+    SSM__CUDA_S4_ROOMS = 2 + SSM__CUDA_S4_STEPS /* of the adjoint in memory: s and its gradient, s of eight steps */
 };
 
 typedef struct ssm__cuda_s4 {
@@ -35458,16 +38235,19 @@ typedef struct ssm__cuda_s4 {
     const float *a;
     const float *b;
     const float *c;
+    const float *p; /* S4 */
+    const float *l;
     ssm_rows u;
     ssm_rows_out y; /* added to */
     size_t state_count;
     const float *h0;
     float *h_last;
+    float *room; /* [sequence][state_count], of the adjoint SSM__CUDA_S4_ROOMS of them: states in memory */
     ssm_rows dy; /* from here on the adjoint */
     ssm_rows_out du; /* added to */
     float *dstate;
     float *kept;   /* [eight steps of a sequence][state_count] */
-    float *sums;   /* [sequence][a, b, c][state_count] */
+    float *sums;   /* [sequence][a, b, c, S4: p, l][state_count] */
 } ssm__cuda_s4;
 
 SSM__DEVICE float ssm__cuda_by_real(float a, float x)
@@ -35500,31 +38280,58 @@ SSM__DEVICE float ssm__cuda_dot(ssm__complex a, ssm__complex b, float sum)
     return fmaf(a.re, b.re, fmaf(a.im, b.im, sum));
 }
 
-/* A lane: N states of a channel of a sequence. */
-template <class V, class E, int N> struct ssm__cuda_s4_lane {
+SSM__DEVICE float ssm__cuda_add_real(float x, float a, float sum) /* x a + sum, x real */
+{
+    return fmaf(x, a, sum);
+}
+
+SSM__DEVICE ssm__complex ssm__cuda_add_real(float x, ssm__complex a, ssm__complex sum)
+{
+    return ssm__c_fma_real(x, a, sum);
+}
+
+/* A number for each state of a lane: for N in registers, or, with N = 0, in memory, where those of a lane are
+ * SSM__CUDA_S4_STEPS apart. */
+template <class V, int N> struct ssm__cuda_s4_set {
+    V held[N];
+
+    __device__ __forceinline__ V &operator[](int k) { return held[k]; }
+    __device__ __forceinline__ void lie(float *) {}
+};
+
+template <class V> struct ssm__cuda_s4_set<V, 0> {
+    V *first;
+
+    __device__ __forceinline__ V &operator[](int k) { return first[(size_t)k * SSM__CUDA_S4_STEPS]; }
+    __device__ __forceinline__ void lie(float *at) { first = (V *)(void *)at; }
+};
+
+/* A lane: N states of a channel of a sequence, or all its states in memory. */
+template <class V, class E, int N, bool RANK> struct ssm__cuda_s4_lane {
     enum { PARTS = sizeof(V) / sizeof(float), STEPS = SSM__CUDA_S4_STEPS };
+    typedef ssm__cuda_s4_set<V, N> set;
     const ssm__cuda_s4 &p;
     ssm__span q;
     size_t h, steps, row; /* channel; steps, and the row of the first one's input */
-    int lane;
-    V a[N], b[N], c[N], s[N];
+    int lane, own;        /* states of the lane */
+    set a, b, c, turn, through, s; /* turn, through: p and l */
 
     __device__ __forceinline__ explicit ssm__cuda_s4_lane(const ssm__cuda_s4 &problem) : p(problem)
     {
-        int k;
         q = ssm__cuda_span_of(p.start, p.slot, blockIdx.x / (unsigned)p.strips, p.len);
         lane = (int)threadIdx.x % STEPS;
         h = blockIdx.x % (unsigned)p.strips * SSM__CUDA_S4_CHANNELS + threadIdx.x / STEPS;
+        own = h < p.dim ? (int)((p.states + (size_t)(STEPS - 1 - lane)) / STEPS) : 0;
         steps = p.reverse && q.len ? q.len - 1 : q.len;
         row = q.batch * p.len + q.first + (p.reverse ? steps : 0);
-#pragma unroll
-        for (k = 0; k < N; ++k) {
-            const size_t at = place(k);
-            ssm__cuda_set(&a[k], has(k) ? p.a + at : NULL, 0);
-            ssm__cuda_set(&b[k], has(k) ? p.b + at : NULL, 0);
-            ssm__cuda_set(&c[k], has(k) ? p.c + at : NULL, 0);
-        }
+        coefs(p.a, &a);
+        coefs(p.b, &b);
+        coefs(p.c, &c);
+        if (RANK) coefs(p.p, &turn);
+        if (RANK) coefs(p.l, &through);
     }
+
+    __device__ __forceinline__ int count(void) const { return N ? N : own; }
 
     __device__ __forceinline__ bool has(int k) const
     {
@@ -35540,64 +38347,101 @@ template <class V, class E, int N> struct ssm__cuda_s4_lane {
     __device__ __forceinline__ size_t input(size_t t) const { return p.reverse ? row - t : row + t; }
     __device__ __forceinline__ size_t output(size_t t) const { return p.reverse ? row - t - 1 : row + t; }
 
+    /* Where a set lies that is in memory, in an array of all states. */
+    __device__ __forceinline__ void lie(float *at, set *x) const { x->lie(at + place(0)); }
+
     /* States from memory, or zeros. */
-    __device__ __forceinline__ void load(const float *from, V *x) const
+    __device__ __forceinline__ void load(const float *from, set *x) const
     {
         int k;
 #pragma unroll
-        for (k = 0; k < N; ++k) ssm__cuda_set(&x[k], from && has(k) ? from + place(k) : NULL, 0);
+        for (k = 0; k < count(); ++k) ssm__cuda_set(&(*x)[k], from && has(k) ? from + place(k) : NULL, 0);
     }
 
-    __device__ __forceinline__ void store(float *to, const V *x) const
+    __device__ __forceinline__ void store(float *to, set *x) const
     {
         int k;
 #pragma unroll
-        for (k = 0; k < N; ++k)
-            if (has(k)) ssm__cuda_put(to + place(k), x[k]);
+        for (k = 0; k < count(); ++k)
+            if (has(k)) ssm__cuda_put(to + place(k), (*x)[k]);
     }
 
-    __device__ __forceinline__ void enter(void)
+    __device__ __forceinline__ void coefs(const float *from, set *x) const
     {
-        load(p.h0 && q.state >= 0 ? p.h0 + (size_t)q.state * p.state_count : NULL, s);
+        lie((float *)(uintptr_t)from, x);
+        if (N) load(from, x);
+    }
+
+    __device__ __forceinline__ void copy(set *to) /* of the states */
+    {
+        int k;
+#pragma unroll
+        for (k = 0; k < count(); ++k) (*to)[k] = s[k];
+    }
+
+    /* The entering states; in memory they become those of each step. */
+    __device__ __forceinline__ void enter(float *room)
+    {
+        lie(room, &s);
+        load(p.h0 && q.state >= 0 ? p.h0 + (size_t)q.state * p.state_count : NULL, &s);
     }
 
     /* The lane's own of eight steps from t on. */
     __device__ __forceinline__ float read(const ssm_rows &v, size_t t, bool out) const
     {
-        const size_t own = t + (size_t)lane;
-        if (own >= steps || h >= p.dim) return 0.0f;
-        return ssm__cuda_load(ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h));
+        const size_t mine = t + (size_t)lane;
+        if (mine >= steps || h >= p.dim) return 0.0f;
+        return ssm__cuda_load(ssm__cuda_row_at<E>(v, out ? output(mine) : input(mine), h));
     }
 
     /* The sum over lanes of each of eight steps, added to a row. */
     __device__ __forceinline__ void add(const ssm_rows_out &v, size_t t, bool out, float *part) const
     {
-        const size_t own = t + (size_t)lane;
+        const size_t mine = t + (size_t)lane;
         E *to;
         ssm__cuda_fold<4>(part, 4);
         ssm__cuda_fold<2>(part, 2);
         ssm__cuda_fold<1>(part, 1);
-        if (own >= steps || h >= p.dim || !v.data) return;
-        to = ssm__cuda_row_at<E>(v, out ? output(own) : input(own), h);
+        if (mine >= steps || h >= p.dim || !v.data) return;
+        to = ssm__cuda_row_at<E>(v, out ? output(mine) : input(mine), h);
         ssm__cuda_store(to, ssm__cuda_load(to) + part[0]);
     }
 
-    __device__ __forceinline__ void step(float u)
+    /* The sum over the lanes of a channel, the same bits in each. */
+    __device__ __forceinline__ static float all(float x)
     {
+        int i;
+#pragma unroll
+        for (i = 1; i < STEPS; i *= 2) x += __shfl_xor_sync(0xffffffffu, x, i);
+        return x;
+    }
+
+    /* Re(l . s) if there is a rank one, which is returned, then s = a s - p Re(l . s) + b u. */
+    __device__ __forceinline__ float step(float u)
+    {
+        float g = 0;
         int k;
 #pragma unroll
-        for (k = 0; k < N; ++k) s[k] = ssm__cuda_step(a[k], s[k], ssm__cuda_by_real(b[k], u));
+        for (k = 0; RANK && k < count(); ++k) g = ssm__cuda_dot(ssm__cuda_conj(through[k]), s[k], g);
+        if (RANK) g = all(g);
+#pragma unroll
+        for (k = 0; k < count(); ++k) {
+            V in = ssm__cuda_by_real(b[k], u);
+            if (RANK) in = ssm__cuda_add_real(-g, turn[k], in);
+            s[k] = ssm__cuda_step(a[k], s[k], in);
+        }
+        return g;
     }
 };
 
-template <class V, class E>
+template <class V, class E, int N, bool RANK>
 __global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_run(const ssm__cuda_s4 p)
 {
-    enum { N = SSM__CUDA_S4_HELD, STEPS = SSM__CUDA_S4_STEPS };
-    ssm__cuda_s4_lane<V, E, N> x(p);
+    enum { STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N, RANK> x(p);
     size_t t;
     int j, k;
-    x.enter();
+    x.enter(p.room + x.q.seq * p.state_count);
     for (t = 0; t < x.steps; t += STEPS) {
         const float own = x.read(p.u, t, false);
         float part[STEPS];
@@ -35608,72 +38452,114 @@ __global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_run(const s
             if (t + (size_t)j >= x.steps) continue;
             x.step(u);
 #pragma unroll
-            for (k = 0; k < N; ++k) part[j] = ssm__cuda_dot(ssm__cuda_conj(x.c[k]), x.s[k], part[j]);
+            for (k = 0; k < x.count(); ++k) part[j] = ssm__cuda_dot(ssm__cuda_conj(x.c[k]), x.s[k], part[j]);
         }
         x.add(p.y, t, true, part);
     }
-    if (p.h_last && x.q.state >= 0) x.store(p.h_last + (size_t)x.q.state * p.state_count, x.s);
+    if (p.h_last && x.q.state >= 0) x.store(p.h_last + (size_t)x.q.state * p.state_count, &x.s);
 }
 
-template <class V, class E>
+/* Gradients of the coefficients of a lane's states, and of the states. */
+template <class V, class E, int N, bool RANK> struct ssm__cuda_s4_slopes {
+    enum { SUMS = RANK ? 5 : 3 };
+    typedef ssm__cuda_s4_lane<V, E, N, RANK> lane;
+    typename lane::set g, sum[SUMS]; /* of a, b, c, p, l */
+    float *sums;
+
+    __device__ __forceinline__ void open(const lane &x, float *room, const float *dstate)
+    {
+        int i;
+        sums = x.p.sums + x.q.seq * SUMS * x.p.state_count;
+        x.lie(room, &g);
+        x.load(dstate, &g);
+#pragma unroll
+        for (i = 0; i < SUMS; ++i) {
+            x.lie(sums + i * x.p.state_count, &sum[i]);
+            x.load(NULL, &sum[i]);
+        }
+    }
+
+    /* Back over a step that had input u and, before it, the states `before`; g comes as the gradient of those after
+     * it, which x.s holds, without their part in y. Returns the lane's part of du. */
+    __device__ __forceinline__ float step(lane &x, typename lane::set &before, float u, float dy, float went)
+    {
+        float du = 0, turned = 0;
+        int k;
+#pragma unroll
+        for (k = 0; k < x.count(); ++k) {
+            const V old = before[k];
+            V back = ssm__cuda_add_real(dy, ssm__cuda_conj(x.c[k]), g[k]);
+            sum[2][k] = ssm__cuda_add_real(dy, ssm__cuda_conj(x.s[k]), sum[2][k]);
+            sum[0][k] = ssm__cuda_sum_of_two(sum[0][k], ssm__cuda_times_conj(old, back));
+            sum[1][k] = ssm__cuda_add_real(u, back, sum[1][k]);
+            if (RANK) sum[SUMS - 2][k] = ssm__cuda_add_real(-went, back, sum[SUMS - 2][k]);
+            if (RANK) turned = ssm__cuda_dot(x.turn[k], back, turned);
+            du = ssm__cuda_dot(x.b[k], back, du);
+            g[k] = ssm__cuda_times_conj(x.a[k], back);
+            x.s[k] = old;
+        }
+        if (RANK) turned = -lane::all(turned);
+#pragma unroll
+        for (k = 0; RANK && k < x.count(); ++k) {
+            g[k] = ssm__cuda_add_real(turned, ssm__cuda_conj(x.through[k]), g[k]);
+            sum[SUMS - 1][k] = ssm__cuda_add_real(turned, ssm__cuda_conj(x.s[k]), sum[SUMS - 1][k]);
+        }
+        return du;
+    }
+
+    __device__ __forceinline__ void close(const lane &x, float *dstate)
+    {
+        int i;
+        if (dstate) x.store(dstate, &g);
+#pragma unroll
+        for (i = 0; N && i < SUMS; ++i) x.store(sums + i * x.p.state_count, &sum[i]);
+    }
+};
+
+template <class V, class E, int N, bool RANK>
 __global__ void __launch_bounds__(SSM__CUDA_S4_THREADS) ssm__cuda_s4_back(const ssm__cuda_s4 p)
 {
-    enum { N = SSM__CUDA_S4_TURNED, STEPS = SSM__CUDA_S4_STEPS };
-    ssm__cuda_s4_lane<V, E, N> x(p);
+    enum { STEPS = SSM__CUDA_S4_STEPS };
+    ssm__cuda_s4_lane<V, E, N, RANK> x(p);
+    ssm__cuda_s4_slopes<V, E, N, RANK> d;
     const size_t eights = (x.steps + STEPS - 1) / STEPS;
     float *kept = p.kept + ((x.q.batch * p.len + x.q.first) / STEPS + x.q.seq) * p.state_count;
     float *dstate = p.dstate ? p.dstate + x.q.seq * p.state_count : NULL;
-    float *sums = p.sums + x.q.seq * 3 * p.state_count;
-    V g[N], da[N], db[N], dc[N];
+    float *room = p.room + x.q.seq * SSM__CUDA_S4_ROOMS * p.state_count;
     size_t i;
-    int j, k;
-    x.enter();
+    int j;
+    x.enter(room);
     for (i = 0; i < eights; ++i) {
         const float own = x.read(p.u, i * STEPS, false);
-        x.store(kept + i * p.state_count, x.s);
+        x.store(kept + i * p.state_count, &x.s);
         for (j = 0; j < STEPS; ++j) {
             const float u = __shfl_sync(0xffffffffu, own, j, STEPS);
             if (i * STEPS + (size_t)j < x.steps) x.step(u);
         }
     }
-    x.load(dstate, g);
-    x.load(NULL, da);
-    x.load(NULL, db);
-    x.load(NULL, dc);
+    d.open(x, room + p.state_count, dstate);
     while (i-- > 0) {
         const float own_u = x.read(p.u, i * STEPS, false), own_dy = x.read(p.dy, i * STEPS, true);
-        V before[STEPS][N];
-        float part[STEPS];
-        x.load(kept + i * p.state_count, x.s);
+        ssm__cuda_s4_set<V, N> before[STEPS];
+        float part[STEPS], went[STEPS];
+        x.load(kept + i * p.state_count, &x.s);
 #pragma unroll
         for (j = 0; j < STEPS; ++j) {
             const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS);
-#pragma unroll
-            for (k = 0; k < N; ++k) before[j][k] = x.s[k];
-            if (i * STEPS + (size_t)j < x.steps) x.step(u);
+            x.lie(room + (2 + j) * p.state_count, &before[j]);
+            x.copy(&before[j]);
+            went[j] = 0;
+            if (i * STEPS + (size_t)j < x.steps) went[j] = x.step(u);
         }
 #pragma unroll
         for (j = STEPS - 1; j >= 0; --j) {
             const float u = __shfl_sync(0xffffffffu, own_u, j, STEPS), dy = __shfl_sync(0xffffffffu, own_dy, j, STEPS);
             part[j] = 0;
-            if (i * STEPS + (size_t)j >= x.steps) continue;
-#pragma unroll
-            for (k = 0; k < N; ++k) {
-                dc[k] = ssm__cuda_sum_of_two(dc[k], ssm__cuda_by_real(ssm__cuda_conj(x.s[k]), dy));
-                g[k] = ssm__cuda_sum_of_two(g[k], ssm__cuda_by_real(ssm__cuda_conj(x.c[k]), dy));
-                da[k] = ssm__cuda_sum_of_two(da[k], ssm__cuda_times_conj(before[j][k], g[k]));
-                db[k] = ssm__cuda_sum_of_two(db[k], ssm__cuda_by_real(g[k], u));
-                part[j] = ssm__cuda_dot(x.b[k], g[k], part[j]);
-                g[k] = ssm__cuda_times_conj(x.a[k], g[k]);
-                x.s[k] = before[j][k];
-            }
+            if (i * STEPS + (size_t)j < x.steps) part[j] = d.step(x, before[j], u, dy, went[j]);
         }
         x.add(p.du, i * STEPS, false, part);
     }
-    if (dstate) x.store(dstate, g);
-    x.store(sums, da);
-    x.store(sums + p.state_count, db);
-    x.store(sums + 2 * p.state_count, dc);
+    d.close(x, dstate);
 }
 
 /* --- parameters to coefficients: a thread for each channel; and back, for each row of A, whose channels it adds --- */
@@ -35681,6 +38567,7 @@ typedef struct ssm__cuda_s4_poles {
     ssm_s4_core core;
     ssm__s4_coefs k;
     float *dparams;
+    float *scratch; /* of the solvers */
 } ssm__cuda_s4_poles;
 
 __global__ void __launch_bounds__(32) ssm__cuda_s4_make(const ssm__cuda_s4_poles p)
@@ -35697,7 +38584,15 @@ __global__ void __launch_bounds__(32) ssm__cuda_s4_fold(const ssm__cuda_s4_poles
         ssm__s4_coefs_adjoint(&p.core, &p.k, p.dparams, h);
 }
 
-static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core)
+/* C from C~, a thread for several channels, once in the life of a layer. */
+__global__ void __launch_bounds__(1) ssm__cuda_s4_solve(const ssm__cuda_s4_poles p)
+{
+    float *scratch = p.scratch + blockIdx.x * ssm__s4_solve_count(&p.core);
+    size_t h;
+    for (h = blockIdx.x; h < p.core.dim; h += gridDim.x) ssm__s4_solve_C(&p.core, h, p.k.c, scratch);
+}
+
+static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core, ssm_real *scratch, size_t solvers)
 {
     ssm__cuda_s4_poles p;
     memset(&p, 0, sizeof p);
@@ -35705,8 +38600,13 @@ static void ssm__device_s4_bind(ssm__device *d, const ssm_s4_core *core)
     p.k.a = (float *)(uintptr_t)core->a;
     p.k.b = (float *)(uintptr_t)core->b;
     p.k.c = (float *)(uintptr_t)core->c;
+    p.k.p = (float *)(uintptr_t)core->p;
+    p.k.l = (float *)(uintptr_t)core->l;
+    p.scratch = scratch;
     if (ssm__device_ready(d, SSM_OK, 0))
         d->status = ssm__cuda_launch(ssm__cuda_s4_make, ssm__ceil_div(core->dim, 32), 1, 32, 0, p, d->stream);
+    if (scratch && ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_s4_solve, solvers, 1, 1, 0, p, d->stream);
 }
 
 static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const ssm__s4_coefs *g, ssm_real *dparams)
@@ -35721,6 +38621,30 @@ static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const
 }
 
 /* --- launches --- */
+typedef void (*ssm__cuda_s4_kernel)(ssm__cuda_s4);
+
+/* Whether a rank-one layer's states are in memory: more than a lane holds. */
+static int ssm__device_s4_is_wide(const ssm_s4_core *core)
+{
+    return core->low_rank && core->states > SSM__CUDA_S4_HELD * SSM__CUDA_S4_STEPS;
+}
+
+template <class E> static ssm__cuda_s4_kernel ssm__device_s4_forward(const ssm_s4_core *core)
+{
+    if (ssm__device_s4_is_wide(core)) return ssm__cuda_s4_run<ssm__complex, E, 0, true>;
+    if (core->low_rank) return ssm__cuda_s4_run<ssm__complex, E, SSM__CUDA_S4_HELD, true>;
+    return core->parts == 2 ? ssm__cuda_s4_run<ssm__complex, E, SSM__CUDA_S4_HELD, false>
+                            : ssm__cuda_s4_run<float, E, SSM__CUDA_S4_HELD, false>;
+}
+
+template <class E> static ssm__cuda_s4_kernel ssm__device_s4_adjoint(const ssm_s4_core *core)
+{
+    if (ssm__device_s4_is_wide(core)) return ssm__cuda_s4_back<ssm__complex, E, 0, true>;
+    if (core->low_rank) return ssm__cuda_s4_back<ssm__complex, E, SSM__CUDA_S4_HELD, true>;
+    return core->parts == 2 ? ssm__cuda_s4_back<ssm__complex, E, SSM__CUDA_S4_TURNED, false>
+                            : ssm__cuda_s4_back<float, E, SSM__CUDA_S4_TURNED, false>;
+}
+
 /* One direction of all sequences; x: the layer's normalised rows. */
 static ssm__cuda_s4 ssm__device_s4_of(const ssm_s4_core *core, const ssm__call *call, ssm_rows x, size_t direction)
 {
@@ -35736,17 +38660,21 @@ static ssm__cuda_s4 ssm__device_s4_of(const ssm_s4_core *core, const ssm__call *
     p.a = core->a;
     p.b = core->b;
     p.c = core->c + direction * ssm__s4_count(core);
+    p.p = core->p;
+    p.l = core->l;
     p.u = x;
     p.state_count = ssm__s4_count(core);
     p.h0 = direction ? NULL : call->entering;
     return p;
 }
 
+/* Launches for `each` states at a time, or one for all that are coupled. */
 static ssm_status ssm__device_s4_launch(ssm__device *d, ssm__cuda_s4 p, const ssm_s4_core *core, size_t streams,
-                                        int held, void (*kernel)(ssm__cuda_s4))
+                                        size_t each, ssm__cuda_s4_kernel kernel)
 {
     ssm_status status = SSM_OK;
-    for (p.first = 0; status == SSM_OK && p.first < core->states; p.first += (size_t)held * SSM__CUDA_S4_STEPS)
+    if (core->low_rank) each = core->states;
+    for (p.first = 0; status == SSM_OK && p.first < core->states; p.first += each)
         status = ssm__cuda_launch(kernel, ssm__mul(streams, p.strips), 1, SSM__CUDA_S4_THREADS, 0, p, d->stream);
     return status;
 }
@@ -35766,22 +38694,25 @@ static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
 {
     const ssm_s4_core *core = task->core;
     const ssm__call *call = task->call;
-    const int half = d->io == SSM_FORMAT_BF16;
-    void (*const real)(ssm__cuda_s4) = half ? ssm__cuda_s4_run<float, ssm__cuda_bf16> : ssm__cuda_s4_run<float, float>;
-    void (*const pairs)(ssm__cuda_s4) =
-        half ? ssm__cuda_s4_run<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_run<ssm__complex, float>;
+    const size_t streams = ssm__tile_streams(&call->tile);
+    const ssm__cuda_s4_kernel kernel = d->io == SSM_FORMAT_BF16 ? ssm__device_s4_forward<ssm__cuda_bf16>(core)
+                                                                : ssm__device_s4_forward<float>(core);
     ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
+    ssm__arena arena;
+    float *room;
     size_t direction;
     b.y = task->s;
     b.y_row = (ptrdiff_t)core->dim;
     ssm__device_rows_forward(d, SSM_ROW_SCALE, &b);
+    arena = ssm__arena_open(d->work.data);
+    room = ssm__take(&arena, ssm__device_s4_is_wide(core) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
     for (direction = 0; direction < core->directions; ++direction) {
         ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
         p.y = ssm_rows_out_of(task->s, (ptrdiff_t)core->dim);
+        p.room = room;
         if (direction == 0) p.h_last = call->state;
-        if (ssm__device_ready(d, SSM_OK, 0))
-            d->status = ssm__device_s4_launch(d, p, core, ssm__tile_streams(&call->tile), SSM__CUDA_S4_HELD,
-                                              core->parts == 2 ? pairs : real);
+        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena)))
+            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_HELD * SSM__CUDA_S4_STEPS, kernel);
     }
 }
 
@@ -35789,16 +38720,28 @@ static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
 static ssm_status ssm__device_s4_sums(const ssm__device *d, const ssm__cuda_s4 &p, size_t streams, size_t direction,
                                       const ssm__s4_coefs *grad)
 {
-    float *const to[3] = {grad->a, grad->b, grad->c + direction * p.state_count};
+    float *const to[5] = {grad->a, grad->b, grad->c + direction * p.state_count, grad->p, grad->l};
+    const size_t parts = grad->p ? 5 : 3;
     ssm_status status = SSM_OK;
     size_t i;
-    for (i = 0; status == SSM_OK && i < 3; ++i) {
+    for (i = 0; status == SSM_OK && i < parts; ++i) {
         ssm__cuda_sum sum = ssm__cuda_sum_of(p.sums + i * p.state_count, to[i]);
-        ssm__cuda_sum_axis(&sum, streams, 3 * p.state_count, 0);
+        ssm__cuda_sum_axis(&sum, streams, parts * p.state_count, 0);
         ssm__cuda_sum_axis(&sum, p.state_count, 1, 1);
         status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
     }
     return status;
+}
+
+/* Workspace of the adjoint. */
+static size_t ssm__device_s4_layout(const ssm_s4_core *core, size_t rows, size_t streams, void *mem, ssm__cuda_s4 *p)
+{
+    const size_t count = ssm__s4_count(core), rooms = ssm__device_s4_is_wide(core) ? SSM__CUDA_S4_ROOMS : 0;
+    ssm__arena arena = ssm__arena_open(mem);
+    p->kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
+    p->sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(core->low_rank ? 5 : 3, count)));
+    p->room = ssm__take(&arena, ssm__mul(streams, ssm__mul(rooms, count)));
+    return ssm__arena_bytes(&arena);
 }
 
 /* ds to du, in w->dx, the gradients of coefficients, and that of the entering states. */
@@ -35808,15 +38751,9 @@ static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward 
     const ssm__call *call = task->call;
     const ssm__s4_scratch *w = task->work;
     const size_t rows = call->tile.count * call->tile.steps, streams = ssm__tile_streams(&call->tile);
-    const size_t count = ssm__s4_count(core);
-    const int half = d->io == SSM_FORMAT_BF16;
-    void (*const real)(ssm__cuda_s4) =
-        half ? ssm__cuda_s4_back<float, ssm__cuda_bf16> : ssm__cuda_s4_back<float, float>;
-    void (*const pairs)(ssm__cuda_s4) =
-        half ? ssm__cuda_s4_back<ssm__complex, ssm__cuda_bf16> : ssm__cuda_s4_back<ssm__complex, float>;
+    const ssm__cuda_s4_kernel kernel = d->io == SSM_FORMAT_BF16 ? ssm__device_s4_adjoint<ssm__cuda_bf16>(core)
+                                                                : ssm__device_s4_adjoint<float>(core);
     ssm__row_block b = ssm__device_s4_skip(core, call, task->x);
-    ssm__arena arena;
-    float *kept, *sums;
     size_t direction;
     b.dy = w->ds;
     b.dx = w->dx;
@@ -35824,21 +38761,329 @@ static void ssm__device_s4_backward(ssm__device *d, const ssm__s4_task_backward 
     b.dscale = ssm__grad_at(call->dparams, core->offsets.D);
     ssm__device_clear(d, w->dx, rows * core->dim, d->io);
     ssm__device_rows_backward(d, SSM_ROW_SCALE, &b);
-    arena = ssm__arena_open(d->work.data);
-    kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
-    sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(3, count)));
     for (direction = 0; direction < core->directions; ++direction) {
         ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
+        const size_t bytes = ssm__device_s4_layout(core, rows, streams, d->work.data, &p);
         p.dy = ssm_rows_of(w->ds, (ptrdiff_t)core->dim);
         p.du = ssm_rows_out_of(w->dx, (ptrdiff_t)core->dim);
         if (direction == 0) p.dstate = call->state;
-        p.kept = kept;
-        p.sums = sums;
-        if (ssm__device_ready(d, SSM_OK, ssm__arena_bytes(&arena)))
-            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_TURNED,
-                                              core->parts == 2 ? pairs : real);
+        if (ssm__device_ready(d, SSM_OK, bytes))
+            d->status = ssm__device_s4_launch(d, p, core, streams, SSM__CUDA_S4_TURNED * SSM__CUDA_S4_STEPS, kernel);
         if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__device_s4_sums(d, p, streams, direction, &w->grad);
     }
+}
+
+/*=============================================================================
+ * >>cuda-layer-rglru
+ *=============================================================================
+ * The RG-LRU on a GPU: what its tile functions call of a device. Coefficients and their adjoint are a thread for each
+ * number, bound by memory; between them stands the linear scan, sequential, so that pieces of a sequence have the bits
+ * of the whole. a, b, h and their gradients are float in bf16, too: an a near 1 would be lost.
+ */
+enum { SSM__CUDA_RGLRU_EACH = 256 };
+
+typedef struct ssm__cuda_rglru {
+    size_t count; /* [rows][dim] */
+    size_t dim;
+    ssm_rows u;
+    const void *gate[2];
+    const float *decay;
+    const float *mark; /* [rows]: not 0 at a first step; NULL: no such row */
+    float *a;
+    float *b;
+    float *da; /* from here on the adjoint; becomes the terms of ddecay */
+    const float *db;
+    void *dgate[2];
+    ssm_rows_out du; /* added to */
+} ssm__cuda_rglru;
+
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_gates(const ssm__cuda_rglru p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, row = i / p.dim, c = i % p.dim;
+    ssm__rglru_gates_of g;
+    if (i >= p.count) return;
+    g = ssm__rglru_open(ssm__cuda_load((const T *)p.gate[0] + i), ssm__cuda_load((const T *)p.gate[1] + i), p.decay[c]);
+    p.a[i] = g.a;
+    p.b[i] = ssm__rglru_b(&g, ssm__cuda_load(ssm__cuda_row_at<T>(p.u, row, c)), p.mark && p.mark[row] != 0);
+}
+
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_slopes(const ssm__cuda_rglru p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, row = i / p.dim, c = i % p.dim;
+    ssm__rglru_gates_of g;
+    ssm__rglru_slopes d;
+    if (i >= p.count) return;
+    g = ssm__rglru_open(ssm__cuda_load((const T *)p.gate[0] + i), ssm__cuda_load((const T *)p.gate[1] + i), p.decay[c]);
+    d = ssm__rglru_back(&g, ssm__cuda_load(ssm__cuda_row_at<T>(p.u, row, c)), p.decay[c], p.da[i], p.db[i],
+                        p.mark && p.mark[row] != 0);
+    p.da[i] = d.power * g.r;
+    ssm__cuda_store((T *)p.dgate[0] + i, d.input);
+    ssm__cuda_store((T *)p.dgate[1] + i, d.recurrent);
+    if (p.du.data) {
+        T *du = ssm__cuda_row_at<T>(p.du, row, c);
+        ssm__cuda_store(du, fmaf(d.gated, g.i, ssm__cuda_load(du)));
+    }
+}
+
+/* --- the number in a state that says whether there was a step: a thread for each sequence --- */
+typedef struct ssm__cuda_rglru_marks {
+    size_t batch;
+    size_t len;
+    const size_t *start;
+    const ptrdiff_t *slot;
+    size_t state_count;
+    const float *entering; /* the numbers, state_count apart; NULL: zeros */
+    float *leaving;        /* NULL: not wanted */
+    float left;            /* in them: 1, of gradients 0 */
+    float *mark;
+} ssm__cuda_rglru_marks;
+
+__global__ void __launch_bounds__(32) ssm__cuda_rglru_mark(const ssm__cuda_rglru_marks p)
+{
+    const size_t seq = (size_t)blockIdx.x * 32 + threadIdx.x;
+    ssm__span q;
+    if (seq >= p.batch) return;
+    q = ssm__cuda_span_of(p.start, p.slot, seq, p.len);
+    if (q.len == 0) return;
+    p.mark[q.batch * p.len + q.first] = !p.entering || p.entering[(size_t)q.state * p.state_count] == 0.0f;
+    if (p.leaving) p.leaving[(size_t)q.state * p.state_count] = p.left;
+}
+
+/* --- y = gelu(z) x, or x without z; with dy its gradients, added. x and dx are float --- */
+typedef struct ssm__cuda_rglru_gating {
+    size_t count; /* [rows][dim] */
+    size_t dim;
+    ssm_rowop_kind gelu;
+    ssm_rows x;
+    ssm_rows z;
+    ssm_rows dy;
+    ssm_rows_out y;
+    ssm_rows_out dx;
+    ssm_rows_out dz;
+} ssm__cuda_rglru_gating;
+
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_gate(const ssm__cuda_rglru_gating p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, row = i / p.dim, c = i % p.dim;
+    float x, dy, z = 0, gate = 1, none;
+    if (i >= p.count) return;
+    x = *ssm__cuda_row_at<float>(p.x, row, c);
+    if (p.z.data) z = ssm__cuda_load(ssm__cuda_row_at<T>(p.z, row, c));
+    if (p.z.data) gate = ssm__cuda_row_value(p.gelu, z, 0, 0);
+    if (!p.dy.data) {
+        ssm__cuda_store(ssm__cuda_row_at<T>(p.y, row, c), x * gate);
+        return;
+    }
+    dy = ssm__cuda_load(ssm__cuda_row_at<T>(p.dy, row, c));
+    ssm__cuda_row_add<float>(p.dx, row, c, dy * gate, NULL);
+    if (p.z.data)
+        ssm__cuda_row_add<T>(p.dz, row, c, dy * x * ssm__cuda_row_slope(p.gelu, z, 0, 0, &none), NULL);
+}
+
+/* --- parameters --- */
+typedef struct ssm__cuda_rglru_params {
+    const float *from;
+    void *to;
+    size_t width; /* of a head */
+    size_t count;
+    float c;
+    const float *ddecay; /* NULL: decay from recurrent_param; else the gradient back */
+} ssm__cuda_rglru_params;
+
+/* [head][in][out] to [head][out][in]. */
+template <class T>
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_turn(const ssm__cuda_rglru_params p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x, w = p.width;
+    const size_t in = i % w, out = i / w % w, head = i / w / w;
+    if (i < p.count) ssm__cuda_store((T *)p.to + i, p.from[(head * w + in) * w + out]);
+}
+
+__global__ void __launch_bounds__(SSM__CUDA_RGLRU_EACH) ssm__cuda_rglru_decay(const ssm__cuda_rglru_params p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_RGLRU_EACH + threadIdx.x;
+    if (i >= p.count) return;
+    if (p.ddecay) ssm__rglru_decay_adjoint(1, p.c, p.from + i, p.ddecay + i, (float *)p.to + i);
+    else ssm__rglru_decay(1, p.c, p.from + i, (float *)p.to + i);
+}
+
+/* --- launches --- */
+static ssm__cuda_rglru_params ssm__device_rglru_params(const ssm_real *from, const void *to, size_t width, size_t count)
+{
+    ssm__cuda_rglru_params p;
+    memset(&p, 0, sizeof p);
+    p.from = from;
+    p.to = (void *)(uintptr_t)to;
+    p.width = width;
+    p.count = count;
+    return p;
+}
+
+/* A thread for each of `count` numbers. */
+template <class P> static void ssm__device_rglru_each(ssm__device *d, void (*kernel)(P), const P &p, size_t count)
+{
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(kernel, ssm__ceil_div(count, SSM__CUDA_RGLRU_EACH), 1, SSM__CUDA_RGLRU_EACH, 0, p,
+                                     d->stream);
+}
+
+static void ssm__device_rglru_turn(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t width)
+{
+    const ssm__cuda_rglru_params p = ssm__device_rglru_params(from, to, width, heads * width * width);
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_turn<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_turn<float>, p, p.count);
+}
+
+static void ssm__device_rglru_decay(ssm__device *d, const ssm_rglru *m)
+{
+    ssm__cuda_rglru_params p =
+        ssm__device_rglru_params(m->params + m->offsets.recurrent_param, m->decay, 0, m->config.lru_width);
+    p.c = m->config.c;
+    ssm__device_rglru_each(d, ssm__cuda_rglru_decay, p, p.count);
+}
+
+static void ssm__device_rglru_gate(ssm__device *d, int exact_gelu, const ssm__row_block *b)
+{
+    ssm__cuda_rglru_gating p;
+    p.count = b->rows * b->dim;
+    p.dim = b->dim;
+    p.gelu = exact_gelu ? SSM_ROW_GELU : SSM_ROW_GELU_TANH;
+    p.x = ssm_rows_of(b->x, b->x_row);
+    p.z = ssm_rows_of(b->z, b->z_row);
+    p.dy = ssm_rows_of(b->dy, b->dy_row);
+    p.y = ssm_rows_out_of(b->y, b->y_row);
+    p.dx = ssm_rows_out_of(b->dx, b->dx_row);
+    p.dz = ssm_rows_out_of(b->dz, b->dz_row);
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_gate<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_gate<float>, p, p.count);
+}
+
+/* Which rows are first steps; `left` becomes what the leaving states, or gradients, say. */
+static void ssm__device_rglru_mark(ssm__device *d, const ssm__rglru_job *j, float left)
+{
+    const ssm__call *call = j->call;
+    const size_t at = ssm__rglru_conv_count(&j->m->config) + j->m->config.lru_width;
+    ssm__cuda_rglru_marks p;
+    if (!j->mark) return;
+    p.batch = ssm__tile_streams(&call->tile);
+    p.len = call->tile.steps;
+    p.start = call->tile.start;
+    p.slot = call->slot;
+    p.state_count = call->state_count;
+    p.entering = ssm__state_part(call->entering, at);
+    p.leaving = ssm__state_part(call->state, at);
+    p.left = left;
+    p.mark = j->mark;
+    ssm__device_clear(d, j->mark, call->tile.count * call->tile.steps, SSM_FORMAT_REAL);
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_rglru_mark, ssm__ceil_div(p.batch, 32), 1, 32, 0, p, d->stream);
+}
+
+static ssm__cuda_rglru ssm__device_rglru_of(const ssm__rglru_job *j)
+{
+    ssm__cuda_rglru p;
+    memset(&p, 0, sizeof p);
+    p.dim = j->m->config.lru_width;
+    p.count = j->call->tile.count * j->call->tile.steps * p.dim;
+    p.u = j->u;
+    p.gate[0] = j->mem->gate[0];
+    p.gate[1] = j->mem->gate[1];
+    p.decay = j->m->decay;
+    p.mark = j->mark;
+    p.a = j->a;
+    return p;
+}
+
+/* The recurrence as a linear scan. */
+static ssm_linear_scan ssm__device_rglru_line(const ssm__rglru_job *j)
+{
+    const ssm__call *call = j->call;
+    const size_t W = j->m->config.lru_width;
+    ssm_linear_scan s = SSM__EMPTY;
+    s.batch = ssm__tile_streams(&call->tile);
+    s.len = call->tile.steps;
+    s.start = call->tile.start;
+    s.slot = call->slot;
+    s.dim = W;
+    s.scan = SSM_SCAN_SEQUENTIAL;
+    s.a = ssm__tile_view(j->a, &call->tile, (ptrdiff_t)W, 1, 0);
+    s.h = ssm_out_like(j->mem->h, s.a);
+    s.b = s.a;
+    s.b.data = j->mem->h;
+    s.h0 = ssm__view(ssm__state_part(call->entering, ssm__rglru_conv_count(&j->m->config)), call->state_count, 0, 1, 0);
+    return s;
+}
+
+static void ssm__device_rglru(ssm__device *d, const ssm__rglru_job *j)
+{
+    ssm__cuda_rglru p = ssm__device_rglru_of(j);
+    ssm_linear_scan s = ssm__device_rglru_line(j);
+    ssm_sizes need = SSM__EMPTY;
+    ssm_status status;
+    s.h_last = ssm_out_like(ssm__state_part(j->call->state, ssm__rglru_conv_count(&j->m->config)), s.h0);
+    status = ssm_cuda_linear_scan_sizes(&s, SSM_FORMAT_REAL, &need);
+    p.b = j->mem->h;
+    ssm__device_rglru_mark(d, j, 1);
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_gates<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_gates<float>, p, p.count);
+    if (ssm__device_ready(d, status, need.work))
+        d->status = ssm_cuda_linear_scan_forward(&s, SSM_FORMAT_REAL, d->work, d->stream);
+}
+
+/* The gradients of a and b, added to w->da and w->db, and those of the states. */
+static void ssm__device_rglru_line_backward(ssm__device *d, const ssm__rglru_job *j)
+{
+    const ssm__call *call = j->call;
+    const ssm__rglru_scratch *w = j->w;
+    const size_t W = j->m->config.lru_width;
+    const ssm_linear_scan s = ssm__device_rglru_line(j);
+    ssm_real *dstate = ssm__state_part(call->state, ssm__rglru_conv_count(&j->m->config));
+    ssm_linear_scan_grad g = SSM__EMPTY;
+    ssm_sizes need = SSM__EMPTY;
+    const ssm_status status = ssm_cuda_linear_scan_sizes(&s, SSM_FORMAT_REAL, &need);
+    g.dh = s.a;
+    g.dh.data = w->dh;
+    g.da = ssm_out_like(w->da, s.a);
+    g.db = ssm_out_like(w->db, s.a);
+    if (dstate) {
+        ssm__device_take_dstate(d, dstate, call->state_count, s.batch, W, w->dh_last);
+        g.dh_last = ssm__view(w->dh_last, W, 0, 1, 0);
+        g.dh0 = ssm_out_like(dstate, s.h0);
+    }
+    if (ssm__device_ready(d, status, need.work_backward))
+        d->status = ssm_cuda_linear_scan_backward(&s, &g, SSM_FORMAT_REAL, d->work, d->stream);
+}
+
+static void ssm__device_rglru_backward(ssm__device *d, const ssm__rglru_job *j, ssm_real *dparam)
+{
+    const ssm_rglru *m = j->m;
+    const ssm__rglru_scratch *w = j->w;
+    ssm__cuda_rglru_params param =
+        ssm__device_rglru_params(m->params + m->offsets.recurrent_param, dparam, 0, m->config.lru_width);
+    ssm__cuda_rglru p = ssm__device_rglru_of(j), gates = p;
+    ssm__cuda_sum sum = ssm__cuda_sum_of(w->da, w->ddecay);
+    ssm__device_rglru_mark(d, j, 0);
+    gates.b = w->dgate[0]; /* b is not wanted again */
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_gates<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_gates<float>, gates, p.count);
+    ssm__device_rglru_line_backward(d, j);
+    p.da = w->da;
+    p.db = w->db;
+    p.dgate[0] = w->dgate[0];
+    p.dgate[1] = w->dgate[1];
+    p.du = j->du;
+    ssm__device_rglru_each(d, d->io == SSM_FORMAT_BF16 ? ssm__cuda_rglru_slopes<ssm__cuda_bf16>
+                                                       : ssm__cuda_rglru_slopes<float>, p, p.count);
+    if (!dparam) return;
+    ssm__cuda_sum_axis(&sum, p.count / p.dim, p.dim, 0);
+    ssm__cuda_sum_axis(&sum, p.dim, 1, 1);
+    if (ssm__device_ready(d, SSM_OK, 0)) d->status = ssm__cuda_sum_run(sum, SSM_FORMAT_REAL, d->stream);
+    param.c = m->config.c;
+    param.ddecay = w->ddecay;
+    ssm__device_rglru_each(d, ssm__cuda_rglru_decay, param, param.count);
 }
 
 /*=============================================================================
@@ -36115,12 +39360,17 @@ static ssm_status ssm__device_sizes(ssm__device_verbs verbs, ssm__call call, con
 }
 
 /* --- bind --- */
+/* Queued behind the kernels that write a block: whatever comes next finds them complete, even if it begins early. */
+__global__ void ssm__cuda_settle(int)
+{
+}
+
 /* Bytes of a block; the layer's pointers then lie somewhere, for a dry run. */
 static size_t ssm__device_bound_bytes(ssm__bind_walk walk, void *layer)
 {
     ssm__binder b = ssm__binder_open((void *)(uintptr_t)SSM__BOUND_ALIGN);
     walk(layer, &b);
-    return ssm__add(b.used, SSM__BOUND_ALIGN - 1);
+    return ssm__add(ssm__add(b.used, b.scratch), SSM__BOUND_ALIGN - 1);
 }
 
 static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const ssm_real *params, ssm_memory mem,
@@ -36134,6 +39384,7 @@ static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const
     b.params = params;
     b.device = d;
     walk(layer, &b);
+    if (d->status == SSM_OK) d->status = ssm__cuda_launch(ssm__cuda_settle, 1, 1, 1, 0, 0, d->stream);
     bound->data = b.base;
     bound->bytes = b.used;
     return d->status;
@@ -36239,6 +39490,8 @@ SSM__DEVICE_LAYER(mamba2, mamba2)
 SSM__DEVICE_LAYER(mamba3, mamba3)
 SSM__DEVICE_LAYER(s5, s5)
 SSM__DEVICE_LAYER(s4d, s4)
+SSM__DEVICE_LAYER(s4, s4)
+SSM__DEVICE_LAYER(rglru, rglru)
 #endif /* SSM_CUDA */
 
 /*=============================================================================
@@ -36254,6 +39507,7 @@ SSM__DEVICE_LAYER(s4d, s4)
 
 #undef SSM__BIND_DEVICE
 #undef SSM__BIND_RANKS
+#undef SSM__BIND_TURNED
 #undef SSM__BOTH
 #undef SSM__ISA_DEVICE
 #undef SSM__IS_DEVICE
@@ -36404,10 +39658,10 @@ SSM__DEVICE_LAYER(s4d, s4)
  *   0.2.0  kernels for SSE2, AVX2, AVX-512, NEON and WebAssembly beside the scalar ones, chosen at run time or by `isa`;
  *          the same bits within a family; row operations as ops; Mamba-2, its scan, Mamba-3, losses; backward and step
  *          share out their work. With SSM_CUDA the scans (selective, Mamba-2's, S5's, linear), convolution, products,
- *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5 and
- *          S4D on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm, embedding;
- *          norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and its block;
- *          complex A in the selective scan, selective, S6 and Mamba (SSM_PARAMS_MAX is 17); ZOH_TRAPEZOID.
+ *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
+ *          S4D, S4, RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm,
+ *          embedding; norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and
+ *          its block; complex A in the selective scan, selective, S6 and Mamba (SSM_PARAMS_MAX is 17); ZOH_TRAPEZOID.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

@@ -162,11 +162,40 @@ static void configure_s4d(ssm_s4d_config *c)
     c->residual = chance(50);
 }
 
+/* States that a lane holds, and more. */
+static void configure_s4(ssm_s4_config *c)
+{
+    c->n_ssm = chance(50) ? 16 : pick(1, 20);
+    c->d_model = c->n_ssm * pick(1, 2);
+    c->d_state = 2 * (chance(30) ? 32 : pick(1, 40));
+    c->form = chance(30) ? SSM_S4_FORM_CONVOLUTION : SSM_S4_FORM_AUTO;
+    c->bidirectional = chance(30);
+    c->activation = chance(60) ? SSM_S4_ACTIVATION_GELU : SSM_S4_ACTIVATION_NONE;
+    c->output = chance(50) ? SSM_S4_OUTPUT_GLU : SSM_S4_OUTPUT_NONE;
+    c->pre_norm = chance(50);
+    c->residual = chance(50);
+}
+
 /* States are [N][H] on the host, N of numbers or of parts, and [H][N] on the device. */
-static void s4d_scan(const ssm_s4d *l, size_t *dim, size_t *rows)
+template <class L> static void s4_scan(const L *l, size_t *dim, size_t *rows)
 {
     *dim = l->core.dim;
     *rows = l->core.states * l->core.parts;
+}
+
+/* One head and several; the RG-LRU alone; radii that a few steps forget. */
+static void configure_rglru(ssm_rglru_config *c)
+{
+    c->num_heads = chance(40) ? 1 : pick(2, 3);
+    c->no_block = chance(25);
+    c->lru_width = c->num_heads * (chance(50) ? 16 : pick(1, 12));
+    c->d_model = c->no_block ? c->lru_width : chance(50) ? 32 : pick(1, 40);
+    c->conv_width = c->no_block ? 1 : chance(60) ? 4 : pick(1, 5);
+    c->no_reset = chance(30);
+    c->no_bias = chance(30);
+    c->no_conv_bias = chance(30);
+    c->exact_gelu = chance(40);
+    if (chance(50)) c->a_min = 0.5f;
 }
 
 template <class L> static void as_it_lies(const L *, size_t *dim, size_t *rows)
@@ -178,7 +207,9 @@ LAYER_VERBS(selective, configure_selective, no_conv<ssm_selective>, core_scan<ss
 LAYER_VERBS(s6, configure_s6, no_conv<ssm_s6>, core_scan<ssm_s6>, 0)
 LAYER_VERBS(mamba, configure_mamba, mamba_conv, core_scan<ssm_mamba>, 0)
 LAYER_VERBS(mamba2, configure_mamba2, mamba2_conv, mamba2_scan, 0)
-LAYER_VERBS(s4d, configure_s4d, no_conv<ssm_s4d>, s4d_scan, 0)
+LAYER_VERBS(rglru, configure_rglru, no_conv<ssm_rglru>, as_it_lies<ssm_rglru>, 0)
+LAYER_VERBS(s4d, configure_s4d, no_conv<ssm_s4d>, s4_scan<ssm_s4d>, 0)
+LAYER_VERBS(s4, configure_s4, no_conv<ssm_s4>, s4_scan<ssm_s4>, 0)
 LAYER_VERBS(s5, configure_s5, no_conv<ssm_s5>, as_it_lies<ssm_s5>, 1)
 
 /* SISO and MIMO; heads of one block and of two, a slab of states and two. */
@@ -211,6 +242,16 @@ static void mamba3_scan(const ssm_mamba3 *m, size_t *dim, size_t *rows)
 }
 
 LAYER_VERBS(mamba3, configure_mamba3, mamba3_angles, mamba3_scan, 0)
+
+/* What a number of a state cannot be but at random: whether the RG-LRU had a step. */
+template <class L> static void as_steps_leave(const L *, float *, size_t)
+{
+}
+
+static void as_steps_leave(const ssm_rglru *m, float *state, size_t count)
+{
+    if (!m->config.no_reset) state[count - 1] = chance(50) ? 1.0f : 0.0f;
+}
 
 /* One layer, bound on both sides with the same parameters, and its sequences. */
 template <class L, class C> struct layer_case {
@@ -296,6 +337,7 @@ template <class L, class C> struct layer_case {
     void make_states(tensor *t, size_t count, enum fill fill)
     {
         make(t, 0, 0, 0, count * states(), 0, DENSE, 0, fill);
+        for (size_t i = 0; i < count; ++i) as_steps_leave(&layer[0], &t->host[t->base + i * states()], states());
         turn(t, 1);
     }
 
@@ -460,6 +502,16 @@ static void layer_s4d(void)
     layer_random(s4d_verbs);
 }
 
+static void layer_rglru(void)
+{
+    layer_random(rglru_verbs);
+}
+
+static void layer_s4(void)
+{
+    layer_random(s4_verbs);
+}
+
 static void layer_s5(void)
 {
     layer_random(s5_verbs);
@@ -484,11 +536,26 @@ template <class C> static void one_way(C *)
 {
 }
 
-static void one_way(ssm_s4d_config *c)
+template <class C> static void s4_one_way(C *c)
 {
     if (c->n_ssm != c->d_model) c->n_ssm = 1; /* a divisor of whatever d_model becomes */
     else c->n_ssm = 0;
     c->bidirectional = 0;
+}
+
+static void one_way(ssm_s4d_config *c)
+{
+    s4_one_way(c);
+}
+
+static void one_way(ssm_s4_config *c)
+{
+    s4_one_way(c);
+}
+
+static void one_way(ssm_rglru_config *c) /* d_model may become any number */
+{
+    c->no_block = 0;
 }
 
 static void one_way(ssm_s5_config *c)
@@ -496,13 +563,17 @@ static void one_way(ssm_s5_config *c)
     c->bidirectional = 0;
 }
 
-/* A scan whose splits agree to the bit; that of Mamba-3 always is one. */
+/* A scan whose splits agree to the bit; those of Mamba-3 and the RG-LRU always are. */
 template <class C> static void make_sequential(C *c)
 {
     c->scan = SSM_SCAN_SEQUENTIAL;
 }
 
 static void make_sequential(ssm_mamba3_config *)
+{
+}
+
+static void make_sequential(ssm_rglru_config *)
 {
 }
 
@@ -548,8 +619,8 @@ template <class L, class C> static void layer_splits(const layer_verbs<L, C> &ve
         require(same_bits(y[0], y[1]) && same_bits(h[0], h[1]), "two pieces give other bits than one");
         require(same_bits(y[0], y[2]) && same_bits(h[0], h[2]), "steps give other bits than forward");
         if (trouble)
-            printf("     (len %u cut %u d_model %u d_state %u bf16 %d)\n", (unsigned)k.seqs[0].len, (unsigned)cut,
-                   (unsigned)k.config.d_model, (unsigned)k.layer[1].config.d_state, half);
+            printf("     (len %u cut %u d_model %u state %u bf16 %d)\n", (unsigned)k.seqs[0].len, (unsigned)cut,
+                   (unsigned)k.config.d_model, (unsigned)k.states(), half);
     }
 }
 
@@ -601,6 +672,61 @@ template <class L, class C> static void layer_slots(const layer_verbs<L, C> &ver
     }
 }
 
+/* One row through a Mamba block: four kernels, with the bits of the ops one by one, which a call with slots takes. */
+static void mamba_layer_decode(void)
+{
+    int i;
+    for (i = 0; i < 4 * rounds && trouble == 0; ++i) {
+        const int half = i % 2;
+        layer_case<ssm_mamba, ssm_mamba_config> k(mamba_verbs);
+        std::vector<float> y[2], h[2];
+        int way;
+        memset(&k.config, 0, sizeof k.config);
+        k.config.d_model = i / 2 == 0 ? 2056 : i / 2 == 1 && !half ? 132 : 8 * pick(1, 9);
+        k.config.d_inner = 8 * pick(1, 20);
+        k.config.d_state = 4 * pick(1, 9);
+        k.config.n_groups = 1;
+        k.config.dt_rank = chance(15) ? 136 : 8 * pick(1, 5);
+        k.config.d_conv = pick(2, 8);
+        k.config.proj_bias = chance(30);
+        k.config.x_proj_bias = chance(30);
+        k.config.no_conv_bias = chance(30);
+        k.config.no_dt_bias = chance(20);
+        k.config.pre_norm = chance(70);
+        k.config.residual = chance(50);
+        k.io = half ? SSM_FORMAT_BF16 : SSM_FORMAT_REAL;
+        layer_dense(&k, half, 1, 1);
+        if (trouble) return;
+        block work(k.need[1].work);
+        tensor state, slot;
+        k.make_states(&state, 2, UNIFORM);
+        k.integers(&slot, std::vector<ptrdiff_t>(1, 1));
+        for (way = 0; way < 2; ++way) {
+            ssm_seqs s = k.seqs[1];
+            reset(&state);
+            reset(&k.y);
+            EMULATOR(emulator_launches = 0);
+            if (way == 0)
+                ok(k.v.cuda_step(&k.layer[1], state.out(1).data + k.states(), k.x.in(1).data, k.y.out(1).data, 1,
+                                 work.memory(), NULL), "step");
+            EMULATOR(if (way == 0 && (k.config.d_model <= 2048 || half || !k.config.pre_norm))
+                         require(emulator_launches == 4, "a step of other than four kernels"));
+            s.slot = (const ptrdiff_t *)(const void *)slot.in(1).data;
+            if (way == 1)
+                ok(k.v.cuda_forward(&k.layer[1], state.out(1).data, k.x.in(1).data, k.y.out(1).data, &s, work.memory(),
+                                    NULL), "forward");
+            y[way] = k.y.download();
+            h[way] = state.download();
+        }
+        require(same_bits(y[0], y[1]), "other outputs than the ops one by one");
+        require(same_bits(h[0], h[1]), "other states than the ops one by one");
+        if (trouble)
+            printf("     (d_model %u d_inner %u d_state %u dt_rank %u d_conv %u bf16 %d)\n", (unsigned)k.config.d_model,
+                   (unsigned)k.layer[1].config.d_inner, (unsigned)k.config.d_state, (unsigned)k.config.dt_rank,
+                   (unsigned)k.config.d_conv, half);
+    }
+}
+
 /* Few states and many steps: time is cut into chunks, within rounding of the host, forward and back. */
 static void layer_chunks(void)
 {
@@ -644,6 +770,41 @@ static void layer_chunks(void)
         compare(dx, 1e-4, "dx in chunks");
         compare(dparams, 1e-4, "dparams in chunks");
         k.compare_states(&dstate, 1e-4, "dstate in chunks");
+    }
+}
+
+/* C~ of a checkpoint: bind solves for C, of more channels than are solved for at a time, in both directions; such a
+ * layer has no tape, and no host's function takes it. */
+static void layer_checkpoint(void)
+{
+    int i;
+    for (i = 0; i < rounds && trouble == 0; ++i) {
+        layer_case<ssm_s4, ssm_s4_config> k(s4_verbs);
+        size_t bytes;
+        layer_shape(&k, 0, 0);
+        k.config.d_state = 2 * pick(1, i == 1 ? 3 : 12);
+        if (i == 1) k.config.n_ssm = 1, k.config.d_model = SSM__S4_SOLVERS + pick(1, 20);
+        k.config.bidirectional = i % 2;
+        k.config.l_max = pick(1, 300);
+        layer_dense(&k, 0, 2, pick(1, 40));
+        if (trouble) return;
+        std::vector<unsigned char> host_work(k.need[0].work);
+        block work(k.need[1].work), tape(k.need[1].tape);
+        tensor state;
+        k.make_states(&state, 2, UNIFORM);
+        ok(k.v.forward(&k.layer[0], state.out(0).data, k.x.in(0).data, k.y.out(0).data, &k.seqs[0],
+                       ssm_memory_of(host_work.data(), host_work.size())), "host forward");
+        ok(k.v.cuda_forward(&k.layer[1], state.out(1).data, k.x.in(1).data, k.y.out(1).data, &k.seqs[1], work.memory(),
+                            NULL), "forward");
+        compare(k.y, 2e-4, "y of a checkpoint");
+        k.compare_states(&state, 1e-5, "states of a checkpoint");
+        require(k.v.cuda_record(&k.layer[1], state.out(1).data, k.x.in(1).data, k.y.out(1).data, &k.seqs[1],
+                                tape.memory(), work.memory(), NULL) == SSM_ERR_UNSUPPORTED, "a tape of a checkpoint");
+        require(ssm_s4_plain_C(&k.layer[1], k.params.host.data()) == SSM_ERR_UNSUPPORTED, "its plain C on the host");
+        require(ssm_s4_kernel_size(&k.layer[1], 8, &bytes) == SSM_ERR_UNSUPPORTED, "its kernel on the host");
+        if (trouble)
+            printf("     (d_model %u d_state %u l_max %u)\n", (unsigned)k.d_model(), (unsigned)k.config.d_state,
+                   (unsigned)k.config.l_max);
     }
 }
 
@@ -797,3 +958,5 @@ LAYER_TESTS(mamba)
 LAYER_TESTS(mamba3)
 LAYER_TESTS(s5)
 LAYER_TESTS(s4d)
+LAYER_TESTS(s4)
+LAYER_TESTS(rglru)

@@ -150,7 +150,9 @@ static void linear_rows(void)
     linear_rows_of(0, 70);
     linear_rows_of(0, 72);
     linear_rows_of(0, 660);
+    linear_rows_of(0, 2200); /* more than one piece, of one row too */
     linear_rows_of(1, 1096);
+    linear_rows_of(1, 4712);
 }
 
 /* With an operand that is added, beside it or in place: the products alone, plus it. */
@@ -179,8 +181,9 @@ static void linear_add(void)
         }
         const tensor &other = in_place ? y : add;
         tensor *const outputs[] = {&y};
-        twice([&] { ok(ssm__cuda_linear_run(&l[1], rows_in(x, 1), rows_in(other, 1), rows_out(y, 1), rows, io, NULL),
-                       "add"); },
+        const ssm__cuda_product p =
+            ssm__cuda_linear_product(&l[1], rows_in(x, 1), rows_in(other, 1), rows_out(y, 1), rows, io);
+        twice([&] { ok(ssm__cuda_linear_run(&l[1], p, io, chance(50), NULL), "add"); },
               outputs, 1, "add: other bits");
         const std::vector<float> before = other.host;
         const ssm_rows_out to = rows_out(y, 0);
@@ -230,8 +233,8 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
         const ssm__cuda_units q = ssm__cuda_units_of(p);
         if (tile == 0)
             ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(q, 4, (size_t)-1, NULL), "middle");
-        else if (tile == 1)
-            ok(ssm__cuda_units_launch<ssm__cuda_few, A_INNER, B_INNER>(q, 8, (size_t)-1, NULL), "few");
+        else if (tile == 1 && A_INNER && B_INNER && M <= SSM__CUDA_FEW_MOST)
+            ok(ssm__cuda_few_run(ssm__cuda_few_of(p, chance(50)), SSM_FORMAT_BF16, NULL), "few");
         else ok(ssm__cuda_units_large<A_INNER, B_INNER>(p, NULL), "large");
         EMULATOR(emulator_order = 0);
         if (tile == 0) first = to.download();

@@ -1,5 +1,9 @@
 /* cuda_scan.h - tests of the selective scan on a GPU; part of test_cuda.cu. */
 
+/* Real numbers, or pairs (cuda_lti.h). */
+static void make_values(tensor *x, int pairs, int half, size_t batch, size_t time, size_t chan, size_t state,
+                        enum layout layout, int shared, enum fill fill);
+
 /* A problem: every tensor, on both sides. */
 struct scan_case {
     ssm_selective_scan s; /* the host's */
@@ -56,7 +60,7 @@ struct scan_case {
 static void scan_fill(scan_case *k, int plain)
 {
     ssm_selective_scan *s = &k->s;
-    const int half = k->io == SSM_FORMAT_BF16;
+    const int half = k->io == SSM_FORMAT_BF16, cx = s->complex_A;
     const size_t b = s->start ? 0 : s->batch, t = s->len, c = s->dim, N = s->d_state;
     const size_t rows = s->disc == SSM_DISC_TRAPEZOID ? 2 * N : N;
     const enum layout L = plain ? (enum layout)pick(0, LAYOUTS - 1) : chance(50) ? DENSE : PADDED;
@@ -66,30 +70,30 @@ static void scan_fill(scan_case *k, int plain)
     s->delta_softplus = chance(80);
     make(&k->u, half, b, t, c, 0, L, 0, UNIFORM);
     make(&k->delta, half, b, t, c, 0, L, share, s->delta_softplus ? STEPS : POSITIVE);
-    make(&k->A, 0, 0, 0, c, N, plain && chance(50) ? TRANSPOSED : DENSE, share_d, NEGATIVE);
-    make(&k->B, half, b, t, s->B_groups, N, plain ? (enum layout)pick(0, LAYOUTS - 1) : DENSE, constant, UNIFORM);
-    make(&k->C, half, b, t, s->C_groups, N, plain ? (enum layout)pick(0, LAYOUTS - 1) : DENSE, constant, UNIFORM);
+    make_values(&k->A, cx, 0, 0, 0, c, N, plain && chance(50) ? TRANSPOSED : DENSE, share_d, NEGATIVE);
+    make_values(&k->B, cx, half, b, t, s->B_groups, N, plain ? (enum layout)pick(0, LAYOUTS - 1) : DENSE, constant, UNIFORM);
+    make_values(&k->C, cx, half, b, t, s->C_groups, N, plain ? (enum layout)pick(0, LAYOUTS - 1) : DENSE, constant, UNIFORM);
     if (chance(70)) make(&k->D, 0, 0, 0, c, 0, DENSE, 0, UNIFORM);
     if (chance(60)) make(&k->z, half, b, t, c, 0, L, 0, NORMAL);
     if (chance(70)) make(&k->bias, 0, 0, 0, c, 0, DENSE, share_d, s->delta_softplus ? UNIFORM : POSITIVE);
     if (plain && chance(20)) make(&k->delta_A, half, b, t, c, 0, L, 0, POSITIVE);
     if (plain && s->disc == SSM_DISC_TRAPEZOID && chance(60)) make(&k->lambda, half, b, t, c, 0, L, share, UNIFORM);
-    if (chance(60)) make(&k->h0, 0, s->batch, 0, c, rows, DENSE, 0, UNIFORM);
-    if (chance(60)) make(&k->h_last, 0, s->batch, 0, c, rows, plain && chance(50) ? TRANSPOSED : DENSE, 0, POISON);
+    if (chance(60)) make_values(&k->h0, cx, 0, s->batch, 0, c, rows, DENSE, 0, UNIFORM);
+    if (chance(60)) make_values(&k->h_last, cx, 0, s->batch, 0, c, rows, plain && chance(50) ? TRANSPOSED : DENSE, 0, POISON);
     make(&k->y, half, b, t, c, 0, L, 0, POISON);
     make(&k->dy, half, b, t, c, 0, L, 0, UNIFORM);
-    if (chance(60)) make(&k->dh_last, 0, s->batch, 0, c, rows, DENSE, 0, UNIFORM);
+    if (chance(60)) make_values(&k->dh_last, cx, 0, s->batch, 0, c, rows, DENSE, 0, UNIFORM);
     if (chance(90)) make(&k->du, half, b, t, c, 0, L, 0, G);
     if (chance(90)) make(&k->ddelta, half, b, t, c, 0, L, share, G);
-    if (chance(90)) make(&k->dA, 0, 0, 0, c, N, DENSE, share_d, G);
-    if (chance(90)) make(&k->dB, half, b, t, s->B_groups, N, DENSE, constant, G);
-    if (chance(90)) make(&k->dC, half, b, t, s->C_groups, N, DENSE, constant, G);
+    if (chance(90)) make_values(&k->dA, cx, 0, 0, 0, c, N, DENSE, share_d, G);
+    if (chance(90)) make_values(&k->dB, cx, half, b, t, s->B_groups, N, DENSE, constant, G);
+    if (chance(90)) make_values(&k->dC, cx, half, b, t, s->C_groups, N, DENSE, constant, G);
     if (chance(90)) make(&k->dD, 0, 0, 0, c, 0, DENSE, 0, G);
     if (chance(90)) make(&k->dz, half, b, t, c, 0, L, 0, G);
     if (chance(90)) make(&k->dbias, 0, 0, 0, c, 0, DENSE, share_d, G);
     if (chance(90)) make(&k->ddelta_A, half, b, t, c, 0, L, 0, G);
     if (chance(90)) make(&k->dlambda, half, b, t, c, 0, L, share, G);
-    if (chance(90)) make(&k->dh0, 0, s->batch, 0, c, rows, DENSE, 0, G);
+    if (chance(90)) make_values(&k->dh0, cx, 0, s->batch, 0, c, rows, DENSE, 0, G);
 }
 
 /* Sequences end to end, some of them empty, with rows that belong to none before and behind. */
@@ -156,10 +160,10 @@ static void scan_check(scan_case *k)
                         what[i]);
     }
     if (trouble)
-        printf("     (batch %u len %u dim %u d_state %u groups %u %u disc %d packed %d bf16 %d z %d)\n",
+        printf("     (batch %u len %u dim %u d_state %u groups %u %u disc %d packed %d bf16 %d z %d complex %d)\n",
                (unsigned)k->s.batch, (unsigned)k->s.len, (unsigned)k->s.dim, (unsigned)k->s.d_state,
                (unsigned)k->s.B_groups, (unsigned)k->s.C_groups, (int)k->s.disc, !k->start.empty(),
-               k->io == SSM_FORMAT_BF16, !k->z.host.empty());
+               k->io == SSM_FORMAT_BF16, !k->z.host.empty(), k->s.complex_A);
 }
 
 static size_t scan_len(void)
@@ -192,6 +196,7 @@ static void scan_shape_plain(scan_case *k, int round)
     k->s.d_state = chance(30) ? 16 : pick(1, on_gpu ? (chance(10) ? 256 : 40) : 18);
     k->s.len = on_gpu ? pick(1, 300) : pick(1, 40);
     k->s.disc = (ssm_disc)(round % 7);
+    k->s.complex_A = k->s.disc < SSM_DISC_TRAPEZOID && chance(40);
     if (chance(25)) k->s.delta_min = 0.05f;
     if (chance(25)) k->s.delta_max = 0.5f;
 }
@@ -267,8 +272,9 @@ static void scan_step(void)
         scan_fill(&k, i % 3 == 2);
         tensor h_last, y;
         const size_t rows = k.s.disc == SSM_DISC_TRAPEZOID ? 2 * k.s.d_state : k.s.d_state;
-        make(&h_last, 0, k.s.batch, 0, k.s.dim, rows, DENSE, 0, UNIFORM);
-        make(&k.h_last, 0, k.s.batch, 0, k.s.dim, rows, DENSE, 0, POISON);
+        const int cx = k.s.complex_A;
+        make_values(&h_last, cx, 0, k.s.batch, 0, k.s.dim, rows, DENSE, 0, UNIFORM);
+        make_values(&k.h_last, cx, 0, k.s.batch, 0, k.s.dim, rows, DENSE, 0, POISON);
         s = k.problem(1);
         s.h0 = h_last.in(1);
         ok(ssm_cuda_selective_scan_sizes(&s, k.io, &need), "sizes");
@@ -290,7 +296,7 @@ static void scan_step(void)
         }
         require(same_bits(whole, k.y.download()), "steps give other outputs than forward");
         require(memcmp(last.data() + k.h_last.base, h_last.download().data() + h_last.base,
-                       k.s.batch * k.s.dim * rows * 4) == 0,
+                       k.s.batch * k.s.dim * rows * (cx ? 8 : 4)) == 0,
                 "steps leave another state than forward");
     }
 }
@@ -405,8 +411,9 @@ static void scan_slots(void)
         scan_fill(&k, plain);
         const size_t rows = k.s.disc == SSM_DISC_TRAPEZOID ? 2 * k.s.d_state : k.s.d_state;
         const slot_list slots(k.s.batch);
-        make(&k.h_last, 0, k.s.batch + 2, 0, k.s.dim, rows, DENSE, 0, UNIFORM);
-        if (plain) make(&shown, 0, packed ? 0 : k.s.batch, k.s.len, k.s.dim, rows, DENSE, 0, POISON);
+        const int cx = k.s.complex_A;
+        make_values(&k.h_last, cx, 0, k.s.batch + 2, 0, k.s.dim, rows, DENSE, 0, UNIFORM);
+        if (plain) make_values(&shown, cx, 0, packed ? 0 : k.s.batch, k.s.len, k.s.dim, rows, DENSE, 0, POISON);
         host = k.problem(0);
         device = k.problem(1);
         host.slot = slots.host.data();
@@ -466,13 +473,12 @@ static void scan_errors(void)
     require(ssm_cuda_selective_scan_backward(&s, &g, k.io, none, ssm_memory_of(back.data, 1), NULL) == SSM_ERR_MEMORY,
             "backward in a byte");
     s.complex_A = 1;
-    require(ssm_cuda_selective_scan_sizes(&s, k.io, &need) == SSM_ERR_UNSUPPORTED, "sizes of a complex A");
-    require(ssm_cuda_selective_scan_forward(&s, k.io, work.memory(), NULL) == SSM_ERR_UNSUPPORTED, "complex A");
-    require(ssm_cuda_selective_scan_record(&s, k.io, work.memory(), work.memory(), NULL) == SSM_ERR_UNSUPPORTED,
-            "record of a complex A");
-    require(ssm_cuda_selective_scan_step(&s, k.io, NULL) == SSM_ERR_UNSUPPORTED, "step of a complex A");
+    s.disc = SSM_DISC_TRAPEZOID;
+    require(ssm_cuda_selective_scan_sizes(&s, k.io, &need) == SSM_ERR_UNSUPPORTED, "sizes of a complex trapezoid");
+    require(ssm_cuda_selective_scan_forward(&s, k.io, work.memory(), NULL) == SSM_ERR_UNSUPPORTED, "a complex trapezoid");
     require(ssm_cuda_selective_scan_backward(&s, &g, k.io, none, back.memory(), NULL) == SSM_ERR_UNSUPPORTED,
-            "backward of a complex A");
+            "backward of a complex trapezoid");
+    s.disc = SSM_DISC_EULER;
     s.complex_A = 0;
     s.B_groups = 7;
     require(ssm_cuda_selective_scan_forward(&s, k.io, work.memory(), NULL) == SSM_ERR_SHAPE, "groups");

@@ -105,6 +105,7 @@ static void ssd_shape(ssd_case *k, int round)
     k->s.headdim = chance(40) ? 8 * pick(1, on_gpu ? 16 : 3) : pick(1, on_gpu ? 140 : 20);
     k->s.d_state = chance(40) ? (size_t)16 << pick(0, on_gpu ? 4 : 3) : pick(1, on_gpu ? 300 : 140);
     if (chance(10)) k->s.d_state = pick(257, on_gpu ? 700 : 300);
+    k->s.scan = SSM_SCAN_SEQUENTIAL;
     k->s.len = on_gpu ? (chance(10) ? pick(1000, 3000) : pick(1, 200)) : chance(20) ? pick(64, 140) : pick(1, 40);
     if (!on_gpu && k->s.d_state > 64) k->s.len = pick(1, 20), k->s.batch = 1;
 }
@@ -279,6 +280,252 @@ static void ssd_slots(void)
         require(ssm_cuda_ssd_backward(&device, &g, k.io, back.memory(), NULL) == SSM_ERR_UNSUPPORTED,
                 "backward with slots");
     }
+}
+
+/* --- in chunks of time --- */
+/* A shape and layouts that go to the matrix units; rows may have room behind them. */
+static void ssd_chunk_shape(ssd_case *k)
+{
+    static const struct {
+        size_t headdim, d_state;
+    } shapes[] = {{64, 128}, {32, 64}, {64, 64}, {32, 128}, {128, 64}, {128, 128}};
+    const size_t at = on_gpu ? pick(0, 5) : chance(60) ? 1 : pick(0, 5);
+    k->io = SSM_FORMAT_BF16;
+    k->s.headdim = shapes[at].headdim;
+    k->s.d_state = shapes[at].d_state;
+    k->s.batch = pick(1, on_gpu ? 4 : 2);
+    k->s.n_groups = pick(1, 2);
+    k->s.heads = k->s.n_groups * pick(1, on_gpu ? 40 : 2);
+    k->s.len = chance(30) ? 64 * pick(1, 3) : pick(16, on_gpu ? 1000 : 150);
+    k->s.scan = chance(50) ? SSM_SCAN_AUTO : chance(50) ? SSM_SCAN_CHUNKED : SSM_SCAN_BLELLOCH;
+}
+
+static void ssd_chunk_fill(ssd_case *k)
+{
+    const size_t b = k->packed.start.empty() ? k->s.batch : 0, t = k->s.len, c = k->s.heads * k->s.headdim;
+    const size_t N = k->s.d_state, G = k->s.n_groups;
+    ssd_fill(k, 0);
+    make(&k->x, 1, b, t, c + 8 * pick(0, 2), 0, DENSE, 0, UNIFORM);
+    make(&k->B, 1, b, t, G, N + 8 * pick(0, 2), DENSE, 0, UNIFORM);
+    make(&k->C, 1, b, t, G, N + 8 * pick(0, 2), DENSE, 0, UNIFORM);
+    if (!k->z.host.empty()) make(&k->z, 1, b, t, c + 8 * pick(0, 2), 0, DENSE, 0, NORMAL);
+    make(&k->y, 1, b, t, c + 8 * pick(0, 2), 0, DENSE, 0, POISON);
+}
+
+/* |error| / |reference|, which has room for the roundings of products. */
+static void compare_chunks(const tensor &x, double bound, const char *what)
+{
+    const std::vector<float> got = x.download();
+    double error = 0, norm = 0;
+    size_t i;
+    for (i = 0; i < got.size(); ++i) {
+        if (memcmp(&x.host[i], &x.start[i], 4) == 0) continue;
+        error += ((double)got[i] - x.host[i]) * ((double)got[i] - x.host[i]);
+        norm += (double)x.host[i] * x.host[i];
+    }
+    if (!(sqrt(error) <= bound * sqrt(norm) + 1e-30)) complain(what, sqrt(error / norm), bound);
+    compare(x, 1, what); /* that nothing else was written */
+}
+
+static void ssd_chunk_check(ssd_case *k, const ssm_ssd &host, const ssm_ssd &device)
+{
+    tensor *const outputs[] = {&k->y, &k->h_last};
+    ssm_sizes need, host_need;
+    ok(ssm_ssd_sizes(&host, &host_need), "host sizes");
+    ok(ssm_cuda_ssd_sizes(&device, k->io, &need), "sizes");
+    std::vector<unsigned char> work(host_need.work + 1);
+    block room(need.work);
+    ok(ssm_ssd_forward(&host, ssm_memory_of(work.data(), work.size())), "host forward");
+    twice([&] { ok(ssm_cuda_ssd_forward(&device, k->io, room.memory(), NULL), "forward"); }, outputs, 2,
+          "chunks: other bits the second time");
+    compare_chunks(k->y, 5e-3, "y");
+    compare_chunks(k->h_last, 3e-3, "h_last");
+    if (trouble)
+        printf("     (batch %u len %u heads %u x %u d_state %u groups %u packed %d z %d)\n", (unsigned)k->s.batch,
+               (unsigned)k->s.len, (unsigned)k->s.heads, (unsigned)k->s.headdim, (unsigned)k->s.d_state,
+               (unsigned)k->s.n_groups, !k->packed.start.empty(), !k->z.host.empty());
+}
+
+/* Of every shape, whole, packed, and with time in parts, which take 512 steps. */
+static void ssd_chunks(void)
+{
+    int i;
+    for (i = 0; i < 2 * rounds && trouble == 0; ++i) {
+        ssd_case k;
+        ssd_chunk_shape(&k);
+        if (i % 4 == 3) ssd_pack(&k);
+        if (i % 6 == 2) {
+            k.s.batch = k.s.n_groups = k.s.heads = 1;
+            k.s.headdim = 32;
+            k.s.d_state = 64;
+            k.s.len = pick(512, 900);
+        }
+        ssd_chunk_fill(&k);
+        ssd_chunk_check(&k, k.problem(0), k.problem(1));
+    }
+}
+
+static void ssd_chunks_slots(void)
+{
+    int i;
+    for (i = 0; i < rounds && trouble == 0; ++i) {
+        ssd_case k;
+        ssm_ssd host, device;
+        ssd_chunk_shape(&k);
+        k.s.batch = pick(1, 5);
+        if (i % 2) ssd_pack(&k);
+        ssd_chunk_fill(&k);
+        const slot_list slots(k.s.batch);
+        make(&k.h_last, 0, k.s.batch + 2, 0, k.s.heads * k.s.headdim, k.s.d_state, DENSE, 0, UNIFORM);
+        host = k.problem(0);
+        device = k.problem(1);
+        host.slot = slots.host.data();
+        device.slot = slots.device;
+        host.h0 = k.h_last.in(0);
+        device.h0 = k.h_last.in(1);
+        ssd_chunk_check(&k, host, device);
+    }
+}
+
+/* Of parameters: sums of `terms` numbers of either sign. */
+static void compare_chunk_sums(const tensor &x, double terms, const char *what)
+{
+    const std::vector<float> got = x.download();
+    double error = 0, norm = 0;
+    size_t i;
+    for (i = 0; i < got.size(); ++i) {
+        if (memcmp(&x.host[i], &x.start[i], 4) == 0) continue;
+        error += ((double)got[i] - x.host[i]) * ((double)got[i] - x.host[i]);
+        norm += (double)x.host[i] * x.host[i];
+    }
+    if (!(sqrt(error) <= 5e-3 * sqrt(norm) + 2e-3 * sqrt(terms)))
+        complain(what, sqrt(error), 5e-3 * sqrt(norm) + 2e-3 * sqrt(terms));
+    compare(x, 1, what);
+}
+
+static void ssd_chunk_fill_back(ssd_case *k)
+{
+    const size_t b = k->packed.start.empty() ? k->s.batch : 0, t = k->s.len, c = k->s.heads * k->s.headdim;
+    ssd_chunk_fill(k);
+    k->z.host.clear();
+    k->dz.host.clear();
+    make(&k->dy, 1, b, t, c + 8 * pick(0, 2), 0, DENSE, 0, UNIFORM);
+    if (!k->dx.host.empty()) make(&k->dx, 1, b, t, c + 8 * pick(0, 2), 0, DENSE, 0, UNIFORM);
+}
+
+static void ssd_chunk_check_back(ssd_case *k)
+{
+    const char *const what[] = {"dx", "ddelta", "dB", "dC", "dh0", "dA", "dD", "dbias"};
+    tensor *const gradients[] = {&k->dx, &k->ddelta, &k->dB, &k->dC, &k->dh0, &k->dA, &k->dD, &k->dbias};
+    const double terms = (double)(k->packed.start.empty() ? k->s.batch : 1) * (double)(k->s.len * k->s.headdim);
+    const ssm_ssd host = k->problem(0), device = k->problem(1);
+    const ssm_ssd_grad host_grad = k->grad(0), device_grad = k->grad(1);
+    ssm_sizes need, host_need;
+    size_t i;
+    ok(ssm_ssd_sizes(&host, &host_need), "host sizes");
+    ok(ssm_cuda_ssd_sizes(&device, k->io, &need), "sizes");
+    std::vector<unsigned char> work(host_need.work_backward + 1);
+    block room(need.work_backward);
+    ok(ssm_ssd_backward(&host, &host_grad, ssm_memory_of(work.data(), work.size())), "host backward");
+    twice([&] { ok(ssm_cuda_ssd_backward(&device, &device_grad, k->io, room.memory(), NULL), "backward"); }, gradients,
+          8, "chunks: other bits the second time");
+    for (i = 0; i < 8; ++i) {
+        if (gradients[i]->host.empty()) continue;
+        if (i < 5) compare_chunks(*gradients[i], 5e-3, what[i]);
+        else compare_chunk_sums(*gradients[i], terms, what[i]);
+    }
+    if (trouble)
+        printf("     (batch %u len %u heads %u x %u d_state %u groups %u packed %d)\n", (unsigned)k->s.batch,
+               (unsigned)k->s.len, (unsigned)k->s.heads, (unsigned)k->s.headdim, (unsigned)k->s.d_state,
+               (unsigned)k->s.n_groups, !k->packed.start.empty());
+}
+
+static void ssd_chunks_backward(void)
+{
+    int i;
+    for (i = 0; i < 2 * rounds && trouble == 0; ++i) {
+        ssd_case k;
+        ssd_chunk_shape(&k);
+        if (i % 4 == 3) ssd_pack(&k);
+        if (i % 6 == 2) {
+            k.s.batch = k.s.n_groups = k.s.heads = 1;
+            k.s.headdim = 32;
+            k.s.d_state = 64;
+            k.s.len = pick(512, 700);
+        }
+        ssd_chunk_fill_back(&k);
+        ssd_chunk_check_back(&k);
+    }
+}
+
+/* Bits of dC with a scan. */
+static std::vector<float> ssd_bits_back(ssd_case *k, ssm_ssd s, const ssm_ssd_grad &g, ssm_scan scan)
+{
+    ssm_sizes need;
+    s.scan = scan;
+    ok(ssm_cuda_ssd_sizes(&s, k->io, &need), "sizes");
+    block room(need.work_backward);
+    reset(&k->dC);
+    ok(ssm_cuda_ssd_backward(&s, &g, k->io, room.memory(), NULL), "backward");
+    return k->dC.download();
+}
+
+/* Bits of y with a scan. */
+static std::vector<float> ssd_bits(ssd_case *k, ssm_ssd s, ssm_scan scan)
+{
+    ssm_sizes need;
+    s.scan = scan;
+    ok(ssm_cuda_ssd_sizes(&s, k->io, &need), "sizes");
+    block room(need.work);
+    reset(&k->y);
+    ok(ssm_cuda_ssd_forward(&s, k->io, room.memory(), NULL), "forward");
+    return k->y.download();
+}
+
+/* Which problems are taken in chunks: bits of the sequential scan differ. y may be x. */
+static void ssd_chunks_choice(void)
+{
+    ssd_case k;
+    ssm_ssd s;
+    ssd_chunk_shape(&k);
+    k.s.len = 70;
+    ssd_chunk_fill(&k);
+    s = k.problem(1);
+    const std::vector<float> sequential = ssd_bits(&k, s, SSM_SCAN_SEQUENTIAL), chunks = ssd_bits(&k, s, SSM_SCAN_AUTO);
+    require(!same_bits(sequential, chunks), "AUTO is sequential");
+    require(same_bits(chunks, ssd_bits(&k, s, SSM_SCAN_CHUNKED)), "CHUNKED is not AUTO");
+    s.len = 15;
+    require(same_bits(ssd_bits(&k, s, SSM_SCAN_SEQUENTIAL), ssd_bits(&k, s, SSM_SCAN_AUTO)), "15 steps in chunks");
+    s.len = 70;
+    s.n_groups = 1;
+    s.B.chan += 4; /* not read, but not aligned */
+    require(same_bits(ssd_bits(&k, s, SSM_SCAN_SEQUENTIAL), ssd_bits(&k, s, SSM_SCAN_AUTO)), "unaligned in chunks");
+}
+
+/* And of gradients: not with z, nor where rows of dx lie on each other. */
+static void ssd_chunks_choice_back(void)
+{
+    ssd_case k;
+    ssm_ssd s;
+    ssm_ssd_grad g;
+    ssd_chunk_shape(&k);
+    k.s.len = 70;
+    ssd_chunk_fill_back(&k);
+    make(&k.dC, 1, k.s.batch, k.s.len, k.s.n_groups, k.s.d_state, DENSE, 0, UNIFORM);
+    make(&k.z, 1, k.s.batch, k.s.len, k.s.heads * k.s.headdim, 0, DENSE, 0, NORMAL);
+    make(&k.dx, 1, k.s.batch, k.s.len, k.s.heads * k.s.headdim, 0, DENSE, 0, UNIFORM);
+    s = k.problem(1);
+    s.z.data = NULL;
+    g = k.grad(1);
+    require(!same_bits(ssd_bits_back(&k, s, g, SSM_SCAN_SEQUENTIAL), ssd_bits_back(&k, s, g, SSM_SCAN_AUTO)),
+            "AUTO is sequential");
+    s.z = k.z.in(1);
+    require(same_bits(ssd_bits_back(&k, s, g, SSM_SCAN_SEQUENTIAL), ssd_bits_back(&k, s, g, SSM_SCAN_AUTO)),
+            "z in chunks");
+    s.z.data = NULL;
+    g.dx.time = 0;
+    require(same_bits(ssd_bits_back(&k, s, g, SSM_SCAN_SEQUENTIAL), ssd_bits_back(&k, s, g, SSM_SCAN_AUTO)),
+            "one row of dx in chunks");
 }
 
 static void ssd_errors(void)

@@ -1,8 +1,8 @@
 /* cuda_runtime.h - a GPU that a host compiler compiles, for tests of kernels without one.
  *
  * A block is as many fibers as it has threads: a fiber runs until it meets a barrier or a shuffle, then the next one
- * does. Threads run upwards or downwards (emulator_order), so that a value that is read before it is written, or after
- * it was overwritten, shows. Shared memory begins as NaN, and what lies behind it is watched. emulator_without leaves
+ * does. Threads run upwards, all warps together, or downwards, one warp as far as it comes before the next one begins
+ * (emulator_order), so that a value that is read before it is written, or after it was overwritten, shows. Shared memory begins as NaN, and what lies behind it is watched. emulator_without leaves
  * out the barriers of one source line: a test that then still passes does not test that barrier. Copies behind a
  * thread's back (cp.async) are done at once: a wait too few does not show here. */
 #ifndef EMULATOR_CUDA_RUNTIME_H
@@ -78,9 +78,9 @@ struct emulator_barrier {
 };
 
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
-static int emulator_order;     /* 0: threads upwards; 1: downwards */
+static int emulator_order;     /* 0: threads upwards; 1: downwards, warp by warp */
 static int emulator_without;   /* line whose barrier is left out; 0: none */
-static int emulator_lines[64]; /* lines that had a barrier, with emulator_count of them */
+static int emulator_lines[128]; /* lines that had a barrier, with emulator_count of them */
 static int emulator_count;
 static emulator_barrier emulator_block, emulator_warp[EMULATOR_THREADS / 32];
 static float emulator_exchange[2][EMULATOR_THREADS];
@@ -121,7 +121,7 @@ static void emulator_sync(int line)
 {
     int i;
     for (i = 0; i < emulator_count && emulator_lines[i] != line; ++i) {}
-    if (i == emulator_count && i < 64) emulator_lines[emulator_count++] = line;
+    if (i == emulator_count && i < 128) emulator_lines[emulator_count++] = line;
     if (line != emulator_without) emulator_wait(&emulator_block);
 }
 #define __syncthreads() emulator_sync(__LINE__)
@@ -214,6 +214,31 @@ static void emulator_entry(void)
     swapcontext(&f->context, &emulator_main);
 }
 
+/* Runs a thread up to where it waits next; whether it could. */
+static unsigned emulator_resume(unsigned now, unsigned *left)
+{
+    emulator_fiber *f = &emulator_fibers[now];
+    if (f->done || (f->waits && f->waits->turn == f->turn)) return 0;
+    f->waits = NULL;
+    emulator_now = now;
+    threadIdx = dim3(now);
+    swapcontext(&emulator_main, &f->context);
+    if (f->done) *left -= 1;
+    return 1;
+}
+
+/* Runs a warp, threads downwards, until it waits for others. */
+static unsigned emulator_run_warp(unsigned warp, unsigned threads, unsigned *left)
+{
+    const unsigned first = 32 * warp, end = threads < first + 32 ? threads : first + 32;
+    unsigned all = 0, moved, i;
+    do {
+        for (moved = 0, i = end; i-- > first;) moved += emulator_resume(i, left);
+        all += moved;
+    } while (moved);
+    return all;
+}
+
 static void emulator_run_block(unsigned threads)
 {
     static unsigned char *stacks = (unsigned char *)malloc((size_t)EMULATOR_THREADS * EMULATOR_STACK);
@@ -236,18 +261,10 @@ static void emulator_run_block(unsigned threads)
         makecontext(&f->context, emulator_entry, 0);
     }
     while (left) {
-        bool moved = false;
-        for (i = 0; i < threads; ++i) {
-            const unsigned now = emulator_order ? threads - 1 - i : i;
-            emulator_fiber *f = &emulator_fibers[now];
-            if (f->done || (f->waits && f->waits->turn == f->turn)) continue;
-            f->waits = NULL;
-            moved = true;
-            emulator_now = now;
-            threadIdx = dim3(now);
-            swapcontext(&emulator_main, &f->context);
-            if (f->done) left -= 1;
-        }
+        unsigned moved = 0;
+        if (emulator_order == 0)
+            for (i = 0; i < threads; ++i) moved += emulator_resume(i, &left);
+        for (i = emulator_order ? (threads + 31) / 32 : 0; i-- > 0;) moved += emulator_run_warp(i, threads, &left);
         if (!moved) {
             fprintf(stderr, "emulator: threads wait for each other\n");
             exit(3);
@@ -275,6 +292,8 @@ template <class P> struct emulator_launch {
 template <class P> void (*emulator_launch<P>::kernel)(P);
 template <class P> P *emulator_launch<P>::argument;
 
+static int emulator_launches;
+
 template <class P>
 static cudaError_t cudaLaunchKernel(void (*kernel)(P), dim3 grid, dim3 block, void **arguments, size_t shared,
                                     cudaStream_t)
@@ -282,6 +301,7 @@ static cudaError_t cudaLaunchKernel(void (*kernel)(P), dim3 grid, dim3 block, vo
     const float nan = __uint_as_float(0xffffffffu);
     unsigned x, y;
     size_t i;
+    emulator_launches += 1;
     if (block.x > EMULATOR_THREADS || shared > EMULATOR_ROOM) return cudaErrorInvalidValue;
     gridDim = grid;
     blockDim = block;
