@@ -1887,7 +1887,9 @@ typedef enum ssm_s4_A_init {
     SSM_S4_INIT_LIN,         /* -1/2 + i pi n; real: -1/2 */
     SSM_S4_INIT_INV,         /* -1/2 + i N/pi (N/(2n + 1) - 1); real: -(1/2 + n/N) */
     SSM_S4_INIT_LEGS,        /* eigenvalues of the normal part of HiPPO-LegS; not for real */
-    SSM_S4_INIT_REAL         /* -(n + 1) */
+    SSM_S4_INIT_REAL,        /* -(n + 1) */
+    SSM_S4_INIT_INV2,        /* -1/2 + i N/pi (N/(n + 1) - 1); not for real */
+    SSM_S4_INIT_QUAD         /* -1/2 + i (2n + 1)^2 / pi; not for real */
 } ssm_s4_A_init;
 
 /* How B, C and D of S4D start. */
@@ -11654,6 +11656,8 @@ typedef enum ssm__init {
     SSM__INIT_HIPPO_C,     /* R V, R complex; components of R as TRUNCATED, 1 / rows of V */
     SSM__INIT_S4_LIN,      /* pi n (S4D-Lin) */
     SSM__INIT_S4_INV,      /* N/pi (N/(1 + 2n) - 1), N = 2 x last extent (S4D-Inv) */
+    SSM__INIT_S4_INV2,     /* N/pi (N/(1 + n) - 1) */
+    SSM__INIT_S4_QUAD,     /* (1 + 2n)^2 / pi */
     SSM__INIT_S4_LEGS,     /* imaginary parts of the HiPPO-LegS eigenvalues, descending */
     SSM__INIT_S4_ONE,      /* a real one: (1, 0) in complex rows */
     SSM__INIT_S4_LEGS_B    /* a / |v| of the same, complex: B of HiPPO-LegS, or P with a = sqrt(1/2) */
@@ -11785,6 +11789,10 @@ static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
         return (ssm_real)(pi * (double)(i % last));
     case SSM__INIT_S4_INV:
         return (ssm_real)(N / pi * (N / (1 + 2 * (double)(i % last)) - 1));
+    case SSM__INIT_S4_INV2:
+        return (ssm_real)(N / pi * (N / (1 + (double)(i % last)) - 1));
+    case SSM__INIT_S4_QUAD:
+        return (ssm_real)((1 + 2 * (double)(i % last)) * (1 + 2 * (double)(i % last)) / pi);
     case SSM__INIT_S4_ONE:
         return row->rank == 3 && i % 2 ? SSM__K(0.0) : SSM__K(1.0);
     case SSM__INIT_TRUNCATED:
@@ -24509,7 +24517,7 @@ SSM__BOTH static inline void ssm__s4_solve_C(const ssm_s4_core *core, size_t h, 
 static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
 {
     if (c->d_model == 0 || !(c->norm_eps >= 0)) return SSM_ERR_CONFIG;
-    if ((unsigned)c->init > (unsigned)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
+    if ((unsigned)c->init > (unsigned)SSM_S4_INIT_QUAD) return SSM_ERR_CONFIG;
     if ((unsigned)c->weights > (unsigned)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
@@ -24522,7 +24530,7 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if (c->dt_max == 0) c->dt_max = SSM__K(0.1);
     if (c->norm_eps == 0) c->norm_eps = SSM__K(1e-5);
     if (c->d_model % c->n_ssm || (!c->real_state && c->d_state % 2)) return SSM_ERR_CONFIG;
-    if (c->real_state && c->init == SSM_S4_INIT_LEGS) return SSM_ERR_CONFIG;
+    if (c->real_state && (c->init == SSM_S4_INIT_LEGS || c->init > SSM_S4_INIT_REAL)) return SSM_ERR_CONFIG;
     if (!ssm__is_range(c->dt_min, c->dt_max) || !ssm__is_positive(c->norm_eps)) return SSM_ERR_CONFIG;
     return ssm__options_resolve(&c->disc, SSM_DISC_ZOH, c->scan, c->format, &c->isa);
 }
@@ -24572,6 +24580,8 @@ static void ssm__s4_params_A(ssm_s4_core *core, const ssm_s4d_config *c, const c
     ssm__param_decays(table, 0);
     if (c->real_state) return;
     if (c->init == SSM_S4_INIT_INV) imag = SSM__INIT_S4_INV;
+    else if (c->init == SSM_S4_INIT_INV2) imag = SSM__INIT_S4_INV2;
+    else if (c->init == SSM_S4_INIT_QUAD) imag = SSM__INIT_S4_QUAD;
     else if (c->init == SSM_S4_INIT_LEGS) imag = SSM__INIT_S4_LEGS;
     else if (c->init == SSM_S4_INIT_REAL) imag = SSM__INIT_CONSTANT;
     core->offsets.A_imag = ssm__param_matrix(table, prefix, "A_imag", c->n_ssm, core->states, imag, 0);
@@ -39661,7 +39671,7 @@ SSM__DEVICE_LAYER(rglru, rglru)
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
  *          S4D, S4, RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm,
  *          embedding; norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and
- *          its block; complex A in the selective scan, selective, S6 and Mamba (SSM_PARAMS_MAX is 17); ZOH_TRAPEZOID.
+ *          its block; complex A in the selective scan, selective, S6 and Mamba (SSM_PARAMS_MAX is 17); ZOH_TRAPEZOID; S4D-Inv2, -Quad.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

@@ -143,7 +143,7 @@ static ssm_s4d_config fuzz_s4d(fuzz_extents extent)
     c.d_model = extent(20) * (c.n_ssm ? c.n_ssm : 1) + (fuzz_chance(40) ? 1 : 0);
     c.real_state = fuzz_chance(3), c.d_state = extent(10) * (c.real_state || fuzz_chance(40) ? 1 : 2);
     c.train_B = fuzz_flag(), c.no_dt = fuzz_chance(4), c.disc = (ssm_disc)fuzz_option(5);
-    c.scan = (ssm_scan)fuzz_option(4), c.init = (ssm_s4_A_init)fuzz_option(c.real_state ? 3 : 5);
+    c.scan = (ssm_scan)fuzz_option(4), c.init = (ssm_s4_A_init)fuzz_option(c.real_state ? 3 : 7);
     c.weights = (ssm_s4_weights)fuzz_option(4), c.normal_dt = fuzz_chance(4);
     c.dt_min = fuzz_positive(0.001), c.dt_max = fuzz_positive(0.1), c.format = (ssm_format)fuzz_option(3);
     c.isa = fuzz_isa(), c.form = (ssm_s4_form)fuzz_option(3), c.bidirectional = fuzz_chance(4);
