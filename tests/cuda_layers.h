@@ -881,6 +881,35 @@ template <class L, class C> static void layer_errors(const layer_verbs<L, C> &ve
     require(same_bits(k.y.download(), k.y.start) || k.y.start[k.y.base] != k.y.start[k.y.base], "outputs untouched");
 }
 
+/* Complex A is the host's alone. */
+template <class L, class C> static void layer_no_complex_A(const layer_verbs<L, C> &v)
+{
+    ssm_seqs seqs;
+    ssm_sizes need, host;
+    L layer;
+    C c;
+    memset(&seqs, 0, sizeof seqs);
+    memset(&c, 0, sizeof c);
+    seqs.batch = seqs.len = 2;
+    c.d_model = 8;
+    ok(v.sizes[1](&c, &seqs, &need), "the same with real A");
+    block params(need.params), bound(need.bound);
+    c.complex_A = 1;
+    ok(v.sizes[0](&c, &seqs, &host), "the host's");
+    memset(&layer, 7, sizeof layer);
+    const L before = layer;
+    require(v.sizes[1](&c, &seqs, &need) == SSM_ERR_UNSUPPORTED, "sizes");
+    require(v.cuda_bind(&layer, &c, (const float *)params.data, bound.memory(), NULL) == SSM_ERR_UNSUPPORTED, "bind");
+    require(!memcmp(&layer, &before, sizeof layer), "the layer untouched");
+}
+
+static void layer_complex_A(void)
+{
+    layer_no_complex_A(selective_verbs);
+    layer_no_complex_A(s6_verbs);
+    layer_no_complex_A(mamba_verbs);
+}
+
 /* A step of two blocks in a graph, replayed, gives the bits of steps that were called. */
 template <class L, class C> static void layer_graph(const layer_verbs<L, C> &verbs)
 {
