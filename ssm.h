@@ -2598,8 +2598,8 @@ typedef struct ssm_linear_grad {
 } ssm_linear_grad;
 
 /* ssm_linear_forward and ssm_linear_backward. Of type `io`: x, y, weight, dx and dy; bias, dweight and dbias are float.
- * packed and format are not read. Sums are float in either case, in the order of the inner index (dweight and dbias: in
- * parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
+ * packed and format are not read. Sums are float in either case, in the order of the inner index: of float in segments of
+ * 128, one after the other (dweight and dbias: in parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
  * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
  * same bits whatever the number of rows. On an H100 or H200 compile for sm_90a (nvcc -gencode
  * arch=compute_90a,code=sm_90a): its own instructions double the speed of large products, and change no bit.
@@ -2622,8 +2622,8 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
  * a_m or a_k is 1, so is b_n or b_k; the other one may be anything, 0 and negative numbers too.
  * The macro names a function: ssm_status f(const ssm_cuda_product *p, void *stream), declared before the implementation.
  * It queues the product on the stream, or returns SSM_ERR_CONFIG and the kernels of this file do it; any other status
- * comes back from the verb. It is asked for every product without a bias, and its bits are its own
- * (examples/cuda/cublas.cu). */
+ * comes back from the verb. It is asked for every product without a bias, but not for those of one row through a Mamba
+ * block, which are parts of other kernels. Its bits are its own (examples/cuda/cublas.cu). */
 typedef struct ssm_cuda_product {
     size_t m;
     size_t n;
@@ -2657,7 +2657,10 @@ typedef struct ssm_cuda_product {
  *         step. Their kernels, and ssm_s4_plain_C, are functions of the host (SSM_ERR_UNSUPPORTED).
  * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
- * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
+ * step is forward with len 1; one row through a Mamba block (EULER, no norms of dt, B and C, convolution of 2 to 4 taps)
+ * is four kernels. Compiled for sm_90 or newer alone, kernels of few rows begin while the one before them runs and read
+ * weights by then: a kernel of the program's own that writes a bound block must not be the last one before a verb.
+ * Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
  * bytes each time. S5, Mamba-2: AUTO cuts time as that of ssm_cuda_s5_scan_forward and ssm_cuda_ssd_forward. No call
  * waits or allocates; all can be captured in a graph.
@@ -31489,8 +31492,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
  * >>cuda-few
  *=============================================================================
  * Products of few rows on a GPU, as decoding has them: bound by the weights, each read once, and by latencies. A block is
- * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of stages holds. Bits are those of the
- * large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
+ * 8 columns. All of one row is asked for at once, of more rows two stages. Bits are those of the large kernels: sums of
+ * segments in float, 16 inner indices after the other on the matrix units.
  *
  * A kernel of two microseconds is bound by its own code: a warp alone issues an instruction every fourth cycle, and code
  * that runs once comes from L2. So lines come by one instruction each where there is the bulk copy engine (sm_90), loops
@@ -31502,75 +31505,69 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 enum {
     SSM__CUDA_FEW_COLUMNS = 8,
     SSM__CUDA_FEW_THREADS = 128,
-    SSM__CUDA_FEW_MOST = 64, /* rows; more are for the large kernels */
+    SSM__CUDA_FEW_ROWS = 16, /* of bf16; more are for the large kernels */
+    SSM__CUDA_FEW_MOST = 64, /* of float */
     SSM__CUDA_FEW_TAPS = 4,
-    SSM__CUDA_FEW_RING = 4,        /* stages of bf16, but for one row that fits whole */
-    SSM__CUDA_FEW_ROOM = 80 * 1024 /* bytes that it may have */
+    SSM__CUDA_FEW_ROOM = 80 * 1024 /* bytes that all of a line of bf16 may need; else it comes in stages */
 };
 
 typedef struct ssm__cuda_few {
     ssm__cuda_product p;
     int ready; /* the weights are there though the kernel before may run yet: see ssm__cuda_launch_early */
-    unsigned deep; /* inner indices of a stage: of bf16, */
-    unsigned ring; /* and stages */
+    unsigned held; /* rows that a slot of shared memory has, */
+    unsigned deep; /* inner indices of a stage, */
+    unsigned ring; /* and stages on their way: 1 or 2 */
     ssm_norm norm; /* of the one row; weight NULL: none */
     ssm_conv conv; /* of the first conv.dim columns of the one row: state, taps, y */
 } ssm__cuda_few;
 
-/* How lines of `bytes` lie in shared memory, an odd number of 16 bytes apart, so that eight lines lie in all banks; a
- * segment of a line is 16 bytes further from the next than it is long, so that four segments lie in other banks. */
-template <int SEGMENTS> struct ssm__cuda_lines {
-    unsigned pitch;
-    unsigned segment; /* bytes */
+/* Bytes from a line of `bytes` to the next in shared memory: an odd number of 16, so that eight lines lie in all banks. */
+static __host__ __device__ __forceinline__ unsigned ssm__cuda_pitch(size_t bytes)
+{
+    return (unsigned)((bytes + 15) / 16 * 16) | 16;
+}
 
-    __host__ __device__ __forceinline__ ssm__cuda_lines(size_t bytes, unsigned each) : segment(each)
-    {
-        const unsigned most = SEGMENTS, all = (unsigned)((bytes + each - 1) / each), count = all < most ? all : most;
-        pitch = (count * (each + (SEGMENTS > 1 ? 16 : 0))) | 16;
-    }
-
-    /* The first `bytes`, a multiple of 16, of each of `lines` lines `row` bytes apart, by the threads of the block. */
-    __device__ __forceinline__ void copy(unsigned char *to, const void *from, ptrdiff_t row, unsigned lines, unsigned bytes,
-                                         uint64_t *barrier) const
-    {
-        const unsigned step = SSM__CUDA_BULK ? SSM__CUDA_FEW_THREADS : SSM__CUDA_FEW_THREADS / 32;
-        unsigned i;
+/* The first `bytes`, a multiple of 16, of each of `lines` lines `row` bytes apart, by the threads of the block. A bulk
+ * copy costs the engine tens of cycles however short it is. */
+SSM__DEVICE void ssm__cuda_copy_lines(unsigned char *to, unsigned pitch, const void *from, ptrdiff_t row, unsigned lines,
+                                      unsigned bytes, uint64_t *barrier)
+{
+    const unsigned step = SSM__CUDA_BULK ? SSM__CUDA_FEW_THREADS : SSM__CUDA_FEW_THREADS / 32;
+    unsigned r;
 #pragma unroll 1
-        for (i = SSM__CUDA_BULK ? threadIdx.x : threadIdx.x / 32; i < lines * SEGMENTS; i += step) {
-            const unsigned r = i / SEGMENTS, s = i % SEGMENTS, at = s * segment;
-            const unsigned size = at >= bytes ? 0 : bytes - at < segment ? bytes - at : segment;
-            unsigned char *target = to + r * pitch + (at + 16 * s);
-            const char *source = (const char *)from + ((ptrdiff_t)r * row + (ptrdiff_t)at);
+    for (r = SSM__CUDA_BULK ? threadIdx.x : threadIdx.x / 32; r < lines; r += step) {
+        unsigned char *target = to + r * pitch;
+        const char *source = (const char *)from + (ptrdiff_t)r * row;
 #if SSM__CUDA_BULK
-            if (size) ssm__cuda_copy_bulk(target, source, size, barrier);
+        ssm__cuda_copy_bulk(target, source, bytes, barrier);
 #else
-            unsigned k;
-            for (k = 16 * (threadIdx.x % 32); k < size; k += 512) ssm__cuda_copy<16>(target + k, source + k);
-            (void)barrier;
+        unsigned k;
+        for (k = 16 * (threadIdx.x % 32); k < bytes; k += 512) ssm__cuda_copy<16>(target + k, source + k);
+        (void)barrier;
 #endif
-        }
     }
-};
+}
 
 /* Stages of weights and rows on their way to shared memory. */
-template <int SEGMENTS> struct ssm__cuda_stages {
-    ssm__cuda_lines<SEGMENTS> lines;
-    unsigned columns, rows, ring, deep, count; /* deep, count: bytes of a stage, stages */
-    unsigned slot_lines;                       /* columns of a whole block, and rows */
-    size_t bytes;                              /* of a line in memory */
+struct ssm__cuda_stages {
+    unsigned pitch, columns, rows, most_columns, held; /* held: lines of a slot */
+    unsigned ring, deep, count;                        /* deep, count: bytes of a stage, stages */
+    size_t bytes;                                      /* of a line in memory */
     const void *a, *b;
     ptrdiff_t a_row, b_row; /* bytes */
     uint64_t *barrier;
     unsigned char *first;
 
-    __device__ __forceinline__ ssm__cuda_stages(ssm__cuda_lines<SEGMENTS> how, const ssm__cuda_product &p, size_t element,
-                                                unsigned m0, unsigned most_rows, unsigned n0, unsigned most_columns,
-                                                unsigned stage, unsigned slots)
-        : lines(how), ring(slots), deep(stage)
+    /* Rows from m0 on, `most_rows` at most, by columns from n0 on, `wide` at most. */
+    __device__ __forceinline__ ssm__cuda_stages(const ssm__cuda_few &q, size_t element, unsigned m0, unsigned most_rows,
+                                                unsigned n0, unsigned wide)
+        : most_columns(wide), ring(q.ring), deep(q.deep * (unsigned)element)
     {
-        columns = p.N - n0 < most_columns ? (unsigned)p.N - n0 : most_columns;
-        rows = p.M - m0 < most_rows ? (unsigned)p.M - m0 : most_rows;
-        slot_lines = most_columns + rows;
+        const ssm__cuda_product &p = q.p;
+        pitch = ssm__cuda_pitch(deep);
+        columns = (unsigned)p.N - n0 < wide ? (unsigned)p.N - n0 : wide;
+        rows = (unsigned)p.M - m0 < most_rows ? (unsigned)p.M - m0 : most_rows;
+        held = wide + q.held;
         bytes = p.K * element;
         count = (unsigned)((bytes + deep - 1) / deep);
         a_row = p.a_row * (ptrdiff_t)element;
@@ -31586,14 +31583,9 @@ template <int SEGMENTS> struct ssm__cuda_stages {
     }
 
     __device__ __forceinline__ unsigned slot(unsigned t) const { return t & (ring - 1); }
-    __device__ __forceinline__ unsigned char *weights(unsigned t) const
-    {
-        return first + slot(t) * slot_lines * lines.pitch;
-    }
-    __device__ __forceinline__ unsigned char *inputs(unsigned t) const
-    {
-        return weights(t) + (slot_lines - rows) * lines.pitch;
-    }
+    __device__ __forceinline__ unsigned char *weights(unsigned t) const { return first + slot(t) * held * pitch; }
+    __device__ __forceinline__ unsigned char *inputs(unsigned t) const { return weights(t) + most_columns * pitch; }
+    __device__ __forceinline__ unsigned char *behind(void) const { return first + ring * held * pitch; }
     __device__ __forceinline__ unsigned depth(unsigned t) const /* bytes of stage t */
     {
         const size_t left = bytes - (size_t)t * deep;
@@ -31606,42 +31598,50 @@ template <int SEGMENTS> struct ssm__cuda_stages {
 #if SSM__CUDA_BULK
         if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier + slot(t), depth(t) * (columns + rows));
 #endif
-        lines.copy(weights(t), (const char *)b + (size_t)t * deep, b_row, columns, depth(t), barrier + slot(t));
+        ssm__cuda_copy_lines(weights(t), pitch, (const char *)b + (size_t)t * deep, b_row, columns, depth(t),
+                             barrier + slot(t));
     }
 
     __device__ __forceinline__ void fetch_inputs(unsigned t) const
     {
         if (t < count)
-            lines.copy(inputs(t), (const char *)a + (size_t)t * deep, a_row, rows, depth(t), barrier + slot(t));
+            ssm__cuda_copy_lines(inputs(t), pitch, (const char *)a + (size_t)t * deep, a_row, rows, depth(t),
+                                 barrier + slot(t));
         ssm__cuda_commit();
     }
 
-    /* `ahead` stages; weights before the kernel before is done if they are ready. */
-    __device__ __forceinline__ void open(unsigned ahead, int ready) const
+    /* A whole ring; weights before the kernel before is done if they are ready. */
+    __device__ __forceinline__ void open(int ready) const
     {
         unsigned t, pass;
 #pragma unroll 1
         for (pass = 0; pass < 2; ++pass) {
             if (pass == 1) ssm__cuda_await();
 #pragma unroll 1
-            for (t = 0; t < ahead; ++t) {
+            for (t = 0; t < ring; ++t) {
                 if ((pass == 0) == (ready != 0)) fetch_weights(t);
                 if (pass == 1) fetch_inputs(t);
             }
         }
     }
 
-    /* Stage t is there, and all are done with the one before. */
-    __device__ __forceinline__ void wait(unsigned t, unsigned ahead) const
+    /* For all: stage t is there, and what they wrote before. */
+    __device__ __forceinline__ void wait(unsigned t) const
     {
 #if SSM__CUDA_BULK
         ssm__cuda_barrier_wait(barrier + slot(t), t / ring & 1);
-        (void)ahead;
 #else
-        ssm__cuda_wait_oldest((int)ahead);
+        ssm__cuda_wait_oldest((int)ring);
         (void)t;
 #endif
         __syncthreads();
+    }
+
+    /* Stage t has been read by all, behind a barrier: the next one of its slot. */
+    __device__ __forceinline__ void next(unsigned t) const
+    {
+        fetch_weights(t + ring);
+        fetch_inputs(t + ring);
     }
 };
 
@@ -31696,9 +31696,8 @@ SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_t
     else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
 }
 
-/* RMSNorm of a row in shared memory, four elements from c on at x(c), with the bits of ssm__cuda_norm_kernel: the factor,
- * by every warp that wants it, ... */
-template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const AT &x)
+/* RMSNorm of a row in shared memory, with the bits of ssm__cuda_norm_kernel: the factor, by every warp that wants it, ... */
+template <class T> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const T *x)
 {
     const unsigned dim = (unsigned)norm.dim;
     float sum = 0;
@@ -31706,15 +31705,14 @@ template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_nor
     int i;
 #pragma unroll 2
     for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
-        const ssm__four a = ssm__cuda_load4(x(c));
+        const ssm__four a = ssm__cuda_load4(x + c);
         for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
     }
     return 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
 }
 
 /* ... and the row itself, `threads` of the block sharing it. */
-template <class T, class AT>
-SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned threads, const AT &x)
+template <class T> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned threads, T *x)
 {
     const unsigned dim = (unsigned)norm.dim;
     unsigned c;
@@ -31722,26 +31720,23 @@ SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned 
 #pragma unroll 2
     for (c = 4 * threadIdx.x; c < dim; c += 4 * threads) {
         const ssm__four w = ssm__cuda_load4(norm.weight + c);
-        ssm__four a = ssm__cuda_load4(x(c));
+        ssm__four a = ssm__cuda_load4(x + c);
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
-        ssm__cuda_store4(x(c), a);
+        ssm__cuda_store4(x + c, a);
     }
 }
 
 /* --- in float ---
  * A thread has one segment of a column, and of one row or of four: a chain of 128 fmaf, 0.3 us. A stage is the 16 or 4
- * segments that a block has at once: one row of 1536 inner indices is 57 KB, all on their way, in three blocks an SM; 16
- * rows come through a ring of two stages of 50 KB. Behind a stage, a thread for each element adds up its segments in
+ * segments that a block has at once: one row of 1536 inner indices is 55 KB, all on their way, in four blocks an SM; 16
+ * rows come in stages of 50 KB, two on their way. Behind a stage, a thread for each element adds up its segments in
  * order. */
 template <int ROWS> struct ssm__cuda_few_shape {
     enum {
         SEGMENTS = ROWS == 1 ? 16 : 4,
         EACH = ROWS == 1 ? 1 : 4, /* rows of a thread */
-        STAGE = SEGMENTS * SSM__CUDA_SEGMENT,
-        SEGMENT_BYTES = SSM__CUDA_SEGMENT * 4,
-        PITCH = SSM__CUDA_SEGMENT + 4 /* floats */
+        STAGE = SEGMENTS * SSM__CUDA_SEGMENT
     };
-    typedef ssm__cuda_lines<SEGMENTS> lines;
 };
 
 /* `count` products, a multiple of four, of a column and EACH rows `line` floats apart. */
@@ -31766,37 +31761,34 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(con
     typedef ssm__cuda_few_shape<ROWS> shape;
     const unsigned me = threadIdx.x, segment = me / 8 % shape::SEGMENTS, group = me / 8 / shape::SEGMENTS;
     const unsigned n0 = blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = blockIdx.y * ROWS;
-    const ssm__cuda_stages<shape::SEGMENTS> s(typename shape::lines(q.p.K * 4, shape::SEGMENT_BYTES), q.p, 4, m0, ROWS, n0,
-                                              SSM__CUDA_FEW_COLUMNS, shape::STAGE * 4, q.ring);
-    const unsigned line = s.lines.pitch / 4, K = (unsigned)q.p.K;
+    const ssm__cuda_stages s(q, sizeof(float), m0, ROWS, n0, SSM__CUDA_FEW_COLUMNS);
+    const unsigned line = s.pitch / 4, K = (unsigned)q.p.K, at = segment * SSM__CUDA_SEGMENT;
     const bool mine = me < 8 * s.rows && me % 8 < s.columns; /* the thread ends the sum of row me / 8 and column me % 8 */
-    float *part = (float *)(void *)(s.first + s.ring * s.slot_lines * s.lines.pitch) + me % 8;
+    float *part = (float *)(void *)s.behind() + me % 8;
     float total = 0, sum[shape::EACH];
     ssm__cuda_few_taps taps;
     unsigned t, i;
-    s.open(1, q.ready);
+    s.open(q.ready);
     if (STEP && mine && n0 + me < q.conv.dim) taps.open(q.conv, n0 + me);
 #pragma unroll 1
     for (t = 0; t < s.count; ++t) {
         const unsigned k0 = t * shape::STAGE;
-        const int left = (int)(K - k0) - (int)(segment * SSM__CUDA_SEGMENT), most = SSM__CUDA_SEGMENT;
+        const int left = (int)(K - k0) - (int)at, most = SSM__CUDA_SEGMENT;
         float *const x = (float *)(void *)s.inputs(t);
-        s.wait(t, 1);
-        if (s.ring > 1) s.fetch_weights(t + 1);
-        s.fetch_inputs(s.ring > 1 ? t + 1 : s.count);
+        s.wait(t);
         if (STEP && q.norm.weight) {
-            const auto at = [x](unsigned c) { return x + (c / SSM__CUDA_SEGMENT * 4 + c); };
-            const float scale = ssm__cuda_few_scale<float>(q.norm, at);
+            const float scale = ssm__cuda_few_scale(q.norm, x);
             __syncthreads();
-            ssm__cuda_few_norm<float>(q.norm, scale, SSM__CUDA_FEW_THREADS, at);
+            ssm__cuda_few_norm(q.norm, scale, SSM__CUDA_FEW_THREADS, x);
             __syncthreads();
         }
         for (i = 0; i < shape::EACH; ++i) sum[i] = 0;
-        ssm__cuda_few_dot<shape::EACH>(sum, x + group * shape::EACH * line + segment * shape::PITCH, line,
-                                       (const float *)(const void *)s.weights(t) + me % 8 * line + segment * shape::PITCH,
+        ssm__cuda_few_dot<shape::EACH>(sum, x + group * shape::EACH * line + at, line,
+                                       (const float *)(const void *)s.weights(t) + me % 8 * line + at,
                                        left < most ? left : most);
         for (i = 0; i < shape::EACH; ++i) part[(segment * ROWS + group * shape::EACH + i) * 8] = sum[i];
         __syncthreads();
+        s.next(t);
 #pragma unroll 4
         for (i = 0; mine && i < shape::SEGMENTS && k0 + i * SSM__CUDA_SEGMENT < K; ++i) {
             const float each = part[(i * ROWS + me / 8) * 8];
@@ -31807,15 +31799,9 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(con
 }
 
 /* --- of bf16, on the matrix units ---
- * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; the warps of a block share the columns.
- * The chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices. Operands are read from shared
- * memory word by word, which the compiler can move ahead of the chain as it cannot ldmatrix; rows that there are not read
- * a line of zeros. */
-template <int TILES> struct ssm__cuda_few_tile {
-    enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS };
-    typedef ssm__cuda_lines<1> lines;
-};
-
+ * A block is 16 rows by 8 columns: one warp's chain of instructions, 96 of some 33 cycles for 1536 inner indices, which is
+ * the bound. Operands are read from shared memory word by word, which the compiler can move ahead of the chain as it
+ * cannot ldmatrix; rows that there are not read a line of zeros. */
 /* Two elements of a line as an instruction wants them. */
 SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
 {
@@ -31831,72 +31817,59 @@ SSM__DEVICE void ssm__cuda_few_pad(unsigned char *to, unsigned pitch, unsigned l
         for (k = depth; k % 64; k += 16) *(uint4 *)(void *)(to + r * pitch + k) = make_uint4(0, 0, 0, 0);
 }
 
-/* The products of one stage, `depth` inner indices, by a warp: its 16 rows from `low` and `high` (eight further down) by
- * the columns of w, those of the second block `apart` elements on. */
-template <int BLOCKS>
-SSM__DEVICE void ssm__cuda_few_run(float (&sum)[BLOCKS][4], const ssm__cuda_bf16 *low, const ssm__cuda_bf16 *high,
-                                   const ssm__cuda_bf16 *w, unsigned apart, unsigned depth)
+/* The products of one stage, `depth` inner indices, by a warp: its rows from `low` and `high` (eight further down) by the
+ * columns of w. */
+SSM__DEVICE void ssm__cuda_few_run(float (&sum)[4], const ssm__cuda_bf16 *low, const ssm__cuda_bf16 *high,
+                                   const ssm__cuda_bf16 *w, unsigned depth)
 {
     unsigned k;
-#pragma unroll 4
+#pragma unroll 8
     for (k = 0; k < depth; k += 16) {
         const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k), ssm__cuda_few_word(low + k + 8),
                                ssm__cuda_few_word(high + k + 8)};
-        ssm__cuda_multiply_add(sum[0], a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
-        if (BLOCKS == 2)
-            ssm__cuda_multiply_add(sum[BLOCKS - 1], a, ssm__cuda_few_word(w + apart + k),
-                                   ssm__cuda_few_word(w + apart + k + 8));
+        ssm__cuda_multiply_add(sum, a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
     }
 }
 
-template <int TILES, int STEP>
+template <int STEP>
 __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_units(const ssm__cuda_few q)
 {
-    typedef ssm__cuda_few_tile<TILES> tile;
     typedef ssm__cuda_bf16 element;
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, n0 = blockIdx.x * tile::COLUMNS;
-    const ssm__cuda_stages<1> s(typename tile::lines(2 * q.deep, 2 * q.deep), q.p, 2, 0, tile::ROWS, n0, tile::COLUMNS, 2 * q.deep,
-                                q.ring);
-    const unsigned pitch = s.lines.pitch, ahead = s.ring > 1 ? s.ring - 1 : 1, r = 16 * warp + lane / 4;
-    unsigned char *const zero = s.first + s.ring * s.slot_lines * pitch + 4 * (lane % 4);
-    float sum[tile::BLOCKS][4];
+    const unsigned lane = threadIdx.x % 32, r = lane / 4, n0 = blockIdx.x * SSM__CUDA_FEW_COLUMNS;
+    const ssm__cuda_stages s(q, sizeof(element), 0, SSM__CUDA_FEW_ROWS, n0, SSM__CUDA_FEW_COLUMNS);
+    element *const zero = (element *)(void *)s.behind();
+    const unsigned pitch = s.pitch / 2, own = r * pitch + 2 * (lane % 4);
+    float sum[4] = {0, 0, 0, 0};
     ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
-    unsigned t, i, j;
-    for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
+    unsigned t, i;
 #pragma unroll 1
-    for (i = 16 * threadIdx.x; i < pitch; i += 16 * SSM__CUDA_FEW_THREADS)
-        *(uint4 *)(void *)(zero - 4 * (lane % 4) + i) = make_uint4(0, 0, 0, 0);
-    s.open(ahead, q.ready);
+    for (i = 8 * threadIdx.x; i < pitch; i += 8 * SSM__CUDA_FEW_THREADS)
+        *(uint4 *)(void *)(zero + i) = make_uint4(0, 0, 0, 0);
+    s.open(q.ready);
     for (i = 0; STEP && i < 2; ++i)
         if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open(q.conv, n0 + 2 * lane + i);
 #pragma unroll 1
     for (t = 0; t < s.count; ++t) {
         const unsigned depth = s.depth(t);
-        unsigned char *const w = s.weights(t) + (lane / 4 * pitch + 4 * (lane % 4));
-        unsigned char *const x = s.inputs(t) + 4 * (lane % 4);
-        if (depth % 64) ssm__cuda_few_pad(s.weights(t), pitch, s.slot_lines, depth);
-        s.wait(t, ahead);
-        if (s.ring > 1) s.fetch_weights(t + ahead);
-        s.fetch_inputs(s.ring > 1 ? t + ahead : s.count);
-        if (STEP && q.norm.weight && warp == 0) {
-            element *const row = (element *)(void *)s.inputs(t);
-            const auto at = [row](unsigned c) { return row + c; };
-            ssm__cuda_few_norm<element>(q.norm, ssm__cuda_few_scale<element>(q.norm, at), 32, at);
+        element *const w = (element *)(void *)s.weights(t), *const x = (element *)(void *)s.inputs(t);
+        ssm__cuda_few_pad(s.weights(t), s.pitch, s.held, depth);
+        s.wait(t);
+        if (STEP && q.norm.weight && threadIdx.x < 32) {
+            ssm__cuda_few_norm(q.norm, ssm__cuda_few_scale(q.norm, x), 32, x);
             __syncwarp();
         }
-        if (warp < TILES)
-            ssm__cuda_few_run<tile::BLOCKS>(sum, (const element *)(const void *)(r < s.rows ? x + r * pitch : zero),
-                                            (const element *)(const void *)(r + 8 < s.rows ? x + (r + 8) * pitch : zero),
-                                            (const element *)(const void *)w, 4 * pitch, (depth + 63) / 64 * 32);
+        if (threadIdx.x < 32)
+            ssm__cuda_few_run(sum, r < s.rows ? x + own : zero + 2 * (lane % 4),
+                              r + 8 < s.rows ? x + 8 * pitch + own : zero + 2 * (lane % 4), w + own, (depth + 63) / 64 * 32);
+        if (t + 1 < s.count) __syncthreads();
+        s.next(t);
     }
+    if (threadIdx.x >= 32) return;
 #pragma unroll
-    for (i = 0; i < tile::BLOCKS; ++i)
-#pragma unroll
-        for (j = 0; j < 4; ++j) {
-            const unsigned m = r + 8 * (j / 2), n = 8 * i + 2 * (lane % 4) + j % 2;
-            if (m < s.rows && n < s.columns)
-                ssm__cuda_few_end<element, STEP>(q, taps[j % 2], m, n0 + n, sum[i][j]);
-        }
+    for (i = 0; i < 4; ++i) {
+        const unsigned m = r + 8 * (i / 2), n = 2 * (lane % 4) + i % 2;
+        if (m < s.rows && n < s.columns) ssm__cuda_few_end<element, STEP>(q, taps[i % 2], m, n0 + n, sum[i]);
+    }
 }
 
 /* --- host --- */
@@ -31909,13 +31882,12 @@ static ssm__cuda_few ssm__cuda_few_of(const ssm__cuda_product &p, int ready)
     return q;
 }
 
-/* Whether a product, both operands inner, is one of few rows: in bf16 such whose large tiles would be half a large card
- * are for those. */
+/* Whether a product, both operands inner, is one of few rows. */
 static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
 {
-    if (p->M > SSM__CUDA_FEW_MOST || p->K > 0x3fffffffu || p->N > 0x3fffffffu) return 0;
-    if (io == SSM_FORMAT_BF16)
-        return p->K % 8 == 0 && ssm__cuda_units_suit(p) && (p->M <= 16 || p->N < 64 * (size_t)ssm__cuda_large::N);
+    if (p->K > 0x3fffffffu || p->N > 0x3fffffffu) return 0;
+    if (io == SSM_FORMAT_BF16) return p->M <= SSM__CUDA_FEW_ROWS && p->K % 8 == 0 && ssm__cuda_units_suit(p);
+    if (p->M > SSM__CUDA_FEW_MOST) return 0;
     return p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 && ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0;
 }
 
@@ -31929,40 +31901,36 @@ static size_t ssm__cuda_few_deepest(ssm_format io)
 template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(ssm__cuda_few q, void *stream)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    const typename shape::lines lines(q.p.K * 4, shape::SEGMENT_BYTES);
-    const size_t slot_lines = SSM__CUDA_FEW_COLUMNS + ssm__min(q.p.M, (size_t)ROWS);
+    q.held = ROWS;
+    q.deep = (unsigned)ssm__min(q.p.K, (size_t)shape::STAGE);
     q.ring = q.p.K <= (size_t)shape::STAGE ? 1 : 2;
     return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
                                   ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS,
-                                  SSM__CUDA_BARRIERS + q.ring * slot_lines * lines.pitch +
+                                  SSM__CUDA_BARRIERS + q.ring * (SSM__CUDA_FEW_COLUMNS + ROWS) * ssm__cuda_pitch(4 * q.deep) +
                                       SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS * sizeof(float),
                                   q, stream);
 }
 
-/* One stage if all fits, else a ring. */
-template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
+/* One stage if all fits, or else two on their way. */
+template <int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
 {
-    typedef ssm__cuda_few_tile<TILES> tile;
-    typedef typename tile::lines line_type;
-    const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
-    const int fits = TILES == 1 && (1 + lines) * (2 * whole | 16) <= SSM__CUDA_FEW_ROOM;
-    q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
-    q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
-    return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1,
+    const size_t lines = SSM__CUDA_FEW_COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
+    const int fits = (1 + lines) * ssm__cuda_pitch(2 * whole) <= SSM__CUDA_FEW_ROOM;
+    q.held = (unsigned)q.p.M;
+    q.deep = fits ? (unsigned)whole : 512;
+    q.ring = fits ? 1 : 2;
+    return ssm__cuda_launch_early(ssm__cuda_few_units<STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS), 1,
                                   SSM__CUDA_FEW_THREADS,
-                                  SSM__CUDA_BARRIERS + (1 + q.ring * lines) * line_type(2 * q.deep, 2 * q.deep).pitch,
-                                  q, stream);
+                                  SSM__CUDA_BARRIERS + (1 + q.ring * lines) * ssm__cuda_pitch(2 * q.deep), q, stream);
 }
 
 static ssm_status ssm__cuda_few_run(const ssm__cuda_few &q, ssm_format io, void *stream)
 {
     const int is_step = q.norm.weight || q.conv.dim;
-    if (io == SSM_FORMAT_REAL && is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
-    if (io == SSM_FORMAT_REAL)
-        return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
-    if (is_step) return ssm__cuda_few_launch_units<1, 1>(q, stream);
-    if (q.p.M <= 16) return ssm__cuda_few_launch_units<1, 0>(q, stream);
-    return q.p.M <= 32 ? ssm__cuda_few_launch_units<2, 0>(q, stream) : ssm__cuda_few_launch_units<4, 0>(q, stream);
+    if (io == SSM_FORMAT_BF16)
+        return is_step ? ssm__cuda_few_launch_units<1>(q, stream) : ssm__cuda_few_launch_units<0>(q, stream);
+    if (is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
+    return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
 }
 
 /*=============================================================================
@@ -37599,11 +37567,10 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
  */
 enum { SSM__CUDA_DECODE_THREADS = 128, SSM__CUDA_DECODE_CHANNELS = SSM__CUDA_DECODE_THREADS / 4 };
 
-/* Lines of 64 bytes' multiples. */
-static __host__ __device__ __forceinline__ ssm__cuda_lines<1> ssm__cuda_dt_lines(size_t bytes)
+/* Bytes of a line of dt_proj's inputs or weights, with zeros up to a multiple of 64. */
+static __host__ __device__ __forceinline__ unsigned ssm__cuda_dt_pitch(size_t bytes)
 {
-    const unsigned whole = (unsigned)((bytes + 63) / 64 * 64);
-    return ssm__cuda_lines<1>(whole, whole);
+    return ssm__cuda_pitch((bytes + 63) / 64 * 64);
 }
 
 typedef struct ssm__cuda_decode {
@@ -37615,12 +37582,11 @@ typedef struct ssm__cuda_decode {
 /* The row before dt_proj and the weights of a block's channels: lines in shared memory. */
 template <class T> struct ssm__cuda_dt_room {
     const ssm_linear &l;
-    ssm__cuda_lines<1> lines;
-    unsigned bytes, c, channels;
+    unsigned pitch, bytes, c, channels;
     unsigned char *first;
 
     __device__ __forceinline__ explicit ssm__cuda_dt_room(const ssm__cuda_decode &q)
-        : l(q.dt_proj), lines(ssm__cuda_dt_lines(q.dt_proj.in * sizeof(T))), bytes((unsigned)(q.dt_proj.in * sizeof(T))),
+        : l(q.dt_proj), pitch(ssm__cuda_dt_pitch(q.dt_proj.in * sizeof(T))), bytes((unsigned)(q.dt_proj.in * sizeof(T))),
           c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS), channels(SSM__CUDA_DECODE_CHANNELS),
           first(ssm__cuda_room + SSM__CUDA_BARRIERS)
     {
@@ -37629,7 +37595,7 @@ template <class T> struct ssm__cuda_dt_room {
     __device__ __forceinline__ const T *row(void) const { return (const T *)(const void *)first; }
     __device__ __forceinline__ const T *weights(unsigned channel) const
     {
-        return (const T *)(const void *)(first + (1 + channel) * lines.pitch);
+        return (const T *)(const void *)(first + (1 + channel) * pitch);
     }
     __device__ __forceinline__ uint64_t *barrier(void) const { return (uint64_t *)(void *)ssm__cuda_room; }
 
@@ -37640,13 +37606,13 @@ template <class T> struct ssm__cuda_dt_room {
         __syncthreads();
         if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier(), bytes * (channels + 1));
 #endif
-        lines.copy(first + lines.pitch, (const T *)(const void *)l.weight + (size_t)c * l.in, (ptrdiff_t)bytes, channels,
-                   bytes, barrier());
-        ssm__cuda_few_pad(first, lines.pitch, channels + 1, bytes);
+        ssm__cuda_copy_lines(first + pitch, pitch, (const T *)(const void *)l.weight + (size_t)c * l.in, (ptrdiff_t)bytes,
+                             channels, bytes, barrier());
+        ssm__cuda_few_pad(first, pitch, channels + 1, bytes);
     }
     __device__ __forceinline__ void fetch_row(const void *from) const
     {
-        lines.copy(first, from, 0, 1, bytes, barrier());
+        ssm__cuda_copy_lines(first, pitch, from, 0, 1, bytes, barrier());
         ssm__cuda_commit();
     }
     __device__ __forceinline__ void wait(void) const
@@ -37801,7 +37767,7 @@ static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const 
 
 static ssm_status ssm__cuda_decode_run(const ssm__cuda_decode &q, ssm_format io, void *stream)
 {
-    const size_t pitch = ssm__cuda_dt_lines(q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4)).pitch;
+    const size_t pitch = ssm__cuda_dt_pitch(q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4));
     const size_t room = SSM__CUDA_BARRIERS + (SSM__CUDA_DECODE_CHANNELS + 1) * pitch;
     return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_decode_scan<ssm__cuda_bf16>
                                                         : ssm__cuda_decode_scan<float>,
@@ -39686,6 +39652,7 @@ SSM__DEVICE_LAYER(rglru, rglru)
 #undef SSM__CUDA_BACK_BLOCKS
 #undef SSM__CUDA_PRODUCT_BLOCKS
 #undef SSM__CUDA_WGMMA
+#undef SSM__CUDA_BULK
 #undef SSM__CUDA_SUMS
 #undef SSM__CUDA_SUMS4
 #undef SSM__CUDA_SUMS16

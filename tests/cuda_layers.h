@@ -684,7 +684,8 @@ static void mamba_layer_decode(void)
         std::vector<float> y[2], h[2];
         int way;
         memset(&k.config, 0, sizeof k.config);
-        k.config.d_model = i / 2 == 0 ? 2056 : i / 2 == 1 && !half ? 132 : 8 * pick(1, 9);
+        k.config.d_model = i / 2 == 0 ? 2056 : i / 2 == 1 && !half ? 132 : 8 * (chance(50) ? pick(1, 9) : pick(17, 40));
+        EMULATOR(emulator_order = i / 2 % 2);
         k.config.d_inner = 8 * pick(1, 20);
         k.config.d_state = 4 * pick(1, 9);
         k.config.n_groups = 1;
@@ -727,6 +728,7 @@ static void mamba_layer_decode(void)
                    (unsigned)k.layer[1].config.d_inner, (unsigned)k.config.d_state, (unsigned)k.config.dt_rank,
                    (unsigned)k.config.d_conv, half);
     }
+    EMULATOR(emulator_order = 0);
 }
 
 /* Few states and many steps: time is cut into chunks, within rounding of the host, forward and back. */
