@@ -33634,6 +33634,8 @@ template <int P> struct ssm__cuda_chunk_notes {
     float row[2][SSM__CUDA_CHUNK];  /* sum over s < t of dM M */
     float col[4][SSM__CUDA_CHUNK];  /* sum over t >= s of dM M / dt */
     float diag[SSM__CUDA_CHUNK];    /* its term s = t */
+    float dM[SSM__CUDA_CHUNK];      /* dM of that */
+    float slope[SSM__CUDA_CHUNK];   /* of dt by delta */
     float read[4][SSM__CUDA_CHUNK]; /* dy C h */
     float add[2][SSM__CUDA_CHUNK];  /* x B g */
     float both[8];                  /* g h */
@@ -33797,7 +33799,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                     dS[j][2 * i + k] = fmaf(dM, fall * dt, dS[j][2 * i + k]);
                     cols[2 * j + k] = fmaf(dM, cbf, cols[2 * j + k]);
                     if (t > s + k) rows[i] = fmaf(dM, weight[k], rows[i]);
-                    if (t == s + k) note.diag[t] = dM * cbf;
+                    if (t == s + k) note.diag[t] = dM * cbf, note.dM[t] = dM;
                 }
                 set_M(r0 + 8 * i, 4 * c0 + j, weight[0], weight[1]);
             }
@@ -33819,17 +33821,38 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         return x + __shfl_xor_sync(0xffffffffu, x, 2);
     }
 
-    /* What all steps of the chunk scale with; sum of g h. */
-    __device__ __forceinline__ void note_all(const stage &now, notes_type &note) const
+    /* What steps of the chunk scale with, of a head whose delta is `raw`: a warp, two steps a lane. */
+    __device__ __forceinline__ void note_steps(const stage &now, const float (&raw)[2], notes_type &note) const
+    {
+        unsigned i;
+        for (i = 0; i < 2; ++i) {
+            const unsigned t = lane + 32 * i;
+            const float dt = now.steps[t][0], l = now.steps[t][1];
+            note.dt[t] = dt;
+            note.fall[t] = ssm__cuda_exp2(l);
+            note.rest[t] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
+            note.slope[t] = ssm__cuda_step_slope(p.s, raw[i], dt);
+        }
+    }
+
+    /* delta with its bias of the lane's two steps. */
+    __device__ __forceinline__ void raw_steps(unsigned of_head, float (&raw)[2]) const
+    {
+        const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
+        unsigned i;
+        for (i = 0; i < 2; ++i) {
+            const size_t t = row() + lane + 32 * i;
+            raw[i] = 0;
+            if ((int)(lane + 32 * i) < there)
+                raw[i] = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
+        }
+    }
+
+    /* The sum of g h. */
+    __device__ __forceinline__ void note_states(const stage &now, notes_type &note) const
     {
         float sum = 0;
         unsigned i, j;
-        if (threadIdx.x < SSM__CUDA_CHUNK) {
-            const float l = now.steps[threadIdx.x][1];
-            note.dt[threadIdx.x] = now.steps[threadIdx.x][0];
-            note.fall[threadIdx.x] = ssm__cuda_exp2(l);
-            note.rest[threadIdx.x] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
-        }
 #pragma unroll(room::STAGES)
         for (i = threadIdx.x; i < P * N / 8; i += room::THREADS) {
             const uint4 a = ((const uint4 *)(const void *)now.h)[i], b = ((const uint4 *)(const void *)now.g)[i];
@@ -33848,7 +33871,9 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void inputs(unsigned of_head, const stage &now, notes_type &note)
     {
         float sum[P / 16][4];
+        uint4 before[P / 32];
         unsigned i, j, k;
+        if (p.d.dx.data) read(before, of_head);
 #pragma unroll
         for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
 #pragma unroll 4
@@ -33891,7 +33916,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
             }
         }
         if (p.s.D.data) skip(sum, of_head, now, note);
-        write(sum, of_head);
+        if (p.d.dx.data) write(sum, before, of_head);
     }
 
     /* D dy, and what D gets. */
@@ -33914,6 +33939,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                 sum[j][2 * i] = fmaf(D[c * apart], ssm__cuda_low(dy), sum[j][2 * i]);
                 sum[j][2 * i + 1] = fmaf(D[(c + 1) * apart], ssm__cuda_high(dy), sum[j][2 * i + 1]);
             }
+            if (!p.s.D_has_hdim) continue;
 #pragma unroll
             for (k = 0; k < 2; ++k) {
                 for (i = 4; i < 32; i *= 2) dD[k] += __shfl_xor_sync(0xffffffffu, dD[k], i);
@@ -33922,12 +33948,32 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         }
     }
 
+    /* 16 bytes of dx that a lane adds to: `turn` of P / 32. */
+    __device__ __forceinline__ uint4 *dx_at(unsigned of_head, unsigned turn) const
+    {
+        const unsigned unit = 32 * turn + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
+        return (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + r0 + line,
+                                                             of_head * (size_t)P + P / 2 * c0 + c);
+    }
+
+    __device__ __forceinline__ bool has_dx(unsigned turn) const
+    {
+        return (int)(r0 + (32 * turn + lane) / (P / 16)) < there;
+    }
+
+    __device__ __forceinline__ void read(uint4 (&before)[P / 32], unsigned of_head) const
+    {
+        unsigned i;
+#pragma unroll
+        for (i = 0; i < P / 32; ++i) before[i] = has_dx(i) ? *dx_at(of_head, i) : make_uint4(0, 0, 0, 0);
+    }
+
     /* Adds to dx, by rows of the warp's part. */
-    __device__ __forceinline__ void write(const float (&sum)[P / 16][4], unsigned of_head)
+    __device__ __forceinline__ void write(const float (&sum)[P / 16][4], const uint4 (&before)[P / 32],
+                                          unsigned of_head)
     {
         float(*out)[room::WIDE] = m.out[warp];
         unsigned i, j;
-        if (!p.d.dx.data) return;
 #pragma unroll
         for (j = 0; j < P / 16; ++j)
 #pragma unroll
@@ -33935,19 +33981,17 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                 *(float2 *)(void *)(out[lane / 4 + 8 * i] + 8 * j + lane % 4 * 2) =
                     make_float2(sum[j][2 * i], sum[j][2 * i + 1]);
         __syncwarp();
-#pragma unroll(room::STAGES)
+#pragma unroll
         for (i = 0; i < P / 32; ++i) {
-            const unsigned unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
-            const float4 low = *(const float4 *)(const void *)(out[line] + c);
-            const float4 high = *(const float4 *)(const void *)(out[line] + c + 4);
-            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + r0 + line,
-                                                                      of_head * (size_t)P + P / 2 * c0 + c);
-            if ((int)(r0 + line) >= there) continue;
-            const uint4 v = *to;
-            *to = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
-                             ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
-                             ssm__cuda_round(ssm__cuda_low(v.z) + high.x, ssm__cuda_high(v.z) + high.y),
-                             ssm__cuda_round(ssm__cuda_low(v.w) + high.z, ssm__cuda_high(v.w) + high.w));
+            const unsigned unit = 32 * i + lane;
+            const float *from = out[unit / (P / 16)] + unit % (P / 16) * 8;
+            const float4 low = *(const float4 *)(const void *)from, high = *(const float4 *)(const void *)(from + 4);
+            const uint4 v = before[i];
+            if (!has_dx(i)) continue;
+            *dx_at(of_head, i) = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
+                                            ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
+                                            ssm__cuda_round(ssm__cuda_low(v.z) + high.x, ssm__cuda_high(v.z) + high.y),
+                                            ssm__cuda_round(ssm__cuda_low(v.w) + high.z, ssm__cuda_high(v.w) + high.w));
         }
         __syncwarp();
     }
@@ -34035,7 +34079,6 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     {
         const notes_type &note = m.notes[of_head % 2];
         const float A = *ssm__cuda_at<float>(p.s.A, 0, 0, of_head);
-        const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
         const size_t at = place() * p.s.heads + of_head;
         float here[2], ddt[2], later[2], U[2], both = 0, dA = 0, dbias = 0;
         unsigned i;
@@ -34050,10 +34093,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         U[1] += here[1];
         for (i = 0; i < 2; ++i) {
             const size_t t = row() + 2 * lane + i;
-            float raw, slope;
+            const float slope = fmaf(A, U[i], ddt[i]) * note.slope[2 * lane + i];
             if ((int)(2 * lane + i) >= there) continue;
-            raw = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
-            slope = fmaf(A, U[i], ddt[i]) * ssm__cuda_step_slope(p.s, raw, note.dt[2 * lane + i]);
             p.ddelta[(q.batch * p.s.len + t) * p.s.heads + of_head] = slope;
             dA = fmaf(note.dt[2 * lane + i], U[i], dA);
             dbias += slope;
@@ -34068,16 +34109,12 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     /* dD of a channel, or of the head. */
     __device__ __forceinline__ void settle_D(const notes_type &note, size_t at) const
     {
-        float sum = 0;
+        const float sum = ssm__cuda_warp_sum(note.dM[lane] + note.dM[lane + 32]);
         unsigned i;
-#pragma unroll 1
-        for (i = lane; i < P; i += 32) {
-            const float dD = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
-            if (p.s.D_has_hdim) p.dD[at * P + (size_t)i] = dD;
-            sum += dD;
-        }
-        sum = ssm__cuda_warp_sum(sum);
         if (!p.s.D_has_hdim && lane == 0) p.dD[at] = sum;
+        if (!p.s.D_has_hdim) return;
+#pragma unroll 1
+        for (i = lane; i < P; i += 32) p.dD[at * P + i] = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
     }
 
     /* --- the group --- */
@@ -34152,7 +34189,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         for (i = head; i < end; ++i) {
             stage &now = of(i);
             notes_type &note = m.notes[i % 2];
-            float d[4][4];
+            float d[4][4], raw[2] = {0, 0};
             if (room::STAGES == 1) {
                 __syncthreads();
                 fetch(i);
@@ -34160,17 +34197,19 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
             ssm__cuda_wait<0>();
             __syncthreads();
             if (room::STAGES == 2 && i + 1 < end) fetch(i + 1);
-            if (i > head && warp == 1) settle(i - 1);
+            if (warp == 1) raw_steps(i, raw);
+            if (i > head && warp == 3) settle(i - 1);
             scores(d, now);
             weigh(d, now, note);
-            note_all(now, note);
+            note_states(now, note);
+            if (warp == 1) note_steps(now, raw, note);
             __syncthreads();
             inputs(i, now, note);
             coefs(now, note);
         }
         ssm__cuda_wait<0>();
         __syncthreads();
-        if (head < end && warp == 1) settle(end - 1);
+        if (head < end && warp == 3) settle(end - 1);
         close();
     }
 };
