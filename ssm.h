@@ -2503,9 +2503,9 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
  * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
- * gradients is below 5e-3, of states 3e-3, of parameters' 5e-3 and for n terms whose signs cancel 2e-3 sqrt(n) more:
- * sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the weights
- * of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
+ * gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the sum of squares of what steps
+ * add: sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the
+ * weights of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -2663,8 +2663,8 @@ typedef struct ssm_cuda_product {
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
  * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
- * bytes each time. S5: AUTO cuts time as that of ssm_cuda_s5_scan_forward. No call waits or allocates; all can be
- * captured in a graph.
+ * bytes each time. S5, Mamba-2: AUTO cuts time as that of ssm_cuda_s5_scan_forward and ssm_cuda_ssd_forward. No call
+ * waits or allocates; all can be captured in a graph.
  * Accuracy: |error| / |y| below 1e-5 against the host in float, gradients 1e-4; in bf16 by the rounding of its rows. */
 typedef struct ssm_layer_grad { /* of a backward; NULL: not wanted, but for dy */
     const void *dy;
@@ -26564,7 +26564,7 @@ template <class P> static cudaError_t ssm__cuda_queue(const ssm__cuda_kernel<P> 
         cudaLaunchAttribute attribute;
         cudaLaunchConfig_t config;
         memset(&attribute, 0, sizeof attribute);
-        memset(&config, 0, sizeof config);
+        config = cudaLaunchConfig_t();
         attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attribute.val.programmaticStreamSerializationAllowed = 1;
         config.gridDim = blocks;
@@ -26727,6 +26727,7 @@ __global__ void __launch_bounds__(SSM__CUDA_WIDE) ssm__cuda_sum_kernel(const ssm
     size_t rest = output, i;
     float sum = 0;
     int a, half;
+    ssm__cuda_await();
     for (a = s.kept - 1; a >= 0; --a) {
         from += (ptrdiff_t)(rest % s.extent[a]) * s.step[a];
         to += (ptrdiff_t)(rest % s.extent[a]) * s.stride[a];
@@ -26753,11 +26754,11 @@ __global__ void __launch_bounds__(SSM__CUDA_WIDE) ssm__cuda_sum_kernel(const ssm
 template <class T> static ssm_status ssm__cuda_sum_launch(const ssm__cuda_sum &s, void *stream)
 {
     if (s.terms >= 1024 && s.outputs <= 4096)
-        return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 256>, s.outputs, 1, SSM__CUDA_WIDE, 0, s, stream);
+        return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 256>, s.outputs, 1, SSM__CUDA_WIDE, 0, s, stream);
     if (s.terms >= 32 && s.outputs <= 65536)
-        return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 8>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE / 8), 1,
+        return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 8>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE / 8), 1,
                                 SSM__CUDA_WIDE, 0, s, stream);
-    return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 1>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE), 1, SSM__CUDA_WIDE, 0,
+    return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 1>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE), 1, SSM__CUDA_WIDE, 0,
                             s, stream);
 }
 
@@ -27460,6 +27461,42 @@ __global__ void __launch_bounds__(SSM__CUDA_STEP, 2) ssm__cuda_scan_step(const s
     ssm__cuda_store(ssm__cuda_at<T>(s.y, first + own, 0, c), y);
 }
 
+/* The same of 16 states, as models have them: a lane has four of one stream, and that is all its work. An SM full of
+ * threads with 16 bytes of state each on their way moves it faster than lanes that share A among streams. */
+template <class T, int HAS_SLOTS>
+__global__ void __launch_bounds__(SSM__CUDA_STEP) ssm__cuda_scan_step16(const ssm__cuda_scan p)
+{
+    const ssm_selective_scan &s = p.s;
+    const unsigned index = blockIdx.x * SSM__CUDA_STEP + threadIdx.x, own = index % 4, b = blockIdx.y;
+    const unsigned dim = (unsigned)s.dim, c = index / 4 < dim ? index / 4 : dim - 1;
+    const bool real = index / 4 < dim;
+    float *at;
+    ssm__four h = {{0, 0, 0, 0}}, a, B, C;
+    ssm__cuda_inputs x;
+    float e, z, sum = 0;
+    int i;
+    ssm__cuda_await();
+    at = ssm__cuda_state_at(s.h_last, ssm__cuda_span_of(NULL, HAS_SLOTS ? s.slot : NULL, b, 1), c);
+    if (!HAS_SLOTS || at) h = ssm__cuda_load4(at + 4 * own);
+    a = ssm__cuda_load4(ssm__cuda_at<float>(s.A, 0, 0, c) + 4 * own);
+    B = ssm__cuda_load4(ssm__cuda_at<T>(s.B, b, 0, ssm__cuda_group(c, dim, s.B_groups)) + 4 * own);
+    C = ssm__cuda_load4(ssm__cuda_at<T>(s.C, b, 0, ssm__cuda_group(c, dim, s.C_groups)) + 4 * own);
+    z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, b, 0, c)) : 0.0f;
+    x = ssm__cuda_inputs_of<T>(p, ssm__cuda_span_of(NULL, NULL, b, 1), 0, c);
+    e = x.db * x.u;
+    for (i = 0; i < 4; ++i) {
+        h.v[i] = ssm__cuda_advance(x.db, a.v[i] * SSM__CUDA_LOG2E, e, B.v[i], h.v[i]);
+        sum = fmaf(C.v[i], h.v[i], sum);
+    }
+    if (real && (!HAS_SLOTS || at)) ssm__cuda_store4(at + 4 * own, h);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (s.D.data) sum = fmaf(*ssm__cuda_at<float>(s.D, 0, 0, c), x.u, sum);
+    if (s.z.data) sum *= ssm__cuda_silu(z);
+    if (HAS_SLOTS && !at) sum = 0;
+    if (real && own == 0) ssm__cuda_store(ssm__cuda_at<T>(s.y, b, 0, c), sum);
+}
+
 /* --- verbs --- */
 static int ssm__cuda_is_four(const void *data, ptrdiff_t batch, ptrdiff_t chan, ptrdiff_t state)
 {
@@ -27595,6 +27632,9 @@ SSM_API ssm_status ssm_cuda_selective_scan_record(const ssm_selective_scan *s, s
 
 template <class T> static ssm_status ssm__cuda_step_run(const ssm__cuda_scan &p, void *stream)
 {
+    if (p.s.d_state == 16)
+        return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step16<T, 1> : ssm__cuda_scan_step16<T, 0>,
+                                      ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), p.s.batch, SSM__CUDA_STEP, 0, p, stream);
     return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step<T, 1> : ssm__cuda_scan_step<T, 0>,
                                   ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), ssm__ceil_div(p.s.batch, SSM__CUDA_SLOTS),
                                   SSM__CUDA_STEP, 0, p, stream);
@@ -29239,13 +29279,6 @@ template <class T> SSM__DEVICE float ssm__cuda_row_dot(const T *x, const float *
     float sum = 0;
     size_t c = 4 * (threadIdx.x % 32);
     int i;
-    if (vector && !w && x == v) { /* four loads on their way, as decoding wants it */
-#pragma unroll 4
-        for (; c + 4 <= n; c += 128) {
-            const ssm__four a = ssm__cuda_load4(x + c);
-            for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
-        }
-    }
 #pragma unroll 4
     for (; c < n; c += 128) {
         const ssm__four b = ssm__cuda_load_part(v, c, n, vector);
@@ -29284,6 +29317,40 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_kerne
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
         ssm__cuda_store_part(y, c, dim, p.vector, a);
     }
+}
+
+/* The same of rows of whole, aligned groups of four: little code, since one row is hardly more than its code. */
+template <class T>
+__global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_aligned(const ssm__cuda_norm p)
+{
+    const unsigned r = blockIdx.x * SSM__CUDA_NORM_ROWS + threadIdx.x / 32, dim = (unsigned)p.norm.dim;
+    const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
+    T *y = ssm__cuda_row_at<T>(p.y, r, 0);
+    float sum = 0, scale;
+    unsigned c;
+    int i;
+    ssm__cuda_await();
+    if (r >= p.rows) return;
+#pragma unroll 4
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+        const ssm__four a = ssm__cuda_load4(x + c);
+        for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
+    }
+    scale = 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)p.norm.dim + p.norm.eps);
+#pragma unroll 4
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+        const ssm__four w = ssm__cuda_load4(p.norm.weight + c);
+        ssm__four a = ssm__cuda_load4(x + c);
+        for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
+        ssm__cuda_store4(y + c, a);
+    }
+}
+
+template <class T> static ssm_status ssm__cuda_norm_run(const ssm__cuda_norm &p, void *stream)
+{
+    const int aligned = p.vector && p.norm.dim % 4 == 0 && p.norm.dim < 0x7fffffff && p.rows < 0x7fffffff;
+    return ssm__cuda_launch_early(aligned ? ssm__cuda_norm_aligned<T> : ssm__cuda_norm_kernel<T>,
+                                  ssm__ceil_div(p.rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
 }
 
 /* dx += s (g - x s^2 mean(g x)), g = dy w; keeps s. */
@@ -29356,9 +29423,7 @@ SSM_API ssm_status ssm_cuda_norm_forward(const ssm_norm *norm, ssm_rows x, ssm_r
     p.x = x;
     p.y = y;
     p.vector = ssm__cuda_norm_is_aligned(&p, io);
-    return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_norm_kernel<ssm__cuda_bf16>
-                                                        : ssm__cuda_norm_kernel<float>,
-                                  ssm__ceil_div(rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_norm_run<ssm__cuda_bf16>(p, stream) : ssm__cuda_norm_run<float>(p, stream);
 }
 
 static size_t ssm__cuda_norm_layout(ssm__cuda_norm *p, void *mem)
@@ -30770,7 +30835,48 @@ struct ssm__cuda_units {
 #define SSM__CUDA_WGMMA 0
 #endif
 
+/* Whether it has the bulk copy engine. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define SSM__CUDA_BULK 1
+#else
+#define SSM__CUDA_BULK 0
+#endif
+
 /* --- instructions --- */
+#if SSM__CUDA_BULK
+/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
+SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
+}
+
+SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
+}
+
+/* Waits for the end of an even (0) or odd (1) phase. */
+SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    unsigned done;
+    do {
+        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
+    } while (!done);
+}
+
+/* `bytes`, a multiple of 16, to shared memory. */
+SSM__DEVICE void ssm__cuda_copy_bulk(void *to, const void *from, unsigned bytes, uint64_t *barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes),
+                     "r"((unsigned)__cvta_generic_to_shared(barrier)) : "memory");
+}
+#endif
+
 /* The first `bytes` of 16 from global to shared memory, as ssm__cuda_copy; zeros behind. */
 SSM__DEVICE void ssm__cuda_copy_first(void *to, const void *from, int bytes)
 {
@@ -30860,30 +30966,6 @@ SSM__DEVICE void ssm__cuda_wgmma_begin(void)
 SSM__DEVICE void ssm__cuda_wgmma_commit(void)
 {
     asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory");
-}
-
-/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
-SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
-}
-
-SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
-}
-
-/* Waits for the end of an even (0) or odd (1) phase. */
-SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    unsigned done;
-    do {
-        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
-    } while (!done);
 }
 
 /* The box of a map at (across, line) to shared memory, swizzled; zeros beyond the tensor. */
@@ -31426,8 +31508,12 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
  * >>cuda-few
  *=============================================================================
  * Products of few rows on a GPU, as decoding has them: bound by the weights, each read once, and by latencies. A block is
- * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of four stages holds. Bits are those of
- * the large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
+ * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of stages holds. Bits are those of the
+ * large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
+ *
+ * A kernel of two microseconds is bound by its own code: a warp alone issues an instruction every fourth cycle, and code
+ * that runs once comes from L2. So lines come by one instruction each where there is the bulk copy engine (sm_90), loops
+ * are short, and there is one way through each kernel.
  *
  * A single row may have an RMSNorm before its product, and a convolution with SiLU behind it in its first columns: a step
  * of Mamba (>>cuda-decode) is then fewer kernels.
@@ -31436,9 +31522,9 @@ enum {
     SSM__CUDA_FEW_COLUMNS = 8,
     SSM__CUDA_FEW_THREADS = 128,
     SSM__CUDA_FEW_MOST = 64, /* rows; more are for the large kernels */
-    SSM__CUDA_FEW_TAPS = 8,
-    SSM__CUDA_FEW_RING = 4,            /* stages on their way, but for one row that fits whole */
-    SSM__CUDA_FEW_ROOM = 80 * 1024     /* bytes that it may have */
+    SSM__CUDA_FEW_TAPS = 4,
+    SSM__CUDA_FEW_RING = 4,        /* stages of bf16, but for one row that fits whole */
+    SSM__CUDA_FEW_ROOM = 80 * 1024 /* bytes that it may have */
 };
 
 typedef struct ssm__cuda_few {
@@ -31450,44 +31536,149 @@ typedef struct ssm__cuda_few {
     ssm_conv conv; /* of the first conv.dim columns of the one row: state, taps, y */
 } ssm__cuda_few;
 
-/* 16-byte units of a line of `units` in shared memory: an odd number, so that eight lines lie in all banks. */
-SSM__DEVICE unsigned ssm__cuda_few_pitch(unsigned units)
-{
-    return units | 1;
-}
+/* How lines of `bytes` lie in shared memory, an odd number of 16 bytes apart, so that eight lines lie in all banks; a
+ * segment of a line is 16 bytes further from the next than it is long, so that four segments lie in other banks. */
+template <int SEGMENTS> struct ssm__cuda_lines {
+    unsigned pitch;
+    unsigned segment; /* bytes */
 
-/* Asks L2 for `lines` lines of `bytes`, `row` bytes apart. */
-SSM__DEVICE void ssm__cuda_few_prefetch(const void *from, ptrdiff_t row, unsigned lines, size_t bytes)
-{
-    const unsigned warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    unsigned r;
-    size_t at;
-    for (r = warp; r < lines; r += warps)
-        for (at = threadIdx.x % 32 * 128; at < bytes; at += 32 * 128)
-            ssm__cuda_prefetch((const char *)from + ((ptrdiff_t)r * row + (ptrdiff_t)at));
-}
+    __host__ __device__ __forceinline__ ssm__cuda_lines(size_t bytes, unsigned each) : segment(each)
+    {
+        const unsigned most = SEGMENTS, all = (unsigned)((bytes + each - 1) / each), count = all < most ? all : most;
+        pitch = (count * (each + (SEGMENTS > 1 ? 16 : 0))) | 16;
+    }
+
+    /* The first `bytes`, a multiple of 16, of each of `lines` lines `row` bytes apart, by the threads of the block. */
+    __device__ __forceinline__ void copy(unsigned char *to, const void *from, ptrdiff_t row, unsigned lines, unsigned bytes,
+                                         uint64_t *barrier) const
+    {
+        const unsigned step = SSM__CUDA_BULK ? SSM__CUDA_FEW_THREADS : SSM__CUDA_FEW_THREADS / 32;
+        unsigned i;
+#pragma unroll 1
+        for (i = SSM__CUDA_BULK ? threadIdx.x : threadIdx.x / 32; i < lines * SEGMENTS; i += step) {
+            const unsigned r = i / SEGMENTS, s = i % SEGMENTS, at = s * segment;
+            const unsigned size = at >= bytes ? 0 : bytes - at < segment ? bytes - at : segment;
+            unsigned char *target = to + r * pitch + (at + 16 * s);
+            const char *source = (const char *)from + ((ptrdiff_t)r * row + (ptrdiff_t)at);
+#if SSM__CUDA_BULK
+            if (size) ssm__cuda_copy_bulk(target, source, size, barrier);
+#else
+            unsigned k;
+            for (k = 16 * (threadIdx.x % 32); k < size; k += 512) ssm__cuda_copy<16>(target + k, source + k);
+            (void)barrier;
+#endif
+        }
+    }
+};
+
+/* Stages of weights and rows on their way to shared memory. */
+template <int SEGMENTS> struct ssm__cuda_stages {
+    ssm__cuda_lines<SEGMENTS> lines;
+    unsigned columns, rows, ring, deep, count; /* deep, count: bytes of a stage, stages */
+    unsigned slot_lines;                       /* columns of a whole block, and rows */
+    size_t bytes;                              /* of a line in memory */
+    const void *a, *b;
+    ptrdiff_t a_row, b_row; /* bytes */
+    uint64_t *barrier;
+    unsigned char *first;
+
+    __device__ __forceinline__ ssm__cuda_stages(ssm__cuda_lines<SEGMENTS> how, const ssm__cuda_product &p, size_t element,
+                                                unsigned m0, unsigned most_rows, unsigned n0, unsigned most_columns,
+                                                unsigned stage, unsigned slots)
+        : lines(how), ring(slots), deep(stage)
+    {
+        columns = p.N - n0 < most_columns ? (unsigned)p.N - n0 : most_columns;
+        rows = p.M - m0 < most_rows ? (unsigned)p.M - m0 : most_rows;
+        slot_lines = most_columns + rows;
+        bytes = p.K * element;
+        count = (unsigned)((bytes + deep - 1) / deep);
+        a_row = p.a_row * (ptrdiff_t)element;
+        b_row = p.b_row * (ptrdiff_t)element;
+        a = (const char *)p.a + (ptrdiff_t)m0 * a_row;
+        b = (const char *)p.b + (ptrdiff_t)n0 * b_row;
+        barrier = (uint64_t *)(void *)ssm__cuda_room;
+        first = ssm__cuda_room + SSM__CUDA_BARRIERS;
+#if SSM__CUDA_BULK
+        if (threadIdx.x < ring) ssm__cuda_barrier_open(barrier + threadIdx.x);
+        __syncthreads();
+#endif
+    }
+
+    __device__ __forceinline__ unsigned slot(unsigned t) const { return t & (ring - 1); }
+    __device__ __forceinline__ unsigned char *weights(unsigned t) const
+    {
+        return first + slot(t) * slot_lines * lines.pitch;
+    }
+    __device__ __forceinline__ unsigned char *inputs(unsigned t) const
+    {
+        return weights(t) + (slot_lines - rows) * lines.pitch;
+    }
+    __device__ __forceinline__ unsigned depth(unsigned t) const /* bytes of stage t */
+    {
+        const size_t left = bytes - (size_t)t * deep;
+        return left < deep ? (unsigned)left : deep;
+    }
+
+    __device__ __forceinline__ void fetch_weights(unsigned t) const
+    {
+        if (t >= count) return;
+#if SSM__CUDA_BULK
+        if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier + slot(t), depth(t) * (columns + rows));
+#endif
+        lines.copy(weights(t), (const char *)b + (size_t)t * deep, b_row, columns, depth(t), barrier + slot(t));
+    }
+
+    __device__ __forceinline__ void fetch_inputs(unsigned t) const
+    {
+        if (t < count)
+            lines.copy(inputs(t), (const char *)a + (size_t)t * deep, a_row, rows, depth(t), barrier + slot(t));
+        ssm__cuda_commit();
+    }
+
+    /* `ahead` stages; weights before the kernel before is done if they are ready. */
+    __device__ __forceinline__ void open(unsigned ahead, int ready) const
+    {
+        unsigned t, pass;
+#pragma unroll 1
+        for (pass = 0; pass < 2; ++pass) {
+            if (pass == 1) ssm__cuda_await();
+#pragma unroll 1
+            for (t = 0; t < ahead; ++t) {
+                if ((pass == 0) == (ready != 0)) fetch_weights(t);
+                if (pass == 1) fetch_inputs(t);
+            }
+        }
+    }
+
+    /* Stage t is there, and all are done with the one before. */
+    __device__ __forceinline__ void wait(unsigned t, unsigned ahead) const
+    {
+#if SSM__CUDA_BULK
+        ssm__cuda_barrier_wait(barrier + slot(t), t / ring & 1);
+        (void)ahead;
+#else
+        ssm__cuda_wait_oldest((int)ahead);
+        (void)t;
+#endif
+        __syncthreads();
+    }
+};
 
 /* The step of a channel's convolution: taps and past inputs are on their way while the product is computed. */
 struct ssm__cuda_few_taps {
     float w[SSM__CUDA_FEW_TAPS], past[SSM__CUDA_FEW_TAPS], bias;
 
-    __device__ __forceinline__ void open_weights(const ssm_conv &s, size_t c)
+    /* After the kernels before: they may have written the state. */
+    __device__ __forceinline__ void open(const ssm_conv &s, size_t c)
     {
-        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c);
+        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c), *state = ssm__cuda_at<float>(s.state, 0, 0, c);
         unsigned k;
         bias = s.bias.data ? *ssm__cuda_at<float>(s.bias, 0, 0, c) : 0.0f;
 #pragma unroll
-        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, weight += s.weight.state)
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, weight += s.weight.state, state += s.state.state) {
             if (k < s.width) w[k] = *weight;
-    }
-
-    __device__ __forceinline__ void open_state(const ssm_conv &s, size_t c)
-    {
-        const float *state = ssm__cuda_at<float>(s.state, 0, 0, c);
-        unsigned k;
-#pragma unroll
-        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, state += s.state.state)
             if (k + 1 < s.width) past[k] = *state;
+        }
     }
 
     /* The output for input x; the state moves up. */
@@ -31515,11 +31706,11 @@ template <class T> SSM__DEVICE float ssm__cuda_as(float x)
 }
 
 /* A sum to where it belongs. */
-template <class T>
+template <class T, int STEP>
 SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_taps &taps, size_t m, size_t n, float sum)
 {
     const float y = ssm__cuda_product_end<T>(q.p, m, n, sum);
-    if (n < q.conv.dim)
+    if (STEP && n < q.conv.dim)
         ssm__cuda_store(ssm__cuda_at<T>(q.conv.y, 0, 0, n), taps.close(q.conv, n, ssm__cuda_as<T>(y)));
     else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
 }
@@ -31528,10 +31719,12 @@ SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_t
  * by every warp that wants it, ... */
 template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const AT &x)
 {
+    const unsigned dim = (unsigned)norm.dim;
     float sum = 0;
-    size_t c;
+    unsigned c;
     int i;
-    for (c = 4 * (threadIdx.x % 32); c < norm.dim; c += 128) {
+#pragma unroll 2
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
         const ssm__four a = ssm__cuda_load4(x(c));
         for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
     }
@@ -31540,88 +31733,42 @@ template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_nor
 
 /* ... and the row itself, `threads` of the block sharing it. */
 template <class T, class AT>
-SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, const float *weight, float scale, unsigned threads, const AT &x)
+SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned threads, const AT &x)
 {
-    size_t c;
+    const unsigned dim = (unsigned)norm.dim;
+    unsigned c;
     int i;
-    for (c = 4 * threadIdx.x; c < norm.dim; c += 4 * threads) {
+#pragma unroll 2
+    for (c = 4 * threadIdx.x; c < dim; c += 4 * threads) {
+        const ssm__four w = ssm__cuda_load4(norm.weight + c);
         ssm__four a = ssm__cuda_load4(x(c));
-        const ssm__four w = ssm__cuda_load4(weight + c);
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
         ssm__cuda_store4(x(c), a);
     }
 }
 
-/* The norm's weights to shared memory. */
-SSM__DEVICE void ssm__cuda_few_fetch_norm(float *to, const ssm_norm &norm)
-{
-    size_t c;
-    for (c = 4 * threadIdx.x; norm.weight && c < norm.dim; c += 4 * SSM__CUDA_FEW_THREADS)
-        ssm__cuda_copy<16>(to + c, norm.weight + c);
-}
-
 /* --- in float ---
- * A thread has one segment of a column, and of one row or of four; a piece is the 16 or 4 segments that a block has at
- * once. One row: a stage is a piece, the chain 128 fmaf, 0.3 us, and up to 74 KB are on their way in each of two or three
- * blocks an SM. 16 rows: a stage is 32 inner indices of each segment, 14 KB, and four blocks an SM hide each other's
- * barriers; 5 reads of 16 bytes for 16 fmaf leave shared memory the bound. Behind a piece, a thread for each element adds
- * up its segments in order. */
+ * A thread has one segment of a column, and of one row or of four: a chain of 128 fmaf, 0.3 us. A stage is the 16 or 4
+ * segments that a block has at once: one row of 1536 inner indices is 57 KB, all on their way, in three blocks an SM; 16
+ * rows come through a ring of two stages of 50 KB. Behind a stage, a thread for each element adds up its segments in
+ * order. */
 template <int ROWS> struct ssm__cuda_few_shape {
     enum {
         SEGMENTS = ROWS == 1 ? 16 : 4,
         EACH = ROWS == 1 ? 1 : 4, /* rows of a thread */
-        STAGE = ROWS == 1 ? SSM__CUDA_SEGMENT : 32,
-        STAGES = SSM__CUDA_SEGMENT / STAGE, /* of a piece */
-        PIECE = SEGMENTS * SSM__CUDA_SEGMENT,
-        RING = ROWS == 1 ? 2 : SSM__CUDA_FEW_RING,
-        LINES = SSM__CUDA_FEW_COLUMNS + ROWS,
-        PITCH = STAGE + 4 /* of a segment: four segments lie in other banks */
+        STAGE = SEGMENTS * SSM__CUDA_SEGMENT,
+        SEGMENT_BYTES = SSM__CUDA_SEGMENT * 4,
+        PITCH = SSM__CUDA_SEGMENT + 4 /* floats */
     };
+    typedef ssm__cuda_lines<SEGMENTS> lines;
 };
 
-/* A line of a stage: `segments` segments, an odd number of 16 bytes. */
-template <int ROWS> SSM__DEVICE unsigned ssm__cuda_few_line(size_t K)
-{
-    typedef ssm__cuda_few_shape<ROWS> shape;
-    const unsigned most = shape::SEGMENTS, all = (unsigned)((K + SSM__CUDA_SEGMENT - 1) / SSM__CUDA_SEGMENT);
-    return 4 * ssm__cuda_few_pitch((all < most ? all : most) * (shape::PITCH / 4));
-}
-
-/* The part of stage `t` of `lines` lines, as many threads for a segment as it has 16 bytes. Addresses only grow: the
- * time of these kernels is that of the instructions of a warp. */
-template <int ROWS>
-SSM__DEVICE void ssm__cuda_few_fetch(float *to, unsigned line, const float *from, ptrdiff_t row, unsigned lines, size_t K,
-                                     unsigned t)
-{
-    typedef ssm__cuda_few_shape<ROWS> shape;
-    enum {
-        ACROSS = shape::STAGE / 4,
-        GROUPS = SSM__CUDA_FEW_THREADS / ACROSS, /* segments at once: of one line, or of several lines */
-        TURNS = GROUPS < shape::SEGMENTS ? shape::SEGMENTS / GROUPS : 1,
-        DOWN = GROUPS < shape::SEGMENTS ? 1 : GROUPS / shape::SEGMENTS
-    };
-    const unsigned at = threadIdx.x % ACROSS * 4, group = threadIdx.x / ACROSS;
-    const unsigned segment = group % shape::SEGMENTS, first = group / shape::SEGMENTS;
-    const size_t k = (size_t)(t / shape::STAGES) * shape::PIECE + t % shape::STAGES * shape::STAGE +
-                     segment * SSM__CUDA_SEGMENT + at;
-    const ptrdiff_t down = DOWN * row;
-    unsigned r;
-    int i;
-    from += (ptrdiff_t)first * row + (ptrdiff_t)k;
-    to += first * line + segment * shape::PITCH + at;
-    for (r = first; r < lines; r += DOWN, from += down, to += DOWN * line)
-#pragma unroll
-        for (i = 0; i < TURNS; ++i)
-            if (k + (size_t)(i * GROUPS * SSM__CUDA_SEGMENT) < K)
-                ssm__cuda_copy<16>(to + i * GROUPS * shape::PITCH, from + i * GROUPS * SSM__CUDA_SEGMENT);
-}
-
-/* `count` products, a multiple of four, of a column and EACH rows. */
+/* `count` products, a multiple of four, of a column and EACH rows `line` floats apart. */
 template <int EACH>
 SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned line, const float *w, int count)
 {
     int k, e, i;
-#pragma unroll 8
+#pragma unroll 4
     for (k = 0; k < count; k += 4) {
         const ssm__four b = ssm__cuda_load4(w + k);
 #pragma unroll
@@ -31632,160 +31779,61 @@ SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned 
     }
 }
 
-/* One block: what its threads are for, and where its stages are. */
-template <int ROWS, int STEP> struct ssm__cuda_few_block {
-    typedef ssm__cuda_few_shape<ROWS> shape;
-    const ssm__cuda_few &q;
-    unsigned me, segment, group, line, stages, rows, columns;
-    size_t n, m;
-    bool mine; /* the thread ends a sum, that of (m, n) */
-    const float *a, *b;
-    float *ring, *part, *norm;
-    float total, sum[shape::EACH];
-    ssm__cuda_few_taps taps;
-
-    __device__ __forceinline__ explicit ssm__cuda_few_block(const ssm__cuda_few &few) : q(few)
-    {
-        const ssm__cuda_product &p = q.p;
-        const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
-        me = threadIdx.x;
-        segment = me / 8 % shape::SEGMENTS;
-        group = me / 8 / shape::SEGMENTS;
-        line = ssm__cuda_few_line<ROWS>(p.K);
-        stages = (unsigned)((p.K + shape::PIECE - 1) / shape::PIECE) * shape::STAGES;
-        rows = p.M - m0 < ROWS ? (unsigned)(p.M - m0) : (unsigned)ROWS;
-        columns = p.N - n0 < (unsigned)SSM__CUDA_FEW_COLUMNS ? (unsigned)(p.N - n0) : (unsigned)SSM__CUDA_FEW_COLUMNS;
-        n = n0 + me % 8;
-        m = m0 + me / 8;
-        mine = me < 8 * rows && n < p.N;
-        a = (const float *)p.a + (ptrdiff_t)m0 * p.a_row;
-        b = (const float *)p.b + (ptrdiff_t)n0 * p.b_row;
-        ring = (float *)(void *)ssm__cuda_room;
-        part = ring + (stages == 1 ? 1 : (unsigned)shape::RING) * shape::LINES * line;
-        norm = part + SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS;
-        total = 0;
-    }
-
-    __device__ __forceinline__ float *slot(unsigned t) const { return ring + t % shape::RING * shape::LINES * line; }
-
-    __device__ __forceinline__ void weights(unsigned t) const
-    {
-        if (t < stages) ssm__cuda_few_fetch<ROWS>(slot(t), line, b, q.p.b_row, columns, q.p.K, t);
-    }
-
-    __device__ __forceinline__ void inputs(unsigned t) const
-    {
-        if (t < stages)
-            ssm__cuda_few_fetch<ROWS>(slot(t) + SSM__CUDA_FEW_COLUMNS * line, line, a, q.p.a_row, rows, q.p.K, t);
-        ssm__cuda_commit();
-    }
-
-    /* All stages but one of the ring; weights first, and before the kernel before is done if they may. */
-    __device__ __forceinline__ void open(void)
-    {
-        const bool conv = STEP && mine && n < q.conv.dim;
-        unsigned t;
-        if (q.ready)
-            for (t = 0; t + 1 < shape::RING; ++t) weights(t);
-        else ssm__cuda_few_prefetch(b, q.p.b_row * 4, columns, q.p.K * 4);
-        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
-        if (conv) taps.open_weights(q.conv, n);
-        ssm__cuda_await();
-        for (t = 0; t + 1 < shape::RING; ++t) {
-            if (!q.ready) weights(t);
-            inputs(t);
-        }
-        if (conv) taps.open_state(q.conv, n);
-    }
-
-    /* The one row, which is one stage. */
-    __device__ __forceinline__ void normalise(void)
-    {
-        float *const x = ring + SSM__CUDA_FEW_COLUMNS * line;
-        const auto at = [x](size_t c) { return x + (c / SSM__CUDA_SEGMENT * shape::PITCH + c % SSM__CUDA_SEGMENT); };
-        const float scale = ssm__cuda_few_scale<float>(q.norm, at);
-        __syncthreads();
-        ssm__cuda_few_norm<float>(q.norm, norm, scale, SSM__CUDA_FEW_THREADS, at);
-        __syncthreads();
-    }
-
-    __device__ __forceinline__ void run(unsigned t)
-    {
-        const unsigned stage = t % shape::STAGES;
-        const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + segment * SSM__CUDA_SEGMENT + stage * shape::STAGE;
-        const float *w = slot(t) + (me % 8 * line + segment * shape::PITCH);
-        const float *x = slot(t) + ((SSM__CUDA_FEW_COLUMNS + group * shape::EACH) * line + segment * shape::PITCH);
-        unsigned e;
-        for (e = 0; stage == 0 && e < shape::EACH; ++e) sum[e] = 0;
-        if (first + shape::STAGE <= q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, shape::STAGE);
-        else if (first < q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, (int)(q.p.K - first));
-        for (e = 0; stage + 1 == shape::STAGES && e < shape::EACH; ++e)
-            part[(segment * ROWS + group * shape::EACH + e) * 8 + me % 8] = sum[e];
-    }
-
-    /* The segments of a piece, in order. */
-    __device__ __forceinline__ void fold(size_t k0)
-    {
-        float each[shape::SEGMENTS];
-        unsigned i;
-#pragma unroll
-        for (i = 0; i < shape::SEGMENTS; ++i) each[i] = mine ? part[i * ROWS * 8 + me] : 0.0f;
-#pragma unroll
-        for (i = 0; i < shape::SEGMENTS; ++i)
-            if (k0 + i * SSM__CUDA_SEGMENT < q.p.K) total = k0 || i ? total + each[i] : each[i];
-    }
-};
-
 template <int ROWS, int STEP>
 __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(const ssm__cuda_few q)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    ssm__cuda_few_block<ROWS, STEP> k(q);
-    unsigned t;
-    k.open();
-    for (t = 0; t < k.stages; ++t) {
-        ssm__cuda_wait<shape::RING - 2>();
-        __syncthreads(); /* all have their part of stage t, and are done with the one before */
-        if (STEP && q.norm.weight) k.normalise();
-        k.weights(t + shape::RING - 1);
-        k.inputs(t + shape::RING - 1);
-        k.run(t);
-        if (t % shape::STAGES + 1 < shape::STAGES) continue;
+    const unsigned me = threadIdx.x, segment = me / 8 % shape::SEGMENTS, group = me / 8 / shape::SEGMENTS;
+    const unsigned n0 = blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = blockIdx.y * ROWS;
+    const ssm__cuda_stages<shape::SEGMENTS> s(typename shape::lines(q.p.K * 4, shape::SEGMENT_BYTES), q.p, 4, m0, ROWS, n0,
+                                              SSM__CUDA_FEW_COLUMNS, shape::STAGE * 4, q.ring);
+    const unsigned line = s.lines.pitch / 4, K = (unsigned)q.p.K;
+    const bool mine = me < 8 * s.rows && me % 8 < s.columns; /* the thread ends the sum of row me / 8 and column me % 8 */
+    float *part = (float *)(void *)(s.first + s.ring * s.slot_lines * s.lines.pitch) + me % 8;
+    float total = 0, sum[shape::EACH];
+    ssm__cuda_few_taps taps;
+    unsigned t, i;
+    s.open(1, q.ready);
+    if (STEP && mine && n0 + me < q.conv.dim) taps.open(q.conv, n0 + me);
+#pragma unroll 1
+    for (t = 0; t < s.count; ++t) {
+        const unsigned k0 = t * shape::STAGE;
+        const int left = (int)(K - k0) - (int)(segment * SSM__CUDA_SEGMENT), most = SSM__CUDA_SEGMENT;
+        float *const x = (float *)(void *)s.inputs(t);
+        s.wait(t, 1);
+        if (s.ring > 1) s.fetch_weights(t + 1);
+        s.fetch_inputs(s.ring > 1 ? t + 1 : s.count);
+        if (STEP && q.norm.weight) {
+            const auto at = [x](unsigned c) { return x + (c / SSM__CUDA_SEGMENT * 4 + c); };
+            const float scale = ssm__cuda_few_scale<float>(q.norm, at);
+            __syncthreads();
+            ssm__cuda_few_norm<float>(q.norm, scale, SSM__CUDA_FEW_THREADS, at);
+            __syncthreads();
+        }
+        for (i = 0; i < shape::EACH; ++i) sum[i] = 0;
+        ssm__cuda_few_dot<shape::EACH>(sum, x + group * shape::EACH * line + segment * shape::PITCH, line,
+                                       (const float *)(const void *)s.weights(t) + me % 8 * line + segment * shape::PITCH,
+                                       left < most ? left : most);
+        for (i = 0; i < shape::EACH; ++i) part[(segment * ROWS + group * shape::EACH + i) * 8] = sum[i];
         __syncthreads();
-        k.fold((size_t)(t / shape::STAGES) * shape::PIECE);
+#pragma unroll 4
+        for (i = 0; mine && i < shape::SEGMENTS && k0 + i * SSM__CUDA_SEGMENT < K; ++i) {
+            const float each = part[(i * ROWS + me / 8) * 8];
+            total = k0 || i ? total + each : each;
+        }
     }
-    if (k.mine) ssm__cuda_few_end<float>(q, k.taps, k.m, k.n, k.total);
+    if (mine) ssm__cuda_few_end<float, STEP>(q, taps, m0 + me / 8, n0 + me % 8, total);
 }
 
 /* --- of bf16, on the matrix units ---
- * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; the warps of a block share the columns,
- * and those without rows fetch alone. The chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices.
- * Operands are read from shared memory word by word, which the compiler can move ahead of the chain as it cannot
- * ldmatrix; rows that there are not read a line of zeros. */
+ * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; the warps of a block share the columns.
+ * The chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices. Operands are read from shared
+ * memory word by word, which the compiler can move ahead of the chain as it cannot ldmatrix; rows that there are not read
+ * a line of zeros. */
 template <int TILES> struct ssm__cuda_few_tile {
     enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS };
+    typedef ssm__cuda_lines<1> lines;
 };
-
-/* Stage `t` of `lines` lines, 16 or 32 threads for each; zeros behind K up to a multiple of 32. */
-SSM__DEVICE void ssm__cuda_few_fetch(ssm__cuda_bf16 *to, const ssm__cuda_few &q, const ssm__cuda_bf16 *from, ptrdiff_t row,
-                                     unsigned lines, unsigned t)
-{
-    const unsigned pitch = 8 * ssm__cuda_few_pitch(q.deep / 8), shift = q.deep < 256 ? 4 : 5;
-    const unsigned at = threadIdx.x & ((1u << shift) - 1), down = SSM__CUDA_FEW_THREADS >> shift;
-    const unsigned first = threadIdx.x >> shift;
-    const size_t k0 = (size_t)t * q.deep;
-    const unsigned depth = q.p.K - k0 < q.deep ? (unsigned)(q.p.K - k0) : q.deep;
-    const ptrdiff_t step = (ptrdiff_t)down * row;
-    unsigned r, k;
-    from += (ptrdiff_t)first * row + (ptrdiff_t)k0;
-    to += first * pitch;
-    for (r = first; r < lines; r += down, from += step, to += down * pitch) {
-#pragma unroll 4
-        for (k = 8 * at; k + 8 <= depth; k += 8u << shift) ssm__cuda_copy<16>(to + k, from + k);
-        for (k = depth / 8 * 8 + 8 * at; k < (depth + 31) / 32 * 32; k += 8u << shift)
-            ssm__cuda_copy_first(to + k, k < depth ? from + k : from, k < depth ? 2 * (int)(depth - k) : 0);
-    }
-}
 
 /* Two elements of a line as an instruction wants them. */
 SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
@@ -31793,127 +31841,81 @@ SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
     return *(const unsigned *)(const void *)at;
 }
 
-/* One block of a product of bf16. */
-template <int TILES, int STEP> struct ssm__cuda_few_units_block {
-    typedef ssm__cuda_few_tile<TILES> tile;
-    const ssm__cuda_few &q;
-    unsigned lane, warp, pitch, rows, columns, stages, ahead;
-    size_t n0;
-    const ssm__cuda_bf16 *b;
-    ssm__cuda_bf16 *zero, *ring;
-    float *norm;
-    float sum[tile::BLOCKS][4];
-    ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
+/* Zeros behind `depth` bytes of lines, up to a multiple of 64: what 32 inner indices are. */
+SSM__DEVICE void ssm__cuda_few_pad(unsigned char *to, unsigned pitch, unsigned lines, unsigned depth)
+{
+    unsigned r, k;
+#pragma unroll 1
+    for (r = threadIdx.x; depth % 64 && r < lines; r += SSM__CUDA_FEW_THREADS)
+        for (k = depth; k % 64; k += 16) *(uint4 *)(void *)(to + r * pitch + k) = make_uint4(0, 0, 0, 0);
+}
 
-    __device__ __forceinline__ explicit ssm__cuda_few_units_block(const ssm__cuda_few &few) : q(few)
-    {
-        int i;
-        lane = threadIdx.x % 32;
-        warp = threadIdx.x / 32;
-        pitch = 8 * ssm__cuda_few_pitch(q.deep / 8);
-        n0 = (size_t)blockIdx.x * tile::COLUMNS;
-        rows = (unsigned)q.p.M;
-        columns = q.p.N - n0 < (unsigned)tile::COLUMNS ? (unsigned)(q.p.N - n0) : (unsigned)tile::COLUMNS;
-        stages = (unsigned)((q.p.K + q.deep - 1) / q.deep);
-        ahead = q.ring > 1 ? q.ring - 1 : 1;
-        b = (const ssm__cuda_bf16 *)q.p.b + (ptrdiff_t)n0 * q.p.b_row;
-        zero = (ssm__cuda_bf16 *)(void *)ssm__cuda_room;
-        ring = zero + pitch;
-        norm = (float *)(void *)(ring + q.ring * (tile::COLUMNS + rows) * pitch);
-        for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
-        for (i = 8 * (int)threadIdx.x; i < (int)pitch; i += 8 * SSM__CUDA_FEW_THREADS)
-            *(uint4 *)(void *)(zero + i) = make_uint4(0, 0, 0, 0);
+/* The products of one stage, `depth` inner indices, by a warp: its 16 rows from `low` and `high` (eight further down) by
+ * the columns of w, those of the second block `apart` elements on. */
+template <int BLOCKS>
+SSM__DEVICE void ssm__cuda_few_run(float (&sum)[BLOCKS][4], const ssm__cuda_bf16 *low, const ssm__cuda_bf16 *high,
+                                   const ssm__cuda_bf16 *w, unsigned apart, unsigned depth)
+{
+    unsigned k;
+#pragma unroll 4
+    for (k = 0; k < depth; k += 16) {
+        const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k), ssm__cuda_few_word(low + k + 8),
+                               ssm__cuda_few_word(high + k + 8)};
+        ssm__cuda_multiply_add(sum[0], a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
+        if (BLOCKS == 2)
+            ssm__cuda_multiply_add(sum[BLOCKS - 1], a, ssm__cuda_few_word(w + apart + k),
+                                   ssm__cuda_few_word(w + apart + k + 8));
     }
-
-    __device__ __forceinline__ ssm__cuda_bf16 *slot(unsigned t) const
-    {
-        return ring + (t & (q.ring - 1)) * (tile::COLUMNS + rows) * pitch;
-    }
-
-    __device__ __forceinline__ void weights(unsigned t) const
-    {
-        if (t < stages) ssm__cuda_few_fetch(slot(t), q, b, q.p.b_row, columns, t);
-    }
-
-    __device__ __forceinline__ void inputs(unsigned t) const
-    {
-        if (t < stages)
-            ssm__cuda_few_fetch(slot(t) + tile::COLUMNS * pitch, q, (const ssm__cuda_bf16 *)q.p.a, q.p.a_row, rows, t);
-        ssm__cuda_commit();
-    }
-
-    /* As ssm__cuda_few_block. */
-    __device__ __forceinline__ void open(void)
-    {
-        unsigned t, i;
-        if (q.ready)
-            for (t = 0; t < ahead; ++t) weights(t);
-        else ssm__cuda_few_prefetch(b, q.p.b_row * 2, columns, q.p.K * 2);
-        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
-        for (i = 0; STEP && i < 2; ++i)
-            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_weights(q.conv, n0 + 2 * lane + i);
-        ssm__cuda_await();
-        for (t = 0; t < ahead; ++t) {
-            if (!q.ready) weights(t);
-            inputs(t);
-        }
-        for (i = 0; STEP && i < 2; ++i)
-            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_state(q.conv, n0 + 2 * lane + i);
-    }
-
-    __device__ __forceinline__ void run(unsigned t)
-    {
-        const ssm__cuda_bf16 *at = slot(t) + 2 * (lane % 4), *none = zero + 2 * (lane % 4);
-        const ssm__cuda_bf16 *w = at + (lane / 4) * pitch, *w8 = w + (tile::COLUMNS - 8) * pitch;
-        const unsigned r = 16 * warp + lane / 4;
-        const ssm__cuda_bf16 *low = r < rows ? at + (tile::COLUMNS + r) * pitch : none;
-        const ssm__cuda_bf16 *high = r + 8 < rows ? at + (tile::COLUMNS + r + 8) * pitch : none;
-        const size_t left = q.p.K - (size_t)t * q.deep;
-        const unsigned depth = left < q.deep ? ((unsigned)left + 31) / 32 * 32 : q.deep;
-        unsigned k;
-#pragma unroll 8
-        for (k = 0; k < depth; k += 16) {
-            const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k),
-                                   ssm__cuda_few_word(low + k + 8), ssm__cuda_few_word(high + k + 8)};
-            ssm__cuda_multiply_add(sum[0], a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
-            if (tile::BLOCKS == 2)
-                ssm__cuda_multiply_add(sum[tile::BLOCKS - 1], a, ssm__cuda_few_word(w8 + k), ssm__cuda_few_word(w8 + k + 8));
-        }
-    }
-
-    __device__ __forceinline__ void end(void) const
-    {
-        unsigned i, j;
-#pragma unroll
-        for (i = 0; i < tile::BLOCKS; ++i)
-#pragma unroll
-            for (j = 0; j < 4; ++j) {
-                const size_t m = 16 * warp + lane / 4 + 8 * (j / 2), n = n0 + 8 * i + 2 * (lane % 4) + j % 2;
-                if (m < q.p.M && n < q.p.N) ssm__cuda_few_end<ssm__cuda_bf16>(q, taps[j % 2], m, n, sum[i][j]);
-            }
-    }
-};
+}
 
 template <int TILES, int STEP>
 __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_units(const ssm__cuda_few q)
 {
-    ssm__cuda_few_units_block<TILES, STEP> k(q);
-    unsigned t;
-    k.open();
-    for (t = 0; t < k.stages; ++t) {
-        ssm__cuda_wait_oldest((int)k.ahead);
-        __syncthreads(); /* all have their part of stage t, and are done with the one before */
-        k.weights(t + k.ahead);
-        k.inputs(t + k.ahead);
-        if (STEP && q.norm.weight && k.warp == 0) {
-            ssm__cuda_bf16 *const x = k.slot(t) + 8 * k.pitch;
-            const auto at = [x](size_t c) { return x + c; };
-            ssm__cuda_few_norm<ssm__cuda_bf16>(q.norm, k.norm, ssm__cuda_few_scale<ssm__cuda_bf16>(q.norm, at), 32, at);
+    typedef ssm__cuda_few_tile<TILES> tile;
+    typedef ssm__cuda_bf16 element;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, n0 = blockIdx.x * tile::COLUMNS;
+    const ssm__cuda_stages<1> s(typename tile::lines(2 * q.deep, 2 * q.deep), q.p, 2, 0, tile::ROWS, n0, tile::COLUMNS, 2 * q.deep,
+                                q.ring);
+    const unsigned pitch = s.lines.pitch, ahead = s.ring > 1 ? s.ring - 1 : 1, r = 16 * warp + lane / 4;
+    unsigned char *const zero = s.first + s.ring * s.slot_lines * pitch + 4 * (lane % 4);
+    float sum[tile::BLOCKS][4];
+    ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
+    unsigned t, i, j;
+    for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
+#pragma unroll 1
+    for (i = 16 * threadIdx.x; i < pitch; i += 16 * SSM__CUDA_FEW_THREADS)
+        *(uint4 *)(void *)(zero - 4 * (lane % 4) + i) = make_uint4(0, 0, 0, 0);
+    s.open(ahead, q.ready);
+    for (i = 0; STEP && i < 2; ++i)
+        if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open(q.conv, n0 + 2 * lane + i);
+#pragma unroll 1
+    for (t = 0; t < s.count; ++t) {
+        const unsigned depth = s.depth(t);
+        unsigned char *const w = s.weights(t) + (lane / 4 * pitch + 4 * (lane % 4));
+        unsigned char *const x = s.inputs(t) + 4 * (lane % 4);
+        if (depth % 64) ssm__cuda_few_pad(s.weights(t), pitch, s.slot_lines, depth);
+        s.wait(t, ahead);
+        if (s.ring > 1) s.fetch_weights(t + ahead);
+        s.fetch_inputs(s.ring > 1 ? t + ahead : s.count);
+        if (STEP && q.norm.weight && warp == 0) {
+            element *const row = (element *)(void *)s.inputs(t);
+            const auto at = [row](unsigned c) { return row + c; };
+            ssm__cuda_few_norm<element>(q.norm, ssm__cuda_few_scale<element>(q.norm, at), 32, at);
             __syncwarp();
         }
-        if (k.warp < TILES) k.run(t);
+        if (warp < TILES)
+            ssm__cuda_few_run<tile::BLOCKS>(sum, (const element *)(const void *)(r < s.rows ? x + r * pitch : zero),
+                                            (const element *)(const void *)(r + 8 < s.rows ? x + (r + 8) * pitch : zero),
+                                            (const element *)(const void *)w, 4 * pitch, (depth + 63) / 64 * 32);
     }
-    if (k.warp < TILES) k.end();
+#pragma unroll
+    for (i = 0; i < tile::BLOCKS; ++i)
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            const unsigned m = r + 8 * (j / 2), n = 8 * i + 2 * (lane % 4) + j % 2;
+            if (m < s.rows && n < s.columns)
+                ssm__cuda_few_end<element, STEP>(q, taps[j % 2], m, n0 + n, sum[i][j]);
+        }
 }
 
 /* --- host --- */
@@ -31930,9 +31932,9 @@ static ssm__cuda_few ssm__cuda_few_of(const ssm__cuda_product &p, int ready)
  * are for those. */
 static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
 {
-    if (p->M > SSM__CUDA_FEW_MOST || p->K > 0x3fffffffu) return 0;
+    if (p->M > SSM__CUDA_FEW_MOST || p->K > 0x3fffffffu || p->N > 0x3fffffffu) return 0;
     if (io == SSM_FORMAT_BF16)
-        return ssm__cuda_units_suit(p) && (p->M <= 16 || p->N < 64 * (size_t)ssm__cuda_large::N);
+        return p->K % 8 == 0 && ssm__cuda_units_suit(p) && (p->M <= 16 || p->N < 64 * (size_t)ssm__cuda_large::N);
     return p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 && ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0;
 }
 
@@ -31940,31 +31942,34 @@ static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
 static size_t ssm__cuda_few_deepest(ssm_format io)
 {
     return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 2)) / 32 * 32 - 32
-                                 : (size_t)ssm__cuda_few_shape<1>::PIECE;
+                                 : (size_t)ssm__cuda_few_shape<1>::STAGE;
 }
 
-template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(const ssm__cuda_few &q, void *stream)
+template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(ssm__cuda_few q, void *stream)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    const size_t segments = ssm__min((size_t)shape::SEGMENTS, ssm__ceil_div(q.p.K, SSM__CUDA_SEGMENT));
-    const size_t slots = q.p.K <= (size_t)shape::PIECE && shape::STAGES == 1 ? 1 : (size_t)shape::RING;
-    const size_t floats = slots * shape::LINES * (4 * (segments * (shape::PITCH / 4) | 1)) +
-                          SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS + (STEP && q.norm.weight ? q.norm.dim : 0);
+    const typename shape::lines lines(q.p.K * 4, shape::SEGMENT_BYTES);
+    const size_t slot_lines = SSM__CUDA_FEW_COLUMNS + ssm__min(q.p.M, (size_t)ROWS);
+    q.ring = q.p.K <= (size_t)shape::STAGE ? 1 : 2;
     return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
-                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS, floats * sizeof(float), q, stream);
+                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS,
+                                  SSM__CUDA_BARRIERS + q.ring * slot_lines * lines.pitch +
+                                      SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS * sizeof(float),
+                                  q, stream);
 }
 
 /* One stage if all fits, else a ring. */
 template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
 {
     typedef ssm__cuda_few_tile<TILES> tile;
+    typedef typename tile::lines line_type;
     const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
-    const int fits = TILES == 1 && 16 * (1 + lines) * (whole / 8 | 1) <= SSM__CUDA_FEW_ROOM;
+    const int fits = TILES == 1 && (1 + lines) * (2 * whole | 16) <= SSM__CUDA_FEW_ROOM;
     q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
     q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
     return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1,
-                                  SSM__CUDA_FEW_THREADS, (1 + q.ring * lines) * 16 * (q.deep / 8 | 1) +
-                                      (STEP && q.norm.weight ? q.norm.dim * sizeof(float) : 0),
+                                  SSM__CUDA_FEW_THREADS,
+                                  SSM__CUDA_BARRIERS + (1 + q.ring * lines) * line_type(2 * q.deep, 2 * q.deep).pitch,
                                   q, stream);
 }
 
@@ -33717,9 +33722,10 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     room &m;
     ssm__span q;
     unsigned chunk, group, share, head, end;
-    int lane, warp, there;
-    int r0, c0; /* of the 4 x 2 warps: first row, and half of the columns */
-    int r1, n1; /* of the 2 x 4: first row and state */
+    unsigned lane, warp;
+    unsigned r0, c0; /* of the 4 x 2 warps: first row, and half of the columns */
+    unsigned r1, n1; /* of the 2 x 4: first row and state */
+    int there;
     float dB[2][N / 32][4], dC[2][N / 32][4], dS[4][4];
 
     __device__ __forceinline__ ssm__cuda_chunk_grad(const ssm__cuda_chunks &problem, room &shared)
@@ -33736,8 +33742,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         q = ssm__cuda_span_of(p.s.start, p.s.slot, index / tiles, p.s.len);
         head = group * heads + share * each;
         end = (share + 1) * each < heads ? head + each : (group + 1) * heads;
-        lane = (int)threadIdx.x % 32;
-        warp = (int)threadIdx.x / 32;
+        lane = threadIdx.x % 32;
+        warp = threadIdx.x / 32;
         r0 = warp / 2 * 16;
         c0 = warp % 2;
         r1 = warp / 4 * 32;
@@ -33753,11 +33759,22 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 
     __device__ __forceinline__ stage &of(unsigned of_head) const { return m.ring[of_head % room::STAGES]; }
 
-    static __device__ __forceinline__ unsigned word(const unsigned char *tile, int line, int unit)
+    /* The thread's two elements of a product's 8 x 8 block in a tile of steps, from a line on that is a multiple of 8. */
+    static __device__ __forceinline__ const unsigned *word_at(const unsigned char *tile, unsigned line, unsigned unit)
     {
-        return *(
-            const unsigned *)(const void *)(ssm__cuda_chunk_unit<64>((unsigned char *)(uintptr_t)tile, line, unit) +
-                                            threadIdx.x % 4 * 4);
+        const unsigned lane_of = threadIdx.x % 32;
+        return (const unsigned *)(const void *)(ssm__cuda_chunk_line<64>(tile, line, unit, lane_of / 4, 0) +
+                                                lane_of % 4 * 4);
+    }
+
+    static __device__ __forceinline__ unsigned word(const unsigned char *tile, unsigned line, unsigned unit)
+    {
+        return *word_at(tile, line, unit);
+    }
+
+    __device__ __forceinline__ void set_M(unsigned line, unsigned unit, float low, float high) const
+    {
+        *(unsigned *)(uintptr_t)word_at(m.M, line, unit) = ssm__cuda_round(low, high);
     }
 
     /* --- copies --- */
@@ -33794,11 +33811,11 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 #pragma unroll
         for (k = 0; k < P / 16; ++k) {
             unsigned a[4], b[4];
-            ssm__cuda_left<64>(a, now.dy, (unsigned)r0, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a, now.dy, r0, 2 * k);
 #pragma unroll
             for (j = 0; j < 2; ++j) {
                 if (32 * c0 + 16 * j > r0) break;
-                ssm__cuda_right<64>(b, now.x, (unsigned)(32 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_right<64>(b, now.x, 32 * c0 + 16 * j, 2 * k);
                 ssm__cuda_multiply_add(d[2 * j], a, b[0], b[1]);
                 ssm__cuda_multiply_add(d[2 * j + 1], a, b[2], b[3]);
             }
@@ -33809,17 +33826,17 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void weigh(const float (&d)[4][4], const stage &now, notes_type &note)
     {
         float rows[2] = {0, 0}, cols[8];
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < 4; ++j) {
-            const int s = 32 * c0 + 8 * j + lane % 4 * 2;
+            const unsigned s = 32 * c0 + 8 * j + lane % 4 * 2;
             cols[2 * j] = cols[2 * j + 1] = 0;
             if (32 * c0 + j / 2 * 16 > r0) continue;
             const float4 of = *(const float4 *)(const void *)now.steps[s];
 #pragma unroll
             for (i = 0; i < 2; ++i) {
-                const int t = r0 + lane / 4 + 8 * i;
-                const unsigned cb = word(m.cb, t, 4 * c0 + j);
+                const unsigned t = r0 + lane / 4 + 8 * i;
+                const unsigned cb = word(m.cb, r0 + 8 * i, 4 * c0 + j);
                 const float l = now.steps[t][1];
                 float weight[2];
 #pragma unroll
@@ -33833,8 +33850,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                     if (t > s + k) rows[i] = fmaf(dM, weight[k], rows[i]);
                     if (t == s + k) note.diag[t] = dM * cbf;
                 }
-                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, t, 4 * c0 + j) + lane % 4 * 4) =
-                    ssm__cuda_round(weight[0], weight[1]);
+                set_M(r0 + 8 * i, 4 * c0 + j, weight[0], weight[1]);
             }
         }
         ssm__cuda_fold<4>(cols, 16);
@@ -33858,15 +33874,15 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void note_all(const stage &now, notes_type &note) const
     {
         float sum = 0;
-        int i, j;
+        unsigned i, j;
         if (threadIdx.x < SSM__CUDA_CHUNK) {
             const float l = now.steps[threadIdx.x][1];
             note.dt[threadIdx.x] = now.steps[threadIdx.x][0];
             note.fall[threadIdx.x] = ssm__cuda_exp2(l);
             note.rest[threadIdx.x] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
         }
-#pragma unroll
-        for (i = (int)threadIdx.x; i < P * N / 8; i += room::THREADS) {
+#pragma unroll(room::STAGES)
+        for (i = threadIdx.x; i < P * N / 8; i += room::THREADS) {
             const uint4 a = ((const uint4 *)(const void *)now.h)[i], b = ((const uint4 *)(const void *)now.g)[i];
             const unsigned v[4] = {a.x, a.y, a.z, a.w}, w[4] = {b.x, b.y, b.z, b.w};
 #pragma unroll
@@ -33883,28 +33899,28 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void inputs(unsigned of_head, const stage &now, notes_type &note)
     {
         float sum[P / 16][4];
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
-#pragma unroll
+#pragma unroll 4
         for (k = 0; k < N / 16; ++k) {
             unsigned a[4], b[4];
-            ssm__cuda_left<64>(a, m.B, (unsigned)r0, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a, m.B, r0, 2 * k);
 #pragma unroll
             for (j = 0; j < P / 32; ++j) {
-                ssm__cuda_right<P>(b, now.g, (unsigned)(P / 2 * c0 + 16 * j), 2 * (unsigned)k);
+                ssm__cuda_right<P>(b, now.g, P / 2 * c0 + 16 * j, 2 * k);
                 ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
                 ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
             }
         }
 #pragma unroll
         for (i = 0; i < 2; ++i) {
-            const int s = r0 + lane / 4 + 8 * i;
+            const unsigned s = r0 + lane / 4 + 8 * i;
             const float w = note.dt[s] * note.rest[s];
             float add = 0;
 #pragma unroll
             for (j = 0; j < P / 16; ++j) {
-                const unsigned x = word(now.x, s, P / 16 * c0 + j);
+                const unsigned x = word(now.x, r0 + 8 * i, P / 16 * c0 + j);
                 add = fmaf(ssm__cuda_low(x), sum[j][2 * i], add);
                 add = fmaf(ssm__cuda_high(x), sum[j][2 * i + 1], add);
                 sum[j][2 * i] *= w;
@@ -33917,10 +33933,10 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         for (k = 0; k < 4; ++k) {
             unsigned a[4], b[4];
             if (16 * k < r0) continue;
-            ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)r0 / 8);
+            ssm__cuda_left_turned<64>(a, m.M, 16 * k, r0 / 8);
 #pragma unroll
             for (j = 0; j < P / 32; ++j) {
-                ssm__cuda_right_turned<64>(b, now.dy, 16 * (unsigned)k, (unsigned)(P / 16 * c0 + 2 * j));
+                ssm__cuda_right_turned<64>(b, now.dy, 16 * k, P / 16 * c0 + 2 * j);
                 ssm__cuda_multiply_add(sum[2 * j], a, b[0], b[1]);
                 ssm__cuda_multiply_add(sum[2 * j + 1], a, b[2], b[3]);
             }
@@ -33933,19 +33949,21 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void skip(float (&sum)[P / 16][4], unsigned of_head, const stage &now,
                                          notes_type &note) const
     {
-        int i, j, k;
+        const ptrdiff_t apart = p.s.D_has_hdim ? p.s.D.chan : 0;
+        const float *D = ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? of_head * (size_t)P : of_head);
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < P / 16; ++j) {
             float dD[2] = {0, 0};
-            const int c = P / 2 * c0 + 8 * j + lane % 4 * 2;
+            const unsigned c = P / 2 * c0 + 8 * j + lane % 4 * 2;
 #pragma unroll
             for (i = 0; i < 2; ++i) {
-                const unsigned x = word(now.x, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
-                const unsigned dy = word(now.dy, r0 + lane / 4 + 8 * i, P / 16 * c0 + j);
+                const unsigned x = word(now.x, r0 + 8 * i, P / 16 * c0 + j);
+                const unsigned dy = word(now.dy, r0 + 8 * i, P / 16 * c0 + j);
                 dD[0] = fmaf(ssm__cuda_low(x), ssm__cuda_low(dy), dD[0]);
                 dD[1] = fmaf(ssm__cuda_high(x), ssm__cuda_high(dy), dD[1]);
-                sum[j][2 * i] = fmaf(skip_of(of_head, c), ssm__cuda_low(dy), sum[j][2 * i]);
-                sum[j][2 * i + 1] = fmaf(skip_of(of_head, c + 1), ssm__cuda_high(dy), sum[j][2 * i + 1]);
+                sum[j][2 * i] = fmaf(D[c * apart], ssm__cuda_low(dy), sum[j][2 * i]);
+                sum[j][2 * i + 1] = fmaf(D[(c + 1) * apart], ssm__cuda_high(dy), sum[j][2 * i + 1]);
             }
 #pragma unroll
             for (k = 0; k < 2; ++k) {
@@ -33955,16 +33973,11 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         }
     }
 
-    __device__ __forceinline__ float skip_of(unsigned of_head, int c) const
-    {
-        return *ssm__cuda_at<float>(p.s.D, 0, 0, p.s.D_has_hdim ? of_head * (size_t)P + (size_t)c : of_head);
-    }
-
     /* Adds to dx, by rows of the warp's part. */
     __device__ __forceinline__ void write(const float (&sum)[P / 16][4], unsigned of_head)
     {
         float(*out)[room::WIDE] = m.out[warp];
-        int i, j;
+        unsigned i, j;
         if (!p.d.dx.data) return;
 #pragma unroll
         for (j = 0; j < P / 16; ++j)
@@ -33973,14 +33986,14 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                 *(float2 *)(void *)(out[lane / 4 + 8 * i] + 8 * j + lane % 4 * 2) =
                     make_float2(sum[j][2 * i], sum[j][2 * i + 1]);
         __syncwarp();
-#pragma unroll
+#pragma unroll(room::STAGES)
         for (i = 0; i < P / 32; ++i) {
-            const int unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
+            const unsigned unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
             const float4 low = *(const float4 *)(const void *)(out[line] + c);
             const float4 high = *(const float4 *)(const void *)(out[line] + c + 4);
-            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + (size_t)(r0 + line),
-                                                                      of_head * (size_t)P + (size_t)(P / 2 * c0 + c));
-            if (r0 + line >= there) continue;
+            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + r0 + line,
+                                                                      of_head * (size_t)P + P / 2 * c0 + c);
+            if ((int)(r0 + line) >= there) continue;
             const uint4 v = *to;
             *to = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
                              ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
@@ -33994,7 +34007,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void states(float (&sum)[2][N / 32][4], const unsigned char *rows,
                                            const unsigned char *h) const
     {
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (i = 0; i < 2; ++i)
 #pragma unroll
@@ -34002,11 +34015,11 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 #pragma unroll
         for (k = 0; k < P / 16; ++k) {
             unsigned a[2][4], b[4];
-            ssm__cuda_left<64>(a[0], rows, (unsigned)r1, 2 * (unsigned)k);
-            ssm__cuda_left<64>(a[1], rows, (unsigned)r1 + 16, 2 * (unsigned)k);
+            ssm__cuda_left<64>(a[0], rows, r1, 2 * k);
+            ssm__cuda_left<64>(a[1], rows, r1 + 16, 2 * k);
 #pragma unroll
             for (j = 0; j < N / 64; ++j) {
-                ssm__cuda_right_turned<P>(b, h, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+                ssm__cuda_right_turned<P>(b, h, 16 * k, n1 / 8 + 2 * j);
 #pragma unroll
                 for (i = 0; i < 2; ++i) {
                     ssm__cuda_multiply_add(sum[i][2 * j], a[i], b[0], b[1]);
@@ -34019,16 +34032,16 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void coefs(const stage &now, notes_type &note)
     {
         float sum[2][N / 32][4];
-        int i, j, k;
+        unsigned i, j, k;
         states(sum, now.dy, now.h);
 #pragma unroll
         for (i = 0; i < 4; ++i) { /* rows of the thread */
-            const int t = r1 + lane / 4 + 8 * i;
+            const unsigned t = r1 + lane / 4 + 8 * i;
             const float fall = note.fall[t];
             float read = 0;
 #pragma unroll
             for (j = 0; j < N / 32; ++j) {
-                const unsigned C = word(m.C, t, n1 / 8 + j);
+                const unsigned C = word(m.C, r1 + 8 * i, n1 / 8 + j);
                 read = fmaf(ssm__cuda_low(C), sum[i / 2][j][i % 2 * 2], read);
                 read = fmaf(ssm__cuda_high(C), sum[i / 2][j][i % 2 * 2 + 1], read);
 #pragma unroll
@@ -34041,7 +34054,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         states(sum, now.x, now.g);
 #pragma unroll
         for (i = 0; i < 4; ++i) {
-            const int t = r1 + lane / 4 + 8 * i;
+            const unsigned t = r1 + lane / 4 + 8 * i;
             const float w = note.dt[t] * note.rest[t];
 #pragma unroll
             for (j = 0; j < N / 32; ++j)
@@ -34053,13 +34066,15 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 
     /* --- step sizes: a warp, two steps a lane --- */
     /* What the notes say of step t: U without what lies before, ddt without A U, and what later steps get. */
-    static __device__ __forceinline__ void recall(const notes_type &note, int t, float *here, float *ddt, float *later)
+    static __device__ __forceinline__ void recall(const notes_type &note, unsigned t, float *here, float *ddt,
+                                                  float *later)
     {
         const float added = note.rest[t] * (note.add[0][t] + note.add[1][t]);
         const float read = note.read[0][t] + note.read[1][t] + note.read[2][t] + note.read[3][t];
         const float row = note.row[0][t] + (t < 32 ? 0.0f : note.row[1][t]);
         float col = 0;
-        int i;
+        unsigned i;
+#pragma unroll 1
         for (i = t / 16; i < 4; ++i) col += note.col[i][t];
         *here = fmaf(note.fall[t], read, fmaf(-note.dt[t], col - note.diag[t], row));
         *ddt = col + added;
@@ -34074,7 +34089,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
         const size_t at = place() * p.s.heads + of_head;
         float here[2], ddt[2], later[2], U[2], both = 0, dA = 0, dbias = 0;
-        int i;
+        unsigned i;
+#pragma unroll 1
         for (i = 0; i < 8; ++i) both += note.both[i];
         both *= note.fall[SSM__CUDA_CHUNK - 1];
         for (i = 0; i < 2; ++i) recall(note, 2 * lane + i, here + i, ddt + i, later + i);
@@ -34084,9 +34100,9 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         U[0] += here[0] + here[1];
         U[1] += here[1];
         for (i = 0; i < 2; ++i) {
-            const size_t t = row() + (size_t)(2 * lane + i);
+            const size_t t = row() + 2 * lane + i;
             float raw, slope;
-            if (2 * lane + i >= there) continue;
+            if ((int)(2 * lane + i) >= there) continue;
             raw = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
             slope = fmaf(A, U[i], ddt[i]) * ssm__cuda_step_slope(p.s, raw, note.dt[2 * lane + i]);
             p.ddelta[(q.batch * p.s.len + t) * p.s.heads + of_head] = slope;
@@ -34104,7 +34120,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void settle_D(const notes_type &note, size_t at) const
     {
         float sum = 0;
-        int i;
+        unsigned i;
+#pragma unroll 1
         for (i = lane; i < P; i += 32) {
             const float dD = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
             if (p.s.D_has_hdim) p.dD[at * P + (size_t)i] = dD;
@@ -34118,30 +34135,28 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     /* What B and C get through C B^T, of all heads. */
     __device__ __forceinline__ void close(void)
     {
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (j = 0; j < 4; ++j)
 #pragma unroll
-            for (i = 0; i < 2; ++i)
-                *(unsigned *)(void *)(ssm__cuda_chunk_unit<64>(m.M, r0 + lane / 4 + 8 * i, 4 * c0 + j) + lane % 4 * 4) =
-                    ssm__cuda_round(dS[j][2 * i], dS[j][2 * i + 1]);
+            for (i = 0; i < 2; ++i) set_M(r0 + 8 * i, 4 * c0 + j, dS[j][2 * i], dS[j][2 * i + 1]);
         __syncthreads();
 #pragma unroll
         for (k = 0; k < 4; ++k)
 #pragma unroll
             for (j = 0; j < N / 64; ++j) {
                 unsigned a[4], b[4], c[4];
-                ssm__cuda_right_turned<64>(b, m.B, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
-                ssm__cuda_right_turned<64>(c, m.C, 16 * (unsigned)k, (unsigned)(n1 / 8 + 2 * j));
+                ssm__cuda_right_turned<64>(b, m.B, 16 * k, n1 / 8 + 2 * j);
+                ssm__cuda_right_turned<64>(c, m.C, 16 * k, n1 / 8 + 2 * j);
 #pragma unroll
                 for (i = 0; i < 2; ++i) {
                     if (16 * k <= r1 + 16 * i) {
-                        ssm__cuda_left<64>(a, m.M, (unsigned)(r1 + 16 * i), 2 * (unsigned)k);
+                        ssm__cuda_left<64>(a, m.M, (r1 + 16 * i), 2 * k);
                         ssm__cuda_multiply_add(dC[i][2 * j], a, b[0], b[1]);
                         ssm__cuda_multiply_add(dC[i][2 * j + 1], a, b[2], b[3]);
                     }
                     if (16 * k >= r1 + 16 * i) {
-                        ssm__cuda_left_turned<64>(a, m.M, 16 * (unsigned)k, (unsigned)(r1 + 16 * i) / 8);
+                        ssm__cuda_left_turned<64>(a, m.M, 16 * k, (r1 + 16 * i) / 8);
                         ssm__cuda_multiply_add(dB[i][2 * j], a, c[0], c[1]);
                         ssm__cuda_multiply_add(dB[i][2 * j + 1], a, c[2], c[3]);
                     }
@@ -34154,12 +34169,12 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void leave(float *to, const float (&sum)[2][N / 32][4]) const
     {
         const size_t width = p.s.n_groups * p.shares * N;
-        int i, j;
-        to += (q.batch * p.s.len + row()) * width + (group * p.shares + share) * N + (size_t)(n1 + lane % 4 * 2);
+        unsigned i, j;
+        to += (q.batch * p.s.len + row()) * width + (group * p.shares + share) * N + n1 + lane % 4 * 2;
 #pragma unroll
         for (i = 0; i < 4; ++i) {
-            const int t = r1 + lane / 4 + 8 * i;
-            if (t >= there) continue;
+            const unsigned t = r1 + lane / 4 + 8 * i;
+            if ((int)t >= there) continue;
 #pragma unroll
             for (j = 0; j < N / 32; ++j)
                 *(float2 *)(void *)(to + (size_t)t * width + 8 * j) =
@@ -34169,7 +34184,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
 
     __device__ __forceinline__ void clear(void)
     {
-        int i, j, k;
+        unsigned i, j, k;
 #pragma unroll
         for (k = 0; k < 4; ++k) {
             for (j = 0; j < 4; ++j) dS[j][k] = 0;
@@ -37603,44 +37618,64 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
  */
 enum { SSM__CUDA_DECODE_THREADS = 128, SSM__CUDA_DECODE_CHANNELS = SSM__CUDA_DECODE_THREADS / 4 };
 
+/* Lines of 64 bytes' multiples. */
+static __host__ __device__ __forceinline__ ssm__cuda_lines<1> ssm__cuda_dt_lines(size_t bytes)
+{
+    const unsigned whole = (unsigned)((bytes + 63) / 64 * 64);
+    return ssm__cuda_lines<1>(whole, whole);
+}
+
 typedef struct ssm__cuda_decode {
     ssm__cuda_scan scan; /* its delta is that of dt_proj */
     ssm_linear dt_proj;
     const void *dt; /* [dt_rank], of the rows' type */
 } ssm__cuda_decode;
 
-/* 16-byte units of a line of dt_proj's weights in shared memory. */
-SSM__DEVICE unsigned ssm__cuda_dt_pitch(const ssm_linear &l, size_t element)
-{
-    return ssm__cuda_few_pitch((unsigned)((l.in * element + 63) / 64 * 4));
-}
-
-/* The weights of a block's channels from c on, and the row before them. */
+/* The row before dt_proj and the weights of a block's channels: lines in shared memory. */
 template <class T> struct ssm__cuda_dt_room {
     const ssm_linear &l;
-    T *line; /* of the row; then those of the channels */
-    unsigned pitch, c, lines;
+    ssm__cuda_lines<1> lines;
+    unsigned bytes, c, channels;
+    unsigned char *first;
 
-    __device__ __forceinline__ ssm__cuda_dt_room(const ssm__cuda_decode &q)
-        : l(q.dt_proj), line((T *)(void *)ssm__cuda_room),
-          pitch(ssm__cuda_dt_pitch(q.dt_proj, sizeof(T)) * (unsigned)(16 / sizeof(T))),
-          c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS)
+    __device__ __forceinline__ explicit ssm__cuda_dt_room(const ssm__cuda_decode &q)
+        : l(q.dt_proj), lines(ssm__cuda_dt_lines(q.dt_proj.in * sizeof(T))), bytes((unsigned)(q.dt_proj.in * sizeof(T))),
+          c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS), channels(SSM__CUDA_DECODE_CHANNELS),
+          first(ssm__cuda_room + SSM__CUDA_BARRIERS)
     {
-        lines = SSM__CUDA_DECODE_CHANNELS;
-        if ((unsigned)l.out - c < lines) lines = (unsigned)l.out - c;
+        if ((unsigned)l.out - c < channels) channels = (unsigned)l.out - c;
     }
-    __device__ __forceinline__ const T *weights(unsigned channel) const { return line + (1 + channel) * pitch; }
-
-    /* `lines` lines from `from` on behind line `first`; zeros up to a multiple of 64 bytes. */
-    __device__ __forceinline__ void fetch(unsigned first, const void *from, unsigned count) const
+    __device__ __forceinline__ const T *row(void) const { return (const T *)(const void *)first; }
+    __device__ __forceinline__ const T *weights(unsigned channel) const
     {
-        const unsigned size = sizeof(T), each = 16 / size, units = ((unsigned)l.in * size + 63) / 64 * 4;
-        unsigned i;
-        for (i = threadIdx.x; i < count * units; i += SSM__CUDA_DECODE_THREADS) {
-            const unsigned r = i / units, u = i % units * each, left = u < l.in ? (unsigned)l.in - u : 0;
-            ssm__cuda_copy_first(line + (first + r) * pitch + u, (const T *)from + (left ? r * l.in + u : 0),
-                                 left < each ? (int)(left * size) : 16);
-        }
+        return (const T *)(const void *)(first + (1 + channel) * lines.pitch);
+    }
+    __device__ __forceinline__ uint64_t *barrier(void) const { return (uint64_t *)(void *)ssm__cuda_room; }
+
+    __device__ __forceinline__ void fetch_weights(void) const
+    {
+#if SSM__CUDA_BULK
+        if (threadIdx.x == 0) ssm__cuda_barrier_open(barrier());
+        __syncthreads();
+        if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier(), bytes * (channels + 1));
+#endif
+        lines.copy(first + lines.pitch, (const T *)(const void *)l.weight + (size_t)c * l.in, (ptrdiff_t)bytes, channels,
+                   bytes, barrier());
+        ssm__cuda_few_pad(first, lines.pitch, channels + 1, bytes);
+    }
+    __device__ __forceinline__ void fetch_row(const void *from) const
+    {
+        lines.copy(first, from, 0, 1, bytes, barrier());
+        ssm__cuda_commit();
+    }
+    __device__ __forceinline__ void wait(void) const
+    {
+#if SSM__CUDA_BULK
+        ssm__cuda_barrier_wait(barrier(), 0);
+#else
+        ssm__cuda_wait<0>();
+#endif
+        __syncthreads();
     }
 };
 
@@ -37653,7 +37688,7 @@ SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<float> &m)
     for (k = 0; k < m.l.in; k += SSM__CUDA_SEGMENT) {
         const int left = (int)m.l.in - (int)k, whole = SSM__CUDA_SEGMENT;
         sum[0] = 0;
-        ssm__cuda_few_dot<1>(sum, m.line + k, 0, w + k, left < whole ? left : whole);
+        ssm__cuda_few_dot<1>(sum, m.row() + k, 0, w + k, left < whole ? left : whole);
         total = k ? total + sum[0] : sum[0];
     }
     return total;
@@ -37672,7 +37707,7 @@ SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<ssm__cuda_bf16> &m)
         ssm__cuda_matrices<0>(b, w + k + 8 * (lane / 8));
 #pragma unroll
         for (i = 0; i < 4; ++i)
-            if (lane < 4) a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.line + k + 8 * (unsigned)i + 2 * lane);
+            if (lane < 4) a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.row() + k + 8 * (unsigned)i + 2 * lane);
         ssm__cuda_multiply_add(sum, a[0], b[0], b[1]);
         ssm__cuda_multiply_add(sum, a[1], b[2], b[3]);
     }
@@ -37701,22 +37736,20 @@ __global__ void __launch_bounds__(SSM__CUDA_DECODE_THREADS) ssm__cuda_decode_sca
     ssm__four h = none, a = none, b = none, k = none;
     unsigned n = 4 * own;
     int i;
-    m.fetch(1, (const T *)(const void *)q.dt_proj.weight + (size_t)m.c * q.dt_proj.in, m.lines);
+    m.fetch_weights();
     if (n < N) {
         h = ssm__cuda_load4(at + n);
         a = ssm__cuda_load4(A + n);
     }
     ssm__cuda_await();
-    m.fetch(0, q.dt, 1);
-    ssm__cuda_commit();
+    m.fetch_row(q.dt);
     u = ssm__cuda_load(ssm__cuda_at<T>(s.u, 0, 0, c));
     z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, 0, 0, c)) : 0.0f;
     if (n < N) {
         b = ssm__cuda_load4(B + n);
         k = ssm__cuda_load4(C + n);
     }
-    ssm__cuda_wait<0>();
-    __syncthreads();
+    m.wait();
     delta = ssm__cuda_step_size(s, ssm__cuda_as<T>(ssm__cuda_dt(m)) + bias);
     e = delta * u;
     for (; n < N; n += 16) {
@@ -37787,8 +37820,8 @@ static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const 
 
 static ssm_status ssm__cuda_decode_run(const ssm__cuda_decode &q, ssm_format io, void *stream)
 {
-    const size_t bytes = q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4);
-    const size_t room = (SSM__CUDA_DECODE_CHANNELS + 1) * 16 * (ssm__ceil_div(bytes, 64) * 4 | 1);
+    const size_t pitch = ssm__cuda_dt_lines(q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4)).pitch;
+    const size_t room = SSM__CUDA_BARRIERS + (SSM__CUDA_DECODE_CHANNELS + 1) * pitch;
     return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_decode_scan<ssm__cuda_bf16>
                                                         : ssm__cuda_decode_scan<float>,
                                   ssm__ceil_div(q.scan.s.dim, SSM__CUDA_DECODE_CHANNELS), 1, SSM__CUDA_DECODE_THREADS, room,

@@ -97,8 +97,10 @@ static void configure_mamba2(ssm_mamba2_config *c)
     c->d_model = chance(50) ? 32 : pick(1, 40);
     c->headdim = dims[pick(0, 2)];
     c->n_groups = chance(60) ? 1 : 2;
-    c->d_inner = c->headdim * c->n_groups * pick(1, 2);
     c->d_state = chance(50) ? 32 : pick(1, 40);
+    if (chance(40)) c->headdim = 32, c->d_state = 64; /* bf16: the scan goes in chunks, unless it must not */
+    c->scan = chance(30) ? SSM_SCAN_SEQUENTIAL : SSM_SCAN_AUTO;
+    c->d_inner = c->headdim * c->n_groups * pick(1, 2);
     c->d_conv = chance(60) ? 4 : pick(1, 5);
     c->proj_bias = chance(30);
     c->no_conv_bias = chance(30);
@@ -687,7 +689,7 @@ static void mamba_layer_decode(void)
         k.config.d_state = 4 * pick(1, 9);
         k.config.n_groups = 1;
         k.config.dt_rank = chance(15) ? 136 : 8 * pick(1, 5);
-        k.config.d_conv = pick(2, 8);
+        k.config.d_conv = pick(2, 4);
         k.config.proj_bias = chance(30);
         k.config.x_proj_bias = chance(30);
         k.config.no_conv_bias = chance(30);
