@@ -267,6 +267,10 @@
  *   SSM_ONLY_REAL       no BF16 and INT8 matrices, no complex A in the     implementation
  *                       selective scan and its layers. Both are for flash:
  *                       what is left out is SSM_ERR_CONFIG then
+ *   SSM_COMPLEX_LAYERS  complex A in selective, S6 and Mamba on            implementation
+ *                       microcontrollers (and RISC-V without vectors,
+ *                       WebAssembly -Os), too: there it is left out, since
+ *                       it takes 3 KB of every step
  *   SSM_CUDA            the ops on a GPU too (>>api-cuda). The implementation      all files that call them
  *                       is then C++ for nvcc, and needs the CUDA runtime
  *   SSM_CUDA_PRODUCT    a function of the host program that multiplies matrices    implementation
@@ -1466,7 +1470,7 @@ typedef struct ssm_s6_config {
     ssm_real dt_floor; /* default 1e-4 */
     ssm_real dt_scale; /* dt_proj.weight is U(-dt_scale/sqrt(R), dt_scale/sqrt(R)); default 1 */
     ssm_real dt_bias;  /* for SSM_DT_CONSTANT */
-    int complex_A;     /* A, B, C and the state are complex; not in a build with SSM_ONLY_REAL, not on a GPU */
+    int complex_A;     /* A, B, C and the state are complex; not on a GPU, nor in every build (>>config) */
 } ssm_s6_config;
 
 typedef struct ssm_s6 {
@@ -3016,7 +3020,15 @@ extern "C" {
 #define SSM__COMPLEX_A(s) ((void)(s), 0)
 #else
 #define SSM__FORMAT(format, value) ((format) == (value))
-#define SSM__COMPLEX_A(s) ((s)->complex_A) /* of a selective scan, a core, a config */
+#define SSM__COMPLEX_A(s) ((s)->complex_A) /* of a selective scan */
+#endif
+/* The same of a core or a config. */
+#if defined(SSM_ONLY_REAL) || (SSM__SMALL_CORE && !defined(SSM_COMPLEX_LAYERS))
+#define SSM__COMPLEX_CORES 0
+#define SSM__COMPLEX_CORE(c) ((void)(c), 0)
+#else
+#define SSM__COMPLEX_CORES 1
+#define SSM__COMPLEX_CORE(c) ((c)->complex_A)
 #endif
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
 
@@ -6907,7 +6919,7 @@ SSM__TARGET static void SSM__KERNEL(scan_out)(const ssm__out_block *b)
 }
 
 /* delta of a step; returns whether every one is below the limit. */
-SSM__SHARED int v_step_before(const ssm__step_block *b, size_t count)
+SSM__OP int v_step_before(const ssm__step_block *b, size_t count)
 {
     const v_real limit = v_set(b->limit);
     size_t c;
@@ -6923,7 +6935,7 @@ SSM__SHARED int v_step_before(const ssm__step_block *b, size_t count)
 }
 
 /* What a step puts out: y stands in delta. */
-SSM__SHARED void v_step_after(const ssm__step_block *b, size_t count)
+SSM__OP void v_step_after(const ssm__step_block *b, size_t count)
 {
     size_t c;
     for (c = 0; c < count; c += V_WIDTH)
@@ -10583,7 +10595,7 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_step)(const ssm__step_block *b)
     size_t c;
     for (c = 0; c < count; c += V_WIDTH) {
         ssm_real *h = b->scan.h + 2 * c;
-        if (is_near) v_c_near(&b->scan, 0, c, h, h, 1, NULL);
+        if (is_near && !SSM__SMALL_CORE) v_c_near(&b->scan, 0, c, h, h, 1, NULL);
         else v_c_recur(&b->scan, 0, c, h, h, 1, NULL);
     }
     v_step_after(b, count);
@@ -12188,6 +12200,12 @@ static ssm_status ssm__complex_A_check(int complex_A, ssm_disc disc)
 #else
     return complex_A && disc >= SSM_DISC_TRAPEZOID ? SSM_ERR_UNSUPPORTED : SSM_OK;
 #endif
+}
+
+/* The same of layers. */
+static ssm_status ssm__complex_core_check(int complex_A, ssm_disc disc)
+{
+    return complex_A && !SSM__COMPLEX_CORES ? SSM_ERR_CONFIG : ssm__complex_A_check(complex_A, disc);
 }
 
 static int ssm__scan_ok(ssm_scan scan)
@@ -15304,10 +15322,10 @@ static int ssm__strip_deltas(const ssm__strip *k, size_t t, const ssm_real *bias
     return is_near;
 }
 
-/* The recurrence of a block. */
+/* The recurrence of a block. Where flash counts, complex A has one kernel for near and far. */
 static void ssm__scan_recur(const ssm_selective_scan *s, int is_near, const ssm__scan_block *b)
 {
-    if (SSM__COMPLEX_A(s) && is_near) SSM__RUN(s->isa, scan_complex_rows)(b);
+    if (SSM__COMPLEX_A(s) && is_near && !SSM__SMALL_CORE) SSM__RUN(s->isa, scan_complex_rows)(b);
     else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_rows_any)(b);
     else if (is_near) SSM__RUN(s->isa, scan_rows)(b);
     else SSM__RUN(s->isa, scan_rows_any)(b);
@@ -16102,7 +16120,7 @@ static ssm__scan_block ssm__back_row(const ssm__back_step *e, size_t r)
 static void ssm__back_replay_rows(const ssm__back_step *e, const ssm__scan_block *b, ssm_real *h, ssm_real *a)
 {
     const ssm_selective_scan *s = e->k->s;
-    if (SSM__COMPLEX_A(s) && e->is_near) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
+    if (SSM__COMPLEX_A(s) && e->is_near && !SSM__SMALL_CORE) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
     else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_replay_any)(b, h, a);
     else if (e->is_near && !e->k->lanes) SSM__RUN(s->isa, scan_replay)(b, h, a);
     else SSM__RUN(s->isa, scan_replay_any)(b, h, a);
@@ -19427,13 +19445,13 @@ static size_t ssm__core_dt_width(const ssm_core *core)
 /* Reals of a number of A, B, C and the state. */
 static size_t ssm__core_parts(const ssm_core *core)
 {
-    return SSM__COMPLEX_A(core) ? 2 : 1;
+    return SSM__COMPLEX_CORE(core) ? 2 : 1;
 }
 
 /* Reals of B, or of C, of one group. */
 static size_t ssm__core_numbers(const ssm_core *core)
 {
-    return ssm__mul(ssm__core_parts(core), core->d_state);
+    return SSM__COMPLEX_CORE(core) ? ssm__mul(2, core->d_state) : core->d_state;
 }
 
 static size_t ssm__core_width(const ssm_core *core)
@@ -19443,7 +19461,8 @@ static size_t ssm__core_width(const ssm_core *core)
 
 static size_t ssm__core_state_count(const ssm_core *core)
 {
-    return ssm__mul(ssm__mul(ssm__core_parts(core), ssm__state_rows(core->disc, core->d_state)), core->dim);
+    return ssm__mul(SSM__COMPLEX_CORE(core) ? ssm__core_numbers(core) : ssm__state_rows(core->disc, core->d_state),
+                    core->dim);
 }
 
 /* Channels in a row of A, and reals of it. On a device it lies as A_log does. */
@@ -19554,7 +19573,7 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     const size_t absent = SSM__SIZE_MAX;
     b->isa = core->isa;
     ssm__bind_option(b, (size_t)core->disc);
-    if (SSM__COMPLEX_A(core)) ssm__bind_option(b, 1); /* sizes do not show it */
+    if (SSM__COMPLEX_CORE(core)) ssm__bind_option(b, 1); /* sizes do not show it */
     ssm__bind_linear(&core->x_proj, b, o->x_proj, o->x_bias, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     if (core->dbc_norm) {
@@ -19618,7 +19637,7 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
     s.scan = core->scan;
-    s.complex_A = core->complex_A;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.delta_softplus = 1;
     s.u = ssm__tile_view(k->u.data, t, k->u.row, 1, 0);
     s.z = ssm__tile_view(k->z.data, t, k->z.row, 1, 0);
@@ -19708,7 +19727,7 @@ static void *ssm__core_scan_take(const ssm_core *core, ssm__arena *arena, size_t
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
     s.scan = core->scan;
-    s.complex_A = core->complex_A;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.h_last.data = &placeholder;
     return ssm__take(arena, ssm__ceil_div(ssm__scan_forward_bytes(&s), sizeof(ssm_real)));
 }
@@ -19732,7 +19751,7 @@ static void ssm__core_scratch_take(const ssm_core *core, ssm__arena *arena, size
     s.dim = core->dim;
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
-    s.complex_A = core->complex_A;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.d_state = core->d_state;
     ssm__core_take(core, arena, rows, &w->grad);
     w->ddelta = w->grad.delta ? w->grad.delta : ssm__take(arena, ssm__mul(rows, core->dim));
@@ -19947,7 +19966,7 @@ SSM__NOINLINE void ssm__core_step_strip(const ssm__core_step *j, size_t r, size_
     b.D = core->D + c;
     b.z = z;
     b.out = j->y + r * core->dim + c;
-    if (SSM__COMPLEX_A(core)) SSM__RUN(core->isa, scan_complex_step)(&b);
+    if (SSM__COMPLEX_CORE(core)) SSM__RUN(core->isa, scan_complex_step)(&b);
     else SSM__RUN(core->isa, scan_step)(&b);
 }
 
@@ -20117,7 +20136,7 @@ static ssm__call ssm__core_call(const ssm_core *core)
     ssm__call call = ssm__call_of(core, core->dim, ssm__core_state_count(core));
     call.whole = ssm__scan_needs_whole(core->scan);
     call.on_device = SSM__IS_DEVICE(core->isa);
-    call.host_only = SSM__COMPLEX_A(core);
+    call.host_only = SSM__COMPLEX_CORE(core);
     call.has_params = core->x_proj.weight != NULL;
     call.parallel = core->parallel;
     return call;
@@ -20171,7 +20190,7 @@ SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *conf
     if (c.d_state == 0) c.d_state = 16;
     status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan, c.format, &c.isa);
     if (status == SSM_OK) status = ssm__disc_check(c.disc);
-    if (status == SSM_OK) status = ssm__complex_A_check(c.complex_A, c.disc);
+    if (status == SSM_OK) status = ssm__complex_core_check(c.complex_A, c.disc);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -20194,7 +20213,7 @@ static ssm_core ssm__selective_shape(const ssm_selective_config *c, const char *
     ssm__param_matrix(table, prefix, "w_c", numbers, c->d_model, SSM__INIT_NORMAL, deviation);
     o->dt_proj = SSM__SIZE_MAX;
     o->dt_bias = ssm__param_vector(table, prefix, "b_delta", 1, SSM__INIT_CONSTANT, 0);
-    if (SSM__COMPLEX_A(c)) {
+    if (SSM__COMPLEX_CORE(c)) {
         o->A_log = ssm__param_vector(table, prefix, "log_a", c->d_state, SSM__INIT_CONSTANT, ssm__log(SSM__K(0.5)));
         o->A_imag = ssm__param_vector(table, prefix, "a_imag", c->d_state, SSM__INIT_S4_LIN, 0);
     } else {
@@ -20292,7 +20311,7 @@ SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_con
     if (c.d_model % c.n_groups) return SSM_ERR_CONFIG;
     status = ssm__options_resolve(&c.disc, SSM_DISC_EULER, c.scan, c.format, &c.isa);
     if (status == SSM_OK) status = ssm__disc_check(c.disc);
-    if (status == SSM_OK) status = ssm__complex_A_check(c.complex_A, c.disc);
+    if (status == SSM_OK) status = ssm__complex_core_check(c.complex_A, c.disc);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -20315,7 +20334,7 @@ static size_t ssm__s6_dt_bias(const ssm_s6_config *c, const char *prefix, ssm_pa
 static void ssm__s6_A(ssm_core *core, const char *prefix, ssm_params *table)
 {
     const size_t dim = core->dim, N = core->d_state;
-    if (!SSM__COMPLEX_A(core)) {
+    if (!SSM__COMPLEX_CORE(core)) {
         core->offsets.A_log = ssm__param_matrix(table, prefix, "A_log", dim, N, SSM__INIT_A_INTEGER, 0);
         return;
     }
@@ -20623,7 +20642,7 @@ static ssm__call ssm__mamba_call(const ssm_mamba *layer)
     ssm__call call = ssm__call_of(layer, layer->config.d_model, layer->states);
     call.whole = ssm__scan_needs_whole(layer->config.scan);
     call.on_device = SSM__IS_DEVICE(layer->config.isa);
-    call.host_only = SSM__COMPLEX_A(&layer->config);
+    call.host_only = SSM__COMPLEX_CORE(&layer->config);
     call.has_params = layer->out_proj.weight != NULL;
     call.parallel = layer->config.parallel;
     return call;
@@ -39571,6 +39590,8 @@ SSM__DEVICE_LAYER(rglru, rglru)
 #undef SSM__DISC
 #undef SSM__FORMAT
 #undef SSM__COMPLEX_A
+#undef SSM__COMPLEX_CORE
+#undef SSM__COMPLEX_CORES
 #undef SSM__SHARE_COST
 #undef SSM__INLINE
 #undef SSM__NOINLINE
