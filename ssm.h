@@ -30987,24 +30987,30 @@ template <int GROUPS> SSM__DEVICE void ssm__cuda_wgmma_wait(void)
 }
 #endif
 
-/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2 and 3. */
+/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2, 3 and 7. */
 SSM__DEVICE void ssm__cuda_wait_oldest(int groups)
 {
     if (groups == 1) ssm__cuda_wait<0>();
     else if (groups == 2) ssm__cuda_wait<1>();
-    else ssm__cuda_wait<2>();
+    else if (groups == 3) ssm__cuda_wait<2>();
+    else ssm__cuda_wait<6>();
 }
 
 /* --- tiles of C ---
  * Large: 8 warps of 64 x 64, or 2 x 4 warps of 64 x 256 with wgmma: 128 sums a thread, one block an SM, 48 KB a slice
  * and as many slices as an SM has room for. Middle: 4 warps of 32 x 32, for products that have too few large tiles to
- * fill a card. */
+ * fill a card. Narrow: 4 warps of 16 x 16, for 17 to 64 rows, where latency is the bound: many blocks, 10 KB a slice and
+ * 7 slices on their way in each. */
 struct ssm__cuda_large {
     enum { M = 128, N = 256, ACROSS = 4, WARPS = 8, BLOCKS = 32, AN_SM = 1 };
 };
 struct ssm__cuda_middle {
     enum { M = 64, N = 64, ACROSS = 2, WARPS = 4, BLOCKS = 8, AN_SM = 3 };
 };
+struct ssm__cuda_narrow {
+    enum { M = 64, N = 16, ACROSS = 1, WARPS = 4, BLOCKS = 2, AN_SM = 2 };
+};
+
 /* One operand's part of a slice, ROWS of its rows. */
 template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
     enum {
@@ -31504,6 +31510,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 {
     const size_t tiles = ssm__mul(ssm__ceil_div(p.M, ssm__cuda_large::M), ssm__ceil_div(p.N, ssm__cuda_large::N));
     if (ssm__mul(tiles, ssm__ceil_div(p.K, p.depth)) >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
+    if (p.M <= (size_t)ssm__cuda_narrow::M && A_INNER)
+        return ssm__cuda_units_launch<ssm__cuda_narrow, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
     return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
 }
 
