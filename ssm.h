@@ -2502,10 +2502,11 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
- * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
- * gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the sum of squares of what steps
- * add: sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the
- * weights of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
+ * over n rows, channels and states whose signs cancel 1.5e-6 sqrt(n) more; one rounding more in bf16. In chunks
+ * |error| / |y| and that of gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the
+ * sum of squares of what steps add: sums, decays, step sizes and states are float, but products round their operands to
+ * bf16, which are C B^T, the weights of steps, states where C reads them, and in backward the adjoints of states and of
+ * C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
