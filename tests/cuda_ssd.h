@@ -134,6 +134,7 @@ static void ssd_check(ssd_case *k)
     tensor *const forward[] = {&k->y, &k->h_last, &k->h};
     tensor *const backward[] = {&k->dx, &k->ddelta, &k->dA, &k->dB, &k->dC, &k->dD, &k->dz, &k->dbias, &k->dh0};
     ssm_sizes need, host_need;
+    const bool alike = host.B.time == 0 && host.C.time == 0; /* one sum C B in all steps: its signs may cancel */
     const double terms = (double)(k->packed.start.empty() ? k->s.batch : 1) * (double)(k->s.len * k->s.headdim * k->s.d_state);
     size_t i;
     ok(ssm_ssd_sizes(&host, &host_need), "host sizes");
@@ -145,7 +146,7 @@ static void ssd_check(ssd_case *k)
         block room(need.work);
         twice([&] { ok(ssm_cuda_ssd_forward(&device, k->io, room.memory(), NULL), "forward"); }, forward, 3,
               "forward: other bits the second time");
-        compare(k->y, 1e-6, "y");
+        compare(k->y, alike ? 1e-5 : 1e-6, "y");
         compare(k->h_last, 1e-6, "h_last");
         compare(k->h, 1e-6, "h");
     }
