@@ -233,6 +233,7 @@
  *   zerfoo S4                 ssm_s4d, preset SSM_PRESET_ZERFOO
  *   irithyll DiagonalSSM      ssm_s4d, real_state = 1, weights = SSM_S4_WEIGHTS_ONE
  *   selective_scan_ref of mamba_ssm and of lrnnx   ssm_selective_scan_forward (complex A: complex_A = 1)
+ *   mamba_inner_ref of mamba_ssm with a complex A  ssm_mamba, complex_A = 1
  *   simplified_scan, s5_inner of lrnnx             ssm_s5_scan_forward
  *   lindermanlab S5SSM        ssm_s5, activation SSM_S5_NONE (SequenceLayer: with its activation)
  *   s5-pytorch                ssm_s5, activation SSM_S5_NONE, no_conj_sym (it has no factor 2)
@@ -264,8 +265,12 @@
  *   SSM_NO_OPENMP       no OpenMP even when the compiler has it on         implementation
  *   SSM_ONLY_EULER      the selective scan and its layers know EULER alone  implementation
  *   SSM_ONLY_REAL       no BF16 and INT8 matrices, no complex A in the     implementation
- *                       selective scan. Both are for flash: what is left
- *                       out is SSM_ERR_CONFIG then
+ *                       selective scan and its layers. Both are for flash:
+ *                       what is left out is SSM_ERR_CONFIG then
+ *   SSM_COMPLEX_LAYERS  complex A in selective, S6 and Mamba on            implementation
+ *                       microcontrollers (and RISC-V without vectors,
+ *                       WebAssembly -Os), too: there it is left out, since
+ *                       it takes 3 KB of every step
  *   SSM_CUDA            the ops on a GPU too (>>api-cuda). The implementation      all files that call them
  *                       is then C++ for nvcc, and needs the CUDA runtime
  *   SSM_CUDA_PRODUCT    a function of the host program that multiplies matrices    implementation
@@ -609,7 +614,7 @@ typedef struct ssm_params {
     size_t count; /* reals in the flat array so far */
 } ssm_params;
 
-#define SSM_PARAMS_MAX 16 /* no layer appends more rows than this */
+#define SSM_PARAMS_MAX 17 /* no layer appends more rows than this */
 
 /* An empty table over `capacity` rows; a row too many is SSM_ERR_TABLE. */
 SSM_API ssm_params ssm_params_of(ssm_param *rows, size_t capacity);
@@ -1341,6 +1346,7 @@ typedef struct ssm_core_offsets {
     size_t dt_norm;
     size_t B_norm;
     size_t C_norm;
+    size_t A_imag; /* complex A */
 } ssm_core_offsets;
 
 /* RMSNorm of what x_proj makes of a step: dt before dt_proj, and B and C of each group. */
@@ -1362,7 +1368,8 @@ typedef struct ssm_core {
     ssm_format format;
     ssm_isa isa; /* resolved */
     const ssm_parallel *parallel;
-    int shared_A; /* A is the same for all channels */
+    int shared_A;  /* A is the same for all channels */
+    int complex_A; /* A, B, C and the state are (re, im) pairs; d_state counts pairs */
     ssm_dbc_norm dbc_norm;
     ssm_real dbc_norm_eps;
     ssm_linear x_proj;
@@ -1371,7 +1378,7 @@ typedef struct ssm_core {
     ssm_norm B_norm;
     ssm_norm C_norm;
     const ssm_real *dt_bias;
-    const ssm_real *A; /* [d_state][dim], or [d_state][16] if shared: one strip of channels */
+    const ssm_real *A; /* [d_state][dim], or [d_state][16] if shared: one strip of channels; pairs if complex */
     const ssm_real *D;
     const ssm_real *limit; /* one number: the largest |delta| for which no exp(delta A) needs care */
     ssm_core_offsets offsets;
@@ -1383,8 +1390,8 @@ typedef struct ssm_core {
  *   A[n]     = -exp(log_a[n])                          y = C h + d_skip x,  ZOH
  *
  * Parameters (irithyll's names): w_delta [D], w_b [N][D], w_c [N][D], b_delta [1], log_a [N],
- *   d_skip [D]. Weights N(0, 0.1^2), b_delta 0, d_skip 1.
- * State: h [N][D].
+ *   d_skip [D]. Weights N(0, 0.1^2), b_delta 0, d_skip 1. complex_A: w_b and w_c [2N][D], a_imag [N] after log_a.
+ * State: h [N][D], complex_A [N][D][2].
  * Source: irithyll_core SelectiveSSM (Gu & Dao 2023 with a scalar step). It stores no gradient and
  *   uses exp(x) - 1; here ZOH is the expm1 form and finite as A -> 0. */
 typedef struct ssm_selective_config {
@@ -1395,7 +1402,8 @@ typedef struct ssm_selective_config {
     ssm_format format; /* of the matrices in the bound block */
     ssm_isa isa;
     const ssm_parallel *parallel; /* how step shares its work, and the others if seqs has none; NULL: OpenMP or none */
-    int integer_A; /* log_a starts at ln(n + 1) instead of ln(0.5 + n/N) */
+    int integer_A; /* log_a starts at ln(n + 1) instead of ln(0.5 + n/N); not of a complex A */
+    int complex_A; /* as in ssm_s6_config */
 } ssm_selective_config;
 
 typedef struct ssm_selective {
@@ -1435,7 +1443,15 @@ SSM_API ssm_status ssm_selective_reinitialize_channel(const ssm_selective_config
  * Parameters: x_proj.weight [R + 2GN][D], dt_proj.weight [D][R], dt_proj.bias [D], A_log [D][N],
  *   D [D]. A_log = ln(1..N), D = 1, the rest as mamba_ssm.
  * State: h [N][D] (TRAPEZOID: [2N][D], h then B u).
- * Source: Gu & Dao 2023, arXiv:2312.00752, section 3.2 and algorithm 2. zeta.nn calls x_proj
+ *
+ * complex_A: A = -exp(A_log) + i A_imag, and N counts complex numbers, each of which stands for a conjugate pair:
+ *   y is 2 Re(C h) + D x. Parameters: A_imag [D][N] after A_log, x_proj.weight [R + 4GN][D], whose rows for B and for
+ *   C are the real and the imaginary part of each number in turn: what mamba_ssm's inner function makes of a complex A.
+ *   A starts as S4D-Lin does, -1/2 + i pi n: A_log = ln(1/2), A_imag = pi n. State: h [N][D][2].
+ *   Discretisations are those of complex A in ssm_disc, with neither TRAPEZOID (SSM_ERR_UNSUPPORTED).
+ *
+ * Source: Gu & Dao 2023, arXiv:2312.00752, section 3.2 and algorithm 2; complex A: section 3.6, with the imaginary
+ *   parts of Gu et al. 2022, arXiv:2206.11893, section 4. zeta.nn calls x_proj
  *   deltaBC_layer and dt_proj dt_proj_layer; its sequential switch never worked, ours does. */
 typedef struct ssm_s6_config {
     size_t d_model;  /* channels, required */
@@ -1454,6 +1470,7 @@ typedef struct ssm_s6_config {
     ssm_real dt_floor; /* default 1e-4 */
     ssm_real dt_scale; /* dt_proj.weight is U(-dt_scale/sqrt(R), dt_scale/sqrt(R)); default 1 */
     ssm_real dt_bias;  /* for SSM_DT_CONSTANT */
+    int complex_A;     /* A, B, C and the state are complex; not on a GPU, nor in every build (>>config) */
 } ssm_s6_config;
 
 typedef struct ssm_s6 {
@@ -1491,7 +1508,8 @@ SSM_API ssm_status ssm_s6_backward(const ssm_s6 *layer, ssm_real *dstate, const 
  *   x_proj.bias [R + 2GN] if x_proj_bias, dt_layernorm.weight [R], b_layernorm.weight [N] and c_layernorm.weight [N] if
  *   dbc_norm is weighted (Jamba's names), out_proj.weight [M][E], out_proj.bias [M] if proj_bias.
  * State: conv [K-1][E], the last inputs of the convolution, oldest first (mamba_ssm keeps K of
- *   them, transposed); then h [N][E] (TRAPEZOID: [2N][E]).
+ *   them, transposed); then h [N][E] (TRAPEZOID: [2N][E]; complex_A: [N][E][2]).
+ * complex_A: as in S6, A_imag [E][N] after A_log; the norms of B and C are over their 2N reals, weights [2N].
  * d_conv = 1 leaves the convolution out; the SiLU stays.
  * Source: Gu & Dao 2023, arXiv:2312.00752, figure 3 and section 3.4; mamba_ssm's initialisation. */
 typedef struct ssm_mamba_config {
@@ -1523,6 +1541,7 @@ typedef struct ssm_mamba_config {
     ssm_real dt_scale; /* default 1 */
     ssm_real dt_bias;  /* for SSM_DT_CONSTANT */
     ssm_real norm_eps; /* default 1e-5 */
+    int complex_A;     /* as in ssm_s6_config */
 } ssm_mamba_config;
 
 /* Offsets of the block's own parameters in the flat array; (size_t)-1: it has none. */
@@ -1872,7 +1891,9 @@ typedef enum ssm_s4_A_init {
     SSM_S4_INIT_LIN,         /* -1/2 + i pi n; real: -1/2 */
     SSM_S4_INIT_INV,         /* -1/2 + i N/pi (N/(2n + 1) - 1); real: -(1/2 + n/N) */
     SSM_S4_INIT_LEGS,        /* eigenvalues of the normal part of HiPPO-LegS; not for real */
-    SSM_S4_INIT_REAL         /* -(n + 1) */
+    SSM_S4_INIT_REAL,        /* -(n + 1) */
+    SSM_S4_INIT_INV2,        /* -1/2 + i N/pi (N/(n + 1) - 1); not for real */
+    SSM_S4_INIT_QUAD         /* -1/2 + i (2n + 1)^2 / pi; not for real */
 } ssm_s4_A_init;
 
 /* How B, C and D of S4D start. */
@@ -2481,10 +2502,11 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
- * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
- * gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the sum of squares of what steps
- * add: sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the
- * weights of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
+ * over n rows, channels and states whose signs cancel 1.5e-6 sqrt(n) more; one rounding more in bf16. In chunks
+ * |error| / |y| and that of gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the
+ * sum of squares of what steps add: sums, decays, step sizes and states are float, but products round their operands to
+ * bf16, which are C B^T, the weights of steps, states where C reads them, and in backward the adjoints of states and of
+ * C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -2581,8 +2603,8 @@ typedef struct ssm_linear_grad {
 } ssm_linear_grad;
 
 /* ssm_linear_forward and ssm_linear_backward. Of type `io`: x, y, weight, dx and dy; bias, dweight and dbias are float.
- * packed and format are not read. Sums are float in either case, in the order of the inner index (dweight and dbias: in
- * parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
+ * packed and format are not read. Sums are float in either case, in the order of the inner index: of float in segments of
+ * 128, one after the other (dweight and dbias: in parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
  * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
  * same bits whatever the number of rows. On an H100 or H200 compile for sm_90a (nvcc -gencode
  * arch=compute_90a,code=sm_90a): its own instructions double the speed of large products, and change no bit.
@@ -2605,8 +2627,8 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
  * a_m or a_k is 1, so is b_n or b_k; the other one may be anything, 0 and negative numbers too.
  * The macro names a function: ssm_status f(const ssm_cuda_product *p, void *stream), declared before the implementation.
  * It queues the product on the stream, or returns SSM_ERR_CONFIG and the kernels of this file do it; any other status
- * comes back from the verb. It is asked for every product without a bias, and its bits are its own
- * (examples/cuda/cublas.cu). */
+ * comes back from the verb. It is asked for every product without a bias, but not for those of one row through a Mamba
+ * block, which are parts of other kernels. Its bits are its own (examples/cuda/cublas.cu). */
 typedef struct ssm_cuda_product {
     size_t m;
     size_t n;
@@ -2629,7 +2651,8 @@ typedef struct ssm_cuda_product {
  * flat array `params`, which is here one of the device; gradients have its layout.
  *
  * format  of a config is the type of x, y, dx, dy, of all rows in between and of the weights in the block: REAL or
- *         BF16 (INT8: SSM_ERR_UNSUPPORTED). params, dparams and states are float. isa and parallel are not read.
+ *         BF16 (INT8, or complex_A: SSM_ERR_UNSUPPORTED). params, dparams and states are float. isa and parallel are
+ *         not read.
  * bind    makes the block from params on the device; after a step of an optimiser, bind again. A layer is bound for one
  *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
  *         (SSM_ERR_CONFIG). There is no attach.
@@ -2639,7 +2662,10 @@ typedef struct ssm_cuda_product {
  *         step. Their kernels, and ssm_s4_plain_C, are functions of the host (SSM_ERR_UNSUPPORTED).
  * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
- * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
+ * step is forward with len 1; one row through a Mamba block (EULER, no norms of dt, B and C, convolution of 2 to 4 taps)
+ * is four kernels. Compiled for sm_90 or newer alone, kernels of few rows begin while the one before them runs and read
+ * weights by then: a kernel of the program's own that writes a bound block must not be the last one before a verb.
+ * Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
  * bytes each time. S5, Mamba-2: AUTO cuts time as that of ssm_cuda_s5_scan_forward and ssm_cuda_ssd_forward. No call
  * waits or allocates; all can be captured in a graph.
@@ -2996,6 +3022,14 @@ extern "C" {
 #else
 #define SSM__FORMAT(format, value) ((format) == (value))
 #define SSM__COMPLEX_A(s) ((s)->complex_A) /* of a selective scan */
+#endif
+/* The same of a core or a config. */
+#if defined(SSM_ONLY_REAL) || (SSM__SMALL_CORE && !defined(SSM_COMPLEX_LAYERS))
+#define SSM__COMPLEX_CORES 0
+#define SSM__COMPLEX_CORE(c) ((void)(c), 0)
+#else
+#define SSM__COMPLEX_CORES 1
+#define SSM__COMPLEX_CORE(c) ((c)->complex_A)
 #endif
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
 
@@ -3418,6 +3452,14 @@ static ssm_real ssm__near_limit(ssm_real most)
     return most > 0 ? SSM__EXP2_NEAR / SSM__LOG2E * SSM__K(0.999) / most : SSM__HUGE;
 }
 
+/* The same for a complex A: every |delta Im A| is below SSM__ANGLE_NEAR, too. */
+static ssm_real ssm__near_limit_complex(ssm_real most_re, ssm_real most_im)
+{
+    const ssm_real limit = ssm__near_limit(most_re);
+    const ssm_real angle = most_im > 0 ? SSM__ANGLE_NEAR * SSM__K(0.999) / most_im : SSM__HUGE / 16;
+    return limit < angle ? limit : angle;
+}
+
 /* Bits of a float, whatever ssm_real is. */
 typedef union ssm__float {
     float f;
@@ -3469,8 +3511,8 @@ typedef struct ssm__delta_block {
 
 /* Some steps of a strip of channels: a tile of the selective scan. A, h: [states][SSM__STRIP], rows `A_state` and
  * `h_state` apart; da, db, lambda, y: [rows][SSM__STRIP]; B, C: [rows][states]. Complex A: A is [re, im][states]
- * [SSM__STRIP], Re h in h and Im h in v, both dense; B and C are [rows][states] of (re, im) pairs, with `lanes`
- * [re, im][states][SSM__STRIP]. */
+ * [SSM__STRIP], Re h in h and Im h in v, both dense, in scan_complex_step A and h [states][SSM__STRIP] of pairs; B and C
+ * are [rows][states] of (re, im) pairs, with `lanes` [re, im][states][SSM__STRIP]. */
 typedef struct ssm__scan_block {
     size_t rows;
     size_t count; /* channels, at most SSM__STRIP */
@@ -4240,11 +4282,15 @@ typedef struct ssm__rglru_adjoint_block {
     X(void, coef_rows, (const ssm__coef_block *b))                                           \
     X(void, coef_adjoint, (const ssm__coef_block *b))                                        \
     X(void, scan_complex_rows, (const ssm__scan_block *b))                                   \
+    X(void, scan_complex_rows_any, (const ssm__scan_block *b))                               \
+    X(void, scan_complex_step, (const ssm__step_block *b))                                   \
     X(void, scan_complex_measure, (const ssm__scan_block *b, ssm_real *decay, ptrdiff_t im)) \
     X(void, scan_complex_carry, (const ssm__carry_block *b))                                 \
     X(void, scan_complex_join, (size_t states, const ssm_real *earlier, ssm_real *later))    \
     X(void, scan_complex_replay, (const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a))  \
-    X(void, scan_complex_adjoint, (const ssm__scan_block *b, const ssm__adjoint_block *d))
+    X(void, scan_complex_replay_any, (const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a)) \
+    X(void, scan_complex_adjoint, (const ssm__scan_block *b, const ssm__adjoint_block *d))   \
+    X(void, scan_complex_adjoint_any, (const ssm__scan_block *b, const ssm__adjoint_block *d))
 
 #endif /* SSM_IMPLEMENTATION, first reading */
 #endif /* no SSM__PASS */
@@ -4298,6 +4344,12 @@ typedef struct ssm__rglru_adjoint_block {
 #define SSM__SHARED SSM__UNUSED SSM__ONE_COPY /* one that they share as one copy, where flash counts more than a call */
 #else
 #define SSM__SHARED SSM__OP
+#endif
+/* One that vectors want in its caller, since structures of them go through memory otherwise, in pieces. */
+#if SSM__PASS == SSM__PASS_SCALAR
+#define SSM__MERGED SSM__OP
+#else
+#define SSM__MERGED SSM__TARGET SSM__UNUSED SSM__INLINE
 #endif
 
 #define v_real SSM__KERNEL(v_real) /* a vector of reals */
@@ -5857,6 +5909,8 @@ SSM__OP v_four v_deal(v_four x)
 #define v_sincos_near SSM__KERNEL(sincos_near)
 #define v_angle SSM__KERNEL(angle)
 #define v_sincos_sum SSM__KERNEL(sincos_sum)
+#define v_sincos_turned SSM__KERNEL(sincos_turned)
+#define v_angle_near SSM__KERNEL(angle_near)
 #define v_sincos SSM__KERNEL(sincos)
 #define v_sqrt SSM__KERNEL(sqrt)
 #define v_erfc_factors SSM__KERNEL(erfc_factors)
@@ -6103,41 +6157,62 @@ SSM__BOTH SSM__OP void v_sincos_near(v_real r, v_real *sine, v_real *cosine)
     *cosine = c;
 }
 
-/* r of x + rest = k pi/2 + r; k in the low bits of *turn. pi/2 in three parts: k times the first is exact for |x| below
- * SSM__ANGLE_NEAR, where rest, at most a unit in the last place of x, is not looked at. Beyond, k is taken in two parts
- * as well, so that all products with the first two parts of pi/2 and all differences are exact. */
-SSM__BOTH SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
-{
+/* pi/2 in three parts: an integer of few bits times the first is exact. */
 #ifdef SSM_DOUBLE
-    const v_real p1 = v_set(1.57079632673412561417e+00), p2 = v_set(6.07710050630396597660e-11);
-    const v_real p3 = v_set(2.02226624879595063154e-21), coarse = v_set(SSM__MAGIC * 32768);
+#define SSM__HALF_PI_1 1.57079632673412561417e+00
+#define SSM__HALF_PI_2 6.07710050630396597660e-11
+#define SSM__HALF_PI_3 2.02226624879595063154e-21
+#define SSM__COARSE 32768
 #else
-    const v_real p1 = v_set(1.5703125f), p2 = v_set(4.837512969970703125e-4f), p3 = v_set(7.54978995489188216e-8f);
-    const v_real coarse = v_set(SSM__MAGIC * 2048);
+#define SSM__HALF_PI_1 1.5703125f
+#define SSM__HALF_PI_2 4.837512969970703125e-4f
+#define SSM__HALF_PI_3 7.54978995489188216e-8f
+#define SSM__COARSE 2048
 #endif
+
+/* r of x = k pi/2 + r, |x| < SSM__ANGLE_NEAR; k in the low bits of *turn. */
+SSM__BOTH SSM__OP v_real v_angle_near(v_real x, v_real *turn)
+{
     const v_real magic = v_set(SSM__MAGIC), t = v_fma(x, v_set(SSM__K(0.63661977236758134308)), magic);
     const v_real n = v_sub(t, magic);
-    const v_mask is_near = v_lt(v_abs(x), v_set(SSM__ANGLE_NEAR));
-    v_real r = v_fnma(n, p3, v_fnma(n, p2, v_fnma(n, p1, x))), high, low, far;
     *turn = t;
+    return v_fnma(n, v_set(SSM__HALF_PI_3), v_fnma(n, v_set(SSM__HALF_PI_2), v_fnma(n, v_set(SSM__HALF_PI_1), x)));
+}
+
+/* The same of x + rest for any x: below SSM__ANGLE_NEAR rest, at most a unit in the last place of x, is not looked at.
+ * Beyond, k is taken in two parts as well, so that all products with the first two parts of pi/2 and all differences
+ * are exact. */
+SSM__BOTH SSM__OP v_real v_angle(v_real x, v_real rest, v_real *turn)
+{
+    const v_real p1 = v_set(SSM__HALF_PI_1), p2 = v_set(SSM__HALF_PI_2), coarse = v_set(SSM__MAGIC * SSM__COARSE);
+    const v_mask is_near = v_lt(v_abs(x), v_set(SSM__ANGLE_NEAR));
+    const v_real r = v_angle_near(x, turn);
+    v_real n, high, low, far;
     if (v_all(is_near)) return r;
+    n = v_sub(*turn, v_set(SSM__MAGIC));
     high = v_sub(v_add(n, coarse), coarse);
     low = v_sub(n, high);
     far = v_fnma(low, p2, v_fnma(high, p2, v_fnma(low, p1, v_fnma(high, p1, x))));
-    return v_select(is_near, r, v_add(v_fnma(n, p3, far), rest));
+    return v_select(is_near, r, v_add(v_fnma(n, v_set(SSM__HALF_PI_3), far), rest));
 }
 
-/* sin and cos of x + rest, rest as in v_angle: r, |r| <= pi/4 and the rest, and the quadrant k: sin(r + pi/2) = cos r,
- * cos(r + pi/2) = -sin r. Beyond SSM__ANGLE_MOST the angle counts as 0: its last bit is worth about as much as a
- * turn. */
+/* sin and cos of r and a quadrant, as v_angle gives them: sin(r + pi/2) = cos r, cos(r + pi/2) = -sin r. */
+SSM__BOTH SSM__OP void v_sincos_turned(v_real r, v_real t, v_real *sine, v_real *cosine)
+{
+    v_real s, c;
+    v_sincos_near(r, &s, &c);
+    *sine = v_turn(v_select(v_odd(t), c, s), t);
+    *cosine = v_turn(v_select(v_odd(t), v_neg(s), c), t);
+}
+
+/* sin and cos of x + rest, rest as in v_angle. Beyond SSM__ANGLE_MOST the angle counts as 0: its last bit is worth about
+ * as much as a turn. */
 SSM__BOTH SSM__SHARED void v_sincos_sum(v_real x, v_real rest, v_real *sine, v_real *cosine)
 {
     const v_real invalid = v_sub(x, x); /* 0; NaN stays, and infinity becomes one */
     const v_mask is_known = v_lt(v_abs(x), v_set(SSM__ANGLE_MOST));
-    v_real t, s, c;
-    v_sincos_near(v_angle(v_select(is_known, x, invalid), rest, &t), &s, &c);
-    *sine = v_turn(v_select(v_odd(t), c, s), t);
-    *cosine = v_turn(v_select(v_odd(t), v_neg(s), c), t);
+    v_real t, r = v_angle(v_select(is_known, x, invalid), rest, &t);
+    v_sincos_turned(r, t, sine, cosine);
 }
 
 SSM__OP void v_sincos(v_real x, v_real *sine, v_real *cosine)
@@ -6765,6 +6840,8 @@ SSM__TARGET static void SSM__KERNEL(scan_rows_any)(const ssm__scan_block *b)
 
 #define v_next SSM__KERNEL(next)
 #define v_out SSM__KERNEL(out)
+#define v_step_before SSM__KERNEL(step_before)
+#define v_step_after SSM__KERNEL(step_after)
 
 /* h = a h + e B of one state. */
 SSM__OP v_real v_next(v_real a, v_real e, ssm_real B, v_real h)
@@ -6842,12 +6919,10 @@ SSM__TARGET static void SSM__KERNEL(scan_out)(const ssm__out_block *b)
     }
 }
 
-/* A step of its own: nothing that the rows of a tile need. */
-SSM__TARGET static void SSM__KERNEL(scan_step)(const ssm__step_block *b)
+/* delta of a step; returns whether every one is below the limit. */
+SSM__OP int v_step_before(const ssm__step_block *b, size_t count)
 {
-    const ssm__scan_block *k = &b->scan;
-    const size_t count = SSM__CHANNELS(k->count);
-    v_real limit = v_set(b->limit);
+    const v_real limit = v_set(b->limit);
     size_t c;
     int is_near = 1;
     for (c = 0; c < count; c += V_WIDTH) {
@@ -6857,14 +6932,32 @@ SSM__TARGET static void SSM__KERNEL(scan_step)(const ssm__step_block *b)
         v_store(b->delta + c, x);
         is_near &= v_all(v_lt(v_abs(x), limit));
     }
+    return is_near;
+}
+
+/* What a step puts out: y stands in delta. */
+SSM__OP void v_step_after(const ssm__step_block *b, size_t count)
+{
+    size_t c;
+    for (c = 0; c < count; c += V_WIDTH)
+        v_store(b->out + c, v_out(v_load(b->delta + c), b->D + c, b->scan.u + c, b->z ? b->z + c : NULL));
+}
+
+/* A step of its own: nothing that the rows of a tile need. */
+SSM__TARGET static void SSM__KERNEL(scan_step)(const ssm__step_block *b)
+{
+    const ssm__scan_block *k = &b->scan;
+    const size_t count = SSM__CHANNELS(k->count);
+    v_real limit;
+    size_t c;
+    int is_near = v_step_before(b, count);
     if (V_WIDTH > 1 && !is_near && SSM__DISC_EULER(k->disc)) { /* these channels may be better than the worst */
         limit = v_set(ssm__near_limit(SSM__KERNEL(scan_largest)(k->A, k->A_state, k->states, k->count)));
         for (is_near = 1, c = 0; c < count; c += V_WIDTH) is_near &= v_all(v_lt(v_abs(v_load(b->delta + c)), limit));
     }
     c = is_near ? v_euler(k, k->B, k->C, k->u, 0) : 0;
     for (; c < count; c += V_WIDTH) v_recur(k, k->B, k->C, k->u, c, c);
-    for (c = 0; c < count; c += V_WIDTH)
-        v_store(b->out + c, v_out(v_load(b->delta + c), b->D + c, k->u + c, b->z ? b->z + c : NULL));
+    v_step_after(b, count);
 }
 
 /* What a chunk of time does to the state that enters it, h -> P h: the sum of da, P = exp(A sum), or for BILINEAR
@@ -8354,7 +8447,6 @@ SSM__TARGET static void SSM__KERNEL(mean_adjoint)(const ssm__mean_block *b)
 #undef v_gelu_factors
 #undef v_erf_of
 #undef v_gelu_tanh_factors
-#undef SSM__CHANNELS
 /*=============================================================================
  * >>kernels-lti
  *=============================================================================
@@ -10167,7 +10259,11 @@ SSM__TARGET static void SSM__KERNEL(line_add)(const ssm__line_view *v, const ssm
 #define v_c_coefs_grad SSM__KERNEL(c_coef_grad)
 #define v_bounded SSM__KERNEL(bounded)
 #define v_c_scaled SSM__KERNEL(c_scaled)
+#define v_product_rest SSM__KERNEL(product_rest)
 #define v_c_exp_scaled SSM__KERNEL(c_exp_scaled)
+#define v_c_exp_near SSM__KERNEL(c_exp_near)
+#define v_c_exp SSM__KERNEL(c_exp)
+#define v_c_zoh_b SSM__KERNEL(c_zoh_b)
 #define v_c_bilinear SSM__KERNEL(c_bilinear)
 #define v_c_plain_b SSM__KERNEL(c_plain_b)
 #define v_c_discretise SSM__KERNEL(c_discretise)
@@ -10200,17 +10296,37 @@ SSM__BOTH SSM__OP v_complex v_c_scaled(v_real delta, v_complex A)
     return v_c(v_bounded(v_mul(delta, A.re)), v_bounded(v_mul(delta, A.im)));
 }
 
+/* a b - x, exactly, x = a b as rounded: by halves where a multiply-add rounds twice. */
+SSM__BOTH SSM__OP v_real v_product_rest(v_real a, v_real b, v_real x)
+{
+#if SSM__FUSED || SSM__PASS == SSM__PASS_AVX2 || SSM__PASS == SSM__PASS_AVX512 || defined(__CUDA_ARCH__)
+    return v_fms(a, b, x);
+#else
+    const v_real p = v_high_half(a), q = v_high_half(b), p_rest = v_sub(a, p), q_rest = v_sub(b, q);
+    return v_fma(p_rest, q_rest, v_fma(p_rest, q, v_fma(p, q_rest, v_fms(p, q, x))));
+#endif
+}
+
 /* exp(delta A), x = delta A as rounded: returns its magnitude, unit is its direction. Of an angle of several turns a
  * rounding is worth more than all others together, and every step of a recurrence adds it again: what it took is put
  * back, to first order; into the angle itself where that is large. */
-SSM__BOTH SSM__OP v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
+SSM__BOTH SSM__MERGED v_real v_c_exp_scaled(v_real delta, v_complex A, v_complex x, v_complex *unit)
 {
-    const v_real d = v_high_half(delta), a = v_high_half(A.im), d_rest = v_sub(delta, d), a_rest = v_sub(A.im, a);
-    v_real lost = v_fma(d_rest, a_rest, v_fma(d_rest, a, v_fma(d, a_rest, v_fms(d, a, x.im)))), sine, cosine;
+    v_real lost = v_product_rest(delta, A.im, x.im), sine, cosine;
     v_sincos_sum(x.im, lost, &sine, &cosine);
     lost = v_select(v_lt(v_abs(x.im), v_set(SSM__ANGLE_NEAR)), lost, v_set(0));
     *unit = v_c(v_fnma(lost, sine, cosine), v_fma(lost, cosine, sine));
     return v_exp(x.re);
+}
+
+/* The same bits of exp(delta A) where |delta A.re| log2(e) < SSM__EXP2_NEAR and |delta A.im| < SSM__ANGLE_NEAR. */
+SSM__OP v_complex v_c_exp_near(v_real delta, v_complex A)
+{
+    const v_complex x = v_c(v_mul(delta, A.re), v_mul(delta, A.im));
+    const v_real lost = v_product_rest(delta, A.im, x.im), size = v_exp_near(x.re, v_set(0));
+    v_real t, sine, cosine, r = v_angle_near(x.im, &t);
+    v_sincos_turned(r, t, &sine, &cosine);
+    return v_c(v_mul(size, v_fnma(lost, sine, cosine)), v_mul(size, v_fma(lost, cosine, sine)));
 }
 
 /* 1 / (1 - x/2), x = delta A; a = (1 + x/2) / (1 - x/2) = 1 + x / (1 - x/2). */
@@ -10226,37 +10342,45 @@ SSM__BOTH SSM__OP v_complex v_c_plain_b(ssm_disc disc, v_real db)
     return v_c(disc == SSM_DISC_DIRAC ? v_set(1) : db, v_set(0));
 }
 
-/* same: da is db. */
-SSM__BOTH SSM__OP v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
+/* exp(delta A) */
+SSM__BOTH SSM__MERGED v_complex v_c_exp(v_real delta, v_complex A)
 {
-    const v_complex x = v_c_scaled(da, A), z = v_c_scaled(db, A), one = v_c(v_set(1), v_set(0));
     v_complex unit;
-    v_real size;
+    const v_real size = v_c_exp_scaled(delta, A, v_c_scaled(delta, A), &unit);
+    return v_c_scale(size, unit);
+}
+
+/* b of ZOH, (e - 1) / A with e = exp(db A): of small z = db A by the series. */
+SSM__BOTH SSM__MERGED v_complex v_c_zoh_b(v_complex A, v_real db, v_complex e)
+{
+    const v_complex z = v_c_scaled(db, A), series = v_c_scale(db, v_c_phi_small(z));
+    const v_mask is_small = v_c_is_small(z);
+    v_complex quotient;
+    if (v_all(is_small)) return series;
+    quotient = v_c_mul(v_c(v_sub(e.re, v_set(1)), e.im), v_c_inverse(A));
+    return v_c(v_select(is_small, series.re, quotient.re), v_select(is_small, series.im, quotient.im));
+}
+
+/* same: da is db. */
+SSM__BOTH SSM__MERGED v_c_coefs v_c_discretise(ssm_disc disc, v_complex A, v_real da, v_real db, int same)
+{
     v_c_coefs k;
     k.b = v_c_plain_b(disc, db);
     if (disc == SSM_DISC_BILINEAR) {
-        const v_complex s = v_c_bilinear(x);
-        k.a = v_c_fma(x, s, one);
-        k.b = v_c_scale(db, same ? s : v_c_bilinear(z));
+        const v_complex x = v_c_scaled(da, A), s = v_c_bilinear(x);
+        k.a = v_c_fma(x, s, v_c(v_set(1), v_set(0)));
+        k.b = v_c_scale(db, same ? s : v_c_bilinear(v_c_scaled(db, A)));
         return k;
     }
-    size = v_c_exp_scaled(da, A, x, &unit);
-    k.a = v_c_scale(size, unit);
-    if (disc == SSM_DISC_ZOH) { /* b = (exp(db A) - 1) / A */
-        const v_complex series = v_c_scale(db, v_c_phi_small(z));
-        v_complex quotient;
-        const v_mask is_small = v_c_is_small(z);
-        if (!same) size = v_c_exp_scaled(db, A, z, &unit);
-        quotient = v_c_mul(v_c(v_fms(size, unit.re, one.re), v_mul(size, unit.im)), v_c_inverse(A));
-        k.b = v_c(v_select(is_small, series.re, quotient.re), v_select(is_small, series.im, quotient.im));
-    }
+    k.a = v_c_exp(da, A);
+    if (disc == SSM_DISC_ZOH) k.b = v_c_zoh_b(A, db, same ? k.a : v_c_exp(db, A));
     return k;
 }
 
 /* From g, the gradients of the coefficients k. With a(x), x = da A: da/dA = da a', da/dda = A a'. All functions here
  * are holomorphic, so a gradient goes back through the conjugate of the derivative. */
-SSM__BOTH SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k,
-                                                     v_c_coefs g)
+SSM__BOTH SSM__MERGED v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A, v_real da, v_real db, v_c_coefs k,
+                                                         v_c_coefs g)
 {
     const v_complex zero = v_c(v_set(0), v_set(0)), z = v_c_scaled(db, A);
     v_complex slope = k.a, b_db = zero, b_A = zero, s;
@@ -10270,12 +10394,12 @@ SSM__BOTH SSM__OP v_c_coefs_grad v_c_discretise_grad(ssm_disc disc, v_complex A,
         b_A = v_c_scale(v_set(SSM__K(0.5)), v_c_mul(s, s));
     } else if (disc == SSM_DISC_ZOH) {
         const v_mask is_small = v_c_is_small(z);
-        v_complex series, quotient, unit;
-        const v_real size = v_c_exp_scaled(db, A, z, &unit);
-        b_db = v_c_scale(size, unit);
-        series = v_c_scale(v_mul(db, db), v_c_phi_derivative_small(z));
-        quotient = v_c_mul(v_c(v_fms(db, b_db.re, k.b.re), v_fms(db, b_db.im, k.b.im)), v_c_inverse(A));
-        b_A = v_c(v_select(is_small, series.re, quotient.re), v_select(is_small, series.im, quotient.im));
+        b_db = v_c_fma(A, k.b, v_c(v_set(1), v_set(0))); /* exp(db A) */
+        b_A = v_c_scale(v_mul(db, db), v_c_phi_derivative_small(z));
+        if (!v_all(is_small)) {
+            s = v_c_mul(v_c(v_fms(db, b_db.re, k.b.re), v_fms(db, b_db.im, k.b.im)), v_c_inverse(A));
+            b_A = v_c(v_select(is_small, b_A.re, s.re), v_select(is_small, b_A.im, s.im));
+        }
     } else if (disc == SSM_DISC_EULER) {
         b_db = v_c(v_set(1), v_set(0));
     }
@@ -10369,7 +10493,10 @@ SSM__TARGET static void SSM__KERNEL(coef_adjoint)(const ssm__coef_block *b)
  * their gradients are real, and those of >>kernels-scan.
  */
 #define v_of_state SSM__KERNEL(of_state)
+#define v_c_near SSM__KERNEL(c_near)
 #define v_c_twice SSM__KERNEL(c_twice)
+#define v_c_get SSM__KERNEL(c_get)
+#define v_c_put SSM__KERNEL(c_put)
 #define v_c_recur SSM__KERNEL(c_recur)
 #define v_c_known SSM__KERNEL(c_known)
 
@@ -10385,33 +10512,94 @@ SSM__BOTH SSM__OP v_complex v_c_twice(v_complex a)
     return v_c(v_add(a.re, a.re), v_add(a.im, a.im));
 }
 
-/* Step t of channels c .. : states from `from` to `to`, which may be the same, imaginary parts `im` after real ones.
- * keep: where every a goes, in planes; NULL: nowhere. */
+/* A vector of complex numbers at p: pairs if im is 1, else imaginary parts `im` after real ones. */
+SSM__OP v_complex v_c_get(const ssm_real *p, ptrdiff_t im)
+{
+    return V_WIDTH > 1 && im == 1 ? v_load_pairs(p) : v_c_at(p, im);
+}
+
+SSM__OP void v_c_put(ssm_real *p, ptrdiff_t im, v_complex z)
+{
+    if (V_WIDTH > 1 && im == 1) v_store_pairs(p, z);
+    else v_c_keep(p, im, z);
+}
+
+/* Step t of channels c .. : states from `from` to `to`, which may be the same; im as in v_c_get, of A too if 1.
+ * keep: where every a goes, in planes; NULL: nowhere. The sum of Re(C h) is doubled at the end, which is exact. */
 SSM__SHARED void v_c_recur(const ssm__scan_block *b, size_t t, size_t c, const ssm_real *from, ssm_real *to,
                            ptrdiff_t im, ssm_real *keep)
 {
-    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP);
+    const int is_plain = b->disc == SSM_DISC_EULER || b->disc == SSM_DISC_DIRAC;
+    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP), A_im = im == 1 ? 1 : plane;
     const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
+    const ssm_real *A = b->A + (im == 1 ? 2 * c : c);
     const size_t at = t * SSM__STRIP + c;
     const v_real da = v_bounded(v_load(b->da + at)), db = v_bounded(v_load(b->db + at));
     const v_real u = v_load(b->u + ssm__offset(t, b->u_row) + c);
-    v_real sum = b->more ? v_load(b->y + at) : v_set(0);
-    size_t n, lane = c;
-    for (n = 0; n < b->states; ++n, lane += SSM__STRIP) {
-        const v_c_coefs k = v_c_discretise(b->disc, v_c_at(b->A + lane, plane), da, db, b->same);
-        const v_complex h = v_c_step(k.a, v_c_at(from + lane, im), v_c_mul(k.b, v_of_state(b, B, n, c)), u);
-        v_c_keep(to + lane, im, h);
-        if (keep) v_c_keep(keep + lane, plane, k.a);
-        sum = v_c_real(v_c_twice(v_of_state(b, C, n, c)), h, sum);
+    v_real sum = b->more ? v_mul(v_set(SSM__K(0.5)), v_load(b->y + at)) : v_set(0);
+    size_t n;
+    for (n = 0; n < b->states; ++n, A += b->A_state, from += b->h_state, to += b->h_state) {
+        const v_c_coefs k = v_c_discretise(b->disc, v_c_get(A, A_im), da, db, b->same);
+        const v_complex Bn = v_of_state(b, B, n, c);
+        const v_complex w = is_plain ? v_c_scale(v_mul(k.b.re, u), Bn) : v_c_scale(u, v_c_mul(k.b, Bn));
+        const v_complex h = v_c_fma(k.a, v_c_get(from, im), w);
+        v_c_put(to, im, h);
+        if (keep) v_c_keep(keep + n * SSM__STRIP + c, plane, k.a);
+        sum = v_c_real(v_of_state(b, C, n, c), h, sum);
     }
-    v_store(b->y + at, sum);
+    v_store(b->y + at, v_add(sum, sum));
 }
 
+/* The same bits for EULER where v_c_exp_near holds and B and C are of all channels. */
+SSM__SHARED void v_c_near(const ssm__scan_block *b, size_t t, size_t c, const ssm_real *from, ssm_real *to, ptrdiff_t im,
+                          ssm_real *keep)
+{
+    const ptrdiff_t plane = (ptrdiff_t)(b->states * SSM__STRIP), A_im = im == 1 ? 1 : plane;
+    const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
+    const ssm_real *A = b->A + (im == 1 ? 2 * c : c);
+    const size_t at = t * SSM__STRIP + c;
+    const v_real da = v_load(b->da + at);
+    const v_real e = v_mul(v_bounded(v_load(b->db + at)), v_load(b->u + ssm__offset(t, b->u_row) + c));
+    v_real sum = b->more ? v_mul(v_set(SSM__K(0.5)), v_load(b->y + at)) : v_set(0);
+    size_t n;
+    for (n = 0; n < b->states; ++n, A += b->A_state, from += b->h_state, to += b->h_state, B += 2, C += 2) {
+        const v_complex a = v_c_exp_near(da, v_c_get(A, A_im));
+        const v_complex h = v_c_fma(a, v_c_get(from, im), v_c(v_mul(e, v_set(B[0])), v_mul(e, v_set(B[1]))));
+        v_c_put(to, im, h);
+        if (keep) v_c_keep(keep + n * SSM__STRIP + c, plane, a);
+        sum = v_c_real(v_c(v_set(C[0]), v_set(C[1])), h, sum);
+    }
+    v_store(b->y + at, v_add(sum, sum));
+}
+
+/* EULER where every |delta A| is near, and B and C are of all channels. */
 SSM__TARGET static void SSM__KERNEL(scan_complex_rows)(const ssm__scan_block *b)
 {
     size_t t, c;
     for (t = 0; t < b->rows; ++t)
-        for (c = 0; c < SSM__STRIP; c += V_WIDTH) v_c_recur(b, t, c, b->h, b->h, b->v - b->h, NULL);
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) v_c_near(b, t, c, b->h + c, b->h + c, b->v - b->h, NULL);
+}
+
+/* Any discretisation and any delta A: the bits of scan_complex_rows where both can run. */
+SSM__TARGET static void SSM__KERNEL(scan_complex_rows_any)(const ssm__scan_block *b)
+{
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t)
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) v_c_recur(b, t, c, b->h + c, b->h + c, b->v - b->h, NULL);
+}
+
+/* A step of its own, A and the state where they lie: in pairs. */
+SSM__TARGET static void SSM__KERNEL(scan_complex_step)(const ssm__step_block *b)
+{
+    const size_t count = SSM__CHANNELS(b->scan.count);
+    const int is_near = v_step_before(b, count);
+    size_t c;
+    for (c = 0; c < count; c += V_WIDTH) {
+        ssm_real *h = b->scan.h + 2 * c;
+        if (is_near && !SSM__SMALL_CORE) v_c_near(&b->scan, 0, c, h, h, 1, NULL);
+        else v_c_recur(&b->scan, 0, c, h, h, 1, NULL);
+    }
+    v_step_after(b, count);
 }
 
 /* BILINEAR: what a chunk of time does to the state that enters it, h -> P h. Other discretisations: scan_measure. */
@@ -10462,24 +10650,72 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_replay)(const ssm__scan_block *
     const size_t plane = b->states * SSM__STRIP;
     size_t t, c;
     for (t = 0; t < b->rows; ++t, h += 2 * plane, keep_a += 2 * plane)
-        for (c = 0; c < SSM__STRIP; c += V_WIDTH) v_c_recur(b, t, c, h, h + 2 * plane, (ptrdiff_t)plane, keep_a);
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH)
+            v_c_near(b, t, c, h + c, h + 2 * plane + c, (ptrdiff_t)plane, keep_a);
+}
+
+SSM__TARGET static void SSM__KERNEL(scan_complex_replay_any)(const ssm__scan_block *b, ssm_real *h, ssm_real *keep_a)
+{
+    const size_t plane = b->states * SSM__STRIP;
+    size_t t, c;
+    for (t = 0; t < b->rows; ++t, h += 2 * plane, keep_a += 2 * plane)
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH)
+            v_c_recur(b, t, c, h + c, h + 2 * plane + c, (ptrdiff_t)plane, keep_a);
 }
 
 /* The coefficients of a step again, a being known. */
 SSM__OP v_c_coefs v_c_known(const ssm__scan_block *b, v_complex A, v_real da, v_real db, v_complex a)
 {
-    const int is_plain = b->disc == SSM_DISC_EULER || b->disc == SSM_DISC_DIRAC;
     v_c_coefs k;
-    k.b = is_plain ? v_c_plain_b(b->disc, db) : v_c_discretise(b->disc, A, da, db, b->same).b;
     k.a = a;
+    if (b->disc == SSM_DISC_BILINEAR) k.b = v_c_discretise(b->disc, A, da, db, b->same).b;
+    else if (b->disc == SSM_DISC_ZOH) k.b = v_c_zoh_b(A, db, b->same ? a : v_c_exp(db, A));
+    else k.b = v_c_plain_b(b->disc, db);
     return k;
 }
 
-/* From the last row to the first. The gradient of a complex number is d/dRe + i d/dIm, so that factors come back
- * conjugated: with g that of h, after the step, and G = u g that of b B,
+/* The adjoint of EULER, from the last row to the first, where B and C are of all channels. The gradient of a complex
+ * number is d/dRe + i d/dIm, so that factors come back conjugated: with g that of h, after the step,
+ *     g += 2 dy conj(C)    dC += 2 dy conj(h)      dh_ = conj(a) g    q = conj(h_) dh_, that of da A
+ *     dB += e g            s = sum_n Re(conj(B) g) du = db s          ddb = u s                      e = db u */
+SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint)(const ssm__scan_block *b, const ssm__adjoint_block *d)
+{
+    const size_t N = b->states, step = 2 * N * SSM__STRIP;
+    const ptrdiff_t plane = (ptrdiff_t)(N * SSM__STRIP);
+    size_t t, c, n;
+    for (t = b->rows; t-- > 0;) {
+        const ssm_real *B = b->B + ssm__offset(t, b->B_row), *C = b->C + ssm__offset(t, b->C_row);
+        for (c = 0; c < SSM__STRIP; c += V_WIDTH) {
+            const size_t at = t * SSM__STRIP + c;
+            const v_real da = v_bounded(v_load(b->da + at)), db = v_bounded(v_load(b->db + at));
+            const v_real dy = v_load(d->dy + at), twice = v_add(dy, dy);
+            const v_real u = v_load(b->u + ssm__offset(t, b->u_row) + c), e = v_mul(db, u);
+            const ssm_real *before = d->h + t * step + c, *a = d->a + t * step + c, *A = b->A + c;
+            ssm_real *dh = d->dh + c, *dA = d->dA + c, *dB = d->dB + t * step + c, *dC = d->dC + t * step + c;
+            v_real drive = v_set(0), dda = v_set(0);
+            for (n = 0; n < N; ++n, before += SSM__STRIP, a += SSM__STRIP, A += SSM__STRIP) {
+                const v_complex Bn = v_one(B + 2 * n, 1), Cn = v_one(C + 2 * n, 1);
+                const v_complex g = v_c_fma_real_conj(twice, Cn, v_c_at(dh, plane));
+                const v_complex back = v_c_mul_conj(v_c_at(a, plane), g), q = v_c_mul_conj(v_c_at(before, plane), back);
+                v_c_keep(dh, plane, back);
+                v_c_keep(dA, plane, v_c_fma_real(da, q, v_c_at(dA, plane)));
+                v_c_keep(dB, SSM__STRIP, v_c_fma_real(e, g, v_c_at(dB, SSM__STRIP)));
+                v_c_keep(dC, SSM__STRIP, v_c_fma_real_conj(twice, v_c_at(before + step, plane), v_c_at(dC, SSM__STRIP)));
+                drive = v_c_real(v_c_conj(Bn), g, drive);
+                dda = v_c_real(v_c_conj(v_c_at(A, plane)), q, dda);
+                dh += SSM__STRIP, dA += SSM__STRIP, dB += 2 * SSM__STRIP, dC += 2 * SSM__STRIP;
+            }
+            v_store(d->du + at, v_mul(db, drive));
+            v_store(d->dda + at, dda);
+            v_store(d->ddb + at, v_mul(u, drive));
+        }
+    }
+}
+
+/* By any discretisation: with G = u g, the gradient of b B,
  *     g += 2 dy conj(C)    dC += 2 dy conj(h)    dh_ = conj(a) g    da = conj(h_) g
  *     dB += conj(b) G      db = conj(B) G        du = sum_n Re(conj(b B) g) */
-SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint)(const ssm__scan_block *b, const ssm__adjoint_block *d)
+SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint_any)(const ssm__scan_block *b, const ssm__adjoint_block *d)
 {
     const size_t N = b->states, step = 2 * N * SSM__STRIP;
     const ptrdiff_t plane = (ptrdiff_t)(N * SSM__STRIP);
@@ -10498,8 +10734,8 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_adjoint)(const ssm__scan_block 
             for (n = 0; n < N; ++n, lane += SSM__STRIP, dB += 2 * SSM__STRIP, dC += 2 * SSM__STRIP) {
                 const v_complex A = v_c_at(b->A + lane, plane), Bn = v_of_state(b, B, n, c);
                 const v_c_coefs k = v_c_known(b, A, da, db, v_c_at(a + lane, plane));
-                const v_complex out = v_c_twice(v_of_state(b, C, n, c));
-                const v_complex g = v_c_fma_real_conj(dy, out, v_c_at(d->dh + lane, plane)), G = v_c_scale(u, g);
+                const v_complex g = v_c_fma_real_conj(twice, v_of_state(b, C, n, c), v_c_at(d->dh + lane, plane));
+                const v_complex G = v_c_scale(u, g);
                 v_c_coefs dk;
                 v_c_coefs_grad s;
                 dk.a = v_c_mul_conj(v_c_at(before + lane, plane), g);
@@ -10751,12 +10987,20 @@ SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_re
 #undef v_c_coefs_grad
 #undef v_bounded
 #undef v_c_scaled
+#undef v_product_rest
 #undef v_c_exp_scaled
+#undef v_c_exp_near
+#undef v_c_exp
+#undef v_c_zoh_b
 #undef v_c_bilinear
 #undef v_c_plain_b
 #undef v_c_discretise
+#undef SSM__CHANNELS
 #undef v_of_state
+#undef v_c_near
 #undef v_c_twice
+#undef v_c_get
+#undef v_c_put
 #undef v_c_recur
 #undef v_c_known
 #undef v_c_discretise_grad
@@ -10796,6 +11040,8 @@ SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_re
 #undef v_advance
 #undef v_next
 #undef v_out
+#undef v_step_before
+#undef v_step_after
 #undef v_weight
 #undef v_weight_bytes
 #undef v_linear_row
@@ -10814,6 +11060,7 @@ SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_re
 #undef V_WIDTH
 #undef SSM__OP
 #undef SSM__SHARED
+#undef SSM__MERGED
 #undef v_real
 #undef v_mask
 #undef v_set
@@ -10885,6 +11132,8 @@ SSM__BOTH SSM__TARGET static void SSM__KERNEL(pole_add_row)(size_t count, ssm_re
 #undef v_sincos_near
 #undef v_angle
 #undef v_sincos_sum
+#undef v_sincos_turned
+#undef v_angle_near
 #undef v_sincos
 #undef v_sqrt
 #undef v_erfc_factors
@@ -11423,6 +11672,8 @@ typedef enum ssm__init {
     SSM__INIT_HIPPO_C,     /* R V, R complex; components of R as TRUNCATED, 1 / rows of V */
     SSM__INIT_S4_LIN,      /* pi n (S4D-Lin) */
     SSM__INIT_S4_INV,      /* N/pi (N/(1 + 2n) - 1), N = 2 x last extent (S4D-Inv) */
+    SSM__INIT_S4_INV2,     /* N/pi (N/(1 + n) - 1) */
+    SSM__INIT_S4_QUAD,     /* (1 + 2n)^2 / pi */
     SSM__INIT_S4_LEGS,     /* imaginary parts of the HiPPO-LegS eigenvalues, descending */
     SSM__INIT_S4_ONE,      /* a real one: (1, 0) in complex rows */
     SSM__INIT_S4_LEGS_B    /* a / |v| of the same, complex: B of HiPPO-LegS, or P with a = sqrt(1/2) */
@@ -11554,6 +11805,10 @@ static ssm_real ssm__init_value(const ssm_param *row, size_t i, ssm_rng *rng)
         return (ssm_real)(pi * (double)(i % last));
     case SSM__INIT_S4_INV:
         return (ssm_real)(N / pi * (N / (1 + 2 * (double)(i % last)) - 1));
+    case SSM__INIT_S4_INV2:
+        return (ssm_real)(N / pi * (N / (1 + (double)(i % last)) - 1));
+    case SSM__INIT_S4_QUAD:
+        return (ssm_real)((1 + 2 * (double)(i % last)) * (1 + 2 * (double)(i % last)) / pi);
     case SSM__INIT_S4_ONE:
         return row->rank == 3 && i % 2 ? SSM__K(0.0) : SSM__K(1.0);
     case SSM__INIT_TRUNCATED:
@@ -11935,6 +12190,23 @@ static ssm_status ssm__disc_check(ssm_disc disc)
 #else
     return ssm__disc_ok(disc) ? SSM_OK : SSM_ERR_CONFIG;
 #endif
+}
+
+/* Whether the scan has complex A with this discretisation, in this build. */
+static ssm_status ssm__complex_A_check(int complex_A, ssm_disc disc)
+{
+#ifdef SSM_ONLY_REAL
+    (void)disc;
+    return complex_A ? SSM_ERR_CONFIG : SSM_OK;
+#else
+    return complex_A && disc >= SSM_DISC_TRAPEZOID ? SSM_ERR_UNSUPPORTED : SSM_OK;
+#endif
+}
+
+/* The same of layers. */
+static ssm_status ssm__complex_core_check(int complex_A, ssm_disc disc)
+{
+    return complex_A && !SSM__COMPLEX_CORES ? SSM_ERR_CONFIG : ssm__complex_A_check(complex_A, disc);
 }
 
 static int ssm__scan_ok(ssm_scan scan)
@@ -14975,23 +15247,33 @@ static void ssm__strip_save(const ssm__strip *k, size_t n, const ssm__scan_block
     if (ssm__scan_planes(k->s) == 2) ssm__strip_scatter(b->v, to, k->count, b->states);
 }
 
-/* Largest |delta| for which every |delta log2(e) A| of the strip is below SSM__EXP2_NEAR; 0: scan_rows cannot run. */
+/* The largest |delta| that is near for all of A, planes of `states` rows. */
+static ssm_real ssm__dense_limit(const ssm_selective_scan *s, const ssm_real *A, size_t states)
+{
+    const ssm_real most = SSM__RUN(s->isa, scan_largest)(A, SSM__STRIP, states, SSM__STRIP);
+    const ssm_real *imag = A + states * SSM__STRIP;
+    if (!SSM__COMPLEX_A(s)) return ssm__near_limit(most);
+    return ssm__near_limit_complex(most, SSM__RUN(s->isa, scan_largest)(imag, SSM__STRIP, states, SSM__STRIP));
+}
+
+/* The same of a strip; 0: scan_rows cannot run. */
 static ssm_real ssm__strip_limit(const ssm__strip *k, ssm_real *room)
 {
     const ssm_selective_scan *s = k->s;
     const ssm_real *A = ssm__at(s->A, 0, 0, k->c);
-    ssm_real largest = 0;
+    const size_t group = ssm__strip_group(k);
+    ssm_real least = SSM__HUGE;
     size_t n;
-    if (!SSM__DISC_EULER(s->disc) || k->lanes || k->even || SSM__COMPLEX_A(s)) return 0;
+    if (!SSM__DISC_EULER(s->disc) || k->lanes || k->even) return 0;
     if (k->direct) return ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, s->A.state, s->d_state, k->count));
-    for (n = 0; n < s->d_state; n += SSM__SCAN_STATES) {
-        const size_t states = ssm__min(SSM__SCAN_STATES, s->d_state - n);
-        ssm_real most;
+    for (n = 0; n < s->d_state; n += group) {
+        const size_t states = ssm__min(group, s->d_state - n);
+        ssm_real limit;
         ssm__strip_A(k, n, states, room);
-        most = SSM__RUN(s->isa, scan_largest)(room, SSM__STRIP, states, SSM__STRIP);
-        if (most > largest) largest = most;
+        limit = ssm__dense_limit(s, room, states);
+        if (limit < least) least = limit;
     }
-    return ssm__near_limit(largest);
+    return least;
 }
 
 static int ssm__limits_ok(ssm_real min, ssm_real max)
@@ -15041,10 +15323,11 @@ static int ssm__strip_deltas(const ssm__strip *k, size_t t, const ssm_real *bias
     return is_near;
 }
 
-/* The recurrence of a block. */
+/* The recurrence of a block. Where flash counts, complex A has one kernel for near and far. */
 static void ssm__scan_recur(const ssm_selective_scan *s, int is_near, const ssm__scan_block *b)
 {
-    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_rows)(b);
+    if (SSM__COMPLEX_A(s) && is_near && !SSM__SMALL_CORE) SSM__RUN(s->isa, scan_complex_rows)(b);
+    else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_rows_any)(b);
     else if (is_near) SSM__RUN(s->isa, scan_rows)(b);
     else SSM__RUN(s->isa, scan_rows_any)(b);
 }
@@ -15838,7 +16121,8 @@ static ssm__scan_block ssm__back_row(const ssm__back_step *e, size_t r)
 static void ssm__back_replay_rows(const ssm__back_step *e, const ssm__scan_block *b, ssm_real *h, ssm_real *a)
 {
     const ssm_selective_scan *s = e->k->s;
-    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
+    if (SSM__COMPLEX_A(s) && e->is_near && !SSM__SMALL_CORE) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
+    else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_replay_any)(b, h, a);
     else if (e->is_near && !e->k->lanes) SSM__RUN(s->isa, scan_replay)(b, h, a);
     else SSM__RUN(s->isa, scan_replay_any)(b, h, a);
 }
@@ -15846,8 +16130,10 @@ static void ssm__back_replay_rows(const ssm__back_step *e, const ssm__scan_block
 static void ssm__back_adjoint_rows(const ssm__back_step *e, const ssm__scan_block *b, const ssm__adjoint_block *d)
 {
     const ssm_selective_scan *s = e->k->s;
-    if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_adjoint)(b, d);
-    else if (SSM__DISC_EULER(s->disc) && !e->k->lanes) SSM__RUN(s->isa, scan_adjoint)(b, d);
+    const int euler = SSM__DISC_EULER(s->disc) && !e->k->lanes;
+    if (SSM__COMPLEX_A(s) && euler) SSM__RUN(s->isa, scan_complex_adjoint)(b, d);
+    else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_adjoint_any)(b, d);
+    else if (euler) SSM__RUN(s->isa, scan_adjoint)(b, d);
     else SSM__RUN(s->isa, scan_adjoint_any)(b, d);
 }
 
@@ -16023,8 +16309,7 @@ static void ssm__back_enter(const ssm__back_job *j, const ssm__back_room *w, ssm
     if (last) ssm__back_state(k, last, j->d->dh_last.chan, j->d->dh_last.state, dh);
     if (k->q->len == 0) return; /* A may be absent */
     ssm__strip_A(k, 0, N, A);
-    if (SSM__DISC_EULER(s->disc) && !k->lanes && !SSM__COMPLEX_A(s))
-        k->limit = ssm__near_limit(SSM__RUN(s->isa, scan_largest)(A, SSM__STRIP, N, SSM__STRIP));
+    if (SSM__DISC_EULER(s->disc) && !k->lanes) k->limit = ssm__dense_limit(s, A, N);
 }
 
 static const ssm__state_view ssm__no_state = {NULL, 0, 0};
@@ -16148,6 +16433,7 @@ static void ssm__scan_backward(const ssm_selective_scan *s, const ssm_selective_
 /* Checks all but y and memory, and resolves disc and isa into `r`. */
 static ssm_status ssm__scan_check(const ssm_selective_scan *s, ssm_selective_scan *r)
 {
+    ssm_status status;
     if (!s) return SSM_ERR_NULL;
     if (s->dim == 0 || s->d_state == 0 || !ssm__disc_ok(s->disc) || !ssm__scan_ok(s->scan) ||
         !ssm__limits_ok(s->delta_min, s->delta_max))
@@ -16158,8 +16444,8 @@ static ssm_status ssm__scan_check(const ssm_selective_scan *s, ssm_selective_sca
     *r = *s;
     if (r->disc == SSM_DISC_DEFAULT) r->disc = SSM_DISC_EULER;
     if (ssm__disc_check(r->disc) != SSM_OK) return SSM_ERR_CONFIG;
-    if (s->complex_A && !SSM__COMPLEX_A(s)) return SSM_ERR_CONFIG; /* not in this build */
-    if (s->complex_A && r->disc >= SSM_DISC_TRAPEZOID) return SSM_ERR_UNSUPPORTED;
+    status = ssm__complex_A_check(s->complex_A, r->disc);
+    if (status != SSM_OK) return status;
     if (ssm__isa_resolve(&r->isa) != SSM_OK) return SSM_ERR_UNSUPPORTED;
     return ssm__check_seqs(s->start, s->slot, s->batch, s->len);
 }
@@ -18185,6 +18471,7 @@ typedef struct ssm__call {
     int has_params;     /* bound, not attached: record and backward can run */
     int takes_scale;    /* 1: it reads step_scale */
     int on_device;      /* 1: bound by a device */
+    int host_only;      /* 1: options that no device has */
     const ptrdiff_t *slot; /* which of the states from `state` on each sequence of the tile uses; NULL: in order */
     const ssm_parallel *parallel;
     ssm__tile tile;
@@ -19156,14 +19443,27 @@ static size_t ssm__core_dt_width(const ssm_core *core)
     return core->dt_rank ? core->dt_rank : 1;
 }
 
+/* Reals of a number of A, B, C and the state. */
+static size_t ssm__core_parts(const ssm_core *core)
+{
+    return SSM__COMPLEX_CORE(core) ? 2 : 1;
+}
+
+/* Reals of B, or of C, of one group. */
+static size_t ssm__core_numbers(const ssm_core *core)
+{
+    return SSM__COMPLEX_CORE(core) ? ssm__mul(2, core->d_state) : core->d_state;
+}
+
 static size_t ssm__core_width(const ssm_core *core)
 {
-    return ssm__add(ssm__core_dt_width(core), ssm__mul(2, ssm__mul(core->n_groups, core->d_state)));
+    return ssm__add(ssm__core_dt_width(core), ssm__mul(2, ssm__mul(core->n_groups, ssm__core_numbers(core))));
 }
 
 static size_t ssm__core_state_count(const ssm_core *core)
 {
-    return ssm__mul(ssm__state_rows(core->disc, core->d_state), core->dim);
+    return ssm__mul(SSM__COMPLEX_CORE(core) ? ssm__core_numbers(core) : ssm__state_rows(core->disc, core->d_state),
+                    core->dim);
 }
 
 /* Channels in a row of A, and reals of it. On a device it lies as A_log does. */
@@ -19175,21 +19475,23 @@ static size_t ssm__core_A_row(const ssm_core *core)
 static size_t ssm__core_A_count(const ssm_core *core)
 {
     if (SSM__IS_DEVICE(core->isa) && core->shared_A) return core->d_state;
-    return ssm__mul(core->d_state, ssm__core_A_row(core));
+    return ssm__mul(ssm__core_numbers(core), ssm__core_A_row(core));
 }
 
-/* Something of each channel and state as the scan sees it: [state][chan] on the host, [channel][state] on a device,
- * whose lanes read four states at once. */
+/* Something of each channel and state as the scan sees it: [state][chan], complex pairs there, on the host,
+ * [channel][state] on a device, whose lanes read four states at once. */
 static ssm_in ssm__core_states(const ssm_core *core, const ssm_real *data, size_t batch)
 {
-    const size_t rows = ssm__state_rows(core->disc, core->d_state);
-    return SSM__IS_DEVICE(core->isa) ? ssm__view(data, batch, 0, rows, 1) : ssm__view(data, batch, 0, 1, core->dim);
+    const size_t rows = ssm__state_rows(core->disc, core->d_state), parts = ssm__core_parts(core);
+    return SSM__IS_DEVICE(core->isa) ? ssm__view(data, batch, 0, rows, 1)
+                                     : ssm__view(data, batch, 0, parts, parts * core->dim);
 }
 
 static ssm_in ssm__core_A_view(const ssm_core *core)
 {
+    const size_t parts = ssm__core_parts(core);
     if (SSM__IS_DEVICE(core->isa)) return ssm__view(core->A, 0, 0, core->shared_A ? 0 : core->d_state, 1);
-    return ssm__view(core->A, 0, 0, core->shared_A ? 0 : 1, ssm__core_A_row(core));
+    return ssm__view(core->A, 0, 0, core->shared_A ? 0 : parts, parts * ssm__core_A_row(core));
 }
 
 static void ssm__core_take(const ssm_core *core, ssm__arena *arena, size_t rows, ssm__core_mem *mem)
@@ -19226,26 +19528,42 @@ static void ssm__core_bind_norm(const ssm_core *core, ssm_norm *norm, ssm__binde
     for (i = 0; ones && i < dim; ++i) ones[i] = 1;
 }
 
-/* A = -exp(A_log) as [d_state][channel], and the limit of what needs no care. */
+/* A parameter of each channel and state as [d_state][channel]. */
+static void ssm__core_bind_states(const ssm_core *core, const ssm__binder *b, size_t offset, size_t parts, ssm_real *to)
+{
+    const size_t row = ssm__core_A_row(core);
+    size_t c, n;
+    for (c = 0; c < row; ++c)
+        for (n = 0; n < core->d_state; ++n)
+            to[(n * row + c) * parts] = b->params[offset + (core->shared_A ? n : c * core->d_state + n)];
+}
+
+/* A = -exp(A_log) as [d_state][channel], and the limit of what needs no care. Complex: the real parts move apart and the
+ * imaginary ones come between. */
 static void ssm__core_bind_A(ssm_core *core, ssm__binder *b)
 {
-    const size_t row = ssm__core_A_row(core), A_log = core->offsets.A_log;
-    ssm_real *A, *limit, most = 0;
+    const size_t count = ssm__mul(core->d_state, ssm__core_A_row(core)), parts = ssm__core_parts(core);
+    ssm_real *A, *limit, most = 0, most_imag = 0;
     int euler = SSM__DISC_EULER(core->disc);
-    size_t c, n;
+    size_t i;
     core->A = ssm__bind_reals(b, ssm__core_A_count(core), &A);
     core->limit = ssm__bind_reals(b, 1, &limit);
-    for (c = 0; A && c < row; ++c)
-        for (n = 0; n < core->d_state; ++n)
-            A[n * row + c] = b->params[A_log + (core->shared_A ? n : c * core->d_state + n)];
     if (!A) return;
-    SSM__RUN(core->isa, row_exp)(ssm__core_A_count(core), A);
-    for (n = 0; n < ssm__core_A_count(core); ++n) {
-        if (A[n] > most) most = A[n];
-        if (A[n] != A[n]) euler = 0;
-        A[n] = -A[n];
+    ssm__core_bind_states(core, b, core->offsets.A_log, 1, A);
+    SSM__RUN(core->isa, row_exp)(count, A);
+    for (i = count; i-- > 0;) {
+        const ssm_real size = A[i];
+        if (size > most) most = size;
+        if (size != size) euler = 0;
+        A[i * parts] = -size;
     }
-    *limit = euler ? ssm__near_limit(most) : 0;
+    if (parts == 2) ssm__core_bind_states(core, b, core->offsets.A_imag, 2, A + 1);
+    for (i = 0; parts == 2 && i < count; ++i) {
+        const ssm_real size = A[2 * i + 1] < 0 ? -A[2 * i + 1] : A[2 * i + 1];
+        if (size > most_imag) most_imag = size;
+        if (size != size) euler = 0;
+    }
+    *limit = !euler ? 0 : parts == 2 ? ssm__near_limit_complex(most, most_imag) : ssm__near_limit(most);
 }
 
 /* The walk through a core's weights. */
@@ -19256,12 +19574,13 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     const size_t absent = SSM__SIZE_MAX;
     b->isa = core->isa;
     ssm__bind_option(b, (size_t)core->disc);
+    if (SSM__COMPLEX_CORE(core)) ssm__bind_option(b, 1); /* sizes do not show it */
     ssm__bind_linear(&core->x_proj, b, o->x_proj, o->x_bias, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     if (core->dbc_norm) {
         ssm__core_bind_norm(core, &core->dt_norm, b, o->dt_norm, core->dt_rank);
-        ssm__core_bind_norm(core, &core->B_norm, b, o->B_norm, core->d_state);
-        ssm__core_bind_norm(core, &core->C_norm, b, o->C_norm, core->d_state);
+        ssm__core_bind_norm(core, &core->B_norm, b, o->B_norm, ssm__core_numbers(core));
+        ssm__core_bind_norm(core, &core->C_norm, b, o->C_norm, ssm__core_numbers(core));
     }
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
     core->D = ssm__bind_copy(b, o->D, core->dim);
@@ -19307,6 +19626,7 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
     static const ssm_selective_scan none = SSM__EMPTY;
     ssm_selective_scan s = none;
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core);
+    const size_t numbers = ssm__core_numbers(core), parts = ssm__core_parts(core);
     ssm_real *B = ssm__row_part(k->parallel, k->mem.dbc, ssm__core_dt_width(core));
     s.batch = ssm__tile_streams(t);
     s.len = t->steps;
@@ -19318,14 +19638,15 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
     s.scan = core->scan;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.delta_softplus = 1;
     s.u = ssm__tile_view(k->u.data, t, k->u.row, 1, 0);
     s.z = ssm__tile_view(k->z.data, t, k->z.row, 1, 0);
     s.delta = core->dt_rank ? ssm__tile_view(k->mem.delta, t, (ptrdiff_t)core->dim, 1, 0)
                             : ssm__tile_view(k->mem.dbc, t, width, 0, 0);
     s.delta_bias = ssm__view(core->dt_bias, 0, 0, core->dt_rank ? 1 : 0, 0);
-    s.B = ssm__tile_view(B, t, width, core->d_state, 1);
-    s.C = ssm__tile_view(ssm__row_part(k->parallel, B, core->n_groups * core->d_state), t, width, core->d_state, 1);
+    s.B = ssm__tile_view(B, t, width, numbers, parts);
+    s.C = ssm__tile_view(ssm__row_part(k->parallel, B, core->n_groups * numbers), t, width, numbers, parts);
     s.A = ssm__core_A_view(core);
     s.isa = core->isa;
     s.D = ssm_in_c(core->D);
@@ -19336,7 +19657,7 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
 /* Group g of B, or of C from g = n_groups on, in a row of dt | B | C; and its norm. */
 static const ssm_norm *ssm__core_norm_of(const ssm_core *core, size_t g, size_t *at)
 {
-    *at = core->dt_rank + g * core->d_state;
+    *at = core->dt_rank + g * ssm__core_numbers(core);
     return g < core->n_groups ? &core->B_norm : &core->C_norm;
 }
 
@@ -19407,6 +19728,7 @@ static void *ssm__core_scan_take(const ssm_core *core, ssm__arena *arena, size_t
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
     s.scan = core->scan;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.h_last.data = &placeholder;
     return ssm__take(arena, ssm__ceil_div(ssm__scan_forward_bytes(&s), sizeof(ssm_real)));
 }
@@ -19430,6 +19752,7 @@ static void ssm__core_scratch_take(const ssm_core *core, ssm__arena *arena, size
     s.dim = core->dim;
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.d_state = core->d_state;
     ssm__core_take(core, arena, rows, &w->grad);
     w->ddelta = w->grad.delta ? w->grad.delta : ssm__take(arena, ssm__mul(rows, core->dim));
@@ -19464,19 +19787,25 @@ static void ssm__dA_log(const ssm_parallel *parallel, const ssm_real *dA, const 
     for (i = 0; i < count; ++i) dA_log[i] += ssm__rounded(dA[i] * A[i]);
 }
 
-/* The same of a core, whose A on the host lies the other way round. */
-static void ssm__core_dA_log(const ssm_core *core, const ssm_parallel *parallel, const ssm_real *dA, ssm_real *dA_log)
+/* The same of a core, whose A on the host lies the other way round; complex: also dA_imag. */
+static void ssm__core_dA(const ssm_core *core, const ssm_parallel *parallel, const ssm_real *dA, ssm_real *dparams)
 {
-    const size_t chans = core->shared_A ? 1 : core->dim, row = ssm__core_A_row(core);
+    const size_t chans = core->shared_A ? 1 : core->dim, row = ssm__core_A_row(core), parts = ssm__core_parts(core);
+    ssm_real *dA_log = ssm__grad_at(dparams, core->offsets.A_log);
+    ssm_real *dA_imag = ssm__grad_at(dparams, core->offsets.A_imag);
     size_t c, n;
     if (!dA_log) return;
     if (SSM__IS_DEVICE(core->isa)) {
         ssm__dA_log(parallel, dA, core->A, dA_log, ssm__core_A_count(core));
         return;
     }
-    for (c = 0; c < chans; ++c)
-        for (n = 0; n < core->d_state; ++n)
-            dA_log[c * core->d_state + n] += ssm__rounded(dA[n * row + c] * core->A[n * row + c]);
+    for (c = 0; c < chans; ++c) {
+        for (n = 0; n < core->d_state; ++n) {
+            const size_t at = (n * row + c) * parts, to = c * core->d_state + n;
+            dA_log[to] += ssm__rounded(dA[at] * core->A[at]);
+            if (parts == 2) dA_imag[to] += dA[at + 1];
+        }
+    }
 }
 
 /* The gradient of delta, where it is one number for all channels of a row, with one bias for all rows. The scan of a
@@ -19523,7 +19852,7 @@ static void ssm__core_scan_backward(const ssm_core *core, const ssm__call *call,
     d.du = ssm_out_like(g->du.data, ssm__tile_view(NULL, t, g->du.row, 1, 0));
     d.dz = ssm_out_like(g->dz.data, ssm__tile_view(NULL, t, g->dz.row, 1, 0));
     d.dB = ssm_out_like(dB, s.B);
-    d.dC = ssm_out_like(ssm__row_part(call->parallel, dB, core->n_groups * core->d_state), s.C);
+    d.dC = ssm_out_like(ssm__row_part(call->parallel, dB, core->n_groups * ssm__core_numbers(core)), s.C);
     d.dA = ssm_out_like(w->dA, s.A);
     d.dD = ssm_out_like(ssm__grad_at(call->dparams, core->offsets.D), s.D);
     ssm__core_ddelta_views(core, t, w, dt_bias, &d);
@@ -19539,7 +19868,7 @@ static void ssm__core_backward(const ssm_core *core, const ssm__call *call, cons
     const size_t rows = call->tile.count * call->tile.steps;
     const ptrdiff_t width = (ptrdiff_t)ssm__core_width(core), dim = (ptrdiff_t)core->dim;
     ssm__core_scan_backward(core, call, k, g, w);
-    ssm__core_dA_log(core, call->parallel, w->dA, ssm__grad_at(call->dparams, o->A_log));
+    ssm__core_dA(core, call->parallel, w->dA, call->dparams);
     if (core->dt_rank)
         ssm__linear_backward(call->parallel, &core->dt_proj, ssm_rows_of(k->mem.dbc, width),
                              ssm_rows_of(w->grad.delta, dim), ssm_rows_out_of(w->grad.dbc, width),
@@ -19585,6 +19914,7 @@ static ssm_core ssm__core_shape(size_t dim, size_t d_state, size_t dt_rank, size
     core.isa = isa;
     core.parallel = NULL;
     core.offsets.x_bias = core.offsets.dt_norm = core.offsets.B_norm = core.offsets.C_norm = SSM__SIZE_MAX;
+    core.offsets.A_imag = SSM__SIZE_MAX;
     return core;
 }
 
@@ -19613,19 +19943,19 @@ SSM__NOINLINE void ssm__core_step_strip(const ssm__core_step *j, size_t r, size_
                                         const ssm_real *z)
 {
     const ssm_core *core = j->core;
-    const size_t N = core->d_state, group = c / (core->dim / core->n_groups);
+    const size_t N = ssm__core_numbers(core), group = c / (core->dim / core->n_groups), parts = ssm__core_parts(core);
     ssm__step_block b;
     b.scan.rows = 1;
     b.scan.count = count;
-    b.scan.states = N;
+    b.scan.states = core->d_state;
     b.scan.disc = core->disc;
     b.scan.same = 1;
     b.scan.more = b.scan.lanes = 0;
-    b.scan.A = core->shared_A ? core->A : core->A + c;
-    b.scan.A_state = (ptrdiff_t)ssm__core_A_row(core);
-    b.scan.h = j->h + r * j->h_row + c;
-    b.scan.h_state = (ptrdiff_t)core->dim;
-    b.scan.v = b.scan.h + N * core->dim;
+    b.scan.A = core->shared_A ? core->A : core->A + parts * c;
+    b.scan.A_state = (ptrdiff_t)(parts * ssm__core_A_row(core));
+    b.scan.h = j->h + r * j->h_row + parts * c;
+    b.scan.h_state = (ptrdiff_t)(parts * core->dim);
+    b.scan.v = b.scan.h + N * core->dim; /* TRAPEZOID */
     b.scan.B = j->dbc + r * core->x_proj.out + ssm__core_dt_width(core) + group * N;
     b.scan.C = b.scan.B + core->n_groups * N;
     b.scan.B_row = b.scan.C_row = b.scan.u_row = 0;
@@ -19637,7 +19967,8 @@ SSM__NOINLINE void ssm__core_step_strip(const ssm__core_step *j, size_t r, size_
     b.D = core->D + c;
     b.z = z;
     b.out = j->y + r * core->dim + c;
-    SSM__RUN(core->isa, scan_step)(&b);
+    if (SSM__COMPLEX_CORE(core)) SSM__RUN(core->isa, scan_complex_step)(&b);
+    else SSM__RUN(core->isa, scan_step)(&b);
 }
 
 #ifdef SSM__VECTORS
@@ -19646,7 +19977,7 @@ SSM__NOINLINE void ssm__core_step_part(const ssm__core_step *j, size_t r, size_t
                                        ssm_real *z)
 {
     const ssm_core *core = j->core;
-    const size_t group = c / (core->dim / core->n_groups);
+    const size_t group = c / (core->dim / core->n_groups), parts = ssm__core_parts(core);
     ssm__tile one = {0, 1, 0, 1, 0, 0, NULL, 0};
     ssm__core_tile k;
     ssm_selective_scan s;
@@ -19654,18 +19985,18 @@ SSM__NOINLINE void ssm__core_step_part(const ssm__core_step *j, size_t r, size_t
     k.mem.delta = delta;
     k.u = ssm_rows_of(j->u + r * core->dim + c, 0);
     k.z = ssm_rows_of(z, 0);
-    k.h = k.h_last = j->h + r * j->h_row + c;
+    k.h = k.h_last = j->h + r * j->h_row + parts * c;
     k.h_batch = 0;
     k.slot = NULL;
     k.parallel = NULL;
     s = ssm__core_scan(core, &one, &k);
     s.dim = count;
     s.B_groups = s.C_groups = 1;
-    s.B.data += group * core->d_state;
-    s.C.data += group * core->d_state;
+    s.B.data += group * ssm__core_numbers(core);
+    s.C.data += group * ssm__core_numbers(core);
     s.delta = ssm_in_c(delta);
     s.delta_bias.data = core->dt_bias && core->dt_rank ? core->dt_bias + c : NULL;
-    if (!core->shared_A) s.A.data += c;
+    if (!core->shared_A) s.A.data += parts * c;
     s.D.data += c;
     s.h_last = ssm_out_like(k.h_last, s.h0);
     s.y = ssm_out_like(j->y + r * core->dim + c, ssm_in_c(NULL));
@@ -19806,6 +20137,7 @@ static ssm__call ssm__core_call(const ssm_core *core)
     ssm__call call = ssm__call_of(core, core->dim, ssm__core_state_count(core));
     call.whole = ssm__scan_needs_whole(core->scan);
     call.on_device = SSM__IS_DEVICE(core->isa);
+    call.host_only = SSM__COMPLEX_CORE(core);
     call.has_params = core->x_proj.weight != NULL;
     call.parallel = core->parallel;
     return call;
@@ -19859,6 +20191,7 @@ SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *conf
     if (c.d_state == 0) c.d_state = 16;
     status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan, c.format, &c.isa);
     if (status == SSM_OK) status = ssm__disc_check(c.disc);
+    if (status == SSM_OK) status = ssm__complex_core_check(c.complex_A, c.disc);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -19870,15 +20203,23 @@ static ssm_core ssm__selective_shape(const ssm_selective_config *c, const char *
     const ssm_real deviation = SSM__K(0.1);
     ssm_core core = ssm__core_shape(c->d_model, c->d_state, 0, 1, c->disc, c->scan, c->format, c->isa);
     ssm_core_offsets *o = &core.offsets;
+    size_t numbers;
     core.parallel = c->parallel;
     core.shared_A = 1;
+    core.complex_A = c->complex_A;
+    numbers = ssm__core_numbers(&core);
     o->x_proj = ssm__param_vector(table, prefix, "w_delta", c->d_model, SSM__INIT_NORMAL, deviation);
     ssm__param_decays(table, 1); /* a weight, though it is a vector */
-    ssm__param_matrix(table, prefix, "w_b", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
-    ssm__param_matrix(table, prefix, "w_c", c->d_state, c->d_model, SSM__INIT_NORMAL, deviation);
+    ssm__param_matrix(table, prefix, "w_b", numbers, c->d_model, SSM__INIT_NORMAL, deviation);
+    ssm__param_matrix(table, prefix, "w_c", numbers, c->d_model, SSM__INIT_NORMAL, deviation);
     o->dt_proj = SSM__SIZE_MAX;
     o->dt_bias = ssm__param_vector(table, prefix, "b_delta", 1, SSM__INIT_CONSTANT, 0);
-    o->A_log = ssm__param_vector(table, prefix, "log_a", c->d_state, init_A, 0);
+    if (SSM__COMPLEX_CORE(c)) {
+        o->A_log = ssm__param_vector(table, prefix, "log_a", c->d_state, SSM__INIT_CONSTANT, ssm__log(SSM__K(0.5)));
+        o->A_imag = ssm__param_vector(table, prefix, "a_imag", c->d_state, SSM__INIT_S4_LIN, 0);
+    } else {
+        o->A_log = ssm__param_vector(table, prefix, "log_a", c->d_state, init_A, 0);
+    }
     o->D = ssm__param_vector(table, prefix, "d_skip", c->d_model, SSM__INIT_CONSTANT, 1);
     return core;
 }
@@ -19918,7 +20259,7 @@ SSM_API ssm_status ssm_selective_reinitialize_channel(const ssm_selective_config
     ssm_rng rng = rng_start;
     ssm_selective_config c;
     ssm_core core;
-    size_t row, n, count;
+    size_t row, n, count, parts;
     ssm_status status = ssm_selective_config_resolve(config, &c);
     if (status != SSM_OK) return status;
     if (!params) return SSM_ERR_NULL;
@@ -19928,7 +20269,8 @@ SSM_API ssm_status ssm_selective_reinitialize_channel(const ssm_selective_config
         params[core.offsets.x_proj + row * c.d_model + channel] = SSM__K(0.1) * ssm_rng_normal(&rng);
     params[core.offsets.D + channel] = 1;
     count = ssm__core_state_count(&core);
-    for (n = channel; state && n < streams * count; n += c.d_model) state[n] = 0;
+    parts = ssm__core_parts(&core);
+    for (n = channel; state && n < streams * count / parts; n += c.d_model) ssm__zero(state + n * parts, parts);
     return SSM_OK;
 }
 
@@ -19970,6 +20312,7 @@ SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_con
     if (c.d_model % c.n_groups) return SSM_ERR_CONFIG;
     status = ssm__options_resolve(&c.disc, SSM_DISC_EULER, c.scan, c.format, &c.isa);
     if (status == SSM_OK) status = ssm__disc_check(c.disc);
+    if (status == SSM_OK) status = ssm__complex_core_check(c.complex_A, c.disc);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -19988,6 +20331,20 @@ static size_t ssm__s6_dt_bias(const ssm_s6_config *c, const char *prefix, ssm_pa
     return offset;
 }
 
+/* A, which starts as S4D-Real, or complex as S4D-Lin. */
+static void ssm__s6_A(ssm_core *core, const char *prefix, ssm_params *table)
+{
+    const size_t dim = core->dim, N = core->d_state;
+    if (!SSM__COMPLEX_CORE(core)) {
+        core->offsets.A_log = ssm__param_matrix(table, prefix, "A_log", dim, N, SSM__INIT_A_INTEGER, 0);
+        return;
+    }
+    core->offsets.A_log = ssm__param_matrix(table, prefix, "A_log", dim, N, SSM__INIT_CONSTANT, ssm__log(SSM__K(0.5)));
+    ssm__param_decays(table, 0);
+    core->offsets.A_imag = ssm__param_matrix(table, prefix, "A_imag", dim, N, SSM__INIT_S4_LIN, 0);
+    ssm__param_decays(table, 0);
+}
+
 /* The core, of S6 or inside Mamba. */
 static ssm_core ssm__s6_shape(const ssm_s6_config *c, const char *prefix, ssm_params *table)
 {
@@ -19995,12 +20352,13 @@ static ssm_core ssm__s6_shape(const ssm_s6_config *c, const char *prefix, ssm_pa
     ssm_core core = ssm__core_shape(dim, c->d_state, c->dt_rank, c->n_groups, c->disc, c->scan, c->format, c->isa);
     ssm_core_offsets *o = &core.offsets;
     core.parallel = c->parallel;
+    core.complex_A = c->complex_A;
     o->x_proj = ssm__param_matrix(table, prefix, "x_proj.weight", ssm__core_width(&core), dim, SSM__INIT_UNIFORM,
                                   ssm__fan_in(dim));
     o->dt_proj = ssm__param_matrix(table, prefix, "dt_proj.weight", dim, c->dt_rank, SSM__INIT_UNIFORM,
                                    ssm__fan_in(c->dt_rank) * c->dt_scale);
     o->dt_bias = ssm__s6_dt_bias(c, prefix, table);
-    o->A_log = ssm__param_matrix(table, prefix, "A_log", dim, c->d_state, SSM__INIT_A_INTEGER, 0);
+    ssm__s6_A(&core, prefix, table);
     o->D = ssm__param_vector(table, prefix, "D", dim, SSM__INIT_CONSTANT, 1);
     return core;
 }
@@ -20055,6 +20413,7 @@ static ssm_s6_config ssm__mamba_inner(const ssm_mamba_config *c)
     s.dt_floor = c->dt_floor;
     s.dt_scale = c->dt_scale;
     s.dt_bias = c->dt_bias;
+    s.complex_A = c->complex_A;
     return s;
 }
 
@@ -20117,6 +20476,7 @@ SSM_API ssm_status ssm_mamba_config_resolve(const ssm_mamba_config *config, ssm_
 static void ssm__mamba_describe_dbc(ssm_mamba *m, const char *prefix, ssm_params *table)
 {
     const ssm_mamba_config *c = &m->config;
+    const size_t numbers = ssm__core_numbers(&m->core);
     ssm_core_offsets *o = &m->core.offsets;
     m->core.dbc_norm = c->dbc_norm;
     m->core.dbc_norm_eps = c->dbc_norm_eps;
@@ -20125,8 +20485,8 @@ static void ssm__mamba_describe_dbc(ssm_mamba *m, const char *prefix, ssm_params
                                       ssm__fan_in(c->d_inner));
     if (c->dbc_norm != SSM_DBC_NORM_WEIGHTED) return;
     o->dt_norm = ssm__param_vector(table, prefix, "dt_layernorm.weight", c->dt_rank, SSM__INIT_CONSTANT, 1);
-    o->B_norm = ssm__param_vector(table, prefix, "b_layernorm.weight", c->d_state, SSM__INIT_CONSTANT, 1);
-    o->C_norm = ssm__param_vector(table, prefix, "c_layernorm.weight", c->d_state, SSM__INIT_CONSTANT, 1);
+    o->B_norm = ssm__param_vector(table, prefix, "b_layernorm.weight", numbers, SSM__INIT_CONSTANT, 1);
+    o->C_norm = ssm__param_vector(table, prefix, "c_layernorm.weight", numbers, SSM__INIT_CONSTANT, 1);
 }
 
 /* Describes the block's parameters and fills in the core's shape. */
@@ -20283,6 +20643,7 @@ static ssm__call ssm__mamba_call(const ssm_mamba *layer)
     ssm__call call = ssm__call_of(layer, layer->config.d_model, layer->states);
     call.whole = ssm__scan_needs_whole(layer->config.scan);
     call.on_device = SSM__IS_DEVICE(layer->config.isa);
+    call.host_only = SSM__COMPLEX_CORE(&layer->config);
     call.has_params = layer->out_proj.weight != NULL;
     call.parallel = layer->config.parallel;
     return call;
@@ -24179,7 +24540,7 @@ SSM__BOTH static inline void ssm__s4_solve_C(const ssm_s4_core *core, size_t h, 
 static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
 {
     if (c->d_model == 0 || !(c->norm_eps >= 0)) return SSM_ERR_CONFIG;
-    if ((unsigned)c->init > (unsigned)SSM_S4_INIT_REAL) return SSM_ERR_CONFIG;
+    if ((unsigned)c->init > (unsigned)SSM_S4_INIT_QUAD) return SSM_ERR_CONFIG;
     if ((unsigned)c->weights > (unsigned)SSM_S4_WEIGHTS_ONE) return SSM_ERR_CONFIG;
     if ((unsigned)c->form > (unsigned)SSM_S4_FORM_CONVOLUTION) return SSM_ERR_CONFIG;
     if ((unsigned)c->activation > (unsigned)SSM_S4_ACTIVATION_GELU) return SSM_ERR_CONFIG;
@@ -24192,7 +24553,7 @@ static ssm_status ssm__s4_resolve(ssm_s4d_config *c)
     if (c->dt_max == 0) c->dt_max = SSM__K(0.1);
     if (c->norm_eps == 0) c->norm_eps = SSM__K(1e-5);
     if (c->d_model % c->n_ssm || (!c->real_state && c->d_state % 2)) return SSM_ERR_CONFIG;
-    if (c->real_state && c->init == SSM_S4_INIT_LEGS) return SSM_ERR_CONFIG;
+    if (c->real_state && (c->init == SSM_S4_INIT_LEGS || c->init > SSM_S4_INIT_REAL)) return SSM_ERR_CONFIG;
     if (!ssm__is_range(c->dt_min, c->dt_max) || !ssm__is_positive(c->norm_eps)) return SSM_ERR_CONFIG;
     return ssm__options_resolve(&c->disc, SSM_DISC_ZOH, c->scan, c->format, &c->isa);
 }
@@ -24242,6 +24603,8 @@ static void ssm__s4_params_A(ssm_s4_core *core, const ssm_s4d_config *c, const c
     ssm__param_decays(table, 0);
     if (c->real_state) return;
     if (c->init == SSM_S4_INIT_INV) imag = SSM__INIT_S4_INV;
+    else if (c->init == SSM_S4_INIT_INV2) imag = SSM__INIT_S4_INV2;
+    else if (c->init == SSM_S4_INIT_QUAD) imag = SSM__INIT_S4_QUAD;
     else if (c->init == SSM_S4_INIT_LEGS) imag = SSM__INIT_S4_LEGS;
     else if (c->init == SSM_S4_INIT_REAL) imag = SSM__INIT_CONSTANT;
     core->offsets.A_imag = ssm__param_matrix(table, prefix, "A_imag", c->n_ssm, core->states, imag, 0);
@@ -26205,7 +26568,7 @@ template <class P> static cudaError_t ssm__cuda_queue(const ssm__cuda_kernel<P> 
         cudaLaunchAttribute attribute;
         cudaLaunchConfig_t config;
         memset(&attribute, 0, sizeof attribute);
-        memset(&config, 0, sizeof config);
+        config = cudaLaunchConfig_t();
         attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attribute.val.programmaticStreamSerializationAllowed = 1;
         config.gridDim = blocks;
@@ -26368,6 +26731,7 @@ __global__ void __launch_bounds__(SSM__CUDA_WIDE) ssm__cuda_sum_kernel(const ssm
     size_t rest = output, i;
     float sum = 0;
     int a, half;
+    ssm__cuda_await();
     for (a = s.kept - 1; a >= 0; --a) {
         from += (ptrdiff_t)(rest % s.extent[a]) * s.step[a];
         to += (ptrdiff_t)(rest % s.extent[a]) * s.stride[a];
@@ -26394,11 +26758,11 @@ __global__ void __launch_bounds__(SSM__CUDA_WIDE) ssm__cuda_sum_kernel(const ssm
 template <class T> static ssm_status ssm__cuda_sum_launch(const ssm__cuda_sum &s, void *stream)
 {
     if (s.terms >= 1024 && s.outputs <= 4096)
-        return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 256>, s.outputs, 1, SSM__CUDA_WIDE, 0, s, stream);
+        return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 256>, s.outputs, 1, SSM__CUDA_WIDE, 0, s, stream);
     if (s.terms >= 32 && s.outputs <= 65536)
-        return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 8>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE / 8), 1,
+        return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 8>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE / 8), 1,
                                 SSM__CUDA_WIDE, 0, s, stream);
-    return ssm__cuda_launch(ssm__cuda_sum_kernel<T, 1>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE), 1, SSM__CUDA_WIDE, 0,
+    return ssm__cuda_launch_early(ssm__cuda_sum_kernel<T, 1>, ssm__ceil_div(s.outputs, SSM__CUDA_WIDE), 1, SSM__CUDA_WIDE, 0,
                             s, stream);
 }
 
@@ -27101,6 +27465,42 @@ __global__ void __launch_bounds__(SSM__CUDA_STEP, 2) ssm__cuda_scan_step(const s
     ssm__cuda_store(ssm__cuda_at<T>(s.y, first + own, 0, c), y);
 }
 
+/* The same of 16 states, as models have them: a lane has four of one stream, and that is all its work. An SM full of
+ * threads with 16 bytes of state each on their way moves it faster than lanes that share A among streams. */
+template <class T, int HAS_SLOTS>
+__global__ void __launch_bounds__(SSM__CUDA_STEP) ssm__cuda_scan_step16(const ssm__cuda_scan p)
+{
+    const ssm_selective_scan &s = p.s;
+    const unsigned index = blockIdx.x * SSM__CUDA_STEP + threadIdx.x, own = index % 4, b = blockIdx.y;
+    const unsigned dim = (unsigned)s.dim, c = index / 4 < dim ? index / 4 : dim - 1;
+    const bool real = index / 4 < dim;
+    float *at;
+    ssm__four h = {{0, 0, 0, 0}}, a, B, C;
+    ssm__cuda_inputs x;
+    float e, z, sum = 0;
+    int i;
+    ssm__cuda_await();
+    at = ssm__cuda_state_at(s.h_last, ssm__cuda_span_of(NULL, HAS_SLOTS ? s.slot : NULL, b, 1), c);
+    if (!HAS_SLOTS || at) h = ssm__cuda_load4(at + 4 * own);
+    a = ssm__cuda_load4(ssm__cuda_at<float>(s.A, 0, 0, c) + 4 * own);
+    B = ssm__cuda_load4(ssm__cuda_at<T>(s.B, b, 0, ssm__cuda_group(c, dim, s.B_groups)) + 4 * own);
+    C = ssm__cuda_load4(ssm__cuda_at<T>(s.C, b, 0, ssm__cuda_group(c, dim, s.C_groups)) + 4 * own);
+    z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, b, 0, c)) : 0.0f;
+    x = ssm__cuda_inputs_of<T>(p, ssm__cuda_span_of(NULL, NULL, b, 1), 0, c);
+    e = x.db * x.u;
+    for (i = 0; i < 4; ++i) {
+        h.v[i] = ssm__cuda_advance(x.db, a.v[i] * SSM__CUDA_LOG2E, e, B.v[i], h.v[i]);
+        sum = fmaf(C.v[i], h.v[i], sum);
+    }
+    if (real && (!HAS_SLOTS || at)) ssm__cuda_store4(at + 4 * own, h);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    if (s.D.data) sum = fmaf(*ssm__cuda_at<float>(s.D, 0, 0, c), x.u, sum);
+    if (s.z.data) sum *= ssm__cuda_silu(z);
+    if (HAS_SLOTS && !at) sum = 0;
+    if (real && own == 0) ssm__cuda_store(ssm__cuda_at<T>(s.y, b, 0, c), sum);
+}
+
 /* --- verbs --- */
 static int ssm__cuda_is_four(const void *data, ptrdiff_t batch, ptrdiff_t chan, ptrdiff_t state)
 {
@@ -27236,6 +27636,9 @@ SSM_API ssm_status ssm_cuda_selective_scan_record(const ssm_selective_scan *s, s
 
 template <class T> static ssm_status ssm__cuda_step_run(const ssm__cuda_scan &p, void *stream)
 {
+    if (p.s.d_state == 16)
+        return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step16<T, 1> : ssm__cuda_scan_step16<T, 0>,
+                                      ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), p.s.batch, SSM__CUDA_STEP, 0, p, stream);
     return ssm__cuda_launch_early(p.s.slot ? ssm__cuda_scan_step<T, 1> : ssm__cuda_scan_step<T, 0>,
                                   ssm__ceil_div(4 * p.s.dim, SSM__CUDA_STEP), ssm__ceil_div(p.s.batch, SSM__CUDA_SLOTS),
                                   SSM__CUDA_STEP, 0, p, stream);
@@ -28880,13 +29283,6 @@ template <class T> SSM__DEVICE float ssm__cuda_row_dot(const T *x, const float *
     float sum = 0;
     size_t c = 4 * (threadIdx.x % 32);
     int i;
-    if (vector && !w && x == v) { /* four loads on their way, as decoding wants it */
-#pragma unroll 4
-        for (; c + 4 <= n; c += 128) {
-            const ssm__four a = ssm__cuda_load4(x + c);
-            for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
-        }
-    }
 #pragma unroll 4
     for (; c < n; c += 128) {
         const ssm__four b = ssm__cuda_load_part(v, c, n, vector);
@@ -28925,6 +29321,40 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_kerne
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
         ssm__cuda_store_part(y, c, dim, p.vector, a);
     }
+}
+
+/* The same of rows of whole, aligned groups of four: little code, since one row is hardly more than its code. */
+template <class T>
+__global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_aligned(const ssm__cuda_norm p)
+{
+    const unsigned r = blockIdx.x * SSM__CUDA_NORM_ROWS + threadIdx.x / 32, dim = (unsigned)p.norm.dim;
+    const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
+    T *y = ssm__cuda_row_at<T>(p.y, r, 0);
+    float sum = 0, scale;
+    unsigned c;
+    int i;
+    ssm__cuda_await();
+    if (r >= p.rows) return;
+#pragma unroll 4
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+        const ssm__four a = ssm__cuda_load4(x + c);
+        for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
+    }
+    scale = 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)p.norm.dim + p.norm.eps);
+#pragma unroll 4
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+        const ssm__four w = ssm__cuda_load4(p.norm.weight + c);
+        ssm__four a = ssm__cuda_load4(x + c);
+        for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
+        ssm__cuda_store4(y + c, a);
+    }
+}
+
+template <class T> static ssm_status ssm__cuda_norm_run(const ssm__cuda_norm &p, void *stream)
+{
+    const int aligned = p.vector && p.norm.dim % 4 == 0 && p.norm.dim < 0x7fffffff && p.rows < 0x7fffffff;
+    return ssm__cuda_launch_early(aligned ? ssm__cuda_norm_aligned<T> : ssm__cuda_norm_kernel<T>,
+                                  ssm__ceil_div(p.rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
 }
 
 /* dx += s (g - x s^2 mean(g x)), g = dy w; keeps s. */
@@ -28997,9 +29427,7 @@ SSM_API ssm_status ssm_cuda_norm_forward(const ssm_norm *norm, ssm_rows x, ssm_r
     p.x = x;
     p.y = y;
     p.vector = ssm__cuda_norm_is_aligned(&p, io);
-    return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_norm_kernel<ssm__cuda_bf16>
-                                                        : ssm__cuda_norm_kernel<float>,
-                                  ssm__ceil_div(rows, SSM__CUDA_NORM_ROWS), 1, 32 * SSM__CUDA_NORM_ROWS, 0, p, stream);
+    return io == SSM_FORMAT_BF16 ? ssm__cuda_norm_run<ssm__cuda_bf16>(p, stream) : ssm__cuda_norm_run<float>(p, stream);
 }
 
 static size_t ssm__cuda_norm_layout(ssm__cuda_norm *p, void *mem)
@@ -30411,7 +30839,48 @@ struct ssm__cuda_units {
 #define SSM__CUDA_WGMMA 0
 #endif
 
+/* Whether it has the bulk copy engine. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define SSM__CUDA_BULK 1
+#else
+#define SSM__CUDA_BULK 0
+#endif
+
 /* --- instructions --- */
+#if SSM__CUDA_BULK
+/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
+SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
+}
+
+SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
+}
+
+/* Waits for the end of an even (0) or odd (1) phase. */
+SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    unsigned done;
+    do {
+        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
+    } while (!done);
+}
+
+/* `bytes`, a multiple of 16, to shared memory. */
+SSM__DEVICE void ssm__cuda_copy_bulk(void *to, const void *from, unsigned bytes, uint64_t *barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes),
+                     "r"((unsigned)__cvta_generic_to_shared(barrier)) : "memory");
+}
+#endif
+
 /* The first `bytes` of 16 from global to shared memory, as ssm__cuda_copy; zeros behind. */
 SSM__DEVICE void ssm__cuda_copy_first(void *to, const void *from, int bytes)
 {
@@ -30503,30 +30972,6 @@ SSM__DEVICE void ssm__cuda_wgmma_commit(void)
     asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory");
 }
 
-/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
-SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
-}
-
-SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
-}
-
-/* Waits for the end of an even (0) or odd (1) phase. */
-SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    unsigned done;
-    do {
-        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
-    } while (!done);
-}
-
 /* The box of a map at (across, line) to shared memory, swizzled; zeros beyond the tensor. */
 SSM__DEVICE void ssm__cuda_copy_box(void *to, const ssm__cuda_map *map, size_t across, size_t line, uint64_t *barrier)
 {
@@ -30543,24 +30988,30 @@ template <int GROUPS> SSM__DEVICE void ssm__cuda_wgmma_wait(void)
 }
 #endif
 
-/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2 and 3. */
+/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2, 3 and 7. */
 SSM__DEVICE void ssm__cuda_wait_oldest(int groups)
 {
     if (groups == 1) ssm__cuda_wait<0>();
     else if (groups == 2) ssm__cuda_wait<1>();
-    else ssm__cuda_wait<2>();
+    else if (groups == 3) ssm__cuda_wait<2>();
+    else ssm__cuda_wait<6>();
 }
 
 /* --- tiles of C ---
  * Large: 8 warps of 64 x 64, or 2 x 4 warps of 64 x 256 with wgmma: 128 sums a thread, one block an SM, 48 KB a slice
  * and as many slices as an SM has room for. Middle: 4 warps of 32 x 32, for products that have too few large tiles to
- * fill a card. */
+ * fill a card. Narrow: 4 warps of 16 x 16, for 17 to 64 rows, where latency is the bound: many blocks, 10 KB a slice and
+ * 7 slices on their way in each. */
 struct ssm__cuda_large {
     enum { M = 128, N = 256, ACROSS = 4, WARPS = 8, BLOCKS = 32, AN_SM = 1 };
 };
 struct ssm__cuda_middle {
     enum { M = 64, N = 64, ACROSS = 2, WARPS = 4, BLOCKS = 8, AN_SM = 3 };
 };
+struct ssm__cuda_narrow {
+    enum { M = 64, N = 16, ACROSS = 1, WARPS = 4, BLOCKS = 2, AN_SM = 2 };
+};
+
 /* One operand's part of a slice, ROWS of its rows. */
 template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
     enum {
@@ -31060,6 +31511,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 {
     const size_t tiles = ssm__mul(ssm__ceil_div(p.M, ssm__cuda_large::M), ssm__ceil_div(p.N, ssm__cuda_large::N));
     if (ssm__mul(tiles, ssm__ceil_div(p.K, p.depth)) >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
+    if (p.M <= (size_t)ssm__cuda_narrow::M && A_INNER)
+        return ssm__cuda_units_launch<ssm__cuda_narrow, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
     return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
 }
 
@@ -31067,8 +31520,12 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
  * >>cuda-few
  *=============================================================================
  * Products of few rows on a GPU, as decoding has them: bound by the weights, each read once, and by latencies. A block is
- * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of four stages holds. Bits are those of
- * the large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
+ * 8 columns. All of one row is asked for at once, of more rows two stages. Bits are those of the large kernels: sums of
+ * segments in float, 16 inner indices after the other on the matrix units.
+ *
+ * A kernel of two microseconds is bound by its own code: a warp alone issues an instruction every fourth cycle, and code
+ * that runs once comes from L2. So lines come by one instruction each where there is the bulk copy engine (sm_90), loops
+ * are short, and there is one way through each kernel.
  *
  * A single row may have an RMSNorm before its product, and a convolution with SiLU behind it in its first columns: a step
  * of Mamba (>>cuda-decode) is then fewer kernels.
@@ -31076,59 +31533,161 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 enum {
     SSM__CUDA_FEW_COLUMNS = 8,
     SSM__CUDA_FEW_THREADS = 128,
-    SSM__CUDA_FEW_MOST = 64, /* rows; more are for the large kernels */
-    SSM__CUDA_FEW_TAPS = 8,
-    SSM__CUDA_FEW_RING = 4,            /* stages on their way, but for one row that fits whole */
-    SSM__CUDA_FEW_ROOM = 80 * 1024     /* bytes that it may have */
+    SSM__CUDA_FEW_ROWS = 16, /* of bf16; more are for the large kernels */
+    SSM__CUDA_FEW_MOST = 64, /* of float */
+    SSM__CUDA_FEW_TAPS = 4,
+    SSM__CUDA_FEW_ROOM = 80 * 1024 /* bytes that all of a line of bf16 may need; else it comes in stages */
 };
 
 typedef struct ssm__cuda_few {
     ssm__cuda_product p;
     int ready; /* the weights are there though the kernel before may run yet: see ssm__cuda_launch_early */
-    unsigned deep; /* inner indices of a stage: of bf16, */
-    unsigned ring; /* and stages */
+    unsigned held; /* rows that a slot of shared memory has, */
+    unsigned deep; /* inner indices of a stage, */
+    unsigned ring; /* and stages on their way: 1 or 2 */
     ssm_norm norm; /* of the one row; weight NULL: none */
     ssm_conv conv; /* of the first conv.dim columns of the one row: state, taps, y */
 } ssm__cuda_few;
 
-/* 16-byte units of a line of `units` in shared memory: an odd number, so that eight lines lie in all banks. */
-SSM__DEVICE unsigned ssm__cuda_few_pitch(unsigned units)
+/* Bytes from a line of `bytes` to the next in shared memory: an odd number of 16, so that eight lines lie in all banks. */
+static __host__ __device__ __forceinline__ unsigned ssm__cuda_pitch(size_t bytes)
 {
-    return units | 1;
+    return (unsigned)((bytes + 15) / 16 * 16) | 16;
 }
 
-/* Asks L2 for `lines` lines of `bytes`, `row` bytes apart. */
-SSM__DEVICE void ssm__cuda_few_prefetch(const void *from, ptrdiff_t row, unsigned lines, size_t bytes)
+/* The first `bytes`, a multiple of 16, of each of `lines` lines `row` bytes apart, by the threads of the block. A bulk
+ * copy costs the engine tens of cycles however short it is. */
+SSM__DEVICE void ssm__cuda_copy_lines(unsigned char *to, unsigned pitch, const void *from, ptrdiff_t row, unsigned lines,
+                                      unsigned bytes, uint64_t *barrier)
 {
-    const unsigned warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const unsigned step = SSM__CUDA_BULK ? SSM__CUDA_FEW_THREADS : SSM__CUDA_FEW_THREADS / 32;
     unsigned r;
-    size_t at;
-    for (r = warp; r < lines; r += warps)
-        for (at = threadIdx.x % 32 * 128; at < bytes; at += 32 * 128)
-            ssm__cuda_prefetch((const char *)from + ((ptrdiff_t)r * row + (ptrdiff_t)at));
+#pragma unroll 1
+    for (r = SSM__CUDA_BULK ? threadIdx.x : threadIdx.x / 32; r < lines; r += step) {
+        unsigned char *target = to + r * pitch;
+        const char *source = (const char *)from + (ptrdiff_t)r * row;
+#if SSM__CUDA_BULK
+        ssm__cuda_copy_bulk(target, source, bytes, barrier);
+#else
+        unsigned k;
+        for (k = 16 * (threadIdx.x % 32); k < bytes; k += 512) ssm__cuda_copy<16>(target + k, source + k);
+        (void)barrier;
+#endif
+    }
 }
+
+/* Stages of weights and rows on their way to shared memory. */
+struct ssm__cuda_stages {
+    unsigned pitch, columns, rows, most_columns, held; /* held: lines of a slot */
+    unsigned ring, deep, count;                        /* deep, count: bytes of a stage, stages */
+    size_t bytes;                                      /* of a line in memory */
+    const void *a, *b;
+    ptrdiff_t a_row, b_row; /* bytes */
+    uint64_t *barrier;
+    unsigned char *first;
+
+    /* Rows from m0 on, `most_rows` at most, by columns from n0 on, `wide` at most. */
+    __device__ __forceinline__ ssm__cuda_stages(const ssm__cuda_few &q, size_t element, unsigned m0, unsigned most_rows,
+                                                unsigned n0, unsigned wide)
+        : most_columns(wide), ring(q.ring), deep(q.deep * (unsigned)element)
+    {
+        const ssm__cuda_product &p = q.p;
+        pitch = ssm__cuda_pitch(deep);
+        columns = (unsigned)p.N - n0 < wide ? (unsigned)p.N - n0 : wide;
+        rows = (unsigned)p.M - m0 < most_rows ? (unsigned)p.M - m0 : most_rows;
+        held = wide + q.held;
+        bytes = p.K * element;
+        count = (unsigned)((bytes + deep - 1) / deep);
+        a_row = p.a_row * (ptrdiff_t)element;
+        b_row = p.b_row * (ptrdiff_t)element;
+        a = (const char *)p.a + (ptrdiff_t)m0 * a_row;
+        b = (const char *)p.b + (ptrdiff_t)n0 * b_row;
+        barrier = (uint64_t *)(void *)ssm__cuda_room;
+        first = ssm__cuda_room + SSM__CUDA_BARRIERS;
+#if SSM__CUDA_BULK
+        if (threadIdx.x < ring) ssm__cuda_barrier_open(barrier + threadIdx.x);
+        __syncthreads();
+#endif
+    }
+
+    __device__ __forceinline__ unsigned slot(unsigned t) const { return t & (ring - 1); }
+    __device__ __forceinline__ unsigned char *weights(unsigned t) const { return first + slot(t) * held * pitch; }
+    __device__ __forceinline__ unsigned char *inputs(unsigned t) const { return weights(t) + most_columns * pitch; }
+    __device__ __forceinline__ unsigned char *behind(void) const { return first + ring * held * pitch; }
+    __device__ __forceinline__ unsigned depth(unsigned t) const /* bytes of stage t */
+    {
+        const size_t left = bytes - (size_t)t * deep;
+        return left < deep ? (unsigned)left : deep;
+    }
+
+    __device__ __forceinline__ void fetch_weights(unsigned t) const
+    {
+        if (t >= count) return;
+#if SSM__CUDA_BULK
+        if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier + slot(t), depth(t) * (columns + rows));
+#endif
+        ssm__cuda_copy_lines(weights(t), pitch, (const char *)b + (size_t)t * deep, b_row, columns, depth(t),
+                             barrier + slot(t));
+    }
+
+    __device__ __forceinline__ void fetch_inputs(unsigned t) const
+    {
+        if (t < count)
+            ssm__cuda_copy_lines(inputs(t), pitch, (const char *)a + (size_t)t * deep, a_row, rows, depth(t),
+                                 barrier + slot(t));
+        ssm__cuda_commit();
+    }
+
+    /* A whole ring; weights before the kernel before is done if they are ready. */
+    __device__ __forceinline__ void open(int ready) const
+    {
+        unsigned t, pass;
+#pragma unroll 1
+        for (pass = 0; pass < 2; ++pass) {
+            if (pass == 1) ssm__cuda_await();
+#pragma unroll 1
+            for (t = 0; t < ring; ++t) {
+                if ((pass == 0) == (ready != 0)) fetch_weights(t);
+                if (pass == 1) fetch_inputs(t);
+            }
+        }
+    }
+
+    /* For all: stage t is there, and what they wrote before. */
+    __device__ __forceinline__ void wait(unsigned t) const
+    {
+#if SSM__CUDA_BULK
+        ssm__cuda_barrier_wait(barrier + slot(t), t / ring & 1);
+#else
+        ssm__cuda_wait_oldest((int)ring);
+        (void)t;
+#endif
+        __syncthreads();
+    }
+
+    /* Stage t has been read by all, behind a barrier: the next one of its slot. */
+    __device__ __forceinline__ void next(unsigned t) const
+    {
+        fetch_weights(t + ring);
+        fetch_inputs(t + ring);
+    }
+};
 
 /* The step of a channel's convolution: taps and past inputs are on their way while the product is computed. */
 struct ssm__cuda_few_taps {
     float w[SSM__CUDA_FEW_TAPS], past[SSM__CUDA_FEW_TAPS], bias;
 
-    __device__ __forceinline__ void open_weights(const ssm_conv &s, size_t c)
+    /* After the kernels before: they may have written the state. */
+    __device__ __forceinline__ void open(const ssm_conv &s, size_t c)
     {
-        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c);
+        const float *weight = ssm__cuda_at<float>(s.weight, 0, 0, c), *state = ssm__cuda_at<float>(s.state, 0, 0, c);
         unsigned k;
         bias = s.bias.data ? *ssm__cuda_at<float>(s.bias, 0, 0, c) : 0.0f;
 #pragma unroll
-        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, weight += s.weight.state)
+        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, weight += s.weight.state, state += s.state.state) {
             if (k < s.width) w[k] = *weight;
-    }
-
-    __device__ __forceinline__ void open_state(const ssm_conv &s, size_t c)
-    {
-        const float *state = ssm__cuda_at<float>(s.state, 0, 0, c);
-        unsigned k;
-#pragma unroll
-        for (k = 0; k < SSM__CUDA_FEW_TAPS; ++k, state += s.state.state)
             if (k + 1 < s.width) past[k] = *state;
+        }
     }
 
     /* The output for input x; the state moves up. */
@@ -31156,113 +31715,64 @@ template <class T> SSM__DEVICE float ssm__cuda_as(float x)
 }
 
 /* A sum to where it belongs. */
-template <class T>
+template <class T, int STEP>
 SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_taps &taps, size_t m, size_t n, float sum)
 {
     const float y = ssm__cuda_product_end<T>(q.p, m, n, sum);
-    if (n < q.conv.dim)
+    if (STEP && n < q.conv.dim)
         ssm__cuda_store(ssm__cuda_at<T>(q.conv.y, 0, 0, n), taps.close(q.conv, n, ssm__cuda_as<T>(y)));
     else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
 }
 
-/* RMSNorm of a row in shared memory, four elements from c on at x(c), with the bits of ssm__cuda_norm_kernel: the factor,
- * by every warp that wants it, ... */
-template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const AT &x)
+/* RMSNorm of a row in shared memory, with the bits of ssm__cuda_norm_kernel: the factor, by every warp that wants it, ... */
+template <class T> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const T *x)
 {
+    const unsigned dim = (unsigned)norm.dim;
     float sum = 0;
-    size_t c;
+    unsigned c;
     int i;
-    for (c = 4 * (threadIdx.x % 32); c < norm.dim; c += 128) {
-        const ssm__four a = ssm__cuda_load4(x(c));
+#pragma unroll 2
+    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
+        const ssm__four a = ssm__cuda_load4(x + c);
         for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
     }
     return 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
 }
 
 /* ... and the row itself, `threads` of the block sharing it. */
-template <class T, class AT>
-SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, const float *weight, float scale, unsigned threads, const AT &x)
+template <class T> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned threads, T *x)
 {
-    size_t c;
+    const unsigned dim = (unsigned)norm.dim;
+    unsigned c;
     int i;
-    for (c = 4 * threadIdx.x; c < norm.dim; c += 4 * threads) {
-        ssm__four a = ssm__cuda_load4(x(c));
-        const ssm__four w = ssm__cuda_load4(weight + c);
+#pragma unroll 2
+    for (c = 4 * threadIdx.x; c < dim; c += 4 * threads) {
+        const ssm__four w = ssm__cuda_load4(norm.weight + c);
+        ssm__four a = ssm__cuda_load4(x + c);
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
-        ssm__cuda_store4(x(c), a);
+        ssm__cuda_store4(x + c, a);
     }
 }
 
-/* The norm's weights to shared memory. */
-SSM__DEVICE void ssm__cuda_few_fetch_norm(float *to, const ssm_norm &norm)
-{
-    size_t c;
-    for (c = 4 * threadIdx.x; norm.weight && c < norm.dim; c += 4 * SSM__CUDA_FEW_THREADS)
-        ssm__cuda_copy<16>(to + c, norm.weight + c);
-}
-
 /* --- in float ---
- * A thread has one segment of a column, and of one row or of four; a piece is the 16 or 4 segments that a block has at
- * once. One row: a stage is a piece, the chain 128 fmaf, 0.3 us, and up to 74 KB are on their way in each of two or three
- * blocks an SM. 16 rows: a stage is 32 inner indices of each segment, 14 KB, and four blocks an SM hide each other's
- * barriers; 5 reads of 16 bytes for 16 fmaf leave shared memory the bound. Behind a piece, a thread for each element adds
- * up its segments in order. */
+ * A thread has one segment of a column, and of one row or of four: a chain of 128 fmaf, 0.3 us. A stage is the 16 or 4
+ * segments that a block has at once: one row of 1536 inner indices is 55 KB, all on their way, in four blocks an SM; 16
+ * rows come in stages of 50 KB, two on their way. Behind a stage, a thread for each element adds up its segments in
+ * order. */
 template <int ROWS> struct ssm__cuda_few_shape {
     enum {
         SEGMENTS = ROWS == 1 ? 16 : 4,
         EACH = ROWS == 1 ? 1 : 4, /* rows of a thread */
-        STAGE = ROWS == 1 ? SSM__CUDA_SEGMENT : 32,
-        STAGES = SSM__CUDA_SEGMENT / STAGE, /* of a piece */
-        PIECE = SEGMENTS * SSM__CUDA_SEGMENT,
-        RING = ROWS == 1 ? 2 : SSM__CUDA_FEW_RING,
-        LINES = SSM__CUDA_FEW_COLUMNS + ROWS,
-        PITCH = STAGE + 4 /* of a segment: four segments lie in other banks */
+        STAGE = SEGMENTS * SSM__CUDA_SEGMENT
     };
 };
 
-/* A line of a stage: `segments` segments, an odd number of 16 bytes. */
-template <int ROWS> SSM__DEVICE unsigned ssm__cuda_few_line(size_t K)
-{
-    typedef ssm__cuda_few_shape<ROWS> shape;
-    const unsigned most = shape::SEGMENTS, all = (unsigned)((K + SSM__CUDA_SEGMENT - 1) / SSM__CUDA_SEGMENT);
-    return 4 * ssm__cuda_few_pitch((all < most ? all : most) * (shape::PITCH / 4));
-}
-
-/* The part of stage `t` of `lines` lines, as many threads for a segment as it has 16 bytes. Addresses only grow: the
- * time of these kernels is that of the instructions of a warp. */
-template <int ROWS>
-SSM__DEVICE void ssm__cuda_few_fetch(float *to, unsigned line, const float *from, ptrdiff_t row, unsigned lines, size_t K,
-                                     unsigned t)
-{
-    typedef ssm__cuda_few_shape<ROWS> shape;
-    enum {
-        ACROSS = shape::STAGE / 4,
-        GROUPS = SSM__CUDA_FEW_THREADS / ACROSS, /* segments at once: of one line, or of several lines */
-        TURNS = GROUPS < shape::SEGMENTS ? shape::SEGMENTS / GROUPS : 1,
-        DOWN = GROUPS < shape::SEGMENTS ? 1 : GROUPS / shape::SEGMENTS
-    };
-    const unsigned at = threadIdx.x % ACROSS * 4, group = threadIdx.x / ACROSS;
-    const unsigned segment = group % shape::SEGMENTS, first = group / shape::SEGMENTS;
-    const size_t k = (size_t)(t / shape::STAGES) * shape::PIECE + t % shape::STAGES * shape::STAGE +
-                     segment * SSM__CUDA_SEGMENT + at;
-    const ptrdiff_t down = DOWN * row;
-    unsigned r;
-    int i;
-    from += (ptrdiff_t)first * row + (ptrdiff_t)k;
-    to += first * line + segment * shape::PITCH + at;
-    for (r = first; r < lines; r += DOWN, from += down, to += DOWN * line)
-#pragma unroll
-        for (i = 0; i < TURNS; ++i)
-            if (k + (size_t)(i * GROUPS * SSM__CUDA_SEGMENT) < K)
-                ssm__cuda_copy<16>(to + i * GROUPS * shape::PITCH, from + i * GROUPS * SSM__CUDA_SEGMENT);
-}
-
-/* `count` products, a multiple of four, of a column and EACH rows. */
+/* `count` products, a multiple of four, of a column and EACH rows `line` floats apart. */
 template <int EACH>
 SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned line, const float *w, int count)
 {
     int k, e, i;
-#pragma unroll 8
+#pragma unroll 4
     for (k = 0; k < count; k += 4) {
         const ssm__four b = ssm__cuda_load4(w + k);
 #pragma unroll
@@ -31273,288 +31783,121 @@ SSM__DEVICE void ssm__cuda_few_dot(float (&sum)[EACH], const float *x, unsigned 
     }
 }
 
-/* One block: what its threads are for, and where its stages are. */
-template <int ROWS, int STEP> struct ssm__cuda_few_block {
-    typedef ssm__cuda_few_shape<ROWS> shape;
-    const ssm__cuda_few &q;
-    unsigned me, segment, group, line, stages, rows, columns;
-    size_t n, m;
-    bool mine; /* the thread ends a sum, that of (m, n) */
-    const float *a, *b;
-    float *ring, *part, *norm;
-    float total, sum[shape::EACH];
-    ssm__cuda_few_taps taps;
-
-    __device__ __forceinline__ explicit ssm__cuda_few_block(const ssm__cuda_few &few) : q(few)
-    {
-        const ssm__cuda_product &p = q.p;
-        const size_t n0 = (size_t)blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = (size_t)blockIdx.y * ROWS;
-        me = threadIdx.x;
-        segment = me / 8 % shape::SEGMENTS;
-        group = me / 8 / shape::SEGMENTS;
-        line = ssm__cuda_few_line<ROWS>(p.K);
-        stages = (unsigned)((p.K + shape::PIECE - 1) / shape::PIECE) * shape::STAGES;
-        rows = p.M - m0 < ROWS ? (unsigned)(p.M - m0) : (unsigned)ROWS;
-        columns = p.N - n0 < (unsigned)SSM__CUDA_FEW_COLUMNS ? (unsigned)(p.N - n0) : (unsigned)SSM__CUDA_FEW_COLUMNS;
-        n = n0 + me % 8;
-        m = m0 + me / 8;
-        mine = me < 8 * rows && n < p.N;
-        a = (const float *)p.a + (ptrdiff_t)m0 * p.a_row;
-        b = (const float *)p.b + (ptrdiff_t)n0 * p.b_row;
-        ring = (float *)(void *)ssm__cuda_room;
-        part = ring + (stages == 1 ? 1 : (unsigned)shape::RING) * shape::LINES * line;
-        norm = part + SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS;
-        total = 0;
-    }
-
-    __device__ __forceinline__ float *slot(unsigned t) const { return ring + t % shape::RING * shape::LINES * line; }
-
-    __device__ __forceinline__ void weights(unsigned t) const
-    {
-        if (t < stages) ssm__cuda_few_fetch<ROWS>(slot(t), line, b, q.p.b_row, columns, q.p.K, t);
-    }
-
-    __device__ __forceinline__ void inputs(unsigned t) const
-    {
-        if (t < stages)
-            ssm__cuda_few_fetch<ROWS>(slot(t) + SSM__CUDA_FEW_COLUMNS * line, line, a, q.p.a_row, rows, q.p.K, t);
-        ssm__cuda_commit();
-    }
-
-    /* All stages but one of the ring; weights first, and before the kernel before is done if they may. */
-    __device__ __forceinline__ void open(void)
-    {
-        const bool conv = STEP && mine && n < q.conv.dim;
-        unsigned t;
-        if (q.ready)
-            for (t = 0; t + 1 < shape::RING; ++t) weights(t);
-        else ssm__cuda_few_prefetch(b, q.p.b_row * 4, columns, q.p.K * 4);
-        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
-        if (conv) taps.open_weights(q.conv, n);
-        ssm__cuda_await();
-        for (t = 0; t + 1 < shape::RING; ++t) {
-            if (!q.ready) weights(t);
-            inputs(t);
-        }
-        if (conv) taps.open_state(q.conv, n);
-    }
-
-    /* The one row, which is one stage. */
-    __device__ __forceinline__ void normalise(void)
-    {
-        float *const x = ring + SSM__CUDA_FEW_COLUMNS * line;
-        const auto at = [x](size_t c) { return x + (c / SSM__CUDA_SEGMENT * shape::PITCH + c % SSM__CUDA_SEGMENT); };
-        const float scale = ssm__cuda_few_scale<float>(q.norm, at);
-        __syncthreads();
-        ssm__cuda_few_norm<float>(q.norm, norm, scale, SSM__CUDA_FEW_THREADS, at);
-        __syncthreads();
-    }
-
-    __device__ __forceinline__ void run(unsigned t)
-    {
-        const unsigned stage = t % shape::STAGES;
-        const size_t first = (size_t)(t / shape::STAGES) * shape::PIECE + segment * SSM__CUDA_SEGMENT + stage * shape::STAGE;
-        const float *w = slot(t) + (me % 8 * line + segment * shape::PITCH);
-        const float *x = slot(t) + ((SSM__CUDA_FEW_COLUMNS + group * shape::EACH) * line + segment * shape::PITCH);
-        unsigned e;
-        for (e = 0; stage == 0 && e < shape::EACH; ++e) sum[e] = 0;
-        if (first + shape::STAGE <= q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, shape::STAGE);
-        else if (first < q.p.K) ssm__cuda_few_dot<shape::EACH>(sum, x, line, w, (int)(q.p.K - first));
-        for (e = 0; stage + 1 == shape::STAGES && e < shape::EACH; ++e)
-            part[(segment * ROWS + group * shape::EACH + e) * 8 + me % 8] = sum[e];
-    }
-
-    /* The segments of a piece, in order. */
-    __device__ __forceinline__ void fold(size_t k0)
-    {
-        float each[shape::SEGMENTS];
-        unsigned i;
-#pragma unroll
-        for (i = 0; i < shape::SEGMENTS; ++i) each[i] = mine ? part[i * ROWS * 8 + me] : 0.0f;
-#pragma unroll
-        for (i = 0; i < shape::SEGMENTS; ++i)
-            if (k0 + i * SSM__CUDA_SEGMENT < q.p.K) total = k0 || i ? total + each[i] : each[i];
-    }
-};
-
 template <int ROWS, int STEP>
 __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(const ssm__cuda_few q)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    ssm__cuda_few_block<ROWS, STEP> k(q);
-    unsigned t;
-    k.open();
-    for (t = 0; t < k.stages; ++t) {
-        ssm__cuda_wait<shape::RING - 2>();
-        __syncthreads(); /* all have their part of stage t, and are done with the one before */
-        if (STEP && q.norm.weight) k.normalise();
-        k.weights(t + shape::RING - 1);
-        k.inputs(t + shape::RING - 1);
-        k.run(t);
-        if (t % shape::STAGES + 1 < shape::STAGES) continue;
+    const unsigned me = threadIdx.x, segment = me / 8 % shape::SEGMENTS, group = me / 8 / shape::SEGMENTS;
+    const unsigned n0 = blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = blockIdx.y * ROWS;
+    const ssm__cuda_stages s(q, sizeof(float), m0, ROWS, n0, SSM__CUDA_FEW_COLUMNS);
+    const unsigned line = s.pitch / 4, K = (unsigned)q.p.K, at = segment * SSM__CUDA_SEGMENT;
+    const bool mine = me < 8 * s.rows && me % 8 < s.columns; /* the thread ends the sum of row me / 8 and column me % 8 */
+    float *part = (float *)(void *)s.behind() + me % 8;
+    float total = 0, sum[shape::EACH];
+    ssm__cuda_few_taps taps;
+    unsigned t, i;
+    s.open(q.ready);
+    if (STEP && mine && n0 + me < q.conv.dim) taps.open(q.conv, n0 + me);
+#pragma unroll 1
+    for (t = 0; t < s.count; ++t) {
+        const unsigned k0 = t * shape::STAGE;
+        const int left = (int)(K - k0) - (int)at, most = SSM__CUDA_SEGMENT;
+        float *const x = (float *)(void *)s.inputs(t);
+        s.wait(t);
+        if (STEP && q.norm.weight) {
+            const float scale = ssm__cuda_few_scale(q.norm, x);
+            __syncthreads();
+            ssm__cuda_few_norm(q.norm, scale, SSM__CUDA_FEW_THREADS, x);
+            __syncthreads();
+        }
+        for (i = 0; i < shape::EACH; ++i) sum[i] = 0;
+        ssm__cuda_few_dot<shape::EACH>(sum, x + group * shape::EACH * line + at, line,
+                                       (const float *)(const void *)s.weights(t) + me % 8 * line + at,
+                                       left < most ? left : most);
+        for (i = 0; i < shape::EACH; ++i) part[(segment * ROWS + group * shape::EACH + i) * 8] = sum[i];
         __syncthreads();
-        k.fold((size_t)(t / shape::STAGES) * shape::PIECE);
+        s.next(t);
+#pragma unroll 4
+        for (i = 0; mine && i < shape::SEGMENTS && k0 + i * SSM__CUDA_SEGMENT < K; ++i) {
+            const float each = part[(i * ROWS + me / 8) * 8];
+            total = k0 || i ? total + each : each;
+        }
     }
-    if (k.mine) ssm__cuda_few_end<float>(q, k.taps, k.m, k.n, k.total);
+    if (mine) ssm__cuda_few_end<float, STEP>(q, taps, m0 + me / 8, n0 + me % 8, total);
 }
 
 /* --- of bf16, on the matrix units ---
- * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; the warps of a block share the columns,
- * and those without rows fetch alone. The chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices.
- * Operands are read from shared memory word by word, which the compiler can move ahead of the chain as it cannot
- * ldmatrix; rows that there are not read a line of zeros. */
-template <int TILES> struct ssm__cuda_few_tile {
-    enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS };
-};
-
-/* Stage `t` of `lines` lines, 16 or 32 threads for each; zeros behind K up to a multiple of 32. */
-SSM__DEVICE void ssm__cuda_few_fetch(ssm__cuda_bf16 *to, const ssm__cuda_few &q, const ssm__cuda_bf16 *from, ptrdiff_t row,
-                                     unsigned lines, unsigned t)
-{
-    const unsigned pitch = 8 * ssm__cuda_few_pitch(q.deep / 8), shift = q.deep < 256 ? 4 : 5;
-    const unsigned at = threadIdx.x & ((1u << shift) - 1), down = SSM__CUDA_FEW_THREADS >> shift;
-    const unsigned first = threadIdx.x >> shift;
-    const size_t k0 = (size_t)t * q.deep;
-    const unsigned depth = q.p.K - k0 < q.deep ? (unsigned)(q.p.K - k0) : q.deep;
-    const ptrdiff_t step = (ptrdiff_t)down * row;
-    unsigned r, k;
-    from += (ptrdiff_t)first * row + (ptrdiff_t)k0;
-    to += first * pitch;
-    for (r = first; r < lines; r += down, from += step, to += down * pitch) {
-#pragma unroll 4
-        for (k = 8 * at; k + 8 <= depth; k += 8u << shift) ssm__cuda_copy<16>(to + k, from + k);
-        for (k = depth / 8 * 8 + 8 * at; k < (depth + 31) / 32 * 32; k += 8u << shift)
-            ssm__cuda_copy_first(to + k, k < depth ? from + k : from, k < depth ? 2 * (int)(depth - k) : 0);
-    }
-}
-
+ * A block is 16 rows by 8 columns: one warp's chain of instructions, 96 of some 33 cycles for 1536 inner indices, which is
+ * the bound. Operands are read from shared memory word by word, which the compiler can move ahead of the chain as it
+ * cannot ldmatrix; rows that there are not read a line of zeros. */
 /* Two elements of a line as an instruction wants them. */
 SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
 {
     return *(const unsigned *)(const void *)at;
 }
 
-/* One block of a product of bf16. */
-template <int TILES, int STEP> struct ssm__cuda_few_units_block {
-    typedef ssm__cuda_few_tile<TILES> tile;
-    const ssm__cuda_few &q;
-    unsigned lane, warp, pitch, rows, columns, stages, ahead;
-    size_t n0;
-    const ssm__cuda_bf16 *b;
-    ssm__cuda_bf16 *zero, *ring;
-    float *norm;
-    float sum[tile::BLOCKS][4];
-    ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
+/* Zeros behind `depth` bytes of lines, up to a multiple of 64: what 32 inner indices are. */
+SSM__DEVICE void ssm__cuda_few_pad(unsigned char *to, unsigned pitch, unsigned lines, unsigned depth)
+{
+    unsigned r, k;
+#pragma unroll 1
+    for (r = threadIdx.x; depth % 64 && r < lines; r += SSM__CUDA_FEW_THREADS)
+        for (k = depth; k % 64; k += 16) *(uint4 *)(void *)(to + r * pitch + k) = make_uint4(0, 0, 0, 0);
+}
 
-    __device__ __forceinline__ explicit ssm__cuda_few_units_block(const ssm__cuda_few &few) : q(few)
-    {
-        int i;
-        lane = threadIdx.x % 32;
-        warp = threadIdx.x / 32;
-        pitch = 8 * ssm__cuda_few_pitch(q.deep / 8);
-        n0 = (size_t)blockIdx.x * tile::COLUMNS;
-        rows = (unsigned)q.p.M;
-        columns = q.p.N - n0 < (unsigned)tile::COLUMNS ? (unsigned)(q.p.N - n0) : (unsigned)tile::COLUMNS;
-        stages = (unsigned)((q.p.K + q.deep - 1) / q.deep);
-        ahead = q.ring > 1 ? q.ring - 1 : 1;
-        b = (const ssm__cuda_bf16 *)q.p.b + (ptrdiff_t)n0 * q.p.b_row;
-        zero = (ssm__cuda_bf16 *)(void *)ssm__cuda_room;
-        ring = zero + pitch;
-        norm = (float *)(void *)(ring + q.ring * (tile::COLUMNS + rows) * pitch);
-        for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
-        for (i = 8 * (int)threadIdx.x; i < (int)pitch; i += 8 * SSM__CUDA_FEW_THREADS)
-            *(uint4 *)(void *)(zero + i) = make_uint4(0, 0, 0, 0);
-    }
-
-    __device__ __forceinline__ ssm__cuda_bf16 *slot(unsigned t) const
-    {
-        return ring + (t & (q.ring - 1)) * (tile::COLUMNS + rows) * pitch;
-    }
-
-    __device__ __forceinline__ void weights(unsigned t) const
-    {
-        if (t < stages) ssm__cuda_few_fetch(slot(t), q, b, q.p.b_row, columns, t);
-    }
-
-    __device__ __forceinline__ void inputs(unsigned t) const
-    {
-        if (t < stages)
-            ssm__cuda_few_fetch(slot(t) + tile::COLUMNS * pitch, q, (const ssm__cuda_bf16 *)q.p.a, q.p.a_row, rows, t);
-        ssm__cuda_commit();
-    }
-
-    /* As ssm__cuda_few_block. */
-    __device__ __forceinline__ void open(void)
-    {
-        unsigned t, i;
-        if (q.ready)
-            for (t = 0; t < ahead; ++t) weights(t);
-        else ssm__cuda_few_prefetch(b, q.p.b_row * 2, columns, q.p.K * 2);
-        if (STEP) ssm__cuda_few_fetch_norm(norm, q.norm);
-        for (i = 0; STEP && i < 2; ++i)
-            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_weights(q.conv, n0 + 2 * lane + i);
-        ssm__cuda_await();
-        for (t = 0; t < ahead; ++t) {
-            if (!q.ready) weights(t);
-            inputs(t);
-        }
-        for (i = 0; STEP && i < 2; ++i)
-            if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open_state(q.conv, n0 + 2 * lane + i);
-    }
-
-    __device__ __forceinline__ void run(unsigned t)
-    {
-        const ssm__cuda_bf16 *at = slot(t) + 2 * (lane % 4), *none = zero + 2 * (lane % 4);
-        const ssm__cuda_bf16 *w = at + (lane / 4) * pitch, *w8 = w + (tile::COLUMNS - 8) * pitch;
-        const unsigned r = 16 * warp + lane / 4;
-        const ssm__cuda_bf16 *low = r < rows ? at + (tile::COLUMNS + r) * pitch : none;
-        const ssm__cuda_bf16 *high = r + 8 < rows ? at + (tile::COLUMNS + r + 8) * pitch : none;
-        const size_t left = q.p.K - (size_t)t * q.deep;
-        const unsigned depth = left < q.deep ? ((unsigned)left + 31) / 32 * 32 : q.deep;
-        unsigned k;
+/* The products of one stage, `depth` inner indices, by a warp: its rows from `low` and `high` (eight further down) by the
+ * columns of w. */
+SSM__DEVICE void ssm__cuda_few_run(float (&sum)[4], const ssm__cuda_bf16 *low, const ssm__cuda_bf16 *high,
+                                   const ssm__cuda_bf16 *w, unsigned depth)
+{
+    unsigned k;
 #pragma unroll 8
-        for (k = 0; k < depth; k += 16) {
-            const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k),
-                                   ssm__cuda_few_word(low + k + 8), ssm__cuda_few_word(high + k + 8)};
-            ssm__cuda_multiply_add(sum[0], a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
-            if (tile::BLOCKS == 2)
-                ssm__cuda_multiply_add(sum[tile::BLOCKS - 1], a, ssm__cuda_few_word(w8 + k), ssm__cuda_few_word(w8 + k + 8));
-        }
+    for (k = 0; k < depth; k += 16) {
+        const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k), ssm__cuda_few_word(low + k + 8),
+                               ssm__cuda_few_word(high + k + 8)};
+        ssm__cuda_multiply_add(sum, a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
     }
+}
 
-    __device__ __forceinline__ void end(void) const
-    {
-        unsigned i, j;
-#pragma unroll
-        for (i = 0; i < tile::BLOCKS; ++i)
-#pragma unroll
-            for (j = 0; j < 4; ++j) {
-                const size_t m = 16 * warp + lane / 4 + 8 * (j / 2), n = n0 + 8 * i + 2 * (lane % 4) + j % 2;
-                if (m < q.p.M && n < q.p.N) ssm__cuda_few_end<ssm__cuda_bf16>(q, taps[j % 2], m, n, sum[i][j]);
-            }
-    }
-};
-
-template <int TILES, int STEP>
+template <int STEP>
 __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_units(const ssm__cuda_few q)
 {
-    ssm__cuda_few_units_block<TILES, STEP> k(q);
-    unsigned t;
-    k.open();
-    for (t = 0; t < k.stages; ++t) {
-        ssm__cuda_wait_oldest((int)k.ahead);
-        __syncthreads(); /* all have their part of stage t, and are done with the one before */
-        k.weights(t + k.ahead);
-        k.inputs(t + k.ahead);
-        if (STEP && q.norm.weight && k.warp == 0) {
-            ssm__cuda_bf16 *const x = k.slot(t) + 8 * k.pitch;
-            const auto at = [x](size_t c) { return x + c; };
-            ssm__cuda_few_norm<ssm__cuda_bf16>(q.norm, k.norm, ssm__cuda_few_scale<ssm__cuda_bf16>(q.norm, at), 32, at);
+    typedef ssm__cuda_bf16 element;
+    const unsigned lane = threadIdx.x % 32, r = lane / 4, n0 = blockIdx.x * SSM__CUDA_FEW_COLUMNS;
+    const ssm__cuda_stages s(q, sizeof(element), 0, SSM__CUDA_FEW_ROWS, n0, SSM__CUDA_FEW_COLUMNS);
+    element *const zero = (element *)(void *)s.behind();
+    const unsigned pitch = s.pitch / 2, own = r * pitch + 2 * (lane % 4);
+    float sum[4] = {0, 0, 0, 0};
+    ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
+    unsigned t, i;
+#pragma unroll 1
+    for (i = 8 * threadIdx.x; i < pitch; i += 8 * SSM__CUDA_FEW_THREADS)
+        *(uint4 *)(void *)(zero + i) = make_uint4(0, 0, 0, 0);
+    s.open(q.ready);
+    for (i = 0; STEP && i < 2; ++i)
+        if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open(q.conv, n0 + 2 * lane + i);
+#pragma unroll 1
+    for (t = 0; t < s.count; ++t) {
+        const unsigned depth = s.depth(t);
+        element *const w = (element *)(void *)s.weights(t), *const x = (element *)(void *)s.inputs(t);
+        ssm__cuda_few_pad(s.weights(t), s.pitch, s.held, depth);
+        s.wait(t);
+        if (STEP && q.norm.weight && threadIdx.x < 32) {
+            ssm__cuda_few_norm(q.norm, ssm__cuda_few_scale(q.norm, x), 32, x);
             __syncwarp();
         }
-        if (k.warp < TILES) k.run(t);
+        if (threadIdx.x < 32)
+            ssm__cuda_few_run(sum, r < s.rows ? x + own : zero + 2 * (lane % 4),
+                              r + 8 < s.rows ? x + 8 * pitch + own : zero + 2 * (lane % 4), w + own, (depth + 63) / 64 * 32);
+        if (t + 1 < s.count) __syncthreads();
+        s.next(t);
     }
-    if (k.warp < TILES) k.end();
+    if (threadIdx.x >= 32) return;
+#pragma unroll
+    for (i = 0; i < 4; ++i) {
+        const unsigned m = r + 8 * (i / 2), n = 2 * (lane % 4) + i % 2;
+        if (m < s.rows && n < s.columns) ssm__cuda_few_end<element, STEP>(q, taps[i % 2], m, n0 + n, sum[i]);
+    }
 }
 
 /* --- host --- */
@@ -31567,13 +31910,12 @@ static ssm__cuda_few ssm__cuda_few_of(const ssm__cuda_product &p, int ready)
     return q;
 }
 
-/* Whether a product, both operands inner, is one of few rows: in bf16 such whose large tiles would be half a large card
- * are for those. */
+/* Whether a product, both operands inner, is one of few rows. */
 static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
 {
-    if (p->M > SSM__CUDA_FEW_MOST || p->K > 0x3fffffffu) return 0;
-    if (io == SSM_FORMAT_BF16)
-        return ssm__cuda_units_suit(p) && (p->M <= 16 || p->N < 64 * (size_t)ssm__cuda_large::N);
+    if (p->K > 0x3fffffffu || p->N > 0x3fffffffu) return 0;
+    if (io == SSM_FORMAT_BF16) return p->M <= SSM__CUDA_FEW_ROWS && p->K % 8 == 0 && ssm__cuda_units_suit(p);
+    if (p->M > SSM__CUDA_FEW_MOST) return 0;
     return p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 && ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0;
 }
 
@@ -31581,43 +31923,42 @@ static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
 static size_t ssm__cuda_few_deepest(ssm_format io)
 {
     return io == SSM_FORMAT_BF16 ? SSM__CUDA_FEW_ROOM / (2 * (SSM__CUDA_FEW_COLUMNS + 2)) / 32 * 32 - 32
-                                 : (size_t)ssm__cuda_few_shape<1>::PIECE;
+                                 : (size_t)ssm__cuda_few_shape<1>::STAGE;
 }
 
-template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(const ssm__cuda_few &q, void *stream)
+template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(ssm__cuda_few q, void *stream)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    const size_t segments = ssm__min((size_t)shape::SEGMENTS, ssm__ceil_div(q.p.K, SSM__CUDA_SEGMENT));
-    const size_t slots = q.p.K <= (size_t)shape::PIECE && shape::STAGES == 1 ? 1 : (size_t)shape::RING;
-    const size_t floats = slots * shape::LINES * (4 * (segments * (shape::PITCH / 4) | 1)) +
-                          SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS + (STEP && q.norm.weight ? q.norm.dim : 0);
+    q.held = ROWS;
+    q.deep = (unsigned)ssm__min(q.p.K, (size_t)shape::STAGE);
+    q.ring = q.p.K <= (size_t)shape::STAGE ? 1 : 2;
     return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
-                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS, floats * sizeof(float), q, stream);
+                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS,
+                                  SSM__CUDA_BARRIERS + q.ring * (SSM__CUDA_FEW_COLUMNS + ROWS) * ssm__cuda_pitch(4 * q.deep) +
+                                      SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS * sizeof(float),
+                                  q, stream);
 }
 
-/* One stage if all fits, else a ring. */
-template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
+/* One stage if all fits, or else two on their way. */
+template <int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
 {
-    typedef ssm__cuda_few_tile<TILES> tile;
-    const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
-    const int fits = TILES == 1 && 16 * (1 + lines) * (whole / 8 | 1) <= SSM__CUDA_FEW_ROOM;
-    q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
-    q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
-    return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1,
-                                  SSM__CUDA_FEW_THREADS, (1 + q.ring * lines) * 16 * (q.deep / 8 | 1) +
-                                      (STEP && q.norm.weight ? q.norm.dim * sizeof(float) : 0),
-                                  q, stream);
+    const size_t lines = SSM__CUDA_FEW_COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
+    const int fits = (1 + lines) * ssm__cuda_pitch(2 * whole) <= SSM__CUDA_FEW_ROOM;
+    q.held = (unsigned)q.p.M;
+    q.deep = fits ? (unsigned)whole : 512;
+    q.ring = fits ? 1 : 2;
+    return ssm__cuda_launch_early(ssm__cuda_few_units<STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS), 1,
+                                  SSM__CUDA_FEW_THREADS,
+                                  SSM__CUDA_BARRIERS + (1 + q.ring * lines) * ssm__cuda_pitch(2 * q.deep), q, stream);
 }
 
 static ssm_status ssm__cuda_few_run(const ssm__cuda_few &q, ssm_format io, void *stream)
 {
     const int is_step = q.norm.weight || q.conv.dim;
-    if (io == SSM_FORMAT_REAL && is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
-    if (io == SSM_FORMAT_REAL)
-        return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
-    if (is_step) return ssm__cuda_few_launch_units<1, 1>(q, stream);
-    if (q.p.M <= 16) return ssm__cuda_few_launch_units<1, 0>(q, stream);
-    return q.p.M <= 32 ? ssm__cuda_few_launch_units<2, 0>(q, stream) : ssm__cuda_few_launch_units<4, 0>(q, stream);
+    if (io == SSM_FORMAT_BF16)
+        return is_step ? ssm__cuda_few_launch_units<1>(q, stream) : ssm__cuda_few_launch_units<0>(q, stream);
+    if (is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
+    return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
 }
 
 /*=============================================================================
@@ -37427,44 +37768,62 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
  */
 enum { SSM__CUDA_DECODE_THREADS = 128, SSM__CUDA_DECODE_CHANNELS = SSM__CUDA_DECODE_THREADS / 4 };
 
+/* Bytes of a line of dt_proj's inputs or weights, with zeros up to a multiple of 64. */
+static __host__ __device__ __forceinline__ unsigned ssm__cuda_dt_pitch(size_t bytes)
+{
+    return ssm__cuda_pitch((bytes + 63) / 64 * 64);
+}
+
 typedef struct ssm__cuda_decode {
     ssm__cuda_scan scan; /* its delta is that of dt_proj */
     ssm_linear dt_proj;
     const void *dt; /* [dt_rank], of the rows' type */
 } ssm__cuda_decode;
 
-/* 16-byte units of a line of dt_proj's weights in shared memory. */
-SSM__DEVICE unsigned ssm__cuda_dt_pitch(const ssm_linear &l, size_t element)
-{
-    return ssm__cuda_few_pitch((unsigned)((l.in * element + 63) / 64 * 4));
-}
-
-/* The weights of a block's channels from c on, and the row before them. */
+/* The row before dt_proj and the weights of a block's channels: lines in shared memory. */
 template <class T> struct ssm__cuda_dt_room {
     const ssm_linear &l;
-    T *line; /* of the row; then those of the channels */
-    unsigned pitch, c, lines;
+    unsigned pitch, bytes, c, channels;
+    unsigned char *first;
 
-    __device__ __forceinline__ ssm__cuda_dt_room(const ssm__cuda_decode &q)
-        : l(q.dt_proj), line((T *)(void *)ssm__cuda_room),
-          pitch(ssm__cuda_dt_pitch(q.dt_proj, sizeof(T)) * (unsigned)(16 / sizeof(T))),
-          c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS)
+    __device__ __forceinline__ explicit ssm__cuda_dt_room(const ssm__cuda_decode &q)
+        : l(q.dt_proj), pitch(ssm__cuda_dt_pitch(q.dt_proj.in * sizeof(T))), bytes((unsigned)(q.dt_proj.in * sizeof(T))),
+          c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS), channels(SSM__CUDA_DECODE_CHANNELS),
+          first(ssm__cuda_room + SSM__CUDA_BARRIERS)
     {
-        lines = SSM__CUDA_DECODE_CHANNELS;
-        if ((unsigned)l.out - c < lines) lines = (unsigned)l.out - c;
+        if ((unsigned)l.out - c < channels) channels = (unsigned)l.out - c;
     }
-    __device__ __forceinline__ const T *weights(unsigned channel) const { return line + (1 + channel) * pitch; }
-
-    /* `lines` lines from `from` on behind line `first`; zeros up to a multiple of 64 bytes. */
-    __device__ __forceinline__ void fetch(unsigned first, const void *from, unsigned count) const
+    __device__ __forceinline__ const T *row(void) const { return (const T *)(const void *)first; }
+    __device__ __forceinline__ const T *weights(unsigned channel) const
     {
-        const unsigned size = sizeof(T), each = 16 / size, units = ((unsigned)l.in * size + 63) / 64 * 4;
-        unsigned i;
-        for (i = threadIdx.x; i < count * units; i += SSM__CUDA_DECODE_THREADS) {
-            const unsigned r = i / units, u = i % units * each, left = u < l.in ? (unsigned)l.in - u : 0;
-            ssm__cuda_copy_first(line + (first + r) * pitch + u, (const T *)from + (left ? r * l.in + u : 0),
-                                 left < each ? (int)(left * size) : 16);
-        }
+        return (const T *)(const void *)(first + (1 + channel) * pitch);
+    }
+    __device__ __forceinline__ uint64_t *barrier(void) const { return (uint64_t *)(void *)ssm__cuda_room; }
+
+    __device__ __forceinline__ void fetch_weights(void) const
+    {
+#if SSM__CUDA_BULK
+        if (threadIdx.x == 0) ssm__cuda_barrier_open(barrier());
+        __syncthreads();
+        if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier(), bytes * (channels + 1));
+#endif
+        ssm__cuda_copy_lines(first + pitch, pitch, (const T *)(const void *)l.weight + (size_t)c * l.in, (ptrdiff_t)bytes,
+                             channels, bytes, barrier());
+        ssm__cuda_few_pad(first, pitch, channels + 1, bytes);
+    }
+    __device__ __forceinline__ void fetch_row(const void *from) const
+    {
+        ssm__cuda_copy_lines(first, pitch, from, 0, 1, bytes, barrier());
+        ssm__cuda_commit();
+    }
+    __device__ __forceinline__ void wait(void) const
+    {
+#if SSM__CUDA_BULK
+        ssm__cuda_barrier_wait(barrier(), 0);
+#else
+        ssm__cuda_wait<0>();
+#endif
+        __syncthreads();
     }
 };
 
@@ -37477,7 +37836,7 @@ SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<float> &m)
     for (k = 0; k < m.l.in; k += SSM__CUDA_SEGMENT) {
         const int left = (int)m.l.in - (int)k, whole = SSM__CUDA_SEGMENT;
         sum[0] = 0;
-        ssm__cuda_few_dot<1>(sum, m.line + k, 0, w + k, left < whole ? left : whole);
+        ssm__cuda_few_dot<1>(sum, m.row() + k, 0, w + k, left < whole ? left : whole);
         total = k ? total + sum[0] : sum[0];
     }
     return total;
@@ -37496,7 +37855,7 @@ SSM__DEVICE float ssm__cuda_dt(const ssm__cuda_dt_room<ssm__cuda_bf16> &m)
         ssm__cuda_matrices<0>(b, w + k + 8 * (lane / 8));
 #pragma unroll
         for (i = 0; i < 4; ++i)
-            if (lane < 4) a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.line + k + 8 * (unsigned)i + 2 * lane);
+            if (lane < 4) a[i / 2][i % 2 * 2] = *(const unsigned *)(const void *)(m.row() + k + 8 * (unsigned)i + 2 * lane);
         ssm__cuda_multiply_add(sum, a[0], b[0], b[1]);
         ssm__cuda_multiply_add(sum, a[1], b[2], b[3]);
     }
@@ -37525,22 +37884,20 @@ __global__ void __launch_bounds__(SSM__CUDA_DECODE_THREADS) ssm__cuda_decode_sca
     ssm__four h = none, a = none, b = none, k = none;
     unsigned n = 4 * own;
     int i;
-    m.fetch(1, (const T *)(const void *)q.dt_proj.weight + (size_t)m.c * q.dt_proj.in, m.lines);
+    m.fetch_weights();
     if (n < N) {
         h = ssm__cuda_load4(at + n);
         a = ssm__cuda_load4(A + n);
     }
     ssm__cuda_await();
-    m.fetch(0, q.dt, 1);
-    ssm__cuda_commit();
+    m.fetch_row(q.dt);
     u = ssm__cuda_load(ssm__cuda_at<T>(s.u, 0, 0, c));
     z = s.z.data ? ssm__cuda_load(ssm__cuda_at<T>(s.z, 0, 0, c)) : 0.0f;
     if (n < N) {
         b = ssm__cuda_load4(B + n);
         k = ssm__cuda_load4(C + n);
     }
-    ssm__cuda_wait<0>();
-    __syncthreads();
+    m.wait();
     delta = ssm__cuda_step_size(s, ssm__cuda_as<T>(ssm__cuda_dt(m)) + bias);
     e = delta * u;
     for (; n < N; n += 16) {
@@ -37611,8 +37968,8 @@ static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const 
 
 static ssm_status ssm__cuda_decode_run(const ssm__cuda_decode &q, ssm_format io, void *stream)
 {
-    const size_t bytes = q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4);
-    const size_t room = (SSM__CUDA_DECODE_CHANNELS + 1) * 16 * (ssm__ceil_div(bytes, 64) * 4 | 1);
+    const size_t pitch = ssm__cuda_dt_pitch(q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4));
+    const size_t room = SSM__CUDA_BARRIERS + (SSM__CUDA_DECODE_CHANNELS + 1) * pitch;
     return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_decode_scan<ssm__cuda_bf16>
                                                         : ssm__cuda_decode_scan<float>,
                                   ssm__ceil_div(q.scan.s.dim, SSM__CUDA_DECODE_CHANNELS), 1, SSM__CUDA_DECODE_THREADS, room,
@@ -39256,7 +39613,7 @@ static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const
         layer->config.parallel = NULL;                                                                                 \
         ssm__##X##_describe(layer, NULL, &table);                                                                      \
         *params = ssm__mul(table.count, sizeof(ssm_real));                                                             \
-        return SSM_OK;                                                                                                 \
+        return ssm__##X##_call(layer).host_only ? SSM_ERR_UNSUPPORTED : SSM_OK;                                        \
     }                                                                                                                  \
     static ssm__call ssm__cuda_##X##_call(const ssm_##X *layer, float *state, const void *x, void *y)                  \
     {                                                                                                                  \
@@ -39376,6 +39733,8 @@ SSM__DEVICE_LAYER(rglru, rglru)
 #undef SSM__DISC
 #undef SSM__FORMAT
 #undef SSM__COMPLEX_A
+#undef SSM__COMPLEX_CORE
+#undef SSM__COMPLEX_CORES
 #undef SSM__SHARE_COST
 #undef SSM__INLINE
 #undef SSM__NOINLINE
@@ -39444,6 +39803,10 @@ SSM__DEVICE_LAYER(rglru, rglru)
 #undef SSM__EXP_DOWN
 #undef SSM__HUGE
 #undef SSM__ANGLE_NEAR
+#undef SSM__HALF_PI_1
+#undef SSM__HALF_PI_2
+#undef SSM__HALF_PI_3
+#undef SSM__COARSE
 #undef SSM__ANGLE_MOST
 #undef SSM__SQRT_SMALL
 #undef SSM__SQRT_UP
@@ -39492,6 +39855,7 @@ SSM__DEVICE_LAYER(rglru, rglru)
 #undef SSM__CUDA_BACK_BLOCKS
 #undef SSM__CUDA_PRODUCT_BLOCKS
 #undef SSM__CUDA_WGMMA
+#undef SSM__CUDA_BULK
 #undef SSM__CUDA_SUMS
 #undef SSM__CUDA_SUMS4
 #undef SSM__CUDA_SUMS16
@@ -39510,7 +39874,7 @@ SSM__DEVICE_LAYER(rglru, rglru)
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
  *          S4D, S4, RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm,
  *          embedding; norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and
- *          its block; selective scan of complex A; ZOH_TRAPEZOID.
+ *          its block; complex A in the selective scan, selective, S6 and Mamba (SSM_PARAMS_MAX is 17); ZOH_TRAPEZOID; S4D-Inv2, -Quad.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers

@@ -141,6 +141,68 @@ static void plain_scan_backward(size_t len, size_t dim, size_t states, const ssm
     }
 }
 
+/* The same of complex A, B, C and h, (re, im) pairs, each of which stands for a conjugate pair. */
+static void plain_scan_pairs(size_t len, size_t dim, size_t states, const ssm_real *u, const ssm_real *delta,
+                             const ssm_real *A, const ssm_real *B, const ssm_real *C, const ssm_real *D, ssm_real *h,
+                             ssm_real *y, ssm_real *keep)
+{
+    size_t t, c, n;
+    for (t = 0; t < len; ++t) {
+        for (c = 0; c < dim; ++c) {
+            const ssm_real dt = plain_softplus(delta[t * dim + c]), e = dt * u[t * dim + c];
+            ssm_real sum = 0;
+            for (n = 0; n < states; ++n) {
+                const ssm_real *An = A + 2 * (c * states + n), *Bn = B + 2 * (t * states + n), *Cn = C + 2 * (t * states + n);
+                const ssm_real size = REAL(exp)(dt * An[0]), re = size * REAL(cos)(dt * An[1]);
+                const ssm_real im = size * REAL(sin)(dt * An[1]);
+                ssm_real *s = h + 2 * (c * states + n);
+                const ssm_real next = re * s[0] - im * s[1] + e * Bn[0];
+                s[1] = re * s[1] + im * s[0] + e * Bn[1];
+                s[0] = next;
+                sum += Cn[0] * s[0] - Cn[1] * s[1];
+                if (keep) memcpy(keep + 2 * ((t * dim + c) * states + n), s, 2 * sizeof *s);
+            }
+            y[t * dim + c] = 2 * sum + D[c] * u[t * dim + c];
+        }
+    }
+}
+
+/* Its gradients: d/dRe + i d/dIm. */
+static void plain_scan_pairs_backward(size_t len, size_t dim, size_t states, const ssm_real *u, const ssm_real *delta,
+                                      const ssm_real *const coef[4], const ssm_real *keep, const ssm_real *dy,
+                                      ssm_real *g, ssm_real *const out[6])
+{
+    static const ssm_real zero[2] = {0, 0};
+    size_t t, c, n;
+    for (t = len; t-- > 0;) {
+        for (c = 0; c < dim; ++c) {
+            const size_t at = t * dim + c;
+            const ssm_real dt = plain_softplus(delta[at]), x = u[at], twice = 2 * dy[at];
+            ssm_real ddt = 0, drive = 0;
+            for (n = 0; n < states; ++n) {
+                const size_t k = 2 * (c * states + n), r = 2 * (t * states + n);
+                const ssm_real *A = coef[0] + k, *B = coef[1] + r, *C = coef[2] + r, *after = keep + 2 * (at * states + n);
+                const ssm_real *before = t ? keep + 2 * ((at - dim) * states + n) : zero;
+                const ssm_real size = REAL(exp)(dt * A[0]), re = size * REAL(cos)(dt * A[1]);
+                const ssm_real im = size * REAL(sin)(dt * A[1]);
+                ssm_real *s = g + k, *dA = out[2] + k, *dB = out[3] + r, *dC = out[4] + r, q[2];
+                s[0] += twice * C[0], s[1] -= twice * C[1];
+                dC[0] += twice * after[0], dC[1] -= twice * after[1];
+                dB[0] += dt * x * s[0], dB[1] += dt * x * s[1];
+                drive += B[0] * s[0] + B[1] * s[1];
+                q[0] = re * s[0] + im * s[1], q[1] = re * s[1] - im * s[0];
+                s[0] = q[0], s[1] = q[1];
+                q[0] = before[0] * s[0] + before[1] * s[1], q[1] = before[0] * s[1] - before[1] * s[0];
+                dA[0] += dt * q[0], dA[1] += dt * q[1];
+                ddt += A[0] * q[0] + A[1] * q[1];
+            }
+            out[0][at] += dt * drive + dy[at] * coef[3][c];
+            out[5][c] += dy[at] * x;
+            out[1][at] += (ddt + drive * x) * plain_sigmoid(delta[at]);
+        }
+    }
+}
+
 /* y = silu(conv(x)); x rows are `row` apart; state [width-1][dim] goes before it and is moved on. */
 static void plain_conv(size_t len, size_t dim, size_t width, const ssm_real *x, size_t row, const ssm_real *weight,
                        const ssm_real *bias, ssm_real *state, ssm_real *y)
@@ -343,6 +405,7 @@ static void report(const char *name, const char *shape, void (*ours)(void *), vo
 
 typedef struct scan_case {
     size_t len, dim, states;
+    size_t parts; /* 2: A, B, C and the state are complex */
     ssm_real *u, *delta, *A, *B, *C, *D, *dy;
     ssm_real *h, *y, *keep, *g;          /* of the plain loop */
     ssm_real *plain[6];                  /* du, ddelta, dA, dB, dC, dD */
@@ -353,7 +416,7 @@ typedef struct scan_case {
     ssm_memory work;
 } scan_case;
 
-static void scan_open(scan_case *k, size_t len, size_t dim, size_t states, int backward)
+static void scan_open(scan_case *k, size_t len, size_t dim, size_t states, size_t parts, int backward)
 {
     ssm_rng rng;
     ssm_sizes need;
@@ -363,16 +426,19 @@ static void scan_open(scan_case *k, size_t len, size_t dim, size_t states, int b
     k->len = len;
     k->dim = dim;
     k->states = states;
+    k->parts = parts;
     k->u = normal(&rng, len * dim, 0, 1);
     k->delta = normal(&rng, len * dim, -3, 1);
-    k->A = zeros(dim * states);
-    for (i = 0; i < dim * states; ++i) k->A[i] = -(ssm_real)(i % states + 1);
-    k->B = normal(&rng, len * states, 0, 1);
-    k->C = normal(&rng, len * states, 0, 1);
+    k->A = zeros(parts * dim * states);
+    for (i = 0; i < dim * states && parts == 1; ++i) k->A[i] = -(ssm_real)(i % states + 1);
+    for (i = 0; i < dim * states && parts == 2; ++i) /* S4D-Lin */
+        k->A[2 * i] = (ssm_real)-0.5, k->A[2 * i + 1] = (ssm_real)3.14159265 * (ssm_real)(i % states);
+    k->B = normal(&rng, parts * len * states, 0, 1);
+    k->C = normal(&rng, parts * len * states, 0, 1);
     k->D = normal(&rng, dim, 0, 1);
-    k->h = zeros(dim * states);
+    k->h = zeros(parts * dim * states);
     k->y = zeros(len * dim);
-    k->state = zeros(dim * states);
+    k->state = zeros(parts * dim * states);
     k->out = zeros(len * dim);
     k->scan.batch = 1;
     k->scan.len = len;
@@ -388,14 +454,22 @@ static void scan_open(scan_case *k, size_t len, size_t dim, size_t states, int b
     k->scan.h_last.data = k->state; /* the layers' order: [n][c] */
     k->scan.h_last.chan = 1;
     k->scan.h_last.state = (ptrdiff_t)dim;
+    if (parts == 2) {
+        k->scan.complex_A = 1;
+        k->scan.A = ssm_in_pairs(k->scan.A);
+        k->scan.B = ssm_in_pairs(k->scan.B);
+        k->scan.C = ssm_in_pairs(k->scan.C);
+        k->scan.h_last.chan *= 2;
+        k->scan.h_last.state *= 2;
+    }
     k->scan.y = ssm_out_like(k->out, k->scan.u);
     if (!backward) return;
-    k->keep = zeros(len * dim * states);
-    k->g = zeros(dim * states);
+    k->keep = zeros(parts * len * dim * states);
+    k->g = zeros(parts * dim * states);
     k->dy = normal(&rng, len * dim, 0, 1);
     k->count[0] = k->count[1] = len * dim;
-    k->count[2] = dim * states;
-    k->count[3] = k->count[4] = len * states;
+    k->count[2] = parts * dim * states;
+    k->count[3] = k->count[4] = parts * len * states;
     k->count[5] = dim;
     for (i = 0; i < 6; ++i) {
         k->plain[i] = zeros(k->count[i]);
@@ -444,7 +518,11 @@ static void scan_ours(void *context)
 static void scan_plain(void *context)
 {
     scan_case *k = (scan_case *)context;
-    memset(k->h, 0, k->dim * k->states * sizeof(ssm_real));
+    memset(k->h, 0, k->parts * k->dim * k->states * sizeof(ssm_real));
+    if (k->parts == 2) {
+        plain_scan_pairs(k->len, k->dim, k->states, k->u, k->delta, k->A, k->B, k->C, k->D, k->h, k->y, k->keep);
+        return;
+    }
     plain_scan(k->len, k->dim, k->states, k->u, k->delta, k->A, k->B, k->C, k->states, k->D, k->h, k->y, k->keep);
 }
 
@@ -470,22 +548,29 @@ static void backward_ours(void *context)
 static void backward_plain(void *context)
 {
     scan_case *k = (scan_case *)context;
+    const ssm_real *const coef[4] = {k->A, k->B, k->C, k->D};
     scan_plain(k);
-    memset(k->g, 0, k->dim * k->states * sizeof(ssm_real));
+    memset(k->g, 0, k->parts * k->dim * k->states * sizeof(ssm_real));
+    if (k->parts == 2) {
+        plain_scan_pairs_backward(k->len, k->dim, k->states, k->u, k->delta, coef, k->keep, k->dy, k->g, k->plain);
+        return;
+    }
     plain_scan_backward(k->len, k->dim, k->states, k->u, k->delta, k->A, k->B, k->C, k->D, k->keep, k->dy, k->g,
                         k->plain[0], k->plain[1], k->plain[2], k->plain[3], k->plain[4], k->plain[5]);
 }
 
-static void bench_scan(size_t len, size_t dim, size_t states)
+/* parts: 2 of complex A, a state of which takes a sine and a cosine too. */
+static void bench_scan(size_t len, size_t dim, size_t states, size_t parts)
 {
+    const char *name = parts == 2 ? "complex scan" : "scan forward";
     char shape[NAME];
     scan_case k;
-    scan_open(&k, len, dim, states, 0);
+    scan_open(&k, len, dim, states, parts, 0);
     scan_ours(&k);
     scan_plain(&k);
-    agree("scan forward", k.out, k.y, len * dim);
+    agree(name, k.out, k.y, len * dim);
     sprintf(shape, "D=%lu N=%lu L=%lu", (unsigned long)dim, (unsigned long)states, (unsigned long)len);
-    report("scan forward", shape, scan_ours, scan_plain, &k, (double)(len * dim * states), 11,
+    report(name, shape, scan_ours, scan_plain, &k, (double)(len * dim * states), parts == 2 ? 41 : 11,
            3 * REAL_BYTES / (double)states); /* u, delta, y */
     scan_close(&k);
 }
@@ -495,7 +580,7 @@ static void bench_scan_step(size_t dim, size_t states)
     char shape[NAME];
     scan_case k;
     size_t i;
-    scan_open(&k, 1, dim, states, 0);
+    scan_open(&k, 1, dim, states, 1, 0);
     for (i = 0; i < 3; ++i) {
         step_ours(&k);
         step_plain(&k);
@@ -507,18 +592,19 @@ static void bench_scan_step(size_t dim, size_t states)
     scan_close(&k);
 }
 
-static void bench_scan_backward(size_t len, size_t dim, size_t states)
+static void bench_scan_backward(size_t len, size_t dim, size_t states, size_t parts)
 {
     static const char *const name[6] = {"du", "ddelta", "dA", "dB", "dC", "dD"};
     char shape[NAME];
     scan_case k;
     size_t i;
-    scan_open(&k, len, dim, states, 1);
+    scan_open(&k, len, dim, states, parts, 1);
     backward_ours(&k);
     backward_plain(&k);
     for (i = 0; i < 6; ++i) agree(name[i], k.gradient[i], k.plain[i], k.count[i]);
     sprintf(shape, "D=%lu N=%lu L=%lu", (unsigned long)dim, (unsigned long)states, (unsigned long)len);
-    report("scan backward", shape, backward_ours, backward_plain, &k, (double)(len * dim * states), 17,
+    report(parts == 2 ? "complex backward" : "scan backward", shape, backward_ours, backward_plain, &k,
+           (double)(len * dim * states), parts == 2 ? 61 : 17,
            5 * REAL_BYTES / (double)states); /* u, delta, dy, du, ddelta */
     scan_close(&k);
 }
@@ -1088,8 +1174,10 @@ int main(int argc, char **argv)
         printf("%-16s %-34s %7s %7s  %7s %7s  %6s  %6s %6s\n", "", "", "least", "middle", "least", "middle", "", "FMA",
                "bytes");
     }
-    bench_scan(len, dim, states);
-    bench_scan_backward((len + 7) / 8, dim, states);
+    bench_scan(len, dim, states, 1);
+    bench_scan_backward((len + 7) / 8, dim, states, 1);
+    bench_scan((len + 7) / 8, dim, states, 2);
+    bench_scan_backward((len + 7) / 8, dim, states, 2);
     bench_scan_step(dim, states);
     bench_ssd((len + 3) / 4, 24, check_only ? 5 : 64, check_only ? 7 : 128);
     bench_conv(len, dim, 4);

@@ -53,6 +53,7 @@ uint32_t bits_all(int family);
 /* What isa 0 stands for while one instruction set is at work. */
 static ssm_isa chosen;
 #define SSM_DEFAULT_ISA chosen
+#define SSM_COMPLEX_LAYERS /* on every target */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 
@@ -439,7 +440,12 @@ static void layers(void)
     RUN(s6, "s6 chunked", 1, c.scan = SSM_SCAN_CHUNKED; c.dt_rank = 3);
     RUN(s6, "s6 blelloch", 1, c.scan = SSM_SCAN_BLELLOCH; c.disc = SSM_DISC_ZOH);
     RUN(s6, "s6 zeta", 1, ssm_s6_preset(&c, SSM_PRESET_ZETA));
+    RUN(selective, "selective complex", 1, c.complex_A = 1; c.d_state = 5);
+    RUN(s6, "s6 complex", 1, c.complex_A = 1);
+    RUN(s6, "s6 complex zoh", 1, c.complex_A = 1; c.disc = SSM_DISC_ZOH; c.n_groups = 2; c.d_state = 7);
+    RUN(s6, "s6 complex blelloch", 1, c.complex_A = 1; c.disc = SSM_DISC_BILINEAR; c.scan = SSM_SCAN_BLELLOCH);
     RUN(mamba, "mamba", 1, (void)0);
+    RUN(mamba, "mamba complex bf16", 1, c.complex_A = 1; c.format = SSM_FORMAT_BF16; c.dbc_norm = SSM_DBC_NORM);
     RUN(mamba, "mamba norms of dt, B, C", 1, c.dbc_norm = SSM_DBC_NORM_WEIGHTED; c.x_proj_bias = 1);
     RUN(mamba, "mamba norm residual", 1, c.pre_norm = 1; c.residual = 1; c.proj_bias = 1);
     RUN(mamba, "mamba tracetorch", 1, ssm_mamba_preset(&c, SSM_PRESET_TRACETORCH));

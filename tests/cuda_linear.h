@@ -233,8 +233,10 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
         const ssm__cuda_units q = ssm__cuda_units_of(p);
         if (tile == 0)
             ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(q, 4, (size_t)-1, NULL), "middle");
-        else if (tile == 1 && A_INNER && B_INNER && M <= SSM__CUDA_FEW_MOST)
+        else if (tile == 1 && A_INNER && B_INNER && ssm__cuda_few_suits(&p, SSM_FORMAT_BF16))
             ok(ssm__cuda_few_run(ssm__cuda_few_of(p, chance(50)), SSM_FORMAT_BF16, NULL), "few");
+        else if (tile == 1 && A_INNER)
+            ok(ssm__cuda_units_launch<ssm__cuda_narrow, 1, B_INNER>(q, 8, (size_t)-1, NULL), "narrow");
         else ok(ssm__cuda_units_large<A_INNER, B_INNER>(p, NULL), "large");
         EMULATOR(emulator_order = 0);
         if (tile == 0) first = to.download();
@@ -262,7 +264,7 @@ static void linear_tiles(void)
     for (i = 0; i < rounds && trouble == 0; ++i) {
         const size_t most = on_gpu ? 700 : 290, grain = chance(50) ? 8 : 1; /* columns by eights */
         const size_t M = pick(1, chance(50) ? 20 : on_gpu ? 700 : 150), N = grain * pick(1, most / grain);
-        linear_product<1, 1>(M, N, pick(1, on_gpu ? 900 : 200), 0);
+        linear_product<1, 1>(M, N, chance(50) ? 8 * pick(1, 25) : pick(1, on_gpu ? 900 : 200), 0);
         linear_product<1, 0>(M, N, pick(1, on_gpu ? 900 : 200), 0);
         linear_product<0, 0>(N, M, pick(1, on_gpu ? 900 : 200), 1);
     }

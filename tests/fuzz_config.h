@@ -58,7 +58,7 @@ static ssm_selective_config fuzz_selective(fuzz_extents extent)
     ssm_selective_config c = {0};
     c.d_model = extent(40), c.d_state = fuzz_optional(extent, 20);
     c.disc = (ssm_disc)fuzz_option(7), c.scan = (ssm_scan)fuzz_option(4), c.format = (ssm_format)fuzz_option(3);
-    c.isa = fuzz_isa(), c.integer_A = fuzz_flag();
+    c.isa = fuzz_isa(), c.integer_A = fuzz_flag(), c.complex_A = fuzz_chance(3);
     return c;
 }
 
@@ -71,7 +71,7 @@ static ssm_s6_config fuzz_s6(fuzz_extents extent)
     c.disc = (ssm_disc)fuzz_option(7), c.scan = (ssm_scan)fuzz_option(4), c.format = (ssm_format)fuzz_option(3);
     c.isa = fuzz_isa(), c.no_dt_bias = fuzz_flag(), c.dt_init = (ssm_dt_init)fuzz_option(3);
     c.dt_min = fuzz_positive(0.001), c.dt_max = fuzz_positive(0.1), c.dt_floor = fuzz_positive(1e-4);
-    c.dt_scale = fuzz_positive(1), c.dt_bias = (ssm_real)-0.5;
+    c.dt_scale = fuzz_positive(1), c.dt_bias = (ssm_real)-0.5, c.complex_A = fuzz_chance(3);
     if (fuzz_chance(8)) ssm_s6_preset(&c, (ssm_preset)fuzz_option(4));
     return c;
 }
@@ -87,7 +87,7 @@ static ssm_mamba_config fuzz_mamba(fuzz_extents extent)
     c.x_proj_bias = fuzz_flag(), c.dbc_norm = (ssm_dbc_norm)(fuzz_below(8) < 7 ? fuzz_below(3) : fuzz_below(9));
     c.no_conv_bias = fuzz_flag(), c.no_dt_bias = s6.no_dt_bias, c.mean_conv = fuzz_flag(), c.dt_init = s6.dt_init;
     c.dt_min = s6.dt_min, c.dt_max = s6.dt_max, c.dt_floor = s6.dt_floor, c.dt_scale = s6.dt_scale;
-    c.dt_bias = s6.dt_bias, c.norm_eps = fuzz_positive(1e-5);
+    c.dt_bias = s6.dt_bias, c.norm_eps = fuzz_positive(1e-5), c.complex_A = s6.complex_A;
     if (fuzz_chance(8)) ssm_mamba_preset(&c, (ssm_preset)fuzz_option(4));
     return c;
 }
@@ -143,7 +143,7 @@ static ssm_s4d_config fuzz_s4d(fuzz_extents extent)
     c.d_model = extent(20) * (c.n_ssm ? c.n_ssm : 1) + (fuzz_chance(40) ? 1 : 0);
     c.real_state = fuzz_chance(3), c.d_state = extent(10) * (c.real_state || fuzz_chance(40) ? 1 : 2);
     c.train_B = fuzz_flag(), c.no_dt = fuzz_chance(4), c.disc = (ssm_disc)fuzz_option(5);
-    c.scan = (ssm_scan)fuzz_option(4), c.init = (ssm_s4_A_init)fuzz_option(c.real_state ? 3 : 5);
+    c.scan = (ssm_scan)fuzz_option(4), c.init = (ssm_s4_A_init)fuzz_option(c.real_state ? 3 : 7);
     c.weights = (ssm_s4_weights)fuzz_option(4), c.normal_dt = fuzz_chance(4);
     c.dt_min = fuzz_positive(0.001), c.dt_max = fuzz_positive(0.1), c.format = (ssm_format)fuzz_option(3);
     c.isa = fuzz_isa(), c.form = (ssm_s4_form)fuzz_option(3), c.bidirectional = fuzz_chance(4);

@@ -294,10 +294,10 @@ static int fuzz_has_oracle(const fuzz_case *k)
     case FUZZ_SELECTIVE:
         return k->resolved.selective.format == SSM_FORMAT_REAL;
     case FUZZ_S6:
-        return s6->format == SSM_FORMAT_REAL && s6->dt_rank + 2 * s6->n_groups * s6->d_state <= LAYER_WIDE;
+        return s6->format == SSM_FORMAT_REAL && s6->dt_rank + 4 * s6->n_groups * s6->d_state <= LAYER_WIDE;
     case FUZZ_MAMBA:
         return m->format == SSM_FORMAT_REAL && 2 * m->d_inner <= LAYER_WIDE &&
-               m->dt_rank + 2 * m->n_groups * m->d_state <= LAYER_WIDE;
+               m->dt_rank + 4 * m->n_groups * m->d_state <= LAYER_WIDE;
     case FUZZ_MAMBA2:
         return m2->format == SSM_FORMAT_REAL && 3 * m2->d_inner + 2 * m2->n_groups * m2->d_state <= LAYER_WIDE;
     case FUZZ_MAMBA3:

@@ -64,10 +64,10 @@ static double fuzz_states(size_t type, const layer_any_config *c)
 {
     const double N = (double)c->selective.d_state, D = (double)c->selective.d_model; /* the first two of every config */
     switch (type) {
-    case FUZZ_SELECTIVE: return (c->selective.disc == SSM_DISC_TRAPEZOID ? 2 : 1) * N * D;
-    case FUZZ_S6: return (c->s6.disc == SSM_DISC_TRAPEZOID ? 2 : 1) * N * D;
+    case FUZZ_SELECTIVE: return (c->selective.disc == SSM_DISC_TRAPEZOID || c->selective.complex_A ? 2 : 1) * N * D;
+    case FUZZ_S6: return (c->s6.disc == SSM_DISC_TRAPEZOID || c->s6.complex_A ? 2 : 1) * N * D;
     case FUZZ_MAMBA:
-        return ((double)c->mamba.d_conv - 1 + (c->mamba.disc == SSM_DISC_TRAPEZOID ? 2 : 1) * N) *
+        return ((double)c->mamba.d_conv - 1 + (c->mamba.disc == SSM_DISC_TRAPEZOID || c->mamba.complex_A ? 2 : 1) * N) *
                (double)c->mamba.d_inner;
     case FUZZ_MAMBA2:
         return ((double)c->mamba2.d_conv - 1) * ((double)c->mamba2.d_inner + 2 * (double)c->mamba2.n_groups * N) +

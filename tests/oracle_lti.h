@@ -1,4 +1,4 @@
-/* oracle_lti.h - S4D, S4 and S5 in complex double, from the papers: whole sequences, with dense matrices where a layer has
+/* oracle_lti.h - what is complex, in double: a channel of the selective scan; S4D, S4 and S5 from the papers: whole sequences, with dense matrices where a layer has
  * a trick. For test_layers.c, whose layer_oracle, layer_weight, layer_affine and layer_rms it uses. */
 #ifndef SSM_ORACLE_LTI_H
 #define SSM_ORACLE_LTI_H
@@ -252,6 +252,25 @@ static void s5_oracle_coef(ssm_disc disc, oracle_complex A, double da, double db
     default: /* ZOH; four terms of the series are exact to 1e-19 where it is used */
         *b = cabs(y) < 1e-4 ? db * (1 + y / 2 + y * y / 6 + y * y * y / 24) : (cexp(y) - 1) / A;
     }
+}
+
+/* 2 Re(sum of C h) of a channel of the selective scan through one step; B, C, state [d_state][dim] of (re, im) pairs. */
+static double oracle_scan_channel(const layer_scan *s, size_t c, double u, double delta, const double *B, const double *C,
+                                  double *state)
+{
+    double y = 0;
+    size_t n;
+    for (n = 0; n < s->d_state; ++n, B += 2, C += 2) {
+        const size_t at = c * s->A_row + n;
+        double *h = state + 2 * (n * s->dim + c);
+        oracle_complex a, b, next;
+        s5_oracle_coef(s->disc, oracle_pair(-exp(s->A_log[at]), s->A_imag[at]), delta, delta, &a, &b);
+        next = a * oracle_pair(h[0], h[1]) + b * oracle_pair(B[0], B[1]) * u;
+        h[0] = creal(next);
+        h[1] = cimag(next);
+        y += 2 * creal(oracle_pair(C[0], C[1]) * next);
+    }
+    return y;
 }
 
 static double s5_gelu(double x)

@@ -816,6 +816,31 @@ static const golden_layer golden_mamba_ssm_block = {
     },
 };
 
+/* mamba_inner_ref of mamba_ssm with a complex A. */
+static const golden_layer golden_mamba_ssm_complex_inner = {
+    .verbs = &golden_mamba_verbs,
+    .config.mamba = {.d_model = GOLD_MAMBA_SSM_COMPLEX_INNER_D_MODEL, .d_state = GOLD_MAMBA_SSM_COMPLEX_INNER_D_STATE,
+                     .dt_rank = GOLD_MAMBA_SSM_COMPLEX_INNER_DT_RANK, .complex_A = 1},
+    .len = GOLD_MAMBA_SSM_COMPLEX_INNER_LEN,
+    .width = GOLD_MAMBA_SSM_COMPLEX_INNER_D_MODEL,
+    .state = {GOLD_MAMBA_SSM_COMPLEX_INNER_BATCH, GOLD_MAMBA_SSM_COMPLEX_INNER_D_INNER,
+              GOLD_MAMBA_SSM_COMPLEX_INNER_D_CONV - 1, 2 * GOLD_MAMBA_SSM_COMPLEX_INNER_D_STATE},
+    .tolerance = GOLDEN_TOL,
+    GOLDEN_IO(gold_mamba_ssm_complex_inner),
+    .weights = {
+        GOLDEN_WEIGHT("in_proj.weight", gold_mamba_ssm_complex_inner, in_proj_weight),
+        GOLDEN_WEIGHT("conv1d.weight", gold_mamba_ssm_complex_inner, conv1d_weight),
+        GOLDEN_WEIGHT("conv1d.bias", gold_mamba_ssm_complex_inner, conv1d_bias),
+        GOLDEN_WEIGHT("x_proj.weight", gold_mamba_ssm_complex_inner, x_proj_weight),
+        GOLDEN_WEIGHT("dt_proj.weight", gold_mamba_ssm_complex_inner, dt_proj_weight),
+        GOLDEN_WEIGHT("dt_proj.bias", gold_mamba_ssm_complex_inner, dt_proj_bias),
+        GOLDEN_WEIGHT("A_log", gold_mamba_ssm_complex_inner, a_log),
+        GOLDEN_WEIGHT("A_imag", gold_mamba_ssm_complex_inner, a_imag),
+        GOLDEN_WEIGHT("D", gold_mamba_ssm_complex_inner, d),
+        GOLDEN_WEIGHT("out_proj.weight", gold_mamba_ssm_complex_inner, out_proj_weight),
+    },
+};
+
 /* transformers' FalconMambaMixer and JambaMambaMixer. `P` is `p` in capitals. */
 #define GOLDEN_DBC(p, P, norm, eps)                                                                              \
     .verbs = &golden_mamba_verbs,                                                                                \
@@ -1556,6 +1581,7 @@ GOLDEN_CASE(scan, mamba_ssm_complex_mixed)
 GOLDEN_CASE(update, mamba_ssm_update)
 GOLDEN_CASE(update, mamba_ssm_heads)
 GOLDEN_CASE(layer, mamba_ssm_block)
+GOLDEN_CASE(layer, mamba_ssm_complex_inner)
 GOLDEN_CASE(layer, zeta_ssm)
 GOLDEN_CASE(layer, zeta_ssm_pow2)
 GOLDEN_CASE(layer, zeta_long_sequential)
@@ -1656,6 +1682,7 @@ static const test_case golden_cases[] = {
     {"golden/mamba_ssm/update", golden_case_mamba_ssm_update},
     {"golden/mamba_ssm/update_heads", golden_case_mamba_ssm_heads},
     {"golden/mamba_ssm/block", golden_case_mamba_ssm_block},
+    {"golden/mamba_ssm/inner_complex", golden_case_mamba_ssm_complex_inner},
     {"golden/zeta/ssm", golden_case_zeta_ssm},
     {"golden/zeta/ssm_pow2", golden_case_zeta_ssm_pow2},
     {"golden/zeta/long_sequential", golden_case_zeta_long_sequential},

@@ -396,9 +396,13 @@ static void golden_s4_legs(size_t d_state, const double *a_imag, const double *P
 static void test_golden_s4_init(void)
 {
     static const double half[4] = {0.5, 0.5, 0.5, 0.5}, zero[4] = {0, 0, 0, 0}, inverse[4] = {0.5, 0.75, 1.0, 1.25};
+    const double pi = acos(-1.0), inv2[4] = {56 / pi, 24 / pi, 40 / (3 * pi), 8 / pi};
+    const double quad[4] = {1 / pi, 9 / pi, 25 / pi, 49 / pi};
     golden_s4_start(SSM_S4_INIT_DEFAULT, 0, half, gold_s4_statespaces_init_lin);
     golden_s4_start(SSM_S4_INIT_INV, 0, half, gold_s4_statespaces_init_inv);
     golden_s4_start(SSM_S4_INIT_LEGS, 0, half, gold_s4_statespaces_init_legs);
+    golden_s4_start(SSM_S4_INIT_INV2, 0, half, inv2); /* s4.py alone has these two: from its formulas */
+    golden_s4_start(SSM_S4_INIT_QUAD, 0, half, quad);
     golden_s4_start(SSM_S4_INIT_REAL, 0, gold_s4_statespaces_init_real, zero);
     golden_s4_start(SSM_S4_INIT_DEFAULT, 1, gold_s4_statespaces_init_real, zero);
     golden_s4_start(SSM_S4_INIT_INV, 1, inverse, zero);

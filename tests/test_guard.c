@@ -147,6 +147,8 @@ static const layer_config guard_kinds[] = {
     LAYER(s4d, .d_model = 1),       LAYER(s4, .d_model = 1), LAYER(s5, .d_model = 1),
     LAYER(mamba2, .d_model = 1, .headdim = 2),
     LAYER(mamba3, .d_model = 1, .headdim = 2), LAYER(mamba3, .d_model = 1, .headdim = 2, .mimo_rank = 2),
+    LAYER(selective, .d_model = 1, .complex_A = 1), LAYER(s6, .d_model = 1, .complex_A = 1),
+    LAYER(mamba, .d_model = 1, .complex_A = 1),
     LAYER(s5, .d_model = 1, .lru = 1), LAYER(rglru, .d_model = 1), LAYER(rglru, .d_model = 1, .no_block = 1),
 };
 

@@ -150,7 +150,20 @@ typedef struct layer_scan { /* what does not change along time */
     const double *D;
     ssm_dbc_norm norm; /* of dt, B and C */
     double norm_eps;
+    int complex_A;        /* B, C and the state are pairs */
+    const double *A_imag; /* as A_log */
 } layer_scan;
+
+/* Reals of B, or of C, of one group. */
+static size_t layer_numbers(const layer_scan *s)
+{
+    return s->complex_A ? 2 * s->d_state : s->d_state;
+}
+
+#ifndef TEST_NO_COMPLEX
+static double oracle_scan_channel(const layer_scan *s, size_t c, double u, double delta, const double *B, const double *C,
+                                  double *state);
+#endif
 
 /* RMSNorm of n numbers in place; no weights: ones. */
 static void layer_rms(const double *weight, double eps, double *x, size_t n)
@@ -165,9 +178,12 @@ static void layer_rms(const double *weight, double eps, double *x, size_t n)
 static double layer_scan_channel(const layer_scan *s, size_t c, double u, double delta, const double *B,
                                  const double *C, double *state)
 {
-    const size_t first = c / (s->dim / s->groups) * s->d_state;
+    const size_t first = c / (s->dim / s->groups) * layer_numbers(s);
     double y = s->D[c] * u;
     size_t n;
+#ifndef TEST_NO_COMPLEX
+    if (s->complex_A) return y + oracle_scan_channel(s, c, u, delta, B + first, C + first, state);
+#endif
     for (n = 0; n < s->d_state; ++n) {
         double *h = state + n * s->dim + c;
         double *before = s->disc == SSM_DISC_TRAPEZOID ? h + s->d_state * s->dim : NULL;
@@ -181,29 +197,30 @@ static void layer_selective_oracle(const layer_oracle *o, double *state, const d
 {
     const ssm_selective_config *k = (const ssm_selective_config *)o->config;
     const layer_scan s = {k->disc, k->d_model, k->d_state, 1, layer_weight(o, "log_a"), 0, layer_weight(o, "d_skip"),
-                          SSM_DBC_PLAIN, 0};
+                          SSM_DBC_PLAIN, 0, k->complex_A, layer_weight(o, "a_imag")};
     double B[LAYER_WIDE], C[LAYER_WIDE], delta;
     size_t c;
     layer_affine(layer_weight(o, "w_delta"), layer_weight(o, "b_delta"), x, s.dim, &delta, 1);
-    layer_affine(layer_weight(o, "w_b"), NULL, x, s.dim, B, s.d_state);
-    layer_affine(layer_weight(o, "w_c"), NULL, x, s.dim, C, s.d_state);
+    layer_affine(layer_weight(o, "w_b"), NULL, x, s.dim, B, layer_numbers(&s));
+    layer_affine(layer_weight(o, "w_c"), NULL, x, s.dim, C, layer_numbers(&s));
     for (c = 0; c < s.dim; ++c) y[c] = layer_scan_channel(&s, c, x[c], test_softplus(delta), B, C, state);
 }
 
 /* S6 on u; the same inside Mamba. */
 static void layer_core(const layer_oracle *o, layer_scan s, size_t dt_rank, double *state, const double *u, double *y)
 {
-    const size_t width = s.groups * s.d_state;
+    const size_t numbers = layer_numbers(&s), width = s.groups * numbers;
     double dbc[LAYER_WIDE], delta[LAYER_WIDE];
     size_t c;
     s.A_log = layer_weight(o, "A_log");
+    s.A_imag = layer_weight(o, "A_imag");
     s.A_row = s.d_state;
     s.D = layer_weight(o, "D");
     layer_affine(layer_weight(o, "x_proj.weight"), layer_weight(o, "x_proj.bias"), u, s.dim, dbc, dt_rank + 2 * width);
     if (s.norm) layer_rms(layer_weight(o, "dt_layernorm.weight"), s.norm_eps, dbc, dt_rank);
     for (c = 0; s.norm && c < 2 * s.groups; ++c)
         layer_rms(layer_weight(o, c < s.groups ? "b_layernorm.weight" : "c_layernorm.weight"), s.norm_eps,
-                  dbc + dt_rank + c * s.d_state, s.d_state);
+                  dbc + dt_rank + c * numbers, numbers);
     layer_affine(layer_weight(o, "dt_proj.weight"), layer_weight(o, "dt_proj.bias"), dbc, dt_rank, delta, s.dim);
     for (c = 0; c < s.dim; ++c)
         y[c] = layer_scan_channel(&s, c, u[c], test_softplus(delta[c]), dbc + dt_rank, dbc + dt_rank + width, state);
@@ -212,7 +229,8 @@ static void layer_core(const layer_oracle *o, layer_scan s, size_t dt_rank, doub
 static void layer_s6_oracle(const layer_oracle *o, double *state, const double *x, double *y)
 {
     const ssm_s6_config *k = (const ssm_s6_config *)o->config;
-    const layer_scan s = {k->disc, k->d_model, k->d_state, k->n_groups, NULL, 0, NULL, SSM_DBC_PLAIN, 0};
+    const layer_scan s = {k->disc, k->d_model, k->d_state, k->n_groups, NULL, 0, NULL, SSM_DBC_PLAIN, 0, k->complex_A,
+                          NULL};
     layer_core(o, s, k->dt_rank, state, x, y);
 }
 
@@ -236,7 +254,8 @@ static void layer_mamba_oracle(const layer_oracle *o, double *state, const doubl
 {
     const ssm_mamba_config *k = (const ssm_mamba_config *)o->config;
     const size_t M = k->d_model, E = k->d_inner;
-    const layer_scan s = {k->disc, E, k->d_state, k->n_groups, NULL, 0, NULL, k->dbc_norm, (double)k->dbc_norm_eps};
+    const layer_scan s = {k->disc, E, k->d_state, k->n_groups, NULL, 0, NULL, k->dbc_norm, (double)k->dbc_norm_eps,
+                          k->complex_A, NULL};
     const double *norm = layer_weight(o, "norm.weight");
     double in[LAYER_WIDE], xz[LAYER_WIDE], gated[LAYER_WIDE], square = 0;
     size_t i;
@@ -569,6 +588,19 @@ static const layer_config layer_configs[] = {
     LAYER(rglru, .d_model = 20, .num_heads = 4, .no_block = 1),
     LAYER(rglru, .d_model = 1, .no_block = 1, .no_reset = 1),
 #ifndef TEST_NO_COMPLEX
+    LAYER(selective, .d_model = 5, .complex_A = 1),
+    LAYER(selective, .d_model = 17, .d_state = 9, .disc = SSM_DISC_BILINEAR, .complex_A = 1, .integer_A = 1),
+    LAYER(s6, .d_model = 35, .d_state = 3, .complex_A = 1),
+    LAYER(s6, .d_model = 18, .d_state = 17, .n_groups = 2, .dt_rank = 3, .disc = SSM_DISC_ZOH, .complex_A = 1),
+    LAYER(s6, .d_model = 6, .d_state = 5, .n_groups = 6, .disc = SSM_DISC_DIRAC, .complex_A = 1),
+    LAYER(s6, .d_model = 18, .d_state = 4, .scan = SSM_SCAN_BLELLOCH, .disc = SSM_DISC_BILINEAR, .complex_A = 1),
+    LAYER(mamba, .d_model = 9, .d_state = 8, .complex_A = 1),
+    LAYER(mamba, .d_model = 8, .d_state = 5, .n_groups = 2, .dbc_norm = SSM_DBC_NORM_WEIGHTED, .pre_norm = 1,
+          .residual = 1, .disc = SSM_DISC_ZOH, .complex_A = 1),
+    LAYER(mamba, .d_model = 4, .d_state = 3, .d_conv = 1, .scan = SSM_SCAN_CHUNKED, .dbc_norm = SSM_DBC_NORM,
+          .complex_A = 1),
+    LAYER(mamba, .d_model = 3, .d_state = 2, .dbc_norm = SSM_DBC_NORM_WEIGHTED, .x_proj_bias = 1, .proj_bias = 1,
+          .pre_norm = 1, .complex_A = 1), /* as many rows of the table as there are */
     LAYER(s4d, .d_model = 5, .d_state = 6),
     LAYER(s4d, .d_model = 3, .d_state = 4, .train_B = 1, .disc = SSM_DISC_BILINEAR, .init = SSM_S4_INIT_INV,
           .scan = SSM_SCAN_CHUNKED),
@@ -581,7 +613,7 @@ static const layer_config layer_configs[] = {
     LAYER(s4d, .d_model = 5, .d_state = 4, .activation = SSM_S4_ACTIVATION_GELU, .output = SSM_S4_OUTPUT_GLU,
           .pre_norm = 1, .residual = 1),
     LAYER(s4d, .d_model = 5, .d_state = 4, .activation = SSM_S4_ACTIVATION_GELU, .residual = 1,
-          .scan = SSM_SCAN_BLELLOCH),
+          .scan = SSM_SCAN_BLELLOCH, .init = SSM_S4_INIT_QUAD),
     LAYER(s4d, .d_model = 3, .d_state = 2, .output = SSM_S4_OUTPUT_GLU, .norm_eps = (ssm_real)0.01, .pre_norm = 1),
     LAYER(s4d, .d_model = 35, .d_state = 4),
     LAYER(s4d, .d_model = 3, .d_state = 4, .bidirectional = 1, .train_B = 1),
@@ -694,6 +726,15 @@ static const layer_config layer_gradient_configs[] = {
     LAYER_SCALED(s5, .d_model = 2, .d_state = 2, .lru = 1, .max_phase = (ssm_real)0.1, .event = 1, .clip_eigs = 1,
                  .activation = SSM_S5_GELU),
     LAYER(s5, .d_model = 2, .d_state = 2, .lru = 1, .max_phase = (ssm_real)0.1, .bidirectional = 1, .residual = 1),
+    LAYER(selective, .d_model = 3, .d_state = 2, .complex_A = 1),
+    LAYER(selective, .d_model = 2, .d_state = 3, .disc = SSM_DISC_EULER, .complex_A = 1),
+    LAYER(s6, .d_model = 4, .d_state = 2, .n_groups = 2, .dt_rank = 2, .complex_A = 1),
+    LAYER(s6, .d_model = 3, .d_state = 2, .n_groups = 3, .disc = SSM_DISC_BILINEAR, .no_dt_bias = 1, .complex_A = 1),
+    LAYER(s6, .d_model = 19, .d_state = 1, .disc = SSM_DISC_DIRAC, .complex_A = 1),
+    LAYER(mamba, .d_model = 3, .d_state = 2, .d_inner = 4, .n_groups = 2, .disc = SSM_DISC_ZOH, .pre_norm = 1,
+          .residual = 1, .complex_A = 1),
+    LAYER(mamba, .d_model = 2, .d_state = 2, .dt_rank = 3, .dbc_norm = SSM_DBC_NORM_WEIGHTED,
+          .dbc_norm_eps = (ssm_real)0.1, .complex_A = 1),
 #endif
 };
 
@@ -2228,6 +2269,7 @@ static const struct {
     {LAYER(selective, .d_model = 3, .disc = (ssm_disc)7), SSM_ERR_CONFIG},
     {LAYER(selective, .d_model = 3, .disc = (ssm_disc)-1), SSM_ERR_CONFIG},
     {LAYER(selective, .d_model = 3, .scan = (ssm_scan)4), SSM_ERR_CONFIG},
+    {LAYER(selective, .d_model = 3, .disc = SSM_DISC_TRAPEZOID, .complex_A = 1), SSM_ERR_UNSUPPORTED},
     {LAYER(selective, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(selective, .d_model = 3, .d_state = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(s6, .d_model = 0), SSM_ERR_CONFIG},
@@ -2240,6 +2282,8 @@ static const struct {
     {LAYER(s6, .d_model = 4, .dt_min = 2, .dt_max = 1), SSM_ERR_CONFIG},
     {LAYER(s6, .d_model = 4, .dt_floor = -1), SSM_ERR_CONFIG},
     {LAYER(s6, .d_model = 4, .dt_scale = -1), SSM_ERR_CONFIG},
+    {LAYER(s6, .d_model = 4, .disc = SSM_DISC_ZOH_TRAPEZOID, .complex_A = 1), SSM_ERR_UNSUPPORTED},
+    {LAYER(s6, .d_model = 4, .d_state = (size_t)-1 / 4, .complex_A = 1), SSM_ERR_OVERFLOW},
     {LAYER(s6, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(s6, .d_model = 4, .dt_rank = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(s6, .d_model = 4, .d_state = LAYER_HUGE), SSM_ERR_OVERFLOW},
@@ -2252,6 +2296,7 @@ static const struct {
     {LAYER(mamba, .d_model = 4, .dt_max = -1), SSM_ERR_CONFIG},
     {LAYER(mamba, .d_model = 4, .norm_eps = -1), SSM_ERR_CONFIG},
     {LAYER(mamba, .d_model = 4, .norm_eps = (ssm_real)NAN), SSM_ERR_CONFIG},
+    {LAYER(mamba, .d_model = 4, .disc = SSM_DISC_TRAPEZOID, .complex_A = 1), SSM_ERR_UNSUPPORTED},
     {LAYER(mamba, .d_model = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(mamba, .d_model = 4, .expand = LAYER_HUGE), SSM_ERR_OVERFLOW},
     {LAYER(mamba, .d_model = 4, .d_inner = LAYER_HUGE), SSM_ERR_OVERFLOW},
@@ -2312,6 +2357,8 @@ static const struct {
     {LAYER(s4d, .d_model = 4, .disc = SSM_DISC_ZOH_TRAPEZOID), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .dt_min = 1), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .real_state = 1, .init = SSM_S4_INIT_LEGS), SSM_ERR_CONFIG},
+    {LAYER(s4d, .d_model = 4, .real_state = 1, .init = SSM_S4_INIT_INV2), SSM_ERR_CONFIG},
+    {LAYER(s4d, .d_model = 4, .init = (ssm_s4_A_init)7), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .form = (ssm_s4_form)7), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .activation = (ssm_s4_activation)-1), SSM_ERR_CONFIG},
     {LAYER(s4d, .d_model = 4, .output = (ssm_s4_output)2), SSM_ERR_CONFIG},
@@ -2467,7 +2514,10 @@ static void layer_check_table(const layer_config *c, const layer_expected_row *w
 
 static const layer_config layer_table_selective = LAYER(selective, .d_model = 5, .d_state = 3);
 static const layer_config layer_table_s6 = LAYER(s6, .d_model = 6, .d_state = 3, .n_groups = 2, .dt_rank = 2);
+static const layer_config layer_table_selective_complex = LAYER(selective, .d_model = 5, .d_state = 3, .complex_A = 1);
 static const layer_config layer_table_mamba = LAYER(mamba, .d_model = 5, .d_state = 3);
+static const layer_config layer_table_mamba_complex =
+    LAYER(mamba, .d_model = 5, .d_state = 3, .d_conv = 1, .dbc_norm = SSM_DBC_NORM_WEIGHTED, .complex_A = 1);
 static const layer_config layer_table_mamba_full =
     LAYER(mamba, .d_model = 5, .d_inner = 6, .d_state = 3, .d_conv = 3, .n_groups = 3, .dt_rank = 2, .pre_norm = 1,
           .proj_bias = 1);
@@ -2489,6 +2539,17 @@ static void test_layer_tables(void)
     static const layer_expected_row selective[] = {
         {"w_delta", 1, {5, 1, 1}, 0}, {"w_b", 2, {3, 5, 1}, 0},  {"w_c", 2, {3, 5, 1}, 0},
         {"b_delta", 1, {1, 1, 1}, 1}, {"log_a", 1, {3, 1, 1}, 1}, {"d_skip", 1, {5, 1, 1}, 1},
+    };
+    static const layer_expected_row selective_complex[] = {
+        {"w_delta", 1, {5, 1, 1}, 0}, {"w_b", 2, {6, 5, 1}, 0},   {"w_c", 2, {6, 5, 1}, 0},   {"b_delta", 1, {1, 1, 1}, 1},
+        {"log_a", 1, {3, 1, 1}, 1},   {"a_imag", 1, {3, 1, 1}, 1}, {"d_skip", 1, {5, 1, 1}, 1},
+    };
+    static const layer_expected_row mamba_complex[] = {
+        {"in_proj.weight", 2, {20, 5, 1}, 0},  {"x_proj.weight", 2, {13, 10, 1}, 0},  {"dt_proj.weight", 2, {10, 1, 1}, 0},
+        {"dt_proj.bias", 1, {10, 1, 1}, 1},    {"A_log", 2, {10, 3, 1}, 1},           {"A_imag", 2, {10, 3, 1}, 1},
+        {"D", 1, {10, 1, 1}, 1},               {"dt_layernorm.weight", 1, {1, 1, 1}, 1},
+        {"b_layernorm.weight", 1, {6, 1, 1}, 1}, {"c_layernorm.weight", 1, {6, 1, 1}, 1},
+        {"out_proj.weight", 2, {5, 10, 1}, 0},
     };
     static const layer_expected_row s6[] = {
         {"x_proj.weight", 2, {14, 6, 1}, 0}, {"dt_proj.weight", 2, {6, 2, 1}, 0}, {"dt_proj.bias", 1, {6, 1, 1}, 1},
@@ -2559,6 +2620,8 @@ static void test_layer_tables(void)
     layer_check_table(&layer_table_mamba2, mamba2, TEST_COUNT(mamba2));
     layer_check_table(&layer_table_mamba2_full, mamba2_full, TEST_COUNT(mamba2_full));
     layer_check_table(&layer_table_selective, selective, TEST_COUNT(selective));
+    layer_check_table(&layer_table_selective_complex, selective_complex, TEST_COUNT(selective_complex));
+    layer_check_table(&layer_table_mamba_complex, mamba_complex, TEST_COUNT(mamba_complex));
     layer_check_table(&layer_table_s6, s6, TEST_COUNT(s6));
     layer_check_table(&layer_table_mamba, mamba, TEST_COUNT(mamba));
     layer_check_table(&layer_table_mamba_full, mamba_full, TEST_COUNT(mamba_full));
@@ -2623,7 +2686,7 @@ static void test_layer_append(void)
 static int layer_is_fixed(const layer_model *m, const ssm_param *row)
 {
     static const char *const names[] = {"log_a", "d_skip", "norm.weight", "b_delta", "log_A_real", "A_real",
-                                        "A_imag", "P", "Lambda_re", "Lambda_im"};
+                                        "A_imag", "a_imag", "P", "Lambda_re", "Lambda_im"};
     size_t i;
     for (i = 0; i < TEST_COUNT(names); ++i)
         if (!strcmp(row->name, names[i])) return 1;
@@ -2744,6 +2807,8 @@ static void layer_check_dt(const layer_model *m, double low, double high)
 
 static const layer_config layer_init_mamba =
     LAYER(mamba, .d_model = 48, .d_inner = 400, .pre_norm = 1, .proj_bias = 1, .dt_rank = 9);
+static const layer_config layer_init_s6_complex = LAYER(s6, .d_model = 48, .d_state = 12, .complex_A = 1);
+static const layer_config layer_init_selective_complex = LAYER(selective, .d_model = 48, .d_state = 12, .complex_A = 1);
 static const layer_config layer_init_mamba2 = LAYER(mamba2, .d_model = 48, .d_inner = 512);
 static const layer_config layer_init_dt =
     LAYER(s6, .d_model = 500, .dt_min = (ssm_real)0.015625, .dt_max = 2, .dt_scale = (ssm_real)0.5, .dt_rank = 4);
@@ -2767,6 +2832,31 @@ static void test_layer_init_mamba(void)
     layer_check_dt(&m, 0.001, 0.1);
     layer_check_log_A(&m, "A_log", 16, 1, 1);
     layer_check_constant(&m, "D", 1);
+    layer_close(&m, 0);
+}
+
+/* S4D-Lin: -1/2 + i pi n. */
+static void layer_check_lin(const layer_model *m, const char *real, const char *imag)
+{
+    size_t count, i;
+    const ssm_real *p = layer_values(m, imag, &count);
+    const double pi = acos(-1.0);
+    layer_check_log_A(m, real, 1, 0.5, 0);
+    CHECK(count > 0);
+    for (i = 0; i < count; ++i)
+        CHECK(fabs((double)p[i] - pi * (double)(i % 12)) < TOL(1e-5, 1e-14));
+}
+
+static void test_layer_init_complex(void)
+{
+    layer_model m;
+    layer_fresh(&m, &layer_init_s6_complex);
+    layer_check_lin(&m, "A_log", "A_imag");
+    layer_check_uniform(&m, "x_proj.weight", 1 / sqrt(48));
+    layer_close(&m, 0);
+    layer_fresh(&m, &layer_init_selective_complex);
+    layer_check_lin(&m, "log_a", "a_imag");
+    layer_check_normal(&m, "w_b", 0.1);
     layer_close(&m, 0);
 }
 
@@ -2920,9 +3010,10 @@ static void test_layer_presets_mamba(void)
 
 static void layer_check_channel(const ssm_selective_config *config, size_t channel, size_t streams)
 {
-    const size_t D = config->d_model, N = config->d_state, rows = 1 + 2 * N;
-    const size_t states = streams * D * N * (config->disc == SSM_DISC_TRAPEZOID ? 2 : 1);
-    const size_t count = rows * D + 1 + N + D, d_skip = count - D;
+    const size_t parts = config->complex_A ? 2 : 1;
+    const size_t D = config->d_model, N = config->d_state, rows = 1 + 2 * parts * N;
+    const size_t states = streams * D * N * parts * (config->disc == SSM_DISC_TRAPEZOID ? 2 : 1);
+    const size_t count = rows * D + 1 + parts * N + D, d_skip = count - D;
     ssm_rng rng = {test_seed}, draws = {9};
     ssm_real *params = test_normal(&rng, count, 1), *before = test_copy(params, count);
     ssm_real *state = test_normal(&rng, states, 1), *state_before = test_copy(state, states);
@@ -2934,7 +3025,7 @@ static void layer_check_channel(const ssm_selective_config *config, size_t chann
         else if (i == d_skip + channel) CHECK(params[i] == 1);
         else CHECK(params[i] == before[i]);
     }
-    for (i = 0; i < states; ++i) CHECK(state[i] == (i % D == channel ? 0 : state_before[i]));
+    for (i = 0; i < states; ++i) CHECK(state[i] == (i / parts % D == channel ? 0 : state_before[i]));
     memcpy(before, params, count * sizeof *params);
     CHECK_OK(ssm_selective_reinitialize_channel(config, params, NULL, streams, channel, 9));
     CHECK_SAME(params, before, count); /* the same seed draws the same */
@@ -2954,6 +3045,8 @@ static void test_layer_reinitialize(void)
 {
     const ssm_selective_config plain = {.d_model = 5, .d_state = 3};
     const ssm_selective_config trapezoid = {.d_model = 4, .d_state = 2, .disc = SSM_DISC_TRAPEZOID};
+    const ssm_selective_config pairs = {.d_model = 5, .d_state = 3, .complex_A = 1};
+    layer_check_channel(&pairs, 3, 2);
     layer_check_channel(&plain, 0, 1);
     layer_check_channel(&plain, 4, 3);
     layer_check_channel(&trapezoid, 2, 2);
@@ -2996,6 +3089,7 @@ static const test_case layer_cases[] = {
     {"layers/seed", test_layer_law_seed},
     {"layers/init_mamba", test_layer_init_mamba},
     {"layers/init_mamba2_weights", test_layer_init_mamba2},
+    {"layers/init_complex", test_layer_init_complex},
     {"layers/init_dt", test_layer_init_dt},
     {"layers/init_rglru", test_layer_init_rglru},
     {"layers/init_selective", test_layer_init_selective},

@@ -1621,6 +1621,66 @@ static void ops_step_errors(const ops_kind *kind, const ops_spec *spec)
     ops_close(&p);
 }
 
+/* A strip of 16 channels through 40 steps, Euler, one of whose step sizes is `odd`; y, then the last state, then du. */
+enum { OPS_NEAR_LEN = 40, OPS_NEAR_DIM = 16, OPS_NEAR_STATES = 18, OPS_NEAR_ODD = 3 }; /* more states than are kept together */
+
+static void ops_near_run(int pairs, ssm_real odd, ssm_real *y, ssm_real *h, ssm_real *du)
+{
+    const size_t T = OPS_NEAR_LEN, D = OPS_NEAR_DIM, N = OPS_NEAR_STATES, parts = pairs ? 2 : 1;
+    ssm_rng rng = test_rng(41);
+    ssm_real *u = test_normal(&rng, T * D, 1), *delta = test_normal(&rng, T * D, 0), *dy = test_normal(&rng, T * D, 1);
+    ssm_real *A = test_normal(&rng, parts * D * N, 1), *B = test_normal(&rng, parts * T * N, 1);
+    ssm_real *C = test_normal(&rng, parts * T * N, 1);
+    ssm_selective_scan s = {0};
+    ssm_selective_scan_grad g = {0};
+    ssm_sizes need;
+    void *work;
+    size_t i;
+    for (i = 0; i < T * D; ++i) delta[i] = (ssm_real)0.05 * (1 + ssm_rng_uniform(&rng));
+    for (i = 0; i < D * N; ++i) A[parts * i] = -ssm_rng_uniform(&rng);
+    for (i = 0; pairs && i < D * N; ++i) A[2 * i + 1] *= 20;
+    delta[20 * D + OPS_NEAR_ODD] = odd;
+    s.batch = 1, s.len = T, s.dim = D, s.d_state = N, s.disc = SSM_DISC_EULER, s.complex_A = pairs;
+    s.u = ssm_in_btc(u, T, D), s.delta = ssm_in_btc(delta, T, D), s.A = ssm_in_cn(A, N);
+    s.B = ssm_in_btcn(B, T, 1, N), s.C = ssm_in_btcn(C, T, 1, N), s.h0 = ssm_in_cn(NULL, N);
+    if (pairs) s.A = ssm_in_pairs(s.A), s.B = ssm_in_pairs(s.B), s.C = ssm_in_pairs(s.C), s.h0 = ssm_in_pairs(s.h0);
+    s.y = ssm_out_like(y, s.u), s.h_last = ssm_out_like(h, s.h0);
+    g.dy = ssm_in_btc(dy, T, D), g.du = ssm_out_like(du, s.u);
+    CHECK_OK(ssm_selective_scan_sizes(&s, &need));
+    work = test_alloc(need.work_backward + need.work, 0);
+    CHECK_OK(ssm_selective_scan_forward(&s, ssm_memory_of(work, need.work)));
+    CHECK_OK(ssm_selective_scan_backward(&s, &g, ssm_memory_of(work, need.work_backward)));
+    test_free(u, 0), test_free(delta, 0), test_free(dy, 0), test_free(A, 0), test_free(B, 0), test_free(C, 0);
+    test_free(work, 0);
+}
+
+/* Where one delta A is far its tile takes another kernel, which gives the other channels the bits that they had. */
+static void ops_scan_near(void)
+{
+    static const double odd[] = {1e4, 1e9, HUGE_VAL, NAN};
+    const size_t rows = OPS_NEAR_LEN * OPS_NEAR_DIM, states = 2 * OPS_NEAR_DIM * OPS_NEAR_STATES;
+    size_t k, i;
+    for (k = 0; k < 2 * TEST_COUNT(odd); ++k) {
+        const int pairs = k % 2 == 1;
+        const size_t each = (pairs ? 2 : 1) * OPS_NEAR_STATES;
+        ssm_real *y = test_zeros(rows), *h = test_zeros(states), *du = test_zeros(rows);
+        ssm_real *far_y = test_zeros(rows), *far_h = test_zeros(states), *far_du = test_zeros(rows);
+        size_t other = 0;
+        ops_near_run(pairs, (ssm_real)0.0625, y, h, du);
+        ops_near_run(pairs, (ssm_real)odd[k / 2], far_y, far_h, far_du);
+        for (i = 0; i < rows; ++i) {
+            const int same = i % OPS_NEAR_DIM != OPS_NEAR_ODD;
+            if (same || i / OPS_NEAR_DIM < 20) other += memcmp(&y[i], &far_y[i], sizeof *y) != 0;
+            if (same || i / OPS_NEAR_DIM > 20) other += memcmp(&du[i], &far_du[i], sizeof *y) != 0;
+        }
+        for (i = 0; i < each * OPS_NEAR_DIM; ++i)
+            if (i / each != OPS_NEAR_ODD) other += memcmp(&h[i], &far_h[i], sizeof *h) != 0;
+        CHECK(other == 0);
+        CHECK(memcmp(&y[20 * OPS_NEAR_DIM + OPS_NEAR_ODD], &far_y[20 * OPS_NEAR_DIM + OPS_NEAR_ODD], sizeof *y) != 0);
+        test_free(y, 0), test_free(h, 0), test_free(du, 0), test_free(far_y, 0), test_free(far_h, 0), test_free(far_du, 0);
+    }
+}
+
 static void ops_scan_errors(void)
 {
     const ops_spec spec = {OPS_EXTENTS(2, 5, 6, 2), .flags = OPS_STATES};
@@ -1990,6 +2050,7 @@ static const test_case ops_cases[] = {
     {"ops/parallel", ops_parallel},
     {"ops/wide_step", ops_wide_step},
     {"ops/memory", ops_memory},
+    {"ops/scan_near", ops_scan_near},
     {"ops/scan_errors", ops_scan_errors},
     {"ops/conv_errors", ops_conv_errors},
     {"ops/empty", ops_empty},
