@@ -32290,13 +32290,15 @@ template <int WIDTH, int THREADS, int LINES> struct ssm__cuda_chunk_tile {
     static __device__ __forceinline__ void copy(unsigned char *tile, const ssm__cuda_bf16 *from, ptrdiff_t row,
                                                 int there)
     {
-        const int across = (int)threadIdx.x % ACROSS, down = (int)threadIdx.x / ACROSS;
+        const unsigned across = threadIdx.x % ACROSS, down = threadIdx.x / ACROSS;
+        const int left = there - (int)down;
         int i;
-        from += down * row + 8 * across;
+        from += (ptrdiff_t)down * row + 8 * across;
+        tile += (across / 8 * LINES + down) * SSM__CUDA_LINE;
 #pragma unroll
         for (i = 0; i < TURNS; ++i, from += DOWN * row)
-            ssm__cuda_copy_first(ssm__cuda_chunk_unit<LINES>(tile, down + i * DOWN, across), from,
-                                 down + i * DOWN < there ? 16 : 0);
+            ssm__cuda_copy_first(tile + i * DOWN * SSM__CUDA_LINE + ((across ^ down ^ i * DOWN) % 8) * 16, from,
+                                 i * DOWN < left ? 16 : 0);
     }
 };
 
@@ -32342,7 +32344,98 @@ SSM__DEVICE void ssm__cuda_right_turned(unsigned (&r)[4], const unsigned char *t
     ssm__cuda_matrices<1>(r, ssm__cuda_chunk_line<LINES>(tile, line, unit, lane % 16, lane / 16));
 }
 
-/* --- what heads of a group share, and step sizes: a block for each chunk and group --- */
+#if SSM__CUDA_WGMMA
+/* c = a b, + c if `keep`, by four warps: a 64 x 16, a warp's 16 rows as ssm__cuda_multiply_add has them, b 16 x 64 in
+ * shared memory. */
+template <int B_INNER>
+SSM__DEVICE void ssm__cuda_wgmma_of(float (&c)[8][4], const unsigned (&a)[4], uint64_t b, int keep)
+{
+    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %37, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+                 "}, {%32, %33, %34, %35}, %36, keep, 1, 1, %38;\n}"
+                 : SSM__CUDA_SUMS4(0), SSM__CUDA_SUMS4(4)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(!B_INNER));
+}
+
+/* Sums are used behind this point, and not before. */
+SSM__DEVICE void ssm__cuda_sums_end(float (&c)[4])
+{
+    asm volatile("" : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : : "memory");
+}
+#endif
+
+/* Products of the forward: channels by steps or states, of four warps' channels at once where there is wgmma. */
+template <int N, int WIDE> struct ssm__cuda_chunk_unit_of {
+    static __device__ __forceinline__ void begin(void) {}
+    static __device__ __forceinline__ void show(void) {}
+    static __device__ __forceinline__ void commit(void) {}
+    template <int GROUPS, int M> static __device__ __forceinline__ void wait(float (&)[M][4]) {}
+
+    /* y += a C^T, inner indices from 16 k on: states of C, or steps of M, whose first 16 k columns are 0. */
+    static __device__ __forceinline__ void read(float (&y)[8][4], const unsigned (&a)[4], const unsigned char *C, int k,
+                                                int first)
+    {
+        int j;
+#pragma unroll
+        for (j = first; j < 4; ++j) {
+            unsigned b[4];
+            ssm__cuda_right<64>(b, C, 16 * (unsigned)j, 2 * (unsigned)k);
+            ssm__cuda_multiply_add(y[2 * j], a, b[0], b[1]);
+            ssm__cuda_multiply_add(y[2 * j + 1], a, b[2], b[3]);
+        }
+    }
+
+    /* h += a B, 16 steps from 16 k on. */
+    static __device__ __forceinline__ void add(float (&h)[N / 8][4], const unsigned (&a)[4], const unsigned char *B,
+                                               int k)
+    {
+        int j;
+#pragma unroll
+        for (j = 0; j < N / 16; ++j) {
+            unsigned b[4];
+            ssm__cuda_right_turned<64>(b, B, 16 * (unsigned)k, 2 * (unsigned)j);
+            ssm__cuda_multiply_add(h[2 * j], a, b[0], b[1]);
+            ssm__cuda_multiply_add(h[2 * j + 1], a, b[2], b[3]);
+        }
+    }
+};
+
+#if SSM__CUDA_WGMMA
+template <int N> struct ssm__cuda_chunk_unit_of<N, 1> {
+    static __device__ __forceinline__ void begin(void) { ssm__cuda_wgmma_begin(); }
+    static __device__ __forceinline__ void show(void) { ssm__cuda_show(); }
+    static __device__ __forceinline__ void commit(void) { ssm__cuda_wgmma_commit(); }
+
+    /* All but the last GROUPS groups are done, which c is of. */
+    template <int GROUPS, int M> static __device__ __forceinline__ void wait(float (&c)[M][4])
+    {
+        int i;
+        ssm__cuda_wgmma_wait<GROUPS>();
+#pragma unroll
+        for (i = 0; i < M; ++i) ssm__cuda_sums_end(c[i]);
+    }
+
+    static __device__ __forceinline__ void read(float (&y)[8][4], const unsigned (&a)[4], const unsigned char *C, int k,
+                                                int)
+    {
+        ssm__cuda_wgmma_of<1>(y, a, ssm__cuda_descriptor(C + k / 4 * SSM__CUDA_PANEL + k % 4 * 32), 1);
+    }
+
+    static __device__ __forceinline__ void add(float (&h)[N / 8][4], const unsigned (&a)[4], const unsigned char *B,
+                                               int k)
+    {
+        int i;
+#pragma unroll
+        for (i = 0; i < N / 64; ++i)
+            ssm__cuda_wgmma_of<0>(*(float(*)[8][4])(void *)h[8 * i], a,
+                                  ssm__cuda_descriptor(B + i * SSM__CUDA_PANEL + k * 16 * SSM__CUDA_LINE), 1);
+    }
+};
+#endif
+
+/* --- what heads of a group share, and step sizes --- */
 /* The sum over the lanes before (BACK: behind) this one. */
 template <int BACK> SSM__DEVICE float ssm__cuda_lanes_before(float mine)
 {
@@ -32416,22 +32509,27 @@ template <int N> SSM__DEVICE void ssm__cuda_chunk_products(const ssm__cuda_chunk
     }
 }
 
+/* Blocks of heads, four to each, come behind those of groups. */
 template <int N> __global__ void __launch_bounds__(128) ssm__cuda_chunk_open(const ssm__cuda_chunks p)
 {
     ssm__cuda_chunk_pair<N> &m = *(ssm__cuda_chunk_pair<N> *)ssm__cuda_room;
-    const unsigned G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles;
-    const size_t group = blockIdx.x % G, chunk = blockIdx.x / G % tiles, each = p.s.heads / G, first = group * each;
-    const ssm__span q = ssm__cuda_span_of(p.s.start, p.s.slot, blockIdx.x / G / tiles, p.s.len);
+    const unsigned G = (unsigned)p.s.n_groups, tiles = (unsigned)p.tiles, groups = (unsigned)p.s.batch * tiles * G;
+    const unsigned fours = ((unsigned)p.s.heads + 3) / 4, each = blockIdx.x < groups ? G : fours;
+    const unsigned index = blockIdx.x < groups ? blockIdx.x : blockIdx.x - groups;
+    const size_t group = index % each, head = 4 * group + threadIdx.x / 32, chunk = index / each % tiles;
+    const ssm__span q = ssm__cuda_span_of(p.s.start, p.s.slot, index / each / tiles, p.s.len);
     const size_t row = q.first + chunk * SSM__CUDA_CHUNK;
-    size_t head;
     if (chunk * SSM__CUDA_CHUNK >= q.len) return;
+    if (blockIdx.x >= groups) {
+        if (head < p.s.heads) ssm__cuda_chunk_steps(p, q, chunk, head);
+        return;
+    }
     const int there = (int)ssm__min(q.len - chunk * SSM__CUDA_CHUNK, SSM__CUDA_CHUNK);
     ssm__cuda_chunk_pair<N>::tile::copy(m.B, ssm__cuda_at<ssm__cuda_bf16>(p.s.B, q.batch, row, group), p.s.B.time,
                                         there);
     ssm__cuda_chunk_pair<N>::tile::copy(m.C, ssm__cuda_at<ssm__cuda_bf16>(p.s.C, q.batch, row, group), p.s.C.time,
                                         there);
     ssm__cuda_commit();
-    for (head = first + threadIdx.x / 32; head < first + each; head += 4) ssm__cuda_chunk_steps(p, q, chunk, head);
     ssm__cuda_wait<0>();
     __syncthreads();
     ssm__cuda_chunk_products<N>(p, m, ssm__cuda_chunk_of(p, q) + chunk, group);
@@ -32445,7 +32543,7 @@ template <int N, int P> struct ssm__cuda_chunk_states {
     const ssm__cuda_chunks &p;
     ssm__span q;
     unsigned pair, head, part;
-    int lane, warp;
+    unsigned lane, warp;
     unsigned order, end; /* chunks in their order: the next one, those of the part */
     float h[N / 8][4];
 
@@ -32453,8 +32551,8 @@ template <int N, int P> struct ssm__cuda_chunk_states {
     __device__ __forceinline__ ssm__cuda_chunk_states(const ssm__cuda_chunks &problem, unsigned index) : p(problem)
     {
         const unsigned pairs = (unsigned)(p.s.batch * p.s.heads);
-        lane = (int)threadIdx.x % 32;
-        warp = (int)threadIdx.x / 32;
+        lane = threadIdx.x % 32;
+        warp = threadIdx.x / 32;
         pair = index % pairs;
         head = pair % (unsigned)p.s.heads;
         part = index / pairs;
@@ -32477,7 +32575,7 @@ template <int N, int P> struct ssm__cuda_chunk_states {
     /* The thread's channels. */
     __device__ __forceinline__ size_t channel(int i) const
     {
-        return (size_t)head * P + (size_t)(16 * warp + lane / 4 + 8 * i);
+        return (size_t)head * P + 16 * warp + lane / 4 + 8 * (size_t)i;
     }
 
     __device__ __forceinline__ const float *step_at(unsigned chunk) const
@@ -32489,11 +32587,13 @@ template <int N, int P> struct ssm__cuda_chunk_states {
     __device__ __forceinline__ void load(const float *from, ptrdiff_t chan, ptrdiff_t state)
     {
         int i, j;
+        clear();
+        if (!from) return;
 #pragma unroll
         for (j = 0; j < N / 8; ++j)
 #pragma unroll
             for (i = 0; i < 4; ++i)
-                h[j][i] = from ? from[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] : 0.0f;
+                h[j][i] = from[(ptrdiff_t)channel(i / 2) * chan + (8 * j + (int)lane % 4 * 2 + i % 2) * state];
     }
 
     __device__ __forceinline__ void store(float *to, ptrdiff_t chan, ptrdiff_t state) const
@@ -32504,7 +32604,7 @@ template <int N, int P> struct ssm__cuda_chunk_states {
         for (j = 0; j < N / 8; ++j)
 #pragma unroll
             for (i = 0; i < 4; ++i)
-                to[(ptrdiff_t)channel(i / 2) * chan + (8 * j + lane % 4 * 2 + i % 2) * state] = h[j][i];
+                to[(ptrdiff_t)channel(i / 2) * chan + (8 * j + (int)lane % 4 * 2 + i % 2) * state] = h[j][i];
     }
 
     /* Where the thread's part of a carry lies. */
@@ -32559,26 +32659,21 @@ template <int N, int P> struct ssm__cuda_chunk_states {
         }
     }
 
-    /* Two neighbouring steps of a channel, weighed by w[0] and w[step]. */
-    static __device__ __forceinline__ unsigned weigh(unsigned v, const float *w, int step)
+    /* Two neighbouring steps of a channel, weighed. */
+    static __device__ __forceinline__ unsigned weigh(unsigned v, float2 w)
     {
-        return ssm__cuda_round(__uint_as_float(v << 16) * w[0], __uint_as_float(v & 0xffff0000u) * w[step]);
+        return ssm__cuda_round(__uint_as_float(v << 16) * w.x, __uint_as_float(v & 0xffff0000u) * w.y);
     }
 
-    /* What 16 steps from 16 k on add, x of them as an operand; their weights `step` apart. */
-    __device__ __forceinline__ void add(unsigned char *B, const unsigned (&x)[4], int k, const float *w, int step)
+    /* 16 steps from 16 k on of an operand, weighed. */
+    __device__ __forceinline__ void weighed(unsigned (&v)[4], const unsigned (&x)[4], int k, const float *w) const
     {
-        const float *at = w + (16 * k + lane % 4 * 2) * step;
-        const unsigned v[4] = {weigh(x[0], at, step), weigh(x[1], at, step), weigh(x[2], at + 8 * step, step),
-                               weigh(x[3], at + 8 * step, step)};
-        int j;
-#pragma unroll
-        for (j = 0; j < N / 16; ++j) {
-            unsigned b[4];
-            ssm__cuda_right_turned<64>(b, B, 16 * k, 2 * j);
-            ssm__cuda_multiply_add(h[2 * j], v, b[0], b[1]);
-            ssm__cuda_multiply_add(h[2 * j + 1], v, b[2], b[3]);
-        }
+        const float2 a = *(const float2 *)(const void *)(w + 16 * k + lane % 4 * 2);
+        const float2 b = *(const float2 *)(const void *)(w + 16 * k + lane % 4 * 2 + 8);
+        v[0] = weigh(x[0], a);
+        v[1] = weigh(x[1], a);
+        v[2] = weigh(x[2], b);
+        v[3] = weigh(x[3], b);
     }
 };
 
@@ -32636,25 +32731,24 @@ template <int N, int P> struct ssm__cuda_chunk_passage : ssm__cuda_chunk_states<
     /* The states as they are, rounded: a warp's channels lie next to each other. */
     __device__ __forceinline__ void keep(unsigned i) const
     {
-        unsigned char *out = (unsigned char *)m.out[warp];
+        const unsigned char *out = m.out[warp];
         unsigned char *to =
             (unsigned char *)(p.kept[back] + (((ssm__cuda_chunk_of(p, q) + chunk(i)) * p.s.heads + this->head) * P +
                                               (size_t)warp * 16) *
                                                  N);
-        int j;
+        unsigned j;
 #pragma unroll
         for (j = 0; j < N / 8; ++j) {
-            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4, j) + lane % 4 * 4) =
-                ssm__cuda_round(h[j][0], h[j][1]);
-            *(unsigned *)(void *)(ssm__cuda_chunk_unit<16>(out, lane / 4 + 8, j) + lane % 4 * 4) =
-                ssm__cuda_round(h[j][2], h[j][3]);
+            const unsigned char *at = ssm__cuda_chunk_line<16>(out, 0, j, lane / 4, 0) + lane % 4 * 4;
+            *(unsigned *)(uintptr_t)at = ssm__cuda_round(h[j][0], h[j][1]);
+            *(unsigned *)(uintptr_t)(at + 8 * SSM__CUDA_LINE) = ssm__cuda_round(h[j][2], h[j][3]);
         }
         __syncwarp();
 #pragma unroll
         for (j = 0; j < N / 16; ++j) {
-            const int unit = 32 * j + lane;
-            *(uint4 *)(void *)(to + 16 * unit) =
-                *(const uint4 *)(const void *)ssm__cuda_chunk_unit<16>(out, unit / (N / 8), unit % (N / 8));
+            const unsigned line = (32 * j + lane) / (N / 8), unit = lane % (N / 8);
+            *(uint4 *)(void *)(to + 16 * (32 * j + lane)) =
+                *(const uint4 *)(const void *)(out + (unit / 8 * 16 + line) * SSM__CUDA_LINE + (unit ^ line) % 8 * 16);
         }
         __syncwarp();
     }
@@ -32663,7 +32757,7 @@ template <int N, int P> struct ssm__cuda_chunk_passage : ssm__cuda_chunk_states<
     __device__ __forceinline__ void weights(const float (*steps)[2]) const
     {
         const float last = steps[SSM__CUDA_CHUNK - 1][1];
-        int i;
+        unsigned i;
         for (i = lane; i < SSM__CUDA_CHUNK; i += 32)
             m.gain[warp][i] = back ? ssm__cuda_exp2(steps[i][1]) : ssm__cuda_exp2(last - steps[i][1]) * steps[i][0];
         __syncwarp();
@@ -32694,9 +32788,10 @@ template <int N, int P> struct ssm__cuda_chunk_passage : ssm__cuda_chunk_states<
             this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
 #pragma unroll
             for (k = 0; k < 4; ++k) {
-                unsigned a[4];
-                ssm__cuda_left_turned<64>(a, now.x, 16 * k, 2 * warp);
-                this->add(now.B, a, k, m.gain[warp], 1);
+                unsigned a[4], v[4];
+                ssm__cuda_left_turned<64>(a, now.x, 16 * (unsigned)k, 2 * warp);
+                this->weighed(v, a, k, m.gain[warp]);
+                ssm__cuda_chunk_unit_of<N, 0>::add(h, v, now.B, k);
             }
             __syncwarp();
         }
@@ -32723,6 +32818,7 @@ template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 3)
  * Outputs: a block for each sequence, head and part of time; 2 headdim threads, up to 255 registers, of which states
  * take d_state / 2, two blocks an SM. While a chunk is computed, the next is on its way.
  */
+/* Tiles first: wgmma wants them at multiples of 1024 bytes. */
 template <int N, int P> struct ssm__cuda_chunk_room {
     enum { THREADS = 2 * P };
     typedef ssm__cuda_chunk_tile<N, THREADS, 64> states;
@@ -32731,10 +32827,11 @@ template <int N, int P> struct ssm__cuda_chunk_room {
         unsigned char B[states::BYTES];
         unsigned char C[states::BYTES];
         unsigned char x[channels::BYTES];
-        float steps[SSM__CUDA_CHUNK][2];
     } ring[2];
-    unsigned char M[SSM__CUDA_PANEL];    /* [t][s] */
-    float gain[SSM__CUDA_CHUNK][2];      /* of a step: decay from the chunk's start, weight in the state behind it */
+    unsigned char M[SSM__CUDA_PANEL]; /* [t][s] */
+    float steps[2][SSM__CUDA_CHUNK][2];
+    float fall[SSM__CUDA_CHUNK];         /* of a step: decay from the chunk's start */
+    float gain[SSM__CUDA_CHUNK];         /* and weight in the state behind the chunk */
     unsigned char z[2][channels::BYTES]; /* not there without a gate */
 };
 
@@ -32742,6 +32839,8 @@ template <int N, int P> struct ssm__cuda_chunk_room {
 template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, P> {
     typedef ssm__cuda_chunk_states<N, P> base;
     typedef ssm__cuda_chunk_room<N, P> room;
+    enum { WIDE = SSM__CUDA_WGMMA && P % 64 == 0 };
+    typedef ssm__cuda_chunk_unit_of<N, WIDE> unit;
     enum { THREADS = room::THREADS, UNITS = 512 / THREADS, AHEAD = UNITS <= 4 };
     using base::h;
     using base::lane;
@@ -32775,7 +32874,8 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
         if (p.s.z.data)
             room::channels::copy(m.z[chunk % 2], ssm__cuda_at<ssm__cuda_bf16>(p.s.z, q.batch, row, c), p.s.z.time,
                                  rows);
-        if (threadIdx.x < 32) ssm__cuda_copy<16>(to.steps[2 * threadIdx.x], this->step_at(chunk) + 4 * threadIdx.x);
+        if (threadIdx.x < 32)
+            ssm__cuda_copy<16>(m.steps[chunk % 2][2 * threadIdx.x], this->step_at(chunk) + 4 * threadIdx.x);
         ssm__cuda_commit();
     }
 
@@ -32808,51 +32908,51 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
     {
         const uint4 *cbs = AHEAD ? ahead : cb(chunk);
         const float last = steps[SSM__CUDA_CHUNK - 1][1];
-        const int s = (int)threadIdx.x % 8 * 8;
+        const unsigned s = threadIdx.x % 8 * 8, down = threadIdx.x / 8;
+        const unsigned char *M = ssm__cuda_chunk_line<64>(m.M, 0, 0, down, s / 8);
         float4 from[4];
         int i;
         if (threadIdx.x < SSM__CUDA_CHUNK) {
-            m.gain[threadIdx.x][0] = ssm__cuda_exp2(steps[threadIdx.x][1]);
-            m.gain[threadIdx.x][1] = ssm__cuda_exp2(last - steps[threadIdx.x][1]) * steps[threadIdx.x][0];
+            m.fall[threadIdx.x] = ssm__cuda_exp2(steps[threadIdx.x][1]);
+            m.gain[threadIdx.x] = ssm__cuda_exp2(last - steps[threadIdx.x][1]) * steps[threadIdx.x][0];
         }
 #pragma unroll
         for (i = 0; i < 4; ++i) from[i] = *(const float4 *)(const void *)steps[s + 2 * i];
 #pragma unroll
         for (i = 0; i < UNITS; ++i) {
-            const int t = (int)threadIdx.x / 8 + i * THREADS / 8;
+            const unsigned t = down + (unsigned)i * THREADS / 8;
+            const int past = (int)t - (int)s;
             uint4 r = make_uint4(0, 0, 0, 0);
             if (s <= t) {
                 const float l = steps[t][1];
                 const uint4 of = cbs[AHEAD ? i : i * THREADS];
-                r.x = weight(of.x, l, from[0], t - s);
-                r.y = weight(of.y, l, from[1], t - s - 2);
-                r.z = weight(of.z, l, from[2], t - s - 4);
-                r.w = weight(of.w, l, from[3], t - s - 6);
+                r.x = weight(of.x, l, from[0], past);
+                r.y = weight(of.y, l, from[1], past - 2);
+                r.z = weight(of.z, l, from[2], past - 4);
+                r.w = weight(of.w, l, from[3], past - 6);
             }
-            *(uint4 *)(void *)ssm__cuda_chunk_unit<64>(m.M, t, s / 8) = r;
+            *(uint4 *)(uintptr_t)(M + i * THREADS / 8 * SSM__CUDA_LINE) = r;
         }
     }
 
     /* y = C h, turned: channels by steps. */
-    __device__ __forceinline__ void read_states(float (&y)[8][4], unsigned char *C_of) const
+    __device__ __forceinline__ void read_states(float (&y)[8][4], const unsigned char *C) const
     {
+        unsigned a[N / 16][4];
         int j, k;
 #pragma unroll
         for (j = 0; j < 8; ++j) y[j][0] = y[j][1] = y[j][2] = y[j][3] = 0;
 #pragma unroll
         for (k = 0; k < N / 16; ++k) {
-            unsigned a[4], b[4];
-            a[0] = ssm__cuda_round(h[2 * k][0], h[2 * k][1]);
-            a[1] = ssm__cuda_round(h[2 * k][2], h[2 * k][3]);
-            a[2] = ssm__cuda_round(h[2 * k + 1][0], h[2 * k + 1][1]);
-            a[3] = ssm__cuda_round(h[2 * k + 1][2], h[2 * k + 1][3]);
-#pragma unroll
-            for (j = 0; j < 4; ++j) {
-                ssm__cuda_right<64>(b, C_of, 16 * j, 2 * k);
-                ssm__cuda_multiply_add(y[2 * j], a, b[0], b[1]);
-                ssm__cuda_multiply_add(y[2 * j + 1], a, b[2], b[3]);
-            }
+            a[k][0] = ssm__cuda_round(h[2 * k][0], h[2 * k][1]);
+            a[k][1] = ssm__cuda_round(h[2 * k][2], h[2 * k][3]);
+            a[k][2] = ssm__cuda_round(h[2 * k + 1][0], h[2 * k + 1][1]);
+            a[k][3] = ssm__cuda_round(h[2 * k + 1][2], h[2 * k + 1][3]);
         }
+        unit::begin();
+#pragma unroll
+        for (k = 0; k < N / 16; ++k) unit::read(y, a[k], C, k, 0);
+        unit::commit();
     }
 
     /* y decayed, and what the chunk's own steps add. */
@@ -32861,40 +32961,67 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
         int j, k;
 #pragma unroll
         for (j = 0; j < 8; ++j) {
-            const float a = m.gain[8 * j + lane % 4 * 2][0], b = m.gain[8 * j + lane % 4 * 2 + 1][0];
-            y[j][0] *= a;
-            y[j][1] *= b;
-            y[j][2] *= a;
-            y[j][3] *= b;
+            const float2 a = *(const float2 *)(const void *)(m.fall + 8 * j + lane % 4 * 2);
+            y[j][0] *= a.x;
+            y[j][1] *= a.y;
+            y[j][2] *= a.x;
+            y[j][3] *= a.y;
         }
+        unit::begin();
 #pragma unroll
-        for (k = 0; k < 4; ++k)
+        for (k = 0; k < 4; ++k) unit::read(y, xs[k], m.M, k, k);
+        unit::commit();
+    }
+
+    /* The states behind the chunk. */
+    __device__ __forceinline__ void advance(const unsigned (&xs)[4][4], const unsigned char *B, float a)
+    {
+        unsigned v[4][4];
+        int k;
+        this->decay(a);
 #pragma unroll
-            for (j = k; j < 4; ++j) {
-                unsigned b[4];
-                ssm__cuda_right<64>(b, (unsigned char *)m.M, 16 * j, 2 * k);
-                ssm__cuda_multiply_add(y[2 * j], xs[k], b[0], b[1]);
-                ssm__cuda_multiply_add(y[2 * j + 1], xs[k], b[2], b[3]);
-            }
+        for (k = 0; k < 4; ++k) this->weighed(v[k], xs[k], k, m.gain);
+        unit::begin();
+#pragma unroll
+        for (k = 0; k < 4; ++k) unit::add(h, v[k], B, k);
+        unit::commit();
+    }
+
+    /* One of two neighbours in a word. */
+    static __device__ __forceinline__ float one_of(unsigned word, int high)
+    {
+        return __uint_as_float(high ? word & 0xffff0000u : word << 16);
+    }
+
+    __device__ __forceinline__ void gate(float (&y)[8][4], const unsigned char *z) const
+    {
+        int i, j;
+#pragma unroll
+        for (j = 0; j < 4; ++j) {
+            unsigned zs[4];
+            ssm__cuda_left_turned<64>(zs, z, 16 * (unsigned)j, 2 * warp);
+#pragma unroll
+            for (i = 0; i < 8; ++i) y[2 * j + i / 4][i % 4] *= ssm__cuda_silu(one_of(zs[i / 2], i % 2));
+        }
     }
 
     /* D x, the gate, and y into the warp's part of the tile of x. */
-    __device__ __forceinline__ void finish(float (&y)[8][4], const unsigned (&xs)[4][4], unsigned char *to_y,
-                                           unsigned char *gate_of)
+    __device__ __forceinline__ void finish(float (&y)[8][4], const unsigned (&xs)[4][4], unsigned char *x,
+                                           const unsigned char *z) const
     {
-        unsigned zs[4] = {0, 0, 0, 0};
         int i, j;
 #pragma unroll
-        for (j = 0; j < 8; ++j) {
-            if (p.s.z.data && j % 2 == 0) ssm__cuda_left_turned<64>(zs, gate_of, 8 * j, 2 * warp);
+        for (j = 0; j < 8; ++j)
 #pragma unroll
-            for (i = 0; i < 4; ++i) {
-                const unsigned word = xs[j / 2][j % 2 * 2 + i / 2], gate = zs[j % 2 * 2 + i / 2];
-                unsigned char *to = ssm__cuda_chunk_unit<64>(to_y, 8 * j + lane % 4 * 2 + i % 2, 2 * warp + i / 2);
-                float v = fmaf(D[i / 2], __uint_as_float(i % 2 ? word & 0xffff0000u : word << 16), y[j][i]);
-                if (p.s.z.data) v *= ssm__cuda_silu(__uint_as_float(i % 2 ? gate & 0xffff0000u : gate << 16));
-                ssm__cuda_store((ssm__cuda_bf16 *)(void *)to + lane / 4, v);
-            }
+            for (i = 0; i < 4; ++i) y[j][i] = fmaf(D[i / 2], one_of(xs[j / 2][j % 2 * 2 + i / 2], i % 2), y[j][i]);
+        if (p.s.z.data) gate(y, z);
+#pragma unroll
+        for (i = 0; i < 4; ++i) {
+            const unsigned char *to =
+                ssm__cuda_chunk_line<64>(x, 0, 2 * warp, lane % 4 * 2 + i % 2, i / 2) + lane / 4 * 2;
+#pragma unroll
+            for (j = 0; j < 8; ++j)
+                ssm__cuda_store((ssm__cuda_bf16 *)(uintptr_t)(to + j * 8 * SSM__CUDA_LINE), y[j][i]);
         }
         __syncwarp();
     }
@@ -32905,14 +33032,13 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
         const int rows = this->there(chunk);
         ssm__cuda_bf16 *to =
             ssm__cuda_at<ssm__cuda_bf16>(p.s.y, q.batch, row, this->head * (size_t)P) + 16 * warp + lane % 2 * 8;
+        const unsigned char *from = ssm__cuda_chunk_line<64>(now.x, 0, 2 * warp, lane / 2, lane % 2);
         int i;
+        to += (ptrdiff_t)(lane / 2) * p.s.y.time;
 #pragma unroll
-        for (i = 0; i < 4; ++i) {
-            const int t = 16 * i + lane / 2;
-            if (t < rows)
-                *(uint4 *)(void *)(to + t * p.s.y.time) =
-                    *(const uint4 *)(const void *)ssm__cuda_chunk_unit<64>(now.x, t, 2 * warp + lane % 2);
-        }
+        for (i = 0; i < 4; ++i, to += 16 * p.s.y.time)
+            if (16 * i + (int)lane / 2 < rows)
+                *(uint4 *)(void *)to = *(const uint4 *)(const void *)(from + i * 16 * SSM__CUDA_LINE);
     }
 
     __device__ __forceinline__ void chunk(unsigned c)
@@ -32922,20 +33048,24 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
         float y[8][4];
         int k;
         ssm__cuda_wait<0>();
+        unit::show();
         __syncthreads();
         if (c + 1 < this->end) fetch(c + 1);
-#pragma unroll
-        for (k = 0; k < 4; ++k) ssm__cuda_left_turned<64>(xs[k], now.x, 16 * k, 2 * warp);
         read_states(y, now.C);
-        weights(c, now.steps);
+        weights(c, m.steps[c % 2]);
+        unit::show();
         __syncthreads();
+        unit::template wait<0>(y);
+#pragma unroll
+        for (k = 0; k < 4; ++k) ssm__cuda_left_turned<64>(xs[k], now.x, 16 * (unsigned)k, 2 * warp);
         read_steps(y, xs);
+        if (WIDE) advance(xs, now.B, ssm__cuda_exp2(m.steps[c % 2][SSM__CUDA_CHUNK - 1][1]));
+        unit::template wait<1>(y);
         finish(y, xs, now.x, m.z[c % 2]);
         write(c, now);
         fetch_cb(c + 1);
-        this->decay(ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1]));
-#pragma unroll
-        for (k = 0; k < 4; ++k) this->add(now.B, xs[k], k, &m.gain[0][1], 2);
+        if (!WIDE) advance(xs, now.B, ssm__cuda_exp2(m.steps[c % 2][SSM__CUDA_CHUNK - 1][1]));
+        unit::template wait<0>(h);
     }
 
     __device__ __forceinline__ void run(void)
@@ -32955,7 +33085,11 @@ template <int N, int P> struct ssm__cuda_chunk_lane : ssm__cuda_chunk_states<N, 
 template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 2)
     ssm__cuda_chunk_forward(const ssm__cuda_chunks p)
 {
-    ssm__cuda_chunk_lane<N, P> k(p, *(ssm__cuda_chunk_room<N, P> *)ssm__cuda_room);
+    unsigned char *room = ssm__cuda_room;
+#if SSM__CUDA_WGMMA
+    room += (1024 - (unsigned)__cvta_generic_to_shared(room) % 1024) % 1024;
+#endif
+    ssm__cuda_chunk_lane<N, P> k(p, *(ssm__cuda_chunk_room<N, P> *)(void *)room);
     k.run();
 }
 
@@ -32975,13 +33109,13 @@ template <int N, int P> static ssm_status ssm__cuda_chunk_launch(const ssm__cuda
 {
     typedef ssm__cuda_chunk_room<N, P> room;
     return ssm__cuda_launch(ssm__cuda_chunk_forward<N, P>, p.parts * p.s.batch * p.s.heads, 1, 2 * P,
-                            p.s.z.data ? sizeof(room) : offsetof(room, z), p, stream);
+                            1023 + (p.s.z.data ? sizeof(room) : offsetof(room, z)), p, stream);
 }
 
 template <int N> static ssm_status ssm__cuda_chunk_opened(const ssm__cuda_chunks &p, void *stream)
 {
-    return ssm__cuda_launch(ssm__cuda_chunk_open<N>, p.s.batch * p.tiles * p.s.n_groups, 1, 128,
-                            sizeof(ssm__cuda_chunk_pair<N>), p, stream);
+    return ssm__cuda_launch(ssm__cuda_chunk_open<N>, p.s.batch * p.tiles * (p.s.n_groups + ssm__ceil_div(p.s.heads, 4)),
+                            1, 128, sizeof(ssm__cuda_chunk_pair<N>), p, stream);
 }
 
 template <int N, int P> static ssm_status ssm__cuda_chunk_run(const ssm__cuda_chunks &p, void *stream)

@@ -455,12 +455,24 @@ static void ssd_chunks_backward(void)
             k.s.d_state = 64;
             k.s.len = pick(512, 700);
         }
-        if (i % 6 == 4) { /* there is room for one head at a time */
-            k.s.batch = k.s.n_groups = 1;
-            k.s.heads = 2;
-            k.s.headdim = k.s.d_state = 128;
-            k.s.len = pick(16, 80);
-        }
+        ssd_chunk_fill_back(&k);
+        ssd_chunk_check_back(&k);
+    }
+}
+
+/* Blocks that have two heads, which takes more than 64 blocks; with tiles of both in shared memory, and of one. */
+static void ssd_chunks_heads(void)
+{
+    int i;
+    for (i = 0; i < 2 && trouble == 0; ++i) {
+        ssd_case k;
+        ssd_chunk_shape(&k);
+        k.s.batch = 65;
+        k.s.n_groups = 1;
+        k.s.heads = 2;
+        k.s.headdim = i ? 128 : 32;
+        k.s.d_state = i ? 128 : 64;
+        k.s.len = 16;
         ssd_chunk_fill_back(&k);
         ssd_chunk_check_back(&k);
     }

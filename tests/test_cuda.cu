@@ -365,7 +365,7 @@ static const test tests[] = {
     {"cuda/ssd/slots", ssd_slots},         {"cuda/ssd/errors", ssd_errors},
     {"cuda/ssd/chunks", ssd_chunks},       {"cuda/ssd/chunks/slots", ssd_chunks_slots},
     {"cuda/ssd/chunks/choice", ssd_chunks_choice}, {"cuda/ssd/chunks/backward", ssd_chunks_backward},
-    {"cuda/ssd/chunks/choice_back", ssd_chunks_choice_back},
+    {"cuda/ssd/chunks/choice_back", ssd_chunks_choice_back}, {"cuda/ssd/chunks/heads", ssd_chunks_heads},
 };
 
 int main(int count, char **arguments)
