@@ -1470,7 +1470,7 @@ typedef struct ssm_s6_config {
     ssm_real dt_floor; /* default 1e-4 */
     ssm_real dt_scale; /* dt_proj.weight is U(-dt_scale/sqrt(R), dt_scale/sqrt(R)); default 1 */
     ssm_real dt_bias;  /* for SSM_DT_CONSTANT */
-    int complex_A;     /* A, B, C and the state are complex; not on a GPU, nor in every build (>>config) */
+    int complex_A;     /* A, B, C and the state are complex; not in every build (>>config) */
 } ssm_s6_config;
 
 typedef struct ssm_s6 {
@@ -2651,12 +2651,12 @@ typedef struct ssm_cuda_product {
  * flat array `params`, which is here one of the device; gradients have its layout.
  *
  * format  of a config is the type of x, y, dx, dy, of all rows in between and of the weights in the block: REAL or
- *         BF16 (INT8, or complex_A: SSM_ERR_UNSUPPORTED). params, dparams and states are float. isa and parallel are
- *         not read.
+ *         BF16 (INT8: SSM_ERR_UNSUPPORTED). params, dparams and states are float. isa and parallel are not read.
  * bind    makes the block from params on the device; after a step of an optimiser, bind again. A layer is bound for one
  *         side: the host's verbs refuse a layer of the device (SSM_ERR_UNSUPPORTED), the device's one of the host
  *         (SSM_ERR_CONFIG). There is no attach.
- * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel].
+ * state   as on the host, but for the order of the scan's: [channel][d_state], the host has [d_state][channel]; each a
+ *         pair with complex_A.
  *         S5: as on the host; S4D and S4: [H][N/2][re, im], or [H][N] if real.
  * form    and scan of S4D and S4 are not read: every forward is the recurrence, step after step, and has the bits of
  *         step. Their kernels, and ssm_s4_plain_C, are functions of the host (SSM_ERR_UNSUPPORTED).
@@ -2779,7 +2779,8 @@ SSM_API ssm_status ssm_cuda_s4d_backward(const ssm_s4d *layer, const void *x, co
                                          const ssm_seqs *seqs, ssm_memory tape, ssm_memory work, void *stream);
 
 /* bind solves for C where l_max is given, a thread for a channel, in memory of its own that need->bound counts:
- * 16 d_state^2 bytes for each of 128 channels. Up to 64 of d_state are in registers, more in work. */
+ * 16 d_state^2 bytes for each of 128 channels. Up to 64 of d_state are in registers, forward 128,
+ * more in work, which is ten times slower. */
 SSM_API ssm_status ssm_cuda_s4_sizes(const ssm_s4_config *config, const ssm_seqs *seqs, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_s4_bind(ssm_s4 *layer, const ssm_s4_config *config, const float *params, ssm_memory mem,
                                     void *stream);
@@ -12480,6 +12481,8 @@ static void ssm__device_clear(ssm__device *d, ssm_real *p, size_t count, ssm_for
 static void ssm__device_take_dstate(ssm__device *d, ssm_real *dstate, size_t stride, size_t streams, size_t count,
                                     ssm_real *last);
 static void ssm__device_scaled(ssm__device *d, const ssm_real *x, const ssm_real *factor, ssm_real *to, size_t count);
+static void ssm__device_scaled_pairs(ssm__device *d, const ssm_real *x, const ssm_real *factor, ssm_real *re,
+                                     ssm_real *im, size_t count);
 static void ssm__device_rate(ssm__device *d, const ssm__row_block *b);
 static void ssm__device_trap(ssm__device *d, const ssm__trap_block *b);
 static void ssm__device_mimo(ssm__device *d, const struct ssm__mimo *s);
@@ -12499,9 +12502,11 @@ typedef enum ssm__device_fill {
 static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_real *from, const void *to, size_t count);
 static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t ranks,
                                    size_t each);
+static void ssm__device_bind_pairs(ssm__device *d, const ssm_real *re, const ssm_real *im, const void *to, size_t count);
 #define SSM__IS_DEVICE(isa) ((isa) == SSM__ISA_DEVICE)
 #define SSM__BIND_DEVICE(binder, how, offset, count) ssm__bind_device(binder, how, offset, count)
 #define SSM__BIND_RANKS(binder, offset, heads, ranks, each) ssm__bind_device_ranks(binder, offset, heads, ranks, each)
+#define SSM__BIND_PAIRS(binder, re, im, count) ssm__bind_device_pairs(binder, re, im, count)
 
 /* What a device does for a layer at the end of its walk, when it fills a block; the host's work is then done. */
 #define SSM__ON_DEVICE_BIND(binder, does)                                                                              \
@@ -12516,6 +12521,7 @@ static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const v
 #define SSM__IS_DEVICE(isa) 0
 #define SSM__BIND_DEVICE(binder, how, offset, count) NULL
 #define SSM__BIND_RANKS(binder, offset, heads, ranks, each) NULL
+#define SSM__BIND_PAIRS(binder, re, im, count) NULL
 #define SSM__ON_DEVICE_BIND(binder, does)
 #endif
 
@@ -18471,7 +18477,6 @@ typedef struct ssm__call {
     int has_params;     /* bound, not attached: record and backward can run */
     int takes_scale;    /* 1: it reads step_scale */
     int on_device;      /* 1: bound by a device */
-    int host_only;      /* 1: options that no device has */
     const ptrdiff_t *slot; /* which of the states from `state` on each sequence of the tile uses; NULL: in order */
     const ssm_parallel *parallel;
     ssm__tile tile;
@@ -19151,6 +19156,15 @@ static const ssm_real *ssm__bind_device(ssm__binder *b, ssm__device_fill how, si
     return (const ssm_real *)at;
 }
 
+/* A = -exp(re) + i im, `count` reals. */
+static const ssm_real *ssm__bind_device_pairs(ssm__binder *b, size_t re, size_t im, size_t count)
+{
+    void *none;
+    const void *at = ssm__bind_take(b, ssm__mul(count, sizeof(ssm_real)), &none);
+    if (b->params) ssm__device_bind_pairs(b->device, b->params + re, b->params + im, at, count / 2);
+    return (const ssm_real *)at;
+}
+
 /* [heads][ranks][each] as [ranks][heads][each]. */
 static const ssm_real *ssm__bind_device_ranks(ssm__binder *b, size_t offset, size_t heads, size_t ranks, size_t each)
 {
@@ -19474,7 +19488,7 @@ static size_t ssm__core_A_row(const ssm_core *core)
 
 static size_t ssm__core_A_count(const ssm_core *core)
 {
-    if (SSM__IS_DEVICE(core->isa) && core->shared_A) return core->d_state;
+    if (SSM__IS_DEVICE(core->isa) && core->shared_A) return ssm__core_numbers(core);
     return ssm__mul(ssm__core_numbers(core), ssm__core_A_row(core));
 }
 
@@ -19483,14 +19497,15 @@ static size_t ssm__core_A_count(const ssm_core *core)
 static ssm_in ssm__core_states(const ssm_core *core, const ssm_real *data, size_t batch)
 {
     const size_t rows = ssm__state_rows(core->disc, core->d_state), parts = ssm__core_parts(core);
-    return SSM__IS_DEVICE(core->isa) ? ssm__view(data, batch, 0, rows, 1)
+    return SSM__IS_DEVICE(core->isa) ? ssm__view(data, batch, 0, parts * rows, parts)
                                      : ssm__view(data, batch, 0, parts, parts * core->dim);
 }
 
 static ssm_in ssm__core_A_view(const ssm_core *core)
 {
     const size_t parts = ssm__core_parts(core);
-    if (SSM__IS_DEVICE(core->isa)) return ssm__view(core->A, 0, 0, core->shared_A ? 0 : core->d_state, 1);
+    if (SSM__IS_DEVICE(core->isa))
+        return ssm__view(core->A, 0, 0, core->shared_A ? 0 : parts * core->d_state, parts);
     return ssm__view(core->A, 0, 0, core->shared_A ? 0 : parts, parts * ssm__core_A_row(core));
 }
 
@@ -19584,8 +19599,9 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     }
     core->dt_bias = ssm__bind_copy(b, o->dt_bias, core->dt_rank ? core->dim : 1);
     core->D = ssm__bind_copy(b, o->D, core->dim);
-    if (SSM__IS_DEVICE(core->isa)) core->A = SSM__BIND_DEVICE(b, SSM__FILL_DECAY, o->A_log, ssm__core_A_count(core));
-    else ssm__core_bind_A(core, b);
+    if (!SSM__IS_DEVICE(core->isa)) ssm__core_bind_A(core, b);
+    else if (core->complex_A) core->A = SSM__BIND_PAIRS(b, o->A_log, o->A_imag, ssm__core_A_count(core));
+    else core->A = SSM__BIND_DEVICE(b, SSM__FILL_DECAY, o->A_log, ssm__core_A_count(core));
 }
 
 /* A [row][channel] matrix of a tile as [sequence][step][channel]. */
@@ -19795,6 +19811,9 @@ static void ssm__core_dA(const ssm_core *core, const ssm_parallel *parallel, con
     ssm_real *dA_imag = ssm__grad_at(dparams, core->offsets.A_imag);
     size_t c, n;
     if (!dA_log) return;
+    if (parts == 2) {
+        SSM__ON_DEVICE(parallel, ssm__device_scaled_pairs(device, dA, core->A, dA_log, dA_imag, chans * core->d_state));
+    }
     if (SSM__IS_DEVICE(core->isa)) {
         ssm__dA_log(parallel, dA, core->A, dA_log, ssm__core_A_count(core));
         return;
@@ -20137,7 +20156,6 @@ static ssm__call ssm__core_call(const ssm_core *core)
     ssm__call call = ssm__call_of(core, core->dim, ssm__core_state_count(core));
     call.whole = ssm__scan_needs_whole(core->scan);
     call.on_device = SSM__IS_DEVICE(core->isa);
-    call.host_only = SSM__COMPLEX_CORE(core);
     call.has_params = core->x_proj.weight != NULL;
     call.parallel = core->parallel;
     return call;
@@ -20643,7 +20661,6 @@ static ssm__call ssm__mamba_call(const ssm_mamba *layer)
     ssm__call call = ssm__call_of(layer, layer->config.d_model, layer->states);
     call.whole = ssm__scan_needs_whole(layer->config.scan);
     call.on_device = SSM__IS_DEVICE(layer->config.isa);
-    call.host_only = SSM__COMPLEX_CORE(&layer->config);
     call.has_params = layer->out_proj.weight != NULL;
     call.parallel = layer->config.parallel;
     return call;
@@ -37714,6 +37731,52 @@ static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_rea
                                      ssm__ceil_div(count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0, p, d->stream);
 }
 
+/* --- pairs and their parts: A of bind, and its gradient, of which the real parts are scaled --- */
+typedef struct ssm__cuda_pairs {
+    const float *from; /* pairs; bind: real parts */
+    const float *with; /* factors, pairs; bind: imaginary parts */
+    float *re;         /* NULL: bind, to pairs at im */
+    float *im;
+    size_t count;
+} ssm__cuda_pairs;
+
+__global__ void ssm__cuda_pairs_kernel(const ssm__cuda_pairs p)
+{
+    const size_t i = (size_t)blockIdx.x * SSM__CUDA_EACH + threadIdx.x;
+    if (i >= p.count) return;
+    if (p.re) {
+        p.re[i] = fmaf(p.from[2 * i], p.with[2 * i], p.re[i]);
+        p.im[i] += p.from[2 * i + 1];
+    } else {
+        p.im[2 * i] = -expf(p.from[i]);
+        p.im[2 * i + 1] = p.with[i];
+    }
+}
+
+static void ssm__device_pairs(ssm__device *d, const float *from, const float *with, float *re, float *im, size_t count)
+{
+    ssm__cuda_pairs p;
+    p.from = from;
+    p.with = with;
+    p.re = re;
+    p.im = im;
+    p.count = count;
+    if (ssm__device_ready(d, SSM_OK, 0))
+        d->status = ssm__cuda_launch(ssm__cuda_pairs_kernel, ssm__ceil_div(count, SSM__CUDA_EACH), 1, SSM__CUDA_EACH, 0,
+                                     p, d->stream);
+}
+
+static void ssm__device_scaled_pairs(ssm__device *d, const ssm_real *x, const ssm_real *factor, ssm_real *re,
+                                     ssm_real *im, size_t count)
+{
+    ssm__device_pairs(d, x, factor, re, im, count);
+}
+
+static void ssm__device_bind_pairs(ssm__device *d, const ssm_real *re, const ssm_real *im, const void *to, size_t count)
+{
+    ssm__device_pairs(d, re, im, NULL, (float *)(uintptr_t)to, count);
+}
+
 /* [heads][ranks][each] to [ranks][heads][each]. */
 static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t ranks,
                                    size_t each)
@@ -37950,7 +38013,7 @@ static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const 
     const ssm_core *core = &m->core;
     const size_t each = io == SSM_FORMAT_BF16 ? 8 : 4;
     ssm_selective_scan s = ssm__core_scan(core, &call->tile, &v->core);
-    if (core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 || core->d_state % 4 ||
+    if (core->complex_A || core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 || core->d_state % 4 ||
         core->disc != SSM_DISC_EULER || core->dim >= 0x10000000 || core->d_state >= 0x10000000)
         return 0;
     s.h_last = ssm_out_like(v->core.h_last, s.h0);
@@ -38428,7 +38491,7 @@ enum {
     SSM__CUDA_S4_STEPS = 8,    /* and lanes of a channel */
     SSM__CUDA_S4_CHANNELS = 16, /* of a block */
     SSM__CUDA_S4_THREADS = SSM__CUDA_S4_STEPS * SSM__CUDA_S4_CHANNELS,
-    SSM__CUDA_S4_HELD = 4,     /* states of a lane; */
+    SSM__CUDA_S4_HELD = 4,     /* states of a lane, or 8 of S4; */
     SSM__CUDA_S4_TURNED = 2,   /* of the adjoint, which has eight steps of them: 91 registers */
     SSM__CUDA_S4_ROOMS = 2 + SSM__CUDA_S4_STEPS /* of the adjoint in memory: s and its gradient, s of eight steps */
 };
@@ -38833,15 +38896,17 @@ static void ssm__device_s4_params(ssm__device *d, const ssm_s4_core *core, const
 /* --- launches --- */
 typedef void (*ssm__cuda_s4_kernel)(ssm__cuda_s4);
 
-/* Whether a rank-one layer's states are in memory: more than a lane holds. */
-static int ssm__device_s4_is_wide(const ssm_s4_core *core)
+/* Whether a rank-one layer's states are in memory: more than `held` of a lane. */
+static int ssm__device_s4_is_wide(const ssm_s4_core *core, size_t held)
 {
-    return core->low_rank && core->states > SSM__CUDA_S4_HELD * SSM__CUDA_S4_STEPS;
+    return core->low_rank && core->states > held * SSM__CUDA_S4_STEPS;
 }
 
 template <class E> static ssm__cuda_s4_kernel ssm__device_s4_forward(const ssm_s4_core *core)
 {
-    if (ssm__device_s4_is_wide(core)) return ssm__cuda_s4_run<ssm__complex, E, 0, true>;
+    if (ssm__device_s4_is_wide(core, 2 * SSM__CUDA_S4_HELD)) return ssm__cuda_s4_run<ssm__complex, E, 0, true>;
+    if (ssm__device_s4_is_wide(core, SSM__CUDA_S4_HELD))
+        return ssm__cuda_s4_run<ssm__complex, E, 2 * SSM__CUDA_S4_HELD, true>;
     if (core->low_rank) return ssm__cuda_s4_run<ssm__complex, E, SSM__CUDA_S4_HELD, true>;
     return core->parts == 2 ? ssm__cuda_s4_run<ssm__complex, E, SSM__CUDA_S4_HELD, false>
                             : ssm__cuda_s4_run<float, E, SSM__CUDA_S4_HELD, false>;
@@ -38849,7 +38914,7 @@ template <class E> static ssm__cuda_s4_kernel ssm__device_s4_forward(const ssm_s
 
 template <class E> static ssm__cuda_s4_kernel ssm__device_s4_adjoint(const ssm_s4_core *core)
 {
-    if (ssm__device_s4_is_wide(core)) return ssm__cuda_s4_back<ssm__complex, E, 0, true>;
+    if (ssm__device_s4_is_wide(core, SSM__CUDA_S4_HELD)) return ssm__cuda_s4_back<ssm__complex, E, 0, true>;
     if (core->low_rank) return ssm__cuda_s4_back<ssm__complex, E, SSM__CUDA_S4_HELD, true>;
     return core->parts == 2 ? ssm__cuda_s4_back<ssm__complex, E, SSM__CUDA_S4_TURNED, false>
                             : ssm__cuda_s4_back<float, E, SSM__CUDA_S4_TURNED, false>;
@@ -38915,7 +38980,7 @@ static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
     b.y_row = (ptrdiff_t)core->dim;
     ssm__device_rows_forward(d, SSM_ROW_SCALE, &b);
     arena = ssm__arena_open(d->work.data);
-    room = ssm__take(&arena, ssm__device_s4_is_wide(core) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
+    room = ssm__take(&arena, ssm__device_s4_is_wide(core, 2 * SSM__CUDA_S4_HELD) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
     for (direction = 0; direction < core->directions; ++direction) {
         ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
         p.y = ssm_rows_out_of(task->s, (ptrdiff_t)core->dim);
@@ -38946,7 +39011,7 @@ static ssm_status ssm__device_s4_sums(const ssm__device *d, const ssm__cuda_s4 &
 /* Workspace of the adjoint. */
 static size_t ssm__device_s4_layout(const ssm_s4_core *core, size_t rows, size_t streams, void *mem, ssm__cuda_s4 *p)
 {
-    const size_t count = ssm__s4_count(core), rooms = ssm__device_s4_is_wide(core) ? SSM__CUDA_S4_ROOMS : 0;
+    const size_t count = ssm__s4_count(core), rooms = ssm__device_s4_is_wide(core, SSM__CUDA_S4_HELD) ? SSM__CUDA_S4_ROOMS : 0;
     ssm__arena arena = ssm__arena_open(mem);
     p->kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
     p->sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(core->low_rank ? 5 : 3, count)));
@@ -39613,7 +39678,7 @@ static ssm_status ssm__device_bind_block(ssm__bind_walk walk, void *layer, const
         layer->config.parallel = NULL;                                                                                 \
         ssm__##X##_describe(layer, NULL, &table);                                                                      \
         *params = ssm__mul(table.count, sizeof(ssm_real));                                                             \
-        return ssm__##X##_call(layer).host_only ? SSM_ERR_UNSUPPORTED : SSM_OK;                                        \
+        return SSM_OK;                                                                                                 \
     }                                                                                                                  \
     static ssm__call ssm__cuda_##X##_call(const ssm_##X *layer, float *state, const void *x, void *y)                  \
     {                                                                                                                  \
@@ -39717,6 +39782,7 @@ SSM__DEVICE_LAYER(rglru, rglru)
 
 #undef SSM__BIND_DEVICE
 #undef SSM__BIND_RANKS
+#undef SSM__BIND_PAIRS
 #undef SSM__BIND_TURNED
 #undef SSM__BOTH
 #undef SSM__ISA_DEVICE

@@ -40,11 +40,18 @@ static ssm_disc any_disc(void)
     return discs[chance(50) ? 1 : pick(0, 5)];
 }
 
+/* Complex A now and then, where the discretisation has it. */
+template <class C> static void any_A(C *c)
+{
+    c->complex_A = c->disc < SSM_DISC_TRAPEZOID && chance(30);
+}
+
 static void configure_selective(ssm_selective_config *c)
 {
     c->d_model = pick(1, 70);
     c->d_state = pick(1, 20);
     c->disc = any_disc();
+    any_A(c);
 }
 
 static void configure_s6(ssm_s6_config *c)
@@ -54,6 +61,7 @@ static void configure_s6(ssm_s6_config *c)
     c->d_state = chance(50) ? 16 : pick(1, 20);
     c->dt_rank = chance(50) ? 4 : pick(1, 6);
     c->disc = any_disc();
+    any_A(c);
     c->no_dt_bias = chance(20);
 }
 
@@ -65,6 +73,7 @@ static void configure_mamba(ssm_mamba_config *c)
     c->expand = pick(1, 2);
     c->dt_rank = chance(50) ? 4 : pick(1, 6);
     c->disc = any_disc();
+    any_A(c);
     c->proj_bias = chance(30);
     c->no_conv_bias = chance(30);
     c->pre_norm = chance(50);
@@ -245,6 +254,27 @@ static void mamba3_scan(const ssm_mamba3 *m, size_t *dim, size_t *rows)
 
 LAYER_VERBS(mamba3, configure_mamba3, mamba3_angles, mamba3_scan, 0)
 
+/* Reals of a number of the scan's states. */
+template <class L> static size_t parts_of(const L *)
+{
+    return 1;
+}
+
+static size_t parts_of(const ssm_selective *l)
+{
+    return l->core.complex_A ? 2 : 1;
+}
+
+static size_t parts_of(const ssm_s6 *l)
+{
+    return l->core.complex_A ? 2 : 1;
+}
+
+static size_t parts_of(const ssm_mamba *l)
+{
+    return l->core.complex_A ? 2 : 1;
+}
+
 /* What a number of a state cannot be but at random: whether the RG-LRU had a step. */
 template <class L> static void as_steps_leave(const L *, float *, size_t)
 {
@@ -324,11 +354,13 @@ template <class L, class C> struct layer_case {
         const size_t conv = v.conv(&layer[0]);
         std::vector<float> r = state;
         size_t b, n, c, dim, N;
+        const size_t parts = parts_of(&layer[0]);
         v.scan(&layer[0], &dim, &N);
         for (b = 0; b < state.size() / states(); ++b)
             for (n = 0; n < N; ++n)
-                for (c = 0; c < dim; ++c) {
-                    const size_t base = b * states() + conv, host = base + n * dim + c, device = base + c * N + n;
+                for (c = 0; c < dim * parts; ++c) {
+                    const size_t base = b * states() + conv, host = base + n * dim * parts + c,
+                                 device = base + (c / parts * N + n) * parts + c % parts;
                     if (to_device) r[device] = state[host];
                     else r[host] = state[device];
                 }
@@ -893,35 +925,6 @@ template <class L, class C> static void layer_errors(const layer_verbs<L, C> &ve
     require(k.v.sizes[1](&k.config, s, &need) == SSM_ERR_UNSUPPORTED, "int8");
     cuda_ok(cudaDeviceSynchronize(), "errors");
     require(same_bits(k.y.download(), k.y.start) || k.y.start[k.y.base] != k.y.start[k.y.base], "outputs untouched");
-}
-
-/* Complex A is the host's alone. */
-template <class L, class C> static void layer_no_complex_A(const layer_verbs<L, C> &v)
-{
-    ssm_seqs seqs;
-    ssm_sizes need, host;
-    L layer;
-    C c;
-    memset(&seqs, 0, sizeof seqs);
-    memset(&c, 0, sizeof c);
-    seqs.batch = seqs.len = 2;
-    c.d_model = 8;
-    ok(v.sizes[1](&c, &seqs, &need), "the same with real A");
-    block params(need.params), bound(need.bound);
-    c.complex_A = 1;
-    ok(v.sizes[0](&c, &seqs, &host), "the host's");
-    memset(&layer, 7, sizeof layer);
-    const L before = layer;
-    require(v.sizes[1](&c, &seqs, &need) == SSM_ERR_UNSUPPORTED, "sizes");
-    require(v.cuda_bind(&layer, &c, (const float *)params.data, bound.memory(), NULL) == SSM_ERR_UNSUPPORTED, "bind");
-    require(!memcmp(&layer, &before, sizeof layer), "the layer untouched");
-}
-
-static void layer_complex_A(void)
-{
-    layer_no_complex_A(selective_verbs);
-    layer_no_complex_A(s6_verbs);
-    layer_no_complex_A(mamba_verbs);
 }
 
 /* A step of two blocks in a graph, replayed, gives the bits of steps that were called. */

@@ -345,7 +345,6 @@ static const test tests[] = {
     {"cuda/layers/mamba3/errors", mamba3_layer_errors}, {"cuda/layers/mamba3/graph", mamba3_layer_graph},
     {"cuda/layers/s5/splits", s5_layer_splits},       {"cuda/layers/s5/slots", s5_layer_slots},
     {"cuda/layers/s5/errors", s5_layer_errors},       {"cuda/layers/s5/graph", s5_layer_graph},
-    {"cuda/layers/complex_A", layer_complex_A},
     {"cuda/layers/s5/chunks", layer_chunks},    {"cuda/layers/s5/two_ways", layer_two_ways},
     {"cuda/layers/s4d/splits", s4d_layer_splits},     {"cuda/layers/s4d/slots", s4d_layer_slots},
     {"cuda/layers/s4d/errors", s4d_layer_errors},     {"cuda/layers/s4d/graph", s4d_layer_graph},
