@@ -267,6 +267,10 @@
  *   SSM_ONLY_REAL       no BF16 and INT8 matrices, no complex A in the     implementation
  *                       selective scan and its layers. Both are for flash:
  *                       what is left out is SSM_ERR_CONFIG then
+ *   SSM_COMPLEX_LAYERS  complex A in selective, S6 and Mamba on            implementation
+ *                       microcontrollers (and RISC-V without vectors,
+ *                       WebAssembly -Os), too: there it is left out, since
+ *                       it takes 3 KB of every step
  *   SSM_CUDA            the ops on a GPU too (>>api-cuda). The implementation      all files that call them
  *                       is then C++ for nvcc, and needs the CUDA runtime
  *   SSM_CUDA_PRODUCT    a function of the host program that multiplies matrices    implementation
@@ -1466,7 +1470,7 @@ typedef struct ssm_s6_config {
     ssm_real dt_floor; /* default 1e-4 */
     ssm_real dt_scale; /* dt_proj.weight is U(-dt_scale/sqrt(R), dt_scale/sqrt(R)); default 1 */
     ssm_real dt_bias;  /* for SSM_DT_CONSTANT */
-    int complex_A;     /* A, B, C and the state are complex; not in a build with SSM_ONLY_REAL */
+    int complex_A;     /* A, B, C and the state are complex; not in every build (>>config) */
 } ssm_s6_config;
 
 typedef struct ssm_s6 {
@@ -2498,10 +2502,11 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * step.
  * need->work for forward, need->work_backward for backward.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 2e-5, those of parameters 3e-5 (float), and of a sum
- * over n terms whose signs cancel 3e-6 sqrt(n) more; one rounding more in bf16. In chunks |error| / |y| and that of
- * gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the sum of squares of what steps
- * add: sums, decays, step sizes and states are float, but products round their operands to bf16, which are C B^T, the
- * weights of steps, states where C reads them, and in backward the adjoints of states and of C B^T. */
+ * over n rows, channels and states whose signs cancel 1.5e-6 sqrt(n) more; one rounding more in bf16. In chunks
+ * |error| / |y| and that of gradients is below 5e-3, of states 3e-3, of parameters' gradients 5e-3 of the root of the
+ * sum of squares of what steps add: sums, decays, step sizes and states are float, but products round their operands to
+ * bf16, which are C B^T, the weights of steps, states where C reads them, and in backward the adjoints of states and of
+ * C B^T. */
 SSM_API ssm_status ssm_cuda_ssd_sizes(const ssm_ssd *s, ssm_format io, ssm_sizes *need);
 SSM_API ssm_status ssm_cuda_ssd_forward(const ssm_ssd *s, ssm_format io, ssm_memory work, void *stream);
 SSM_API ssm_status ssm_cuda_ssd_step(const ssm_ssd *s, ssm_format io, void *stream);
@@ -2598,8 +2603,8 @@ typedef struct ssm_linear_grad {
 } ssm_linear_grad;
 
 /* ssm_linear_forward and ssm_linear_backward. Of type `io`: x, y, weight, dx and dy; bias, dweight and dbias are float.
- * packed and format are not read. Sums are float in either case, in the order of the inner index (dweight and dbias: in
- * parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
+ * packed and format are not read. Sums are float in either case, in the order of the inner index: of float in segments of
+ * 128, one after the other (dweight and dbias: in parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
  * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
  * same bits whatever the number of rows. On an H100 or H200 compile for sm_90a (nvcc -gencode
  * arch=compute_90a,code=sm_90a): its own instructions double the speed of large products, and change no bit.
@@ -2622,8 +2627,8 @@ SSM_API ssm_status ssm_cuda_linear_backward(const ssm_linear *linear, ssm_rows x
  * a_m or a_k is 1, so is b_n or b_k; the other one may be anything, 0 and negative numbers too.
  * The macro names a function: ssm_status f(const ssm_cuda_product *p, void *stream), declared before the implementation.
  * It queues the product on the stream, or returns SSM_ERR_CONFIG and the kernels of this file do it; any other status
- * comes back from the verb. It is asked for every product without a bias, and its bits are its own
- * (examples/cuda/cublas.cu). */
+ * comes back from the verb. It is asked for every product without a bias, but not for those of one row through a Mamba
+ * block, which are parts of other kernels. Its bits are its own (examples/cuda/cublas.cu). */
 typedef struct ssm_cuda_product {
     size_t m;
     size_t n;
@@ -2657,7 +2662,10 @@ typedef struct ssm_cuda_product {
  *         step. Their kernels, and ssm_s4_plain_C, are functions of the host (SSM_ERR_UNSUPPORTED).
  * seqs    as on the host; start, slot and step_scale are arrays of the device, whose values are not checked.
  * MEMORY  One tile takes all rows of a call, so work and tape grow with them. work is enough without a state, too.
- * step is forward with len 1. Products sum in one order whatever the number of rows, so that step, forward and any
+ * step is forward with len 1; one row through a Mamba block (EULER, no norms of dt, B and C, convolution of 2 to 4 taps)
+ * is four kernels. Compiled for sm_90 or newer alone, kernels of few rows begin while the one before them runs and read
+ * weights by then: a kernel of the program's own that writes a bound block must not be the last one before a verb.
+ * Products sum in one order whatever the number of rows, so that step, forward and any
  * split of the time agree to the bit where the scan does (SSM_SCAN_SEQUENTIAL); in bf16 if rows lie at multiples of 16
  * bytes each time. S5, Mamba-2: AUTO cuts time as that of ssm_cuda_s5_scan_forward and ssm_cuda_ssd_forward. No call
  * waits or allocates; all can be captured in a graph.
@@ -3014,7 +3022,15 @@ extern "C" {
 #define SSM__COMPLEX_A(s) ((void)(s), 0)
 #else
 #define SSM__FORMAT(format, value) ((format) == (value))
-#define SSM__COMPLEX_A(s) ((s)->complex_A) /* of a selective scan, a core, a config */
+#define SSM__COMPLEX_A(s) ((s)->complex_A) /* of a selective scan */
+#endif
+/* The same of a core or a config. */
+#if defined(SSM_ONLY_REAL) || (SSM__SMALL_CORE && !defined(SSM_COMPLEX_LAYERS))
+#define SSM__COMPLEX_CORES 0
+#define SSM__COMPLEX_CORE(c) ((void)(c), 0)
+#else
+#define SSM__COMPLEX_CORES 1
+#define SSM__COMPLEX_CORE(c) ((c)->complex_A)
 #endif
 #define SSM__SHARE_COST 200000 /* multiplications below which a loop is not shared out: about 50 us */
 
@@ -6905,7 +6921,7 @@ SSM__TARGET static void SSM__KERNEL(scan_out)(const ssm__out_block *b)
 }
 
 /* delta of a step; returns whether every one is below the limit. */
-SSM__SHARED int v_step_before(const ssm__step_block *b, size_t count)
+SSM__OP int v_step_before(const ssm__step_block *b, size_t count)
 {
     const v_real limit = v_set(b->limit);
     size_t c;
@@ -6921,7 +6937,7 @@ SSM__SHARED int v_step_before(const ssm__step_block *b, size_t count)
 }
 
 /* What a step puts out: y stands in delta. */
-SSM__SHARED void v_step_after(const ssm__step_block *b, size_t count)
+SSM__OP void v_step_after(const ssm__step_block *b, size_t count)
 {
     size_t c;
     for (c = 0; c < count; c += V_WIDTH)
@@ -10581,7 +10597,7 @@ SSM__TARGET static void SSM__KERNEL(scan_complex_step)(const ssm__step_block *b)
     size_t c;
     for (c = 0; c < count; c += V_WIDTH) {
         ssm_real *h = b->scan.h + 2 * c;
-        if (is_near) v_c_near(&b->scan, 0, c, h, h, 1, NULL);
+        if (is_near && !SSM__SMALL_CORE) v_c_near(&b->scan, 0, c, h, h, 1, NULL);
         else v_c_recur(&b->scan, 0, c, h, h, 1, NULL);
     }
     v_step_after(b, count);
@@ -12188,6 +12204,12 @@ static ssm_status ssm__complex_A_check(int complex_A, ssm_disc disc)
 #endif
 }
 
+/* The same of layers. */
+static ssm_status ssm__complex_core_check(int complex_A, ssm_disc disc)
+{
+    return complex_A && !SSM__COMPLEX_CORES ? SSM_ERR_CONFIG : ssm__complex_A_check(complex_A, disc);
+}
+
 static int ssm__scan_ok(ssm_scan scan)
 {
     return (unsigned)scan <= (unsigned)SSM_SCAN_CHUNKED;
@@ -12480,7 +12502,8 @@ typedef enum ssm__device_fill {
 static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_real *from, const void *to, size_t count);
 static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t ranks,
                                    size_t each);
-static void ssm__device_bind_pairs(ssm__device *d, const ssm_real *re, const ssm_real *im, const void *to, size_t count);
+static void ssm__device_bind_pairs(ssm__device *d, const ssm_real *re, const ssm_real *im, const void *to,
+                                   size_t count);
 #define SSM__IS_DEVICE(isa) ((isa) == SSM__ISA_DEVICE)
 #define SSM__BIND_DEVICE(binder, how, offset, count) ssm__bind_device(binder, how, offset, count)
 #define SSM__BIND_RANKS(binder, offset, heads, ranks, each) ssm__bind_device_ranks(binder, offset, heads, ranks, each)
@@ -15307,10 +15330,10 @@ static int ssm__strip_deltas(const ssm__strip *k, size_t t, const ssm_real *bias
     return is_near;
 }
 
-/* The recurrence of a block. */
+/* The recurrence of a block. Where flash counts, complex A has one kernel for near and far. */
 static void ssm__scan_recur(const ssm_selective_scan *s, int is_near, const ssm__scan_block *b)
 {
-    if (SSM__COMPLEX_A(s) && is_near) SSM__RUN(s->isa, scan_complex_rows)(b);
+    if (SSM__COMPLEX_A(s) && is_near && !SSM__SMALL_CORE) SSM__RUN(s->isa, scan_complex_rows)(b);
     else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_rows_any)(b);
     else if (is_near) SSM__RUN(s->isa, scan_rows)(b);
     else SSM__RUN(s->isa, scan_rows_any)(b);
@@ -16105,7 +16128,7 @@ static ssm__scan_block ssm__back_row(const ssm__back_step *e, size_t r)
 static void ssm__back_replay_rows(const ssm__back_step *e, const ssm__scan_block *b, ssm_real *h, ssm_real *a)
 {
     const ssm_selective_scan *s = e->k->s;
-    if (SSM__COMPLEX_A(s) && e->is_near) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
+    if (SSM__COMPLEX_A(s) && e->is_near && !SSM__SMALL_CORE) SSM__RUN(s->isa, scan_complex_replay)(b, h, a);
     else if (SSM__COMPLEX_A(s)) SSM__RUN(s->isa, scan_complex_replay_any)(b, h, a);
     else if (e->is_near && !e->k->lanes) SSM__RUN(s->isa, scan_replay)(b, h, a);
     else SSM__RUN(s->isa, scan_replay_any)(b, h, a);
@@ -19438,13 +19461,13 @@ static size_t ssm__core_dt_width(const ssm_core *core)
 /* Reals of a number of A, B, C and the state. */
 static size_t ssm__core_parts(const ssm_core *core)
 {
-    return SSM__COMPLEX_A(core) ? 2 : 1;
+    return SSM__COMPLEX_CORE(core) ? 2 : 1;
 }
 
 /* Reals of B, or of C, of one group. */
 static size_t ssm__core_numbers(const ssm_core *core)
 {
-    return ssm__mul(ssm__core_parts(core), core->d_state);
+    return SSM__COMPLEX_CORE(core) ? ssm__mul(2, core->d_state) : core->d_state;
 }
 
 static size_t ssm__core_width(const ssm_core *core)
@@ -19454,7 +19477,8 @@ static size_t ssm__core_width(const ssm_core *core)
 
 static size_t ssm__core_state_count(const ssm_core *core)
 {
-    return ssm__mul(ssm__mul(ssm__core_parts(core), ssm__state_rows(core->disc, core->d_state)), core->dim);
+    return ssm__mul(SSM__COMPLEX_CORE(core) ? ssm__core_numbers(core) : ssm__state_rows(core->disc, core->d_state),
+                    core->dim);
 }
 
 /* Channels in a row of A, and reals of it. On a device it lies as A_log does. */
@@ -19566,7 +19590,7 @@ static void ssm__core_bind(void *layer, ssm__binder *b)
     const size_t absent = SSM__SIZE_MAX;
     b->isa = core->isa;
     ssm__bind_option(b, (size_t)core->disc);
-    if (SSM__COMPLEX_A(core)) ssm__bind_option(b, 1); /* sizes do not show it */
+    if (SSM__COMPLEX_CORE(core)) ssm__bind_option(b, 1); /* sizes do not show it */
     ssm__bind_linear(&core->x_proj, b, o->x_proj, o->x_bias, core->dim, ssm__core_width(core), core->format);
     if (core->dt_rank) ssm__bind_linear(&core->dt_proj, b, o->dt_proj, absent, core->dt_rank, core->dim, core->format);
     if (core->dbc_norm) {
@@ -19631,7 +19655,7 @@ static ssm_selective_scan ssm__core_scan(const ssm_core *core, const ssm__tile *
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
     s.scan = core->scan;
-    s.complex_A = core->complex_A;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.delta_softplus = 1;
     s.u = ssm__tile_view(k->u.data, t, k->u.row, 1, 0);
     s.z = ssm__tile_view(k->z.data, t, k->z.row, 1, 0);
@@ -19721,7 +19745,7 @@ static void *ssm__core_scan_take(const ssm_core *core, ssm__arena *arena, size_t
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
     s.scan = core->scan;
-    s.complex_A = core->complex_A;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.h_last.data = &placeholder;
     return ssm__take(arena, ssm__ceil_div(ssm__scan_forward_bytes(&s), sizeof(ssm_real)));
 }
@@ -19745,7 +19769,7 @@ static void ssm__core_scratch_take(const ssm_core *core, ssm__arena *arena, size
     s.dim = core->dim;
     s.B_groups = s.C_groups = core->n_groups;
     s.disc = core->disc;
-    s.complex_A = core->complex_A;
+    s.complex_A = SSM__COMPLEX_CORE(core);
     s.d_state = core->d_state;
     ssm__core_take(core, arena, rows, &w->grad);
     w->ddelta = w->grad.delta ? w->grad.delta : ssm__take(arena, ssm__mul(rows, core->dim));
@@ -19963,7 +19987,7 @@ SSM__NOINLINE void ssm__core_step_strip(const ssm__core_step *j, size_t r, size_
     b.D = core->D + c;
     b.z = z;
     b.out = j->y + r * core->dim + c;
-    if (SSM__COMPLEX_A(core)) SSM__RUN(core->isa, scan_complex_step)(&b);
+    if (SSM__COMPLEX_CORE(core)) SSM__RUN(core->isa, scan_complex_step)(&b);
     else SSM__RUN(core->isa, scan_step)(&b);
 }
 
@@ -20186,7 +20210,7 @@ SSM_API ssm_status ssm_selective_config_resolve(const ssm_selective_config *conf
     if (c.d_state == 0) c.d_state = 16;
     status = ssm__options_resolve(&c.disc, SSM_DISC_ZOH, c.scan, c.format, &c.isa);
     if (status == SSM_OK) status = ssm__disc_check(c.disc);
-    if (status == SSM_OK) status = ssm__complex_A_check(c.complex_A, c.disc);
+    if (status == SSM_OK) status = ssm__complex_core_check(c.complex_A, c.disc);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -20209,7 +20233,7 @@ static ssm_core ssm__selective_shape(const ssm_selective_config *c, const char *
     ssm__param_matrix(table, prefix, "w_c", numbers, c->d_model, SSM__INIT_NORMAL, deviation);
     o->dt_proj = SSM__SIZE_MAX;
     o->dt_bias = ssm__param_vector(table, prefix, "b_delta", 1, SSM__INIT_CONSTANT, 0);
-    if (SSM__COMPLEX_A(c)) {
+    if (SSM__COMPLEX_CORE(c)) {
         o->A_log = ssm__param_vector(table, prefix, "log_a", c->d_state, SSM__INIT_CONSTANT, ssm__log(SSM__K(0.5)));
         o->A_imag = ssm__param_vector(table, prefix, "a_imag", c->d_state, SSM__INIT_S4_LIN, 0);
     } else {
@@ -20307,7 +20331,7 @@ SSM_API ssm_status ssm_s6_config_resolve(const ssm_s6_config *config, ssm_s6_con
     if (c.d_model % c.n_groups) return SSM_ERR_CONFIG;
     status = ssm__options_resolve(&c.disc, SSM_DISC_EULER, c.scan, c.format, &c.isa);
     if (status == SSM_OK) status = ssm__disc_check(c.disc);
-    if (status == SSM_OK) status = ssm__complex_A_check(c.complex_A, c.disc);
+    if (status == SSM_OK) status = ssm__complex_core_check(c.complex_A, c.disc);
     if (status == SSM_OK) *resolved = c;
     return status;
 }
@@ -20330,7 +20354,7 @@ static size_t ssm__s6_dt_bias(const ssm_s6_config *c, const char *prefix, ssm_pa
 static void ssm__s6_A(ssm_core *core, const char *prefix, ssm_params *table)
 {
     const size_t dim = core->dim, N = core->d_state;
-    if (!SSM__COMPLEX_A(core)) {
+    if (!SSM__COMPLEX_CORE(core)) {
         core->offsets.A_log = ssm__param_matrix(table, prefix, "A_log", dim, N, SSM__INIT_A_INTEGER, 0);
         return;
     }
@@ -30982,24 +31006,30 @@ template <int GROUPS> SSM__DEVICE void ssm__cuda_wgmma_wait(void)
 }
 #endif
 
-/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2 and 3. */
+/* ssm__cuda_wait for the oldest of `groups` groups, one of 1, 2, 3 and 7. */
 SSM__DEVICE void ssm__cuda_wait_oldest(int groups)
 {
     if (groups == 1) ssm__cuda_wait<0>();
     else if (groups == 2) ssm__cuda_wait<1>();
-    else ssm__cuda_wait<2>();
+    else if (groups == 3) ssm__cuda_wait<2>();
+    else ssm__cuda_wait<6>();
 }
 
 /* --- tiles of C ---
  * Large: 8 warps of 64 x 64, or 2 x 4 warps of 64 x 256 with wgmma: 128 sums a thread, one block an SM, 48 KB a slice
  * and as many slices as an SM has room for. Middle: 4 warps of 32 x 32, for products that have too few large tiles to
- * fill a card. */
+ * fill a card. Narrow: 4 warps of 16 x 16, for 17 to 64 rows, where latency is the bound: many blocks, 10 KB a slice and
+ * 7 slices on their way in each. */
 struct ssm__cuda_large {
     enum { M = 128, N = 256, ACROSS = 4, WARPS = 8, BLOCKS = 32, AN_SM = 1 };
 };
 struct ssm__cuda_middle {
     enum { M = 64, N = 64, ACROSS = 2, WARPS = 4, BLOCKS = 8, AN_SM = 3 };
 };
+struct ssm__cuda_narrow {
+    enum { M = 64, N = 16, ACROSS = 1, WARPS = 4, BLOCKS = 2, AN_SM = 2 };
+};
+
 /* One operand's part of a slice, ROWS of its rows. */
 template <int ROWS, int INNER, int THREADS> struct ssm__cuda_operand {
     enum {
@@ -31499,6 +31529,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 {
     const size_t tiles = ssm__mul(ssm__ceil_div(p.M, ssm__cuda_large::M), ssm__ceil_div(p.N, ssm__cuda_large::N));
     if (ssm__mul(tiles, ssm__ceil_div(p.K, p.depth)) >= 64) return ssm__cuda_units_large<A_INNER, B_INNER>(p, stream);
+    if (p.M <= (size_t)ssm__cuda_narrow::M && A_INNER)
+        return ssm__cuda_units_launch<ssm__cuda_narrow, 1, B_INNER>(ssm__cuda_units_of(p), 8, SSM__SIZE_MAX, stream);
     return ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(ssm__cuda_units_of(p), 4, SSM__SIZE_MAX, stream);
 }
 
@@ -31506,8 +31538,8 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
  * >>cuda-few
  *=============================================================================
  * Products of few rows on a GPU, as decoding has them: bound by the weights, each read once, and by latencies. A block is
- * 8 or 16 columns. All of one row is asked for at once, of more rows what a ring of stages holds. Bits are those of the
- * large kernels: sums of segments in float, 16 inner indices after the other on the matrix units.
+ * 8 columns. All of one row is asked for at once, of more rows two stages. Bits are those of the large kernels: sums of
+ * segments in float, 16 inner indices after the other on the matrix units.
  *
  * A kernel of two microseconds is bound by its own code: a warp alone issues an instruction every fourth cycle, and code
  * that runs once comes from L2. So lines come by one instruction each where there is the bulk copy engine (sm_90), loops
@@ -31519,75 +31551,69 @@ template <int A_INNER, int B_INNER> static ssm_status ssm__cuda_units_run(const 
 enum {
     SSM__CUDA_FEW_COLUMNS = 8,
     SSM__CUDA_FEW_THREADS = 128,
-    SSM__CUDA_FEW_MOST = 64, /* rows; more are for the large kernels */
+    SSM__CUDA_FEW_ROWS = 16, /* of bf16; more are for the large kernels */
+    SSM__CUDA_FEW_MOST = 64, /* of float */
     SSM__CUDA_FEW_TAPS = 4,
-    SSM__CUDA_FEW_RING = 4,        /* stages of bf16, but for one row that fits whole */
-    SSM__CUDA_FEW_ROOM = 80 * 1024 /* bytes that it may have */
+    SSM__CUDA_FEW_ROOM = 80 * 1024 /* bytes that all of a line of bf16 may need; else it comes in stages */
 };
 
 typedef struct ssm__cuda_few {
     ssm__cuda_product p;
     int ready; /* the weights are there though the kernel before may run yet: see ssm__cuda_launch_early */
-    unsigned deep; /* inner indices of a stage: of bf16, */
-    unsigned ring; /* and stages */
+    unsigned held; /* rows that a slot of shared memory has, */
+    unsigned deep; /* inner indices of a stage, */
+    unsigned ring; /* and stages on their way: 1 or 2 */
     ssm_norm norm; /* of the one row; weight NULL: none */
     ssm_conv conv; /* of the first conv.dim columns of the one row: state, taps, y */
 } ssm__cuda_few;
 
-/* How lines of `bytes` lie in shared memory, an odd number of 16 bytes apart, so that eight lines lie in all banks; a
- * segment of a line is 16 bytes further from the next than it is long, so that four segments lie in other banks. */
-template <int SEGMENTS> struct ssm__cuda_lines {
-    unsigned pitch;
-    unsigned segment; /* bytes */
+/* Bytes from a line of `bytes` to the next in shared memory: an odd number of 16, so that eight lines lie in all banks. */
+static __host__ __device__ __forceinline__ unsigned ssm__cuda_pitch(size_t bytes)
+{
+    return (unsigned)((bytes + 15) / 16 * 16) | 16;
+}
 
-    __host__ __device__ __forceinline__ ssm__cuda_lines(size_t bytes, unsigned each) : segment(each)
-    {
-        const unsigned most = SEGMENTS, all = (unsigned)((bytes + each - 1) / each), count = all < most ? all : most;
-        pitch = (count * (each + (SEGMENTS > 1 ? 16 : 0))) | 16;
-    }
-
-    /* The first `bytes`, a multiple of 16, of each of `lines` lines `row` bytes apart, by the threads of the block. */
-    __device__ __forceinline__ void copy(unsigned char *to, const void *from, ptrdiff_t row, unsigned lines, unsigned bytes,
-                                         uint64_t *barrier) const
-    {
-        const unsigned step = SSM__CUDA_BULK ? SSM__CUDA_FEW_THREADS : SSM__CUDA_FEW_THREADS / 32;
-        unsigned i;
+/* The first `bytes`, a multiple of 16, of each of `lines` lines `row` bytes apart, by the threads of the block. A bulk
+ * copy costs the engine tens of cycles however short it is. */
+SSM__DEVICE void ssm__cuda_copy_lines(unsigned char *to, unsigned pitch, const void *from, ptrdiff_t row, unsigned lines,
+                                      unsigned bytes, uint64_t *barrier)
+{
+    const unsigned step = SSM__CUDA_BULK ? SSM__CUDA_FEW_THREADS : SSM__CUDA_FEW_THREADS / 32;
+    unsigned r;
 #pragma unroll 1
-        for (i = SSM__CUDA_BULK ? threadIdx.x : threadIdx.x / 32; i < lines * SEGMENTS; i += step) {
-            const unsigned r = i / SEGMENTS, s = i % SEGMENTS, at = s * segment;
-            const unsigned size = at >= bytes ? 0 : bytes - at < segment ? bytes - at : segment;
-            unsigned char *target = to + r * pitch + (at + 16 * s);
-            const char *source = (const char *)from + ((ptrdiff_t)r * row + (ptrdiff_t)at);
+    for (r = SSM__CUDA_BULK ? threadIdx.x : threadIdx.x / 32; r < lines; r += step) {
+        unsigned char *target = to + r * pitch;
+        const char *source = (const char *)from + (ptrdiff_t)r * row;
 #if SSM__CUDA_BULK
-            if (size) ssm__cuda_copy_bulk(target, source, size, barrier);
+        ssm__cuda_copy_bulk(target, source, bytes, barrier);
 #else
-            unsigned k;
-            for (k = 16 * (threadIdx.x % 32); k < size; k += 512) ssm__cuda_copy<16>(target + k, source + k);
-            (void)barrier;
+        unsigned k;
+        for (k = 16 * (threadIdx.x % 32); k < bytes; k += 512) ssm__cuda_copy<16>(target + k, source + k);
+        (void)barrier;
 #endif
-        }
     }
-};
+}
 
 /* Stages of weights and rows on their way to shared memory. */
-template <int SEGMENTS> struct ssm__cuda_stages {
-    ssm__cuda_lines<SEGMENTS> lines;
-    unsigned columns, rows, ring, deep, count; /* deep, count: bytes of a stage, stages */
-    unsigned slot_lines;                       /* columns of a whole block, and rows */
-    size_t bytes;                              /* of a line in memory */
+struct ssm__cuda_stages {
+    unsigned pitch, columns, rows, most_columns, held; /* held: lines of a slot */
+    unsigned ring, deep, count;                        /* deep, count: bytes of a stage, stages */
+    size_t bytes;                                      /* of a line in memory */
     const void *a, *b;
     ptrdiff_t a_row, b_row; /* bytes */
     uint64_t *barrier;
     unsigned char *first;
 
-    __device__ __forceinline__ ssm__cuda_stages(ssm__cuda_lines<SEGMENTS> how, const ssm__cuda_product &p, size_t element,
-                                                unsigned m0, unsigned most_rows, unsigned n0, unsigned most_columns,
-                                                unsigned stage, unsigned slots)
-        : lines(how), ring(slots), deep(stage)
+    /* Rows from m0 on, `most_rows` at most, by columns from n0 on, `wide` at most. */
+    __device__ __forceinline__ ssm__cuda_stages(const ssm__cuda_few &q, size_t element, unsigned m0, unsigned most_rows,
+                                                unsigned n0, unsigned wide)
+        : most_columns(wide), ring(q.ring), deep(q.deep * (unsigned)element)
     {
-        columns = p.N - n0 < most_columns ? (unsigned)p.N - n0 : most_columns;
-        rows = p.M - m0 < most_rows ? (unsigned)p.M - m0 : most_rows;
-        slot_lines = most_columns + rows;
+        const ssm__cuda_product &p = q.p;
+        pitch = ssm__cuda_pitch(deep);
+        columns = (unsigned)p.N - n0 < wide ? (unsigned)p.N - n0 : wide;
+        rows = (unsigned)p.M - m0 < most_rows ? (unsigned)p.M - m0 : most_rows;
+        held = wide + q.held;
         bytes = p.K * element;
         count = (unsigned)((bytes + deep - 1) / deep);
         a_row = p.a_row * (ptrdiff_t)element;
@@ -31603,14 +31629,9 @@ template <int SEGMENTS> struct ssm__cuda_stages {
     }
 
     __device__ __forceinline__ unsigned slot(unsigned t) const { return t & (ring - 1); }
-    __device__ __forceinline__ unsigned char *weights(unsigned t) const
-    {
-        return first + slot(t) * slot_lines * lines.pitch;
-    }
-    __device__ __forceinline__ unsigned char *inputs(unsigned t) const
-    {
-        return weights(t) + (slot_lines - rows) * lines.pitch;
-    }
+    __device__ __forceinline__ unsigned char *weights(unsigned t) const { return first + slot(t) * held * pitch; }
+    __device__ __forceinline__ unsigned char *inputs(unsigned t) const { return weights(t) + most_columns * pitch; }
+    __device__ __forceinline__ unsigned char *behind(void) const { return first + ring * held * pitch; }
     __device__ __forceinline__ unsigned depth(unsigned t) const /* bytes of stage t */
     {
         const size_t left = bytes - (size_t)t * deep;
@@ -31623,42 +31644,50 @@ template <int SEGMENTS> struct ssm__cuda_stages {
 #if SSM__CUDA_BULK
         if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier + slot(t), depth(t) * (columns + rows));
 #endif
-        lines.copy(weights(t), (const char *)b + (size_t)t * deep, b_row, columns, depth(t), barrier + slot(t));
+        ssm__cuda_copy_lines(weights(t), pitch, (const char *)b + (size_t)t * deep, b_row, columns, depth(t),
+                             barrier + slot(t));
     }
 
     __device__ __forceinline__ void fetch_inputs(unsigned t) const
     {
         if (t < count)
-            lines.copy(inputs(t), (const char *)a + (size_t)t * deep, a_row, rows, depth(t), barrier + slot(t));
+            ssm__cuda_copy_lines(inputs(t), pitch, (const char *)a + (size_t)t * deep, a_row, rows, depth(t),
+                                 barrier + slot(t));
         ssm__cuda_commit();
     }
 
-    /* `ahead` stages; weights before the kernel before is done if they are ready. */
-    __device__ __forceinline__ void open(unsigned ahead, int ready) const
+    /* A whole ring; weights before the kernel before is done if they are ready. */
+    __device__ __forceinline__ void open(int ready) const
     {
         unsigned t, pass;
 #pragma unroll 1
         for (pass = 0; pass < 2; ++pass) {
             if (pass == 1) ssm__cuda_await();
 #pragma unroll 1
-            for (t = 0; t < ahead; ++t) {
+            for (t = 0; t < ring; ++t) {
                 if ((pass == 0) == (ready != 0)) fetch_weights(t);
                 if (pass == 1) fetch_inputs(t);
             }
         }
     }
 
-    /* Stage t is there, and all are done with the one before. */
-    __device__ __forceinline__ void wait(unsigned t, unsigned ahead) const
+    /* For all: stage t is there, and what they wrote before. */
+    __device__ __forceinline__ void wait(unsigned t) const
     {
 #if SSM__CUDA_BULK
         ssm__cuda_barrier_wait(barrier + slot(t), t / ring & 1);
-        (void)ahead;
 #else
-        ssm__cuda_wait_oldest((int)ahead);
+        ssm__cuda_wait_oldest((int)ring);
         (void)t;
 #endif
         __syncthreads();
+    }
+
+    /* Stage t has been read by all, behind a barrier: the next one of its slot. */
+    __device__ __forceinline__ void next(unsigned t) const
+    {
+        fetch_weights(t + ring);
+        fetch_inputs(t + ring);
     }
 };
 
@@ -31713,9 +31742,8 @@ SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_t
     else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
 }
 
-/* RMSNorm of a row in shared memory, four elements from c on at x(c), with the bits of ssm__cuda_norm_kernel: the factor,
- * by every warp that wants it, ... */
-template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const AT &x)
+/* RMSNorm of a row in shared memory, with the bits of ssm__cuda_norm_kernel: the factor, by every warp that wants it, ... */
+template <class T> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const T *x)
 {
     const unsigned dim = (unsigned)norm.dim;
     float sum = 0;
@@ -31723,15 +31751,14 @@ template <class T, class AT> SSM__DEVICE float ssm__cuda_few_scale(const ssm_nor
     int i;
 #pragma unroll 2
     for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
-        const ssm__four a = ssm__cuda_load4(x(c));
+        const ssm__four a = ssm__cuda_load4(x + c);
         for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
     }
     return 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
 }
 
 /* ... and the row itself, `threads` of the block sharing it. */
-template <class T, class AT>
-SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned threads, const AT &x)
+template <class T> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned threads, T *x)
 {
     const unsigned dim = (unsigned)norm.dim;
     unsigned c;
@@ -31739,26 +31766,23 @@ SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned 
 #pragma unroll 2
     for (c = 4 * threadIdx.x; c < dim; c += 4 * threads) {
         const ssm__four w = ssm__cuda_load4(norm.weight + c);
-        ssm__four a = ssm__cuda_load4(x(c));
+        ssm__four a = ssm__cuda_load4(x + c);
         for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
-        ssm__cuda_store4(x(c), a);
+        ssm__cuda_store4(x + c, a);
     }
 }
 
 /* --- in float ---
  * A thread has one segment of a column, and of one row or of four: a chain of 128 fmaf, 0.3 us. A stage is the 16 or 4
- * segments that a block has at once: one row of 1536 inner indices is 57 KB, all on their way, in three blocks an SM; 16
- * rows come through a ring of two stages of 50 KB. Behind a stage, a thread for each element adds up its segments in
+ * segments that a block has at once: one row of 1536 inner indices is 55 KB, all on their way, in four blocks an SM; 16
+ * rows come in stages of 50 KB, two on their way. Behind a stage, a thread for each element adds up its segments in
  * order. */
 template <int ROWS> struct ssm__cuda_few_shape {
     enum {
         SEGMENTS = ROWS == 1 ? 16 : 4,
         EACH = ROWS == 1 ? 1 : 4, /* rows of a thread */
-        STAGE = SEGMENTS * SSM__CUDA_SEGMENT,
-        SEGMENT_BYTES = SSM__CUDA_SEGMENT * 4,
-        PITCH = SSM__CUDA_SEGMENT + 4 /* floats */
+        STAGE = SEGMENTS * SSM__CUDA_SEGMENT
     };
-    typedef ssm__cuda_lines<SEGMENTS> lines;
 };
 
 /* `count` products, a multiple of four, of a column and EACH rows `line` floats apart. */
@@ -31783,37 +31807,34 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(con
     typedef ssm__cuda_few_shape<ROWS> shape;
     const unsigned me = threadIdx.x, segment = me / 8 % shape::SEGMENTS, group = me / 8 / shape::SEGMENTS;
     const unsigned n0 = blockIdx.x * SSM__CUDA_FEW_COLUMNS, m0 = blockIdx.y * ROWS;
-    const ssm__cuda_stages<shape::SEGMENTS> s(typename shape::lines(q.p.K * 4, shape::SEGMENT_BYTES), q.p, 4, m0, ROWS, n0,
-                                              SSM__CUDA_FEW_COLUMNS, shape::STAGE * 4, q.ring);
-    const unsigned line = s.lines.pitch / 4, K = (unsigned)q.p.K;
+    const ssm__cuda_stages s(q, sizeof(float), m0, ROWS, n0, SSM__CUDA_FEW_COLUMNS);
+    const unsigned line = s.pitch / 4, K = (unsigned)q.p.K, at = segment * SSM__CUDA_SEGMENT;
     const bool mine = me < 8 * s.rows && me % 8 < s.columns; /* the thread ends the sum of row me / 8 and column me % 8 */
-    float *part = (float *)(void *)(s.first + s.ring * s.slot_lines * s.lines.pitch) + me % 8;
+    float *part = (float *)(void *)s.behind() + me % 8;
     float total = 0, sum[shape::EACH];
     ssm__cuda_few_taps taps;
     unsigned t, i;
-    s.open(1, q.ready);
+    s.open(q.ready);
     if (STEP && mine && n0 + me < q.conv.dim) taps.open(q.conv, n0 + me);
 #pragma unroll 1
     for (t = 0; t < s.count; ++t) {
         const unsigned k0 = t * shape::STAGE;
-        const int left = (int)(K - k0) - (int)(segment * SSM__CUDA_SEGMENT), most = SSM__CUDA_SEGMENT;
+        const int left = (int)(K - k0) - (int)at, most = SSM__CUDA_SEGMENT;
         float *const x = (float *)(void *)s.inputs(t);
-        s.wait(t, 1);
-        if (s.ring > 1) s.fetch_weights(t + 1);
-        s.fetch_inputs(s.ring > 1 ? t + 1 : s.count);
+        s.wait(t);
         if (STEP && q.norm.weight) {
-            const auto at = [x](unsigned c) { return x + (c / SSM__CUDA_SEGMENT * 4 + c); };
-            const float scale = ssm__cuda_few_scale<float>(q.norm, at);
+            const float scale = ssm__cuda_few_scale(q.norm, x);
             __syncthreads();
-            ssm__cuda_few_norm<float>(q.norm, scale, SSM__CUDA_FEW_THREADS, at);
+            ssm__cuda_few_norm(q.norm, scale, SSM__CUDA_FEW_THREADS, x);
             __syncthreads();
         }
         for (i = 0; i < shape::EACH; ++i) sum[i] = 0;
-        ssm__cuda_few_dot<shape::EACH>(sum, x + group * shape::EACH * line + segment * shape::PITCH, line,
-                                       (const float *)(const void *)s.weights(t) + me % 8 * line + segment * shape::PITCH,
+        ssm__cuda_few_dot<shape::EACH>(sum, x + group * shape::EACH * line + at, line,
+                                       (const float *)(const void *)s.weights(t) + me % 8 * line + at,
                                        left < most ? left : most);
         for (i = 0; i < shape::EACH; ++i) part[(segment * ROWS + group * shape::EACH + i) * 8] = sum[i];
         __syncthreads();
+        s.next(t);
 #pragma unroll 4
         for (i = 0; mine && i < shape::SEGMENTS && k0 + i * SSM__CUDA_SEGMENT < K; ++i) {
             const float each = part[(i * ROWS + me / 8) * 8];
@@ -31824,15 +31845,9 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(con
 }
 
 /* --- of bf16, on the matrix units ---
- * A warp is 16 rows by 8 columns, or by 16 where there are more rows than those; the warps of a block share the columns.
- * The chain of instructions is the bound: 96 of some 33 cycles for 1536 inner indices. Operands are read from shared
- * memory word by word, which the compiler can move ahead of the chain as it cannot ldmatrix; rows that there are not read
- * a line of zeros. */
-template <int TILES> struct ssm__cuda_few_tile {
-    enum { ROWS = 16 * TILES, BLOCKS = TILES == 1 ? 1 : 2, COLUMNS = 8 * BLOCKS };
-    typedef ssm__cuda_lines<1> lines;
-};
-
+ * A block is 16 rows by 8 columns: one warp's chain of instructions, 96 of some 33 cycles for 1536 inner indices, which is
+ * the bound. Operands are read from shared memory word by word, which the compiler can move ahead of the chain as it
+ * cannot ldmatrix; rows that there are not read a line of zeros. */
 /* Two elements of a line as an instruction wants them. */
 SSM__DEVICE unsigned ssm__cuda_few_word(const ssm__cuda_bf16 *at)
 {
@@ -31848,72 +31863,59 @@ SSM__DEVICE void ssm__cuda_few_pad(unsigned char *to, unsigned pitch, unsigned l
         for (k = depth; k % 64; k += 16) *(uint4 *)(void *)(to + r * pitch + k) = make_uint4(0, 0, 0, 0);
 }
 
-/* The products of one stage, `depth` inner indices, by a warp: its 16 rows from `low` and `high` (eight further down) by
- * the columns of w, those of the second block `apart` elements on. */
-template <int BLOCKS>
-SSM__DEVICE void ssm__cuda_few_run(float (&sum)[BLOCKS][4], const ssm__cuda_bf16 *low, const ssm__cuda_bf16 *high,
-                                   const ssm__cuda_bf16 *w, unsigned apart, unsigned depth)
+/* The products of one stage, `depth` inner indices, by a warp: its rows from `low` and `high` (eight further down) by the
+ * columns of w. */
+SSM__DEVICE void ssm__cuda_few_run(float (&sum)[4], const ssm__cuda_bf16 *low, const ssm__cuda_bf16 *high,
+                                   const ssm__cuda_bf16 *w, unsigned depth)
 {
     unsigned k;
-#pragma unroll 4
+#pragma unroll 8
     for (k = 0; k < depth; k += 16) {
         const unsigned a[4] = {ssm__cuda_few_word(low + k), ssm__cuda_few_word(high + k), ssm__cuda_few_word(low + k + 8),
                                ssm__cuda_few_word(high + k + 8)};
-        ssm__cuda_multiply_add(sum[0], a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
-        if (BLOCKS == 2)
-            ssm__cuda_multiply_add(sum[BLOCKS - 1], a, ssm__cuda_few_word(w + apart + k),
-                                   ssm__cuda_few_word(w + apart + k + 8));
+        ssm__cuda_multiply_add(sum, a, ssm__cuda_few_word(w + k), ssm__cuda_few_word(w + k + 8));
     }
 }
 
-template <int TILES, int STEP>
+template <int STEP>
 __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_units(const ssm__cuda_few q)
 {
-    typedef ssm__cuda_few_tile<TILES> tile;
     typedef ssm__cuda_bf16 element;
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, n0 = blockIdx.x * tile::COLUMNS;
-    const ssm__cuda_stages<1> s(typename tile::lines(2 * q.deep, 2 * q.deep), q.p, 2, 0, tile::ROWS, n0, tile::COLUMNS, 2 * q.deep,
-                                q.ring);
-    const unsigned pitch = s.lines.pitch, ahead = s.ring > 1 ? s.ring - 1 : 1, r = 16 * warp + lane / 4;
-    unsigned char *const zero = s.first + s.ring * s.slot_lines * pitch + 4 * (lane % 4);
-    float sum[tile::BLOCKS][4];
+    const unsigned lane = threadIdx.x % 32, r = lane / 4, n0 = blockIdx.x * SSM__CUDA_FEW_COLUMNS;
+    const ssm__cuda_stages s(q, sizeof(element), 0, SSM__CUDA_FEW_ROWS, n0, SSM__CUDA_FEW_COLUMNS);
+    element *const zero = (element *)(void *)s.behind();
+    const unsigned pitch = s.pitch / 2, own = r * pitch + 2 * (lane % 4);
+    float sum[4] = {0, 0, 0, 0};
     ssm__cuda_few_taps taps[2]; /* of row 0 and the lane's columns */
-    unsigned t, i, j;
-    for (i = 0; i < tile::BLOCKS; ++i) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = 0;
+    unsigned t, i;
 #pragma unroll 1
-    for (i = 16 * threadIdx.x; i < pitch; i += 16 * SSM__CUDA_FEW_THREADS)
-        *(uint4 *)(void *)(zero - 4 * (lane % 4) + i) = make_uint4(0, 0, 0, 0);
-    s.open(ahead, q.ready);
+    for (i = 8 * threadIdx.x; i < pitch; i += 8 * SSM__CUDA_FEW_THREADS)
+        *(uint4 *)(void *)(zero + i) = make_uint4(0, 0, 0, 0);
+    s.open(q.ready);
     for (i = 0; STEP && i < 2; ++i)
         if (threadIdx.x < 4 && n0 + 2 * lane + i < q.conv.dim) taps[i].open(q.conv, n0 + 2 * lane + i);
 #pragma unroll 1
     for (t = 0; t < s.count; ++t) {
         const unsigned depth = s.depth(t);
-        unsigned char *const w = s.weights(t) + (lane / 4 * pitch + 4 * (lane % 4));
-        unsigned char *const x = s.inputs(t) + 4 * (lane % 4);
-        if (depth % 64) ssm__cuda_few_pad(s.weights(t), pitch, s.slot_lines, depth);
-        s.wait(t, ahead);
-        if (s.ring > 1) s.fetch_weights(t + ahead);
-        s.fetch_inputs(s.ring > 1 ? t + ahead : s.count);
-        if (STEP && q.norm.weight && warp == 0) {
-            element *const row = (element *)(void *)s.inputs(t);
-            const auto at = [row](unsigned c) { return row + c; };
-            ssm__cuda_few_norm<element>(q.norm, ssm__cuda_few_scale<element>(q.norm, at), 32, at);
+        element *const w = (element *)(void *)s.weights(t), *const x = (element *)(void *)s.inputs(t);
+        ssm__cuda_few_pad(s.weights(t), s.pitch, s.held, depth);
+        s.wait(t);
+        if (STEP && q.norm.weight && threadIdx.x < 32) {
+            ssm__cuda_few_norm(q.norm, ssm__cuda_few_scale(q.norm, x), 32, x);
             __syncwarp();
         }
-        if (warp < TILES)
-            ssm__cuda_few_run<tile::BLOCKS>(sum, (const element *)(const void *)(r < s.rows ? x + r * pitch : zero),
-                                            (const element *)(const void *)(r + 8 < s.rows ? x + (r + 8) * pitch : zero),
-                                            (const element *)(const void *)w, 4 * pitch, (depth + 63) / 64 * 32);
+        if (threadIdx.x < 32)
+            ssm__cuda_few_run(sum, r < s.rows ? x + own : zero + 2 * (lane % 4),
+                              r + 8 < s.rows ? x + 8 * pitch + own : zero + 2 * (lane % 4), w + own, (depth + 63) / 64 * 32);
+        if (t + 1 < s.count) __syncthreads();
+        s.next(t);
     }
+    if (threadIdx.x >= 32) return;
 #pragma unroll
-    for (i = 0; i < tile::BLOCKS; ++i)
-#pragma unroll
-        for (j = 0; j < 4; ++j) {
-            const unsigned m = r + 8 * (j / 2), n = 8 * i + 2 * (lane % 4) + j % 2;
-            if (m < s.rows && n < s.columns)
-                ssm__cuda_few_end<element, STEP>(q, taps[j % 2], m, n0 + n, sum[i][j]);
-        }
+    for (i = 0; i < 4; ++i) {
+        const unsigned m = r + 8 * (i / 2), n = 2 * (lane % 4) + i % 2;
+        if (m < s.rows && n < s.columns) ssm__cuda_few_end<element, STEP>(q, taps[i % 2], m, n0 + n, sum[i]);
+    }
 }
 
 /* --- host --- */
@@ -31926,13 +31928,12 @@ static ssm__cuda_few ssm__cuda_few_of(const ssm__cuda_product &p, int ready)
     return q;
 }
 
-/* Whether a product, both operands inner, is one of few rows: in bf16 such whose large tiles would be half a large card
- * are for those. */
+/* Whether a product, both operands inner, is one of few rows. */
 static int ssm__cuda_few_suits(const ssm__cuda_product *p, ssm_format io)
 {
-    if (p->M > SSM__CUDA_FEW_MOST || p->K > 0x3fffffffu || p->N > 0x3fffffffu) return 0;
-    if (io == SSM_FORMAT_BF16)
-        return p->K % 8 == 0 && ssm__cuda_units_suit(p) && (p->M <= 16 || p->N < 64 * (size_t)ssm__cuda_large::N);
+    if (p->K > 0x3fffffffu || p->N > 0x3fffffffu) return 0;
+    if (io == SSM_FORMAT_BF16) return p->M <= SSM__CUDA_FEW_ROWS && p->K % 8 == 0 && ssm__cuda_units_suit(p);
+    if (p->M > SSM__CUDA_FEW_MOST) return 0;
     return p->K % 4 == 0 && p->a_row % 4 == 0 && p->b_row % 4 == 0 && ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0;
 }
 
@@ -31946,40 +31947,36 @@ static size_t ssm__cuda_few_deepest(ssm_format io)
 template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(ssm__cuda_few q, void *stream)
 {
     typedef ssm__cuda_few_shape<ROWS> shape;
-    const typename shape::lines lines(q.p.K * 4, shape::SEGMENT_BYTES);
-    const size_t slot_lines = SSM__CUDA_FEW_COLUMNS + ssm__min(q.p.M, (size_t)ROWS);
+    q.held = ROWS;
+    q.deep = (unsigned)ssm__min(q.p.K, (size_t)shape::STAGE);
     q.ring = q.p.K <= (size_t)shape::STAGE ? 1 : 2;
     return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
                                   ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS,
-                                  SSM__CUDA_BARRIERS + q.ring * slot_lines * lines.pitch +
+                                  SSM__CUDA_BARRIERS + q.ring * (SSM__CUDA_FEW_COLUMNS + ROWS) * ssm__cuda_pitch(4 * q.deep) +
                                       SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS * sizeof(float),
                                   q, stream);
 }
 
-/* One stage if all fits, else a ring. */
-template <int TILES, int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
+/* One stage if all fits, or else two on their way. */
+template <int STEP> static ssm_status ssm__cuda_few_launch_units(ssm__cuda_few q, void *stream)
 {
-    typedef ssm__cuda_few_tile<TILES> tile;
-    typedef typename tile::lines line_type;
-    const size_t lines = tile::COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
-    const int fits = TILES == 1 && (1 + lines) * (2 * whole | 16) <= SSM__CUDA_FEW_ROOM;
-    q.deep = fits ? (unsigned)whole : TILES == 1 ? 256u : 128u;
-    q.ring = fits ? 1u : (unsigned)SSM__CUDA_FEW_RING;
-    return ssm__cuda_launch_early(ssm__cuda_few_units<TILES, STEP>, ssm__ceil_div(q.p.N, tile::COLUMNS), 1,
+    const size_t lines = SSM__CUDA_FEW_COLUMNS + q.p.M, whole = ssm__ceil_div(q.p.K, 32) * 32;
+    const int fits = (1 + lines) * ssm__cuda_pitch(2 * whole) <= SSM__CUDA_FEW_ROOM;
+    q.held = (unsigned)q.p.M;
+    q.deep = fits ? (unsigned)whole : 512;
+    q.ring = fits ? 1 : 2;
+    return ssm__cuda_launch_early(ssm__cuda_few_units<STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS), 1,
                                   SSM__CUDA_FEW_THREADS,
-                                  SSM__CUDA_BARRIERS + (1 + q.ring * lines) * line_type(2 * q.deep, 2 * q.deep).pitch,
-                                  q, stream);
+                                  SSM__CUDA_BARRIERS + (1 + q.ring * lines) * ssm__cuda_pitch(2 * q.deep), q, stream);
 }
 
 static ssm_status ssm__cuda_few_run(const ssm__cuda_few &q, ssm_format io, void *stream)
 {
     const int is_step = q.norm.weight || q.conv.dim;
-    if (io == SSM_FORMAT_REAL && is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
-    if (io == SSM_FORMAT_REAL)
-        return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
-    if (is_step) return ssm__cuda_few_launch_units<1, 1>(q, stream);
-    if (q.p.M <= 16) return ssm__cuda_few_launch_units<1, 0>(q, stream);
-    return q.p.M <= 32 ? ssm__cuda_few_launch_units<2, 0>(q, stream) : ssm__cuda_few_launch_units<4, 0>(q, stream);
+    if (io == SSM_FORMAT_BF16)
+        return is_step ? ssm__cuda_few_launch_units<1>(q, stream) : ssm__cuda_few_launch_units<0>(q, stream);
+    if (is_step) return ssm__cuda_few_launch_float<1, 1>(q, stream);
+    return q.p.M == 1 ? ssm__cuda_few_launch_float<1, 0>(q, stream) : ssm__cuda_few_launch_float<16, 0>(q, stream);
 }
 
 /*=============================================================================
@@ -33683,6 +33680,8 @@ template <int P> struct ssm__cuda_chunk_notes {
     float row[2][SSM__CUDA_CHUNK];  /* sum over s < t of dM M */
     float col[4][SSM__CUDA_CHUNK];  /* sum over t >= s of dM M / dt */
     float diag[SSM__CUDA_CHUNK];    /* its term s = t */
+    float dM[SSM__CUDA_CHUNK];      /* dM of that */
+    float slope[SSM__CUDA_CHUNK];   /* of dt by delta */
     float read[4][SSM__CUDA_CHUNK]; /* dy C h */
     float add[2][SSM__CUDA_CHUNK];  /* x B g */
     float both[8];                  /* g h */
@@ -33846,7 +33845,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                     dS[j][2 * i + k] = fmaf(dM, fall * dt, dS[j][2 * i + k]);
                     cols[2 * j + k] = fmaf(dM, cbf, cols[2 * j + k]);
                     if (t > s + k) rows[i] = fmaf(dM, weight[k], rows[i]);
-                    if (t == s + k) note.diag[t] = dM * cbf;
+                    if (t == s + k) note.diag[t] = dM * cbf, note.dM[t] = dM;
                 }
                 set_M(r0 + 8 * i, 4 * c0 + j, weight[0], weight[1]);
             }
@@ -33868,17 +33867,38 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         return x + __shfl_xor_sync(0xffffffffu, x, 2);
     }
 
-    /* What all steps of the chunk scale with; sum of g h. */
-    __device__ __forceinline__ void note_all(const stage &now, notes_type &note) const
+    /* What steps of the chunk scale with, of a head whose delta is `raw`: a warp, two steps a lane. */
+    __device__ __forceinline__ void note_steps(const stage &now, const float (&raw)[2], notes_type &note) const
+    {
+        unsigned i;
+        for (i = 0; i < 2; ++i) {
+            const unsigned t = lane + 32 * i;
+            const float dt = now.steps[t][0], l = now.steps[t][1];
+            note.dt[t] = dt;
+            note.fall[t] = ssm__cuda_exp2(l);
+            note.rest[t] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
+            note.slope[t] = ssm__cuda_step_slope(p.s, raw[i], dt);
+        }
+    }
+
+    /* delta with its bias of the lane's two steps. */
+    __device__ __forceinline__ void raw_steps(unsigned of_head, float (&raw)[2]) const
+    {
+        const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
+        unsigned i;
+        for (i = 0; i < 2; ++i) {
+            const size_t t = row() + lane + 32 * i;
+            raw[i] = 0;
+            if ((int)(lane + 32 * i) < there)
+                raw[i] = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
+        }
+    }
+
+    /* The sum of g h. */
+    __device__ __forceinline__ void note_states(const stage &now, notes_type &note) const
     {
         float sum = 0;
         unsigned i, j;
-        if (threadIdx.x < SSM__CUDA_CHUNK) {
-            const float l = now.steps[threadIdx.x][1];
-            note.dt[threadIdx.x] = now.steps[threadIdx.x][0];
-            note.fall[threadIdx.x] = ssm__cuda_exp2(l);
-            note.rest[threadIdx.x] = ssm__cuda_exp2(now.steps[SSM__CUDA_CHUNK - 1][1] - l);
-        }
 #pragma unroll(room::STAGES)
         for (i = threadIdx.x; i < P * N / 8; i += room::THREADS) {
             const uint4 a = ((const uint4 *)(const void *)now.h)[i], b = ((const uint4 *)(const void *)now.g)[i];
@@ -33897,7 +33917,9 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     __device__ __forceinline__ void inputs(unsigned of_head, const stage &now, notes_type &note)
     {
         float sum[P / 16][4];
+        uint4 before[P / 32];
         unsigned i, j, k;
+        if (p.d.dx.data) read(before, of_head);
 #pragma unroll
         for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
 #pragma unroll 4
@@ -33940,7 +33962,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
             }
         }
         if (p.s.D.data) skip(sum, of_head, now, note);
-        write(sum, of_head);
+        if (p.d.dx.data) write(sum, before, of_head);
     }
 
     /* D dy, and what D gets. */
@@ -33963,6 +33985,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                 sum[j][2 * i] = fmaf(D[c * apart], ssm__cuda_low(dy), sum[j][2 * i]);
                 sum[j][2 * i + 1] = fmaf(D[(c + 1) * apart], ssm__cuda_high(dy), sum[j][2 * i + 1]);
             }
+            if (!p.s.D_has_hdim) continue;
 #pragma unroll
             for (k = 0; k < 2; ++k) {
                 for (i = 4; i < 32; i *= 2) dD[k] += __shfl_xor_sync(0xffffffffu, dD[k], i);
@@ -33971,12 +33994,32 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         }
     }
 
+    /* 16 bytes of dx that a lane adds to: `turn` of P / 32. */
+    __device__ __forceinline__ uint4 *dx_at(unsigned of_head, unsigned turn) const
+    {
+        const unsigned unit = 32 * turn + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
+        return (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + r0 + line,
+                                                             of_head * (size_t)P + P / 2 * c0 + c);
+    }
+
+    __device__ __forceinline__ bool has_dx(unsigned turn) const
+    {
+        return (int)(r0 + (32 * turn + lane) / (P / 16)) < there;
+    }
+
+    __device__ __forceinline__ void read(uint4 (&before)[P / 32], unsigned of_head) const
+    {
+        unsigned i;
+#pragma unroll
+        for (i = 0; i < P / 32; ++i) before[i] = has_dx(i) ? *dx_at(of_head, i) : make_uint4(0, 0, 0, 0);
+    }
+
     /* Adds to dx, by rows of the warp's part. */
-    __device__ __forceinline__ void write(const float (&sum)[P / 16][4], unsigned of_head)
+    __device__ __forceinline__ void write(const float (&sum)[P / 16][4], const uint4 (&before)[P / 32],
+                                          unsigned of_head)
     {
         float(*out)[room::WIDE] = m.out[warp];
         unsigned i, j;
-        if (!p.d.dx.data) return;
 #pragma unroll
         for (j = 0; j < P / 16; ++j)
 #pragma unroll
@@ -33984,19 +34027,17 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
                 *(float2 *)(void *)(out[lane / 4 + 8 * i] + 8 * j + lane % 4 * 2) =
                     make_float2(sum[j][2 * i], sum[j][2 * i + 1]);
         __syncwarp();
-#pragma unroll(room::STAGES)
+#pragma unroll
         for (i = 0; i < P / 32; ++i) {
-            const unsigned unit = 32 * i + lane, line = unit / (P / 16), c = unit % (P / 16) * 8;
-            const float4 low = *(const float4 *)(const void *)(out[line] + c);
-            const float4 high = *(const float4 *)(const void *)(out[line] + c + 4);
-            uint4 *to = (uint4 *)(void *)ssm__cuda_at<ssm__cuda_bf16>(p.d.dx, q.batch, row() + r0 + line,
-                                                                      of_head * (size_t)P + P / 2 * c0 + c);
-            if ((int)(r0 + line) >= there) continue;
-            const uint4 v = *to;
-            *to = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
-                             ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
-                             ssm__cuda_round(ssm__cuda_low(v.z) + high.x, ssm__cuda_high(v.z) + high.y),
-                             ssm__cuda_round(ssm__cuda_low(v.w) + high.z, ssm__cuda_high(v.w) + high.w));
+            const unsigned unit = 32 * i + lane;
+            const float *from = out[unit / (P / 16)] + unit % (P / 16) * 8;
+            const float4 low = *(const float4 *)(const void *)from, high = *(const float4 *)(const void *)(from + 4);
+            const uint4 v = before[i];
+            if (!has_dx(i)) continue;
+            *dx_at(of_head, i) = make_uint4(ssm__cuda_round(ssm__cuda_low(v.x) + low.x, ssm__cuda_high(v.x) + low.y),
+                                            ssm__cuda_round(ssm__cuda_low(v.y) + low.z, ssm__cuda_high(v.y) + low.w),
+                                            ssm__cuda_round(ssm__cuda_low(v.z) + high.x, ssm__cuda_high(v.z) + high.y),
+                                            ssm__cuda_round(ssm__cuda_low(v.w) + high.z, ssm__cuda_high(v.w) + high.w));
         }
         __syncwarp();
     }
@@ -34084,7 +34125,6 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     {
         const notes_type &note = m.notes[of_head % 2];
         const float A = *ssm__cuda_at<float>(p.s.A, 0, 0, of_head);
-        const float bias = p.s.delta_bias.data ? *ssm__cuda_at<float>(p.s.delta_bias, 0, 0, of_head) : 0.0f;
         const size_t at = place() * p.s.heads + of_head;
         float here[2], ddt[2], later[2], U[2], both = 0, dA = 0, dbias = 0;
         unsigned i;
@@ -34099,10 +34139,8 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         U[1] += here[1];
         for (i = 0; i < 2; ++i) {
             const size_t t = row() + 2 * lane + i;
-            float raw, slope;
+            const float slope = fmaf(A, U[i], ddt[i]) * note.slope[2 * lane + i];
             if ((int)(2 * lane + i) >= there) continue;
-            raw = bias + ssm__cuda_load(ssm__cuda_at<ssm__cuda_bf16>(p.s.delta, q.batch, t, of_head));
-            slope = fmaf(A, U[i], ddt[i]) * ssm__cuda_step_slope(p.s, raw, note.dt[2 * lane + i]);
             p.ddelta[(q.batch * p.s.len + t) * p.s.heads + of_head] = slope;
             dA = fmaf(note.dt[2 * lane + i], U[i], dA);
             dbias += slope;
@@ -34117,16 +34155,12 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
     /* dD of a channel, or of the head. */
     __device__ __forceinline__ void settle_D(const notes_type &note, size_t at) const
     {
-        float sum = 0;
+        const float sum = ssm__cuda_warp_sum(note.dM[lane] + note.dM[lane + 32]);
         unsigned i;
-#pragma unroll 1
-        for (i = lane; i < P; i += 32) {
-            const float dD = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
-            if (p.s.D_has_hdim) p.dD[at * P + (size_t)i] = dD;
-            sum += dD;
-        }
-        sum = ssm__cuda_warp_sum(sum);
         if (!p.s.D_has_hdim && lane == 0) p.dD[at] = sum;
+        if (!p.s.D_has_hdim) return;
+#pragma unroll 1
+        for (i = lane; i < P; i += 32) p.dD[at * P + i] = note.dD[0][i] + note.dD[1][i] + note.dD[2][i] + note.dD[3][i];
     }
 
     /* --- the group --- */
@@ -34201,7 +34235,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         for (i = head; i < end; ++i) {
             stage &now = of(i);
             notes_type &note = m.notes[i % 2];
-            float d[4][4];
+            float d[4][4], raw[2] = {0, 0};
             if (room::STAGES == 1) {
                 __syncthreads();
                 fetch(i);
@@ -34209,17 +34243,19 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
             ssm__cuda_wait<0>();
             __syncthreads();
             if (room::STAGES == 2 && i + 1 < end) fetch(i + 1);
-            if (i > head && warp == 1) settle(i - 1);
+            if (warp == 1) raw_steps(i, raw);
+            if (i > head && warp == 3) settle(i - 1);
             scores(d, now);
             weigh(d, now, note);
-            note_all(now, note);
+            note_states(now, note);
+            if (warp == 1) note_steps(now, raw, note);
             __syncthreads();
             inputs(i, now, note);
             coefs(now, note);
         }
         ssm__cuda_wait<0>();
         __syncthreads();
-        if (head < end && warp == 1) settle(end - 1);
+        if (head < end && warp == 3) settle(end - 1);
         close();
     }
 };
@@ -37662,11 +37698,10 @@ static void ssm__device_move(ssm__device *d, ssm__cuda_moving p, const ssm_real 
  */
 enum { SSM__CUDA_DECODE_THREADS = 128, SSM__CUDA_DECODE_CHANNELS = SSM__CUDA_DECODE_THREADS / 4 };
 
-/* Lines of 64 bytes' multiples. */
-static __host__ __device__ __forceinline__ ssm__cuda_lines<1> ssm__cuda_dt_lines(size_t bytes)
+/* Bytes of a line of dt_proj's inputs or weights, with zeros up to a multiple of 64. */
+static __host__ __device__ __forceinline__ unsigned ssm__cuda_dt_pitch(size_t bytes)
 {
-    const unsigned whole = (unsigned)((bytes + 63) / 64 * 64);
-    return ssm__cuda_lines<1>(whole, whole);
+    return ssm__cuda_pitch((bytes + 63) / 64 * 64);
 }
 
 typedef struct ssm__cuda_decode {
@@ -37678,12 +37713,11 @@ typedef struct ssm__cuda_decode {
 /* The row before dt_proj and the weights of a block's channels: lines in shared memory. */
 template <class T> struct ssm__cuda_dt_room {
     const ssm_linear &l;
-    ssm__cuda_lines<1> lines;
-    unsigned bytes, c, channels;
+    unsigned pitch, bytes, c, channels;
     unsigned char *first;
 
     __device__ __forceinline__ explicit ssm__cuda_dt_room(const ssm__cuda_decode &q)
-        : l(q.dt_proj), lines(ssm__cuda_dt_lines(q.dt_proj.in * sizeof(T))), bytes((unsigned)(q.dt_proj.in * sizeof(T))),
+        : l(q.dt_proj), pitch(ssm__cuda_dt_pitch(q.dt_proj.in * sizeof(T))), bytes((unsigned)(q.dt_proj.in * sizeof(T))),
           c(blockIdx.x * SSM__CUDA_DECODE_CHANNELS), channels(SSM__CUDA_DECODE_CHANNELS),
           first(ssm__cuda_room + SSM__CUDA_BARRIERS)
     {
@@ -37692,7 +37726,7 @@ template <class T> struct ssm__cuda_dt_room {
     __device__ __forceinline__ const T *row(void) const { return (const T *)(const void *)first; }
     __device__ __forceinline__ const T *weights(unsigned channel) const
     {
-        return (const T *)(const void *)(first + (1 + channel) * lines.pitch);
+        return (const T *)(const void *)(first + (1 + channel) * pitch);
     }
     __device__ __forceinline__ uint64_t *barrier(void) const { return (uint64_t *)(void *)ssm__cuda_room; }
 
@@ -37703,13 +37737,13 @@ template <class T> struct ssm__cuda_dt_room {
         __syncthreads();
         if (threadIdx.x == 0) ssm__cuda_barrier_expect(barrier(), bytes * (channels + 1));
 #endif
-        lines.copy(first + lines.pitch, (const T *)(const void *)l.weight + (size_t)c * l.in, (ptrdiff_t)bytes, channels,
-                   bytes, barrier());
-        ssm__cuda_few_pad(first, lines.pitch, channels + 1, bytes);
+        ssm__cuda_copy_lines(first + pitch, pitch, (const T *)(const void *)l.weight + (size_t)c * l.in, (ptrdiff_t)bytes,
+                             channels, bytes, barrier());
+        ssm__cuda_few_pad(first, pitch, channels + 1, bytes);
     }
     __device__ __forceinline__ void fetch_row(const void *from) const
     {
-        lines.copy(first, from, 0, 1, bytes, barrier());
+        ssm__cuda_copy_lines(first, pitch, from, 0, 1, bytes, barrier());
         ssm__cuda_commit();
     }
     __device__ __forceinline__ void wait(void) const
@@ -37846,8 +37880,8 @@ static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const 
     const ssm_core *core = &m->core;
     const size_t each = io == SSM_FORMAT_BF16 ? 8 : 4;
     ssm_selective_scan s = ssm__core_scan(core, &call->tile, &v->core);
-    if (core->complex_A || core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 || core->d_state % 4 ||
-        core->disc != SSM_DISC_EULER || core->dim >= 0x10000000 || core->d_state >= 0x10000000)
+    if (core->complex_A || core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 ||
+        core->d_state % 4 || core->disc != SSM_DISC_EULER || core->dim >= 0x10000000 || core->d_state >= 0x10000000)
         return 0;
     s.h_last = ssm_out_like(v->core.h_last, s.h0);
     s.y = ssm_out_like(v->mem.s, s.u);
@@ -37864,7 +37898,7 @@ static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const 
 
 static ssm_status ssm__cuda_decode_run(const ssm__cuda_decode &q, ssm_format io, void *stream)
 {
-    const size_t pitch = ssm__cuda_dt_lines(q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4)).pitch;
+    const size_t pitch = ssm__cuda_dt_pitch(q.dt_proj.in * (io == SSM_FORMAT_BF16 ? 2 : 4));
     const size_t room = SSM__CUDA_BARRIERS + (SSM__CUDA_DECODE_CHANNELS + 1) * pitch;
     return ssm__cuda_launch_early(io == SSM_FORMAT_BF16 ? ssm__cuda_decode_scan<ssm__cuda_bf16>
                                                         : ssm__cuda_decode_scan<float>,
@@ -38813,7 +38847,8 @@ static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
     b.y_row = (ptrdiff_t)core->dim;
     ssm__device_rows_forward(d, SSM_ROW_SCALE, &b);
     arena = ssm__arena_open(d->work.data);
-    room = ssm__take(&arena, ssm__device_s4_is_wide(core, 2 * SSM__CUDA_S4_HELD) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
+    room = ssm__take(&arena,
+                     ssm__device_s4_is_wide(core, 2 * SSM__CUDA_S4_HELD) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
     for (direction = 0; direction < core->directions; ++direction) {
         ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
         p.y = ssm_rows_out_of(task->s, (ptrdiff_t)core->dim);
@@ -38844,7 +38879,8 @@ static ssm_status ssm__device_s4_sums(const ssm__device *d, const ssm__cuda_s4 &
 /* Workspace of the adjoint. */
 static size_t ssm__device_s4_layout(const ssm_s4_core *core, size_t rows, size_t streams, void *mem, ssm__cuda_s4 *p)
 {
-    const size_t count = ssm__s4_count(core), rooms = ssm__device_s4_is_wide(core, SSM__CUDA_S4_HELD) ? SSM__CUDA_S4_ROOMS : 0;
+    const size_t count = ssm__s4_count(core);
+    const size_t rooms = ssm__device_s4_is_wide(core, SSM__CUDA_S4_HELD) ? SSM__CUDA_S4_ROOMS : 0;
     ssm__arena arena = ssm__arena_open(mem);
     p->kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
     p->sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(core->low_rank ? 5 : 3, count)));
@@ -39632,6 +39668,8 @@ SSM__DEVICE_LAYER(rglru, rglru)
 #undef SSM__DISC
 #undef SSM__FORMAT
 #undef SSM__COMPLEX_A
+#undef SSM__COMPLEX_CORE
+#undef SSM__COMPLEX_CORES
 #undef SSM__SHARE_COST
 #undef SSM__INLINE
 #undef SSM__NOINLINE
@@ -39752,6 +39790,7 @@ SSM__DEVICE_LAYER(rglru, rglru)
 #undef SSM__CUDA_BACK_BLOCKS
 #undef SSM__CUDA_PRODUCT_BLOCKS
 #undef SSM__CUDA_WGMMA
+#undef SSM__CUDA_BULK
 #undef SSM__CUDA_SUMS
 #undef SSM__CUDA_SUMS4
 #undef SSM__CUDA_SUMS16

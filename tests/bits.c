@@ -53,6 +53,7 @@ uint32_t bits_all(int family);
 /* What isa 0 stands for while one instruction set is at work. */
 static ssm_isa chosen;
 #define SSM_DEFAULT_ISA chosen
+#define SSM_COMPLEX_LAYERS /* on every target */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 

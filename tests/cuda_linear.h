@@ -235,6 +235,8 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
             ok(ssm__cuda_units_launch<ssm__cuda_middle, A_INNER, B_INNER>(q, 4, (size_t)-1, NULL), "middle");
         else if (tile == 1 && A_INNER && B_INNER && ssm__cuda_few_suits(&p, SSM_FORMAT_BF16))
             ok(ssm__cuda_few_run(ssm__cuda_few_of(p, chance(50)), SSM_FORMAT_BF16, NULL), "few");
+        else if (tile == 1 && A_INNER)
+            ok(ssm__cuda_units_launch<ssm__cuda_narrow, 1, B_INNER>(q, 8, (size_t)-1, NULL), "narrow");
         else ok(ssm__cuda_units_large<A_INNER, B_INNER>(p, NULL), "large");
         EMULATOR(emulator_order = 0);
         if (tile == 0) first = to.download();

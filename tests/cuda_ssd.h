@@ -122,7 +122,7 @@ static void compare_sums(const tensor &x, double terms, const char *what)
         error += ((double)got[i] - x.host[i]) * ((double)got[i] - x.host[i]);
         norm += (double)x.host[i] * x.host[i];
     }
-    if (!(sqrt(error) <= 3e-5 * (sqrt(norm) + 0.1 * sqrt(terms)))) complain(what, sqrt(error / norm), 3e-5);
+    if (!(sqrt(error) <= 3e-5 * (sqrt(norm) + 0.05 * sqrt(terms)))) complain(what, sqrt(error / norm), 3e-5);
 }
 
 /* Forward and backward of a problem, on both sides. */
@@ -134,7 +134,8 @@ static void ssd_check(ssd_case *k)
     tensor *const forward[] = {&k->y, &k->h_last, &k->h};
     tensor *const backward[] = {&k->dx, &k->ddelta, &k->dA, &k->dB, &k->dC, &k->dD, &k->dz, &k->dbias, &k->dh0};
     ssm_sizes need, host_need;
-    const double terms = (double)(k->packed.start.empty() ? k->s.batch : 1) * (double)(k->s.len * k->s.headdim);
+    const bool alike = host.B.time == 0 && host.C.time == 0; /* one sum C B in all steps: its signs may cancel */
+    const double terms = (double)(k->packed.start.empty() ? k->s.batch : 1) * (double)(k->s.len * k->s.headdim * k->s.d_state);
     size_t i;
     ok(ssm_ssd_sizes(&host, &host_need), "host sizes");
     ok(ssm_cuda_ssd_sizes(&device, k->io, &need), "sizes");
@@ -145,7 +146,7 @@ static void ssd_check(ssd_case *k)
         block room(need.work);
         twice([&] { ok(ssm_cuda_ssd_forward(&device, k->io, room.memory(), NULL), "forward"); }, forward, 3,
               "forward: other bits the second time");
-        compare(k->y, 1e-6, "y");
+        compare(k->y, alike ? 1e-5 : 1e-6, "y");
         compare(k->h_last, 1e-6, "h_last");
         compare(k->h, 1e-6, "h");
     }
@@ -453,6 +454,12 @@ static void ssd_chunks_backward(void)
             k.s.headdim = 32;
             k.s.d_state = 64;
             k.s.len = pick(512, 700);
+        }
+        if (i % 6 == 4) { /* there is room for one head at a time */
+            k.s.batch = k.s.n_groups = 1;
+            k.s.heads = 2;
+            k.s.headdim = k.s.d_state = 128;
+            k.s.len = pick(16, 80);
         }
         ssd_chunk_fill_back(&k);
         ssd_chunk_check_back(&k);

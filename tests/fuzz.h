@@ -8,6 +8,7 @@
 #ifndef SSM_FUZZ_H
 #define SSM_FUZZ_H
 
+#define SSM_COMPLEX_LAYERS /* on every target */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 

@@ -16,6 +16,7 @@
 /* What isa 0 of every problem and config stands for: --isa. */
 static ssm_isa test_isa;
 #define SSM_DEFAULT_ISA test_isa
+#define SSM_COMPLEX_LAYERS /* on every target */
 #define SSM_IMPLEMENTATION
 #include "../ssm.h"
 
