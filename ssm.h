@@ -12502,7 +12502,8 @@ typedef enum ssm__device_fill {
 static void ssm__device_bind(ssm__device *d, ssm__device_fill how, const ssm_real *from, const void *to, size_t count);
 static void ssm__device_bind_ranks(ssm__device *d, const ssm_real *from, const void *to, size_t heads, size_t ranks,
                                    size_t each);
-static void ssm__device_bind_pairs(ssm__device *d, const ssm_real *re, const ssm_real *im, const void *to, size_t count);
+static void ssm__device_bind_pairs(ssm__device *d, const ssm_real *re, const ssm_real *im, const void *to,
+                                   size_t count);
 #define SSM__IS_DEVICE(isa) ((isa) == SSM__ISA_DEVICE)
 #define SSM__BIND_DEVICE(binder, how, offset, count) ssm__bind_device(binder, how, offset, count)
 #define SSM__BIND_RANKS(binder, offset, heads, ranks, each) ssm__bind_device_ranks(binder, offset, heads, ranks, each)
@@ -38013,8 +38014,8 @@ static int ssm__cuda_decode_open(ssm__cuda_decode *q, const ssm_mamba *m, const 
     const ssm_core *core = &m->core;
     const size_t each = io == SSM_FORMAT_BF16 ? 8 : 4;
     ssm_selective_scan s = ssm__core_scan(core, &call->tile, &v->core);
-    if (core->complex_A || core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 || core->d_state % 4 ||
-        core->disc != SSM_DISC_EULER || core->dim >= 0x10000000 || core->d_state >= 0x10000000)
+    if (core->complex_A || core->dbc_norm || core->dt_rank == 0 || core->dt_rank % each || core->dt_rank > 256 ||
+        core->d_state % 4 || core->disc != SSM_DISC_EULER || core->dim >= 0x10000000 || core->d_state >= 0x10000000)
         return 0;
     s.h_last = ssm_out_like(v->core.h_last, s.h0);
     s.y = ssm_out_like(v->mem.s, s.u);
@@ -38980,7 +38981,8 @@ static void ssm__device_s4(ssm__device *d, const ssm__s4_task *task)
     b.y_row = (ptrdiff_t)core->dim;
     ssm__device_rows_forward(d, SSM_ROW_SCALE, &b);
     arena = ssm__arena_open(d->work.data);
-    room = ssm__take(&arena, ssm__device_s4_is_wide(core, 2 * SSM__CUDA_S4_HELD) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
+    room = ssm__take(&arena,
+                     ssm__device_s4_is_wide(core, 2 * SSM__CUDA_S4_HELD) ? ssm__mul(streams, ssm__s4_count(core)) : 0);
     for (direction = 0; direction < core->directions; ++direction) {
         ssm__cuda_s4 p = ssm__device_s4_of(core, call, task->x, direction);
         p.y = ssm_rows_out_of(task->s, (ptrdiff_t)core->dim);
@@ -39011,7 +39013,8 @@ static ssm_status ssm__device_s4_sums(const ssm__device *d, const ssm__cuda_s4 &
 /* Workspace of the adjoint. */
 static size_t ssm__device_s4_layout(const ssm_s4_core *core, size_t rows, size_t streams, void *mem, ssm__cuda_s4 *p)
 {
-    const size_t count = ssm__s4_count(core), rooms = ssm__device_s4_is_wide(core, SSM__CUDA_S4_HELD) ? SSM__CUDA_S4_ROOMS : 0;
+    const size_t count = ssm__s4_count(core);
+    const size_t rooms = ssm__device_s4_is_wide(core, SSM__CUDA_S4_HELD) ? SSM__CUDA_S4_ROOMS : 0;
     ssm__arena arena = ssm__arena_open(mem);
     p->kept = ssm__take(&arena, ssm__mul(ssm__add(rows / SSM__CUDA_S4_STEPS + 1, streams), count));
     p->sums = ssm__take(&arena, ssm__mul(streams, ssm__mul(core->low_rank ? 5 : 3, count)));
