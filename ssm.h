@@ -2495,9 +2495,9 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
  * scan: SEQUENTIAL does that always, and has the bits of step. AUTO (and CHUNKED, BLELLOCH) takes bf16 problems of at
  * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128, h is
- * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not. It does not have the
- * bits of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into parts, by the shape
- * alone. backward likewise, with rows of dy and dx, but for problems with z.
+ * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not. Its bits are those of
+ * an architecture, not those of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into
+ * parts, by the shape alone. backward likewise, with rows of dy and dx, but for problems with z.
  * backward runs forward again; step after step, ddelta and dA come from sums along time that are made good at every 64th
  * step.
  * need->work for forward, need->work_backward for backward.
@@ -32834,7 +32834,8 @@ template <int N, int P> __global__ void __launch_bounds__(2 * P, P > 64 ? 1 : 3)
  * >>cuda-ssd-chunks-forward
  *=============================================================================
  * Outputs: a block for each sequence, head and part of time; 2 headdim threads, up to 255 registers, of which states
- * take d_state / 2, two blocks an SM. While a chunk is computed, the next is on its way.
+ * take d_state / 2, two blocks an SM. While a chunk is computed, the next is on its way. On sm_90a four warps' products
+ * are one wgmma, and run while M is made and outputs are written.
  */
 /* Tiles first: wgmma wants them at multiples of 1024 bytes. */
 template <int N, int P> struct ssm__cuda_chunk_room {
@@ -34056,7 +34057,7 @@ template <int N, int P> struct ssm__cuda_chunk_grad {
         if (p.d.dx.data) read(before, of_head);
 #pragma unroll
         for (j = 0; j < P / 16; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0;
-#pragma unroll 4
+#pragma unroll 2
         for (k = 0; k < N / 16; ++k) {
             unsigned a[4], b[4];
             ssm__cuda_left<64>(a, m.B, r0, 2 * k);
