@@ -787,6 +787,7 @@ static void layer_chunks(void)
         one_way(&k.config);
         k.config.real_state = i;
         k.config.lru = 0;
+        if (k.config.d_state % (2 * k.config.blocks)) k.config.no_conj_sym = 1;
         layer_dense(&k, 0, pick(1, 2), 512 + pick(0, 100));
         if (trouble) return;
         const size_t batch = k.seqs[0].batch, len = k.seqs[0].len;
