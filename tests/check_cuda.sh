@@ -67,13 +67,16 @@ nvcc -std=c++17 $codes -O1 -Werror all-warnings -Xptxas -v -Xcompiler -Wall,-Wex
 status=$?
 [ $status -eq 0 ] || grep -E 'error|warning' $out/nvcc.txt | head -20
 for target in $targets; do
-    # For Blackwell ptxas wants more than all 255 registers for the scan's adjoint, and some more for four small kernels;
-    # elsewhere some numbers around the calls of the kernels that fold the gradients of S4D's parameters, once a call, and
-    # that solve for S4's C, once a bind.
+    # For Blackwell ptxas wants more than all 255 registers for the scan's adjoint, and some more for seven kernels, of few
+    # rows or of complex numbers; before it, 28 bytes for the largest shape of the adjoint of chunks on sm_80; elsewhere
+    # some numbers around the calls of the kernels that fold the gradients of S4D's parameters, once a call, and that
+    # solve for S4's C, once a bind.
     known='ssm__cuda_s4_fold|ssm__cuda_s4_solve'
     case $target in
+    80) known="$known|ssm__cuda_chunk_backILi128ELi128E" ;;
     1*) known='ssm__cuda_back_fast|ssm__cuda_conv_plainIf|ssm__cuda_scan_plainI.*Li1E|ssm__cuda_layer_norm_kernel'
-        known="$known|ssm__cuda_scan_complexI.*Li1E|ssm__cuda_s4_solve" ;;
+        known="$known|ssm__cuda_scan_complexI|ssm__cuda_s4_solve|ssm__cuda_few_unitsILi1E"
+        known="$known|ssm__cuda_line_kernelI20ssm__cuda_line_layerI12ssm__complex.*Li0E" ;;
     esac
     # ptxas names the function and its target, then what it spilled.
     spills=$(awk -v target="'sm_$target'" '/Compiling entry function/ { mine = index($0, target); name = $7 }
