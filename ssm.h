@@ -2495,8 +2495,9 @@ SSM_API ssm_status ssm_cuda_s5_scan_backward(const ssm_s5_scan *s, const ssm_s5_
  * other, with d_state a multiple of 32 and headdim one of 8. More than 256 states (back: 128) run so many at a time.
  * scan: SEQUENTIAL does that always, and has the bits of step. AUTO (and CHUNKED, BLELLOCH) takes bf16 problems of at
  * least 16 steps in chunks of 64, as products on the matrix units, if headdim is 32, 64 or 128, d_state 64 or 128, h is
- * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps; packed or not. Its bits are those of
- * an architecture, not those of step, nor those of any split of a sequence. Below 128 heads x sequences it cuts time into
+ * not wanted, and rows of x, B, C, z and y are aligned to 16 bytes and without gaps, packed or not; and if a block may have
+ * the shared memory: 75 to 139 KB, backward 104 to 210 KB. Its bits are those of an architecture, not those of step, nor
+ * those of any split of a sequence. Below 128 heads x sequences it cuts time into
  * parts, by the shape alone. backward likewise, with rows of dy and dx, but for problems with z.
  * backward runs forward again; step after step, ddelta and dA come from sums along time that are made good at every 64th
  * step.
@@ -31439,12 +31440,18 @@ static int ssm__cuda_units_suit(const ssm__cuda_product *p)
     return ((uintptr_t)p->a | (uintptr_t)p->b) % 16 == 0 && p->a_row % 8 == 0 && p->b_row % 8 == 0;
 }
 
-/* What the card has: it decides how many slices are on their way and which block has which tile, no bit. */
+/* What the card has: it decides how many slices are on their way and which block has which tile, no bit of a product. */
 static int ssm__cuda_card(cudaDeviceAttr what)
 {
     int device, value;
     if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, what, device) != cudaSuccess) return 0;
     return value;
+}
+
+/* Whether a block may have so much shared memory: a matter of the architecture. */
+static int ssm__cuda_has_room(size_t bytes)
+{
+    return (size_t)ssm__cuda_card(cudaDevAttrMaxSharedMemoryPerBlockOptin) >= bytes;
 }
 
 /* Room for a ring at a multiple of 1024. */
@@ -31949,12 +31956,11 @@ template <int ROWS, int STEP> static ssm_status ssm__cuda_few_launch_float(ssm__
     typedef ssm__cuda_few_shape<ROWS> shape;
     q.held = ROWS;
     q.deep = (unsigned)ssm__min(q.p.K, (size_t)shape::STAGE);
-    q.ring = q.p.K <= (size_t)shape::STAGE ? 1 : 2;
+    const size_t slot = (SSM__CUDA_FEW_COLUMNS + ROWS) * ssm__cuda_pitch(4 * ssm__min(q.p.K, (size_t)shape::STAGE));
+    const size_t rest = SSM__CUDA_BARRIERS + SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS * sizeof(float);
+    q.ring = q.p.K > (size_t)shape::STAGE && ssm__cuda_has_room(2 * slot + rest) ? 2 : 1;
     return ssm__cuda_launch_early(ssm__cuda_few_float<ROWS, STEP>, ssm__ceil_div(q.p.N, SSM__CUDA_FEW_COLUMNS),
-                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS,
-                                  SSM__CUDA_BARRIERS + q.ring * (SSM__CUDA_FEW_COLUMNS + ROWS) * ssm__cuda_pitch(4 * q.deep) +
-                                      SSM__CUDA_FEW_COLUMNS * ROWS * shape::SEGMENTS * sizeof(float),
-                                  q, stream);
+                                  ssm__ceil_div(q.p.M, ROWS), SSM__CUDA_FEW_THREADS, q.ring * slot + rest, q, stream);
 }
 
 /* One stage if all fits, or else two on their way. */
@@ -33153,13 +33159,27 @@ static size_t ssm__cuda_chunk_parts(const ssm_ssd &s, size_t tiles)
     return ssm__min(ssm__min(256 / pairs, tiles / 4), SSM__CUDA_CHUNK_PARTS);
 }
 
-/* Whether a problem (checked, groups resolved) has a shape for chunks. */
+template <int N, int P> static size_t ssm__cuda_chunk_bytes(void)
+{
+    const size_t pass = sizeof(ssm__cuda_chunk_pass_room<N, P>), forward = 1023 + sizeof(ssm__cuda_chunk_room<N, P>);
+    return pass > forward ? pass : forward;
+}
+
+static size_t ssm__cuda_chunk_needs(size_t N, size_t P)
+{
+    if (P == 32) return N == 64 ? ssm__cuda_chunk_bytes<64, 32>() : ssm__cuda_chunk_bytes<128, 32>();
+    if (P == 128) return N == 64 ? ssm__cuda_chunk_bytes<64, 128>() : ssm__cuda_chunk_bytes<128, 128>();
+    return N == 64 ? ssm__cuda_chunk_bytes<64, 64>() : ssm__cuda_chunk_bytes<128, 64>();
+}
+
+/* Whether a problem (checked, groups resolved) has a shape for chunks, and the card room for them. */
 static int ssm__cuda_chunk_fits(const ssm_ssd &s, ssm_format io)
 {
     const size_t P = s.headdim, N = s.d_state, tiles = ssm__ceil_div(s.len, SSM__CUDA_CHUNK);
     if (io != SSM_FORMAT_BF16 || s.scan == SSM_SCAN_SEQUENTIAL || s.h.data || s.len < SSM__CUDA_CHUNK_LEAST) return 0;
     if (ssm__mul(ssm__mul(s.batch, tiles), s.heads) > 0x7fffffff / SSM__CUDA_CHUNK) return 0;
-    return (P == 32 || P == 64 || P == 128) && (N == 64 || N == 128);
+    return (P == 32 || P == 64 || P == 128) && (N == 64 || N == 128) &&
+           ssm__cuda_has_room(ssm__cuda_chunk_needs(N, P));
 }
 
 /* Whether rows of a tensor are whole pieces of 16 bytes; `chan`: of its channels, or of a group's states. */
@@ -34410,10 +34430,19 @@ template <int N, int P> static ssm_status ssm__cuda_chunk_back_run(const ssm__cu
     return ssm__cuda_launch(ssm__cuda_chunk_back<N, P>, p.s.batch * p.tiles * p.s.n_groups * p.shares, 1, 256,
                             sizeof(ssm__cuda_chunk_back_room<N, P>), p, stream);
 }
-/* Whether the backward of a problem (checked, groups resolved) has a shape for chunks. */
+
+static size_t ssm__cuda_chunk_back_needs(size_t N, size_t P)
+{
+    if (P == 32) return N == 64 ? sizeof(ssm__cuda_chunk_back_room<64, 32>) : sizeof(ssm__cuda_chunk_back_room<128, 32>);
+    if (P == 128) return N == 64 ? sizeof(ssm__cuda_chunk_back_room<64, 128>) : sizeof(ssm__cuda_chunk_back_room<128, 128>);
+    return N == 64 ? sizeof(ssm__cuda_chunk_back_room<64, 64>) : sizeof(ssm__cuda_chunk_back_room<128, 64>);
+}
+
+/* Whether the backward of a problem (checked, groups resolved) has a shape for chunks, and the card room for them. */
 static int ssm__cuda_chunk_back_fits(const ssm_ssd &s, ssm_format io)
 {
-    return ssm__cuda_chunk_fits(s, io) && !s.z.data;
+    return ssm__cuda_chunk_fits(s, io) && !s.z.data &&
+           ssm__cuda_has_room(ssm__cuda_chunk_back_needs(s.d_state, s.headdim));
 }
 
 /* And layouts; rows of dx must not lie on each other. */

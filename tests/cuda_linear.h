@@ -150,7 +150,10 @@ static void linear_rows(void)
     linear_rows_of(0, 70);
     linear_rows_of(0, 72);
     linear_rows_of(0, 660);
-    linear_rows_of(0, 2200); /* more than one piece, of one row too */
+    linear_rows_of(0, 2200); /* more than one stage, of one row too */
+    EMULATOR(emulator_shared = 99 * 1024); /* one on its way */
+    EMULATOR(linear_rows_of(0, 2200));
+    EMULATOR(emulator_shared = 227 * 1024);
     linear_rows_of(1, 1096);
     linear_rows_of(1, 4712);
 }
@@ -243,6 +246,7 @@ template <int A_INNER, int B_INNER> static void linear_product(size_t M, size_t 
         else if (!same_bits(first, to.download())) complain("another tile, other bits: tile", tile, 0);
         if (tile < 3) reset(&to);
     }
+    EMULATOR(emulator_shared = 227 * 1024);
     for (m = 0; m < M * (parts ? (K + p.depth - 1) / p.depth : 1); ++m)
         for (n = 0; n < N; ++n) {
             const size_t begin = m / M * p.depth, end = begin + p.depth < K ? begin + p.depth : K, row = m % M;

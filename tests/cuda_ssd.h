@@ -512,7 +512,11 @@ static void ssd_chunks_choice(void)
     ssd_chunk_fill(&k);
     s = k.problem(1);
     const std::vector<float> sequential = ssd_bits(&k, s, SSM_SCAN_SEQUENTIAL), chunks = ssd_bits(&k, s, SSM_SCAN_AUTO);
-    require(!same_bits(sequential, chunks), "AUTO is sequential");
+    require(same_bits(sequential, chunks) != ssm__cuda_has_room(ssm__cuda_chunk_needs(k.s.d_state, k.s.headdim)),
+            "AUTO is sequential");
+    EMULATOR(emulator_shared = 64 * 1024);
+    EMULATOR(require(same_bits(sequential, ssd_bits(&k, s, SSM_SCAN_AUTO)), "AUTO in chunks without room"));
+    EMULATOR(emulator_shared = 227 * 1024);
     require(same_bits(chunks, ssd_bits(&k, s, SSM_SCAN_CHUNKED)), "CHUNKED is not AUTO");
     s.len = 15;
     require(same_bits(ssd_bits(&k, s, SSM_SCAN_SEQUENTIAL), ssd_bits(&k, s, SSM_SCAN_AUTO)), "15 steps in chunks");
@@ -537,8 +541,13 @@ static void ssd_chunks_choice_back(void)
     s = k.problem(1);
     s.z.data = NULL;
     g = k.grad(1);
-    require(!same_bits(ssd_bits_back(&k, s, g, SSM_SCAN_SEQUENTIAL), ssd_bits_back(&k, s, g, SSM_SCAN_AUTO)),
+    const bool fits = ssm__cuda_has_room(ssm__cuda_chunk_back_needs(k.s.d_state, k.s.headdim));
+    require(same_bits(ssd_bits_back(&k, s, g, SSM_SCAN_SEQUENTIAL), ssd_bits_back(&k, s, g, SSM_SCAN_AUTO)) != fits,
             "AUTO is sequential");
+    EMULATOR(emulator_shared = 99 * 1024);
+    EMULATOR(require(same_bits(ssd_bits_back(&k, s, g, SSM_SCAN_SEQUENTIAL), ssd_bits_back(&k, s, g, SSM_SCAN_AUTO)),
+                     "AUTO in chunks without room"));
+    EMULATOR(emulator_shared = 227 * 1024);
     s.z = k.z.in(1);
     require(same_bits(ssd_bits_back(&k, s, g, SSM_SCAN_SEQUENTIAL), ssd_bits_back(&k, s, g, SSM_SCAN_AUTO)),
             "z in chunks");
