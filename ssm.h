@@ -38024,7 +38024,7 @@ static int ssm__cuda_decode_product(ssm__cuda_few *q, const ssm_linear *l, ssm_r
     return l->in % each == 0 && ssm__cuda_few_suits(&q->p, io);
 }
 
-/* in_proj: the norm before it if a piece holds the row, and the convolution behind it. */
+/* in_proj: the norm before it if a stage holds the row, and the convolution behind it. */
 static int ssm__cuda_decode_in(ssm__cuda_few *q, const ssm_mamba *m, const ssm__call *call, const ssm__mamba_view *v,
                                ssm_format io)
 {
