@@ -39973,14 +39973,15 @@ SSM__DEVICE_LAYER(rglru, rglru)
  *          row operations, norms, embedding, losses, AdamW and the layers selective, S6, Mamba, Mamba-2, Mamba-3, S5,
  *          S4D, S4, RG-LRU on a GPU (SSM_ERR_DEVICE), bf16 products on matrix units or by SSM_CUDA_PRODUCT. LayerNorm,
  *          embedding; norms of dt, B and C and a bias in Mamba's x_proj; the LRU, as ssm_s5 with lru = 1; the RG-LRU and
- *          its block; complex A in the selective scan, selective, S6 and Mamba (SSM_PARAMS_MAX is 17); ZOH_TRAPEZOID; S4D-Inv2, -Quad.
+ *          its block; complex A in the selective scan, selective, S6 and Mamba (SSM_PARAMS_MAX is 17); ZOH_TRAPEZOID;
+ *          S4D-Inv2, -Quad.
  *          Moved: memory blocks are ssm_memory, rows ssm_rows, attach takes ssm_bound; ssm_s5_scan_step takes its
  *          workspace; SSM_LANES is gone; bound blocks of 0.1 must be bound anew; a layer never bound is an error.
  *          Training without libm: losses, mean over time, learning rates, clipping. Tables count without rows, layers
  *          are made from rows and filled from a checkpoint's arrays by name. ssm_params_find returns an empty row
  *          where it returned NULL; slots for states (ssm_seqs.slot and every op with a state), all states of a
- *          selective scan or SSD as an output; SSM_ERR_MEMORY is of workspaces alone (SSM_ERR_TAPE, _BOUND, _TABLE); step_scale is
- *          an error in layers that have none. Angles to 6.5e6 are exact.
+ *          selective scan or SSD as an output; SSM_ERR_MEMORY is of workspaces alone (SSM_ERR_TAPE, _BOUND, _TABLE);
+ *          step_scale is an error in layers that have none. Angles to 6.5e6 are exact.
  *   0.1.0  ops: linear, selective and S5 scans, causal convolution, linear, RMSNorm, FFT, HiPPO memory;
  *          layers: selective, S4D, S4, S5, S6, Mamba; matrices in bf16 and int8, blocks to attach; AdamW.
  *
