@@ -1598,8 +1598,9 @@ SSM_API ssm_status ssm_mamba_backward(const ssm_mamba *layer, ssm_real *dstate, 
  *
  * Parameters (mamba_ssm's names; E = d_inner, H = E / headdim heads, M = d_model, G = n_groups, N = d_state,
  *   X = E + 2GN): pre_norm.weight [M] if pre_norm, in_proj.weight [E + X + H][M], in_proj.bias [E + X + H] if
- *   proj_bias, conv1d.weight [X][1][K], conv1d.bias [X], dt_bias [H], A_log [H], D [H] or [E] with D_has_hdim, norm.weight [E],
- *   out_proj.weight [M][E], out_proj.bias [M] if proj_bias. A is -U(A_min, A_max), the rest as mamba_ssm.
+ *   proj_bias, conv1d.weight [X][1][K], conv1d.bias [X], dt_bias [H], A_log [H], D [H] or [E] with D_has_hdim,
+ *   norm.weight [E], out_proj.weight [M][E], out_proj.bias [M] if proj_bias. A is -U(A_min, A_max), the rest as
+ *   mamba_ssm.
  * State: conv [K-1][X], the last inputs of the convolution, oldest first; then h [N][E].
  * d_conv = 1 leaves the convolution out; the SiLU stays. step holds delta in the limits as forward does (the published
  * step does not).
@@ -2605,10 +2606,11 @@ typedef struct ssm_linear_grad {
 
 /* ssm_linear_forward and ssm_linear_backward. Of type `io`: x, y, weight, dx and dy; bias, dweight and dbias are float.
  * packed and format are not read. Sums are float in either case, in the order of the inner index: of float in segments of
- * 128, one after the other (dweight and dbias: in parts of at least 512 and of 64 rows). BF16 goes to the matrix units where weight, x, dy and their rows are aligned to
- * 16 bytes: 16 inner indices are added at once there, and bits are those of an architecture. A row of y or dx has the
- * same bits whatever the number of rows. On an H100 or H200 compile for sm_90a (nvcc -gencode
- * arch=compute_90a,code=sm_90a): its own instructions double the speed of large products, and change no bit.
+ * 128, one after the other (dweight and dbias: in parts of at least 512 and of 64 rows). BF16 goes to the matrix units
+ * where weight, x, dy and their rows are aligned to 16 bytes: 16 inner indices are added at once there, and bits are
+ * those of an architecture. A row of y or dx has the same bits whatever the number of rows. On an H100 or H200 compile
+ * for sm_90a (nvcc -gencode arch=compute_90a,code=sm_90a): its own instructions double the speed of large products, and
+ * change no bit.
  * need->work_backward for backward of `rows` rows. Rows of dx that lie on each other cost a launch each.
  * Accuracy: |error| / |y| below 1e-6 against the CPU, gradients 1e-5, those of parameters
  * 3e-5 (float); one rounding more in bf16. */

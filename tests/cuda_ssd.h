@@ -348,19 +348,23 @@ static void ssd_chunk_check(ssd_case *k, const ssm_ssd &host, const ssm_ssd &dev
 }
 
 /* Of every shape, whole, packed, and with time in parts, which take 512 steps. */
+static void ssd_chunk_draw(ssd_case *k, int i, size_t longest)
+{
+    ssd_chunk_shape(k);
+    if (i % 4 == 3) ssd_pack(k);
+    if (i % 6 != 2) return;
+    k->s.batch = k->s.n_groups = k->s.heads = 1;
+    k->s.headdim = 32;
+    k->s.d_state = 64;
+    k->s.len = pick(512, longest);
+}
+
 static void ssd_chunks(void)
 {
     int i;
     for (i = 0; i < 2 * rounds && trouble == 0; ++i) {
         ssd_case k;
-        ssd_chunk_shape(&k);
-        if (i % 4 == 3) ssd_pack(&k);
-        if (i % 6 == 2) {
-            k.s.batch = k.s.n_groups = k.s.heads = 1;
-            k.s.headdim = 32;
-            k.s.d_state = 64;
-            k.s.len = pick(512, 900);
-        }
+        ssd_chunk_draw(&k, i, 900);
         ssd_chunk_fill(&k);
         ssd_chunk_check(&k, k.problem(0), k.problem(1));
     }
@@ -447,14 +451,7 @@ static void ssd_chunks_backward(void)
     int i;
     for (i = 0; i < 2 * rounds && trouble == 0; ++i) {
         ssd_case k;
-        ssd_chunk_shape(&k);
-        if (i % 4 == 3) ssd_pack(&k);
-        if (i % 6 == 2) {
-            k.s.batch = k.s.n_groups = k.s.heads = 1;
-            k.s.headdim = 32;
-            k.s.d_state = 64;
-            k.s.len = pick(512, 700);
-        }
+        ssd_chunk_draw(&k, i, 700);
         ssd_chunk_fill_back(&k);
         ssd_chunk_check_back(&k);
     }
