@@ -26376,6 +26376,47 @@ SSM__DEVICE void ssm__cuda_await(void)
 #endif
 }
 
+/* Whether this reading of the kernels has the bulk copy engine. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define SSM__CUDA_BULK 1
+#else
+#define SSM__CUDA_BULK 0
+#endif
+
+#if SSM__CUDA_BULK
+/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
+SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
+}
+
+SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
+}
+
+/* Waits for the end of an even (0) or odd (1) phase. */
+SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
+{
+    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
+    unsigned done;
+    do {
+        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
+    } while (!done);
+}
+
+/* `bytes`, a multiple of 16, to shared memory. */
+SSM__DEVICE void ssm__cuda_copy_bulk(void *to, const void *from, unsigned bytes, uint64_t *barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes),
+                     "r"((unsigned)__cvta_generic_to_shared(barrier)) : "memory");
+}
+#endif
+
 /* --- element types --- */
 typedef struct ssm__cuda_bf16 {
     uint16_t bits;
@@ -29344,31 +29385,47 @@ __global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_kerne
     }
 }
 
-/* The same of rows of whole, aligned groups of four: little code, since one row is hardly more than its code. */
-template <class T>
-__global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_aligned(const ssm__cuda_norm p)
+/* RMSNorm of a row of whole, aligned groups of four, with little code, since one row is hardly more than its code; bits
+ * of ssm__cuda_norm_kernel. The factor, by every warp that wants it, ... */
+template <int UNROLL, class T> SSM__DEVICE float ssm__cuda_norm_factor(const ssm_norm &norm, const T *x)
 {
-    const unsigned r = blockIdx.x * SSM__CUDA_NORM_ROWS + threadIdx.x / 32, dim = (unsigned)p.norm.dim;
-    const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
-    T *y = ssm__cuda_row_at<T>(p.y, r, 0);
-    float sum = 0, scale;
+    const unsigned dim = (unsigned)norm.dim;
+    float sum = 0;
     unsigned c;
     int i;
-    ssm__cuda_await();
-    if (r >= p.rows) return;
-#pragma unroll 4
+#pragma unroll UNROLL
     for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
         const ssm__four a = ssm__cuda_load4(x + c);
         for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
     }
-    scale = 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)p.norm.dim + p.norm.eps);
-#pragma unroll 4
-    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
-        const ssm__four w = ssm__cuda_load4(p.norm.weight + c);
+    return 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
+}
+
+/* ... and the row, by `threads` threads, of which the caller is `me`; y may be x. */
+template <int UNROLL, class T>
+SSM__DEVICE void ssm__cuda_norm_write(const ssm_norm &norm, float factor, unsigned me, unsigned threads, const T *x, T *y)
+{
+    const unsigned dim = (unsigned)norm.dim;
+    unsigned c;
+    int i;
+#pragma unroll UNROLL
+    for (c = 4 * me; c < dim; c += 4 * threads) {
+        const ssm__four w = ssm__cuda_load4(norm.weight + c);
         ssm__four a = ssm__cuda_load4(x + c);
-        for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
+        for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * factor * w.v[i];
         ssm__cuda_store4(y + c, a);
     }
+}
+
+template <class T>
+__global__ void __launch_bounds__(32 * SSM__CUDA_NORM_ROWS) ssm__cuda_norm_aligned(const ssm__cuda_norm p)
+{
+    const unsigned r = blockIdx.x * SSM__CUDA_NORM_ROWS + threadIdx.x / 32;
+    const T *x = ssm__cuda_row_at<T>(p.x, r, 0);
+    ssm__cuda_await();
+    if (r >= p.rows) return;
+    ssm__cuda_norm_write<4>(p.norm, ssm__cuda_norm_factor<4>(p.norm, x), threadIdx.x % 32, 32, x,
+                            ssm__cuda_row_at<T>(p.y, r, 0));
 }
 
 template <class T> static ssm_status ssm__cuda_norm_run(const ssm__cuda_norm &p, void *stream)
@@ -30860,48 +30917,7 @@ struct ssm__cuda_units {
 #define SSM__CUDA_WGMMA 0
 #endif
 
-/* Whether it has the bulk copy engine. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-#define SSM__CUDA_BULK 1
-#else
-#define SSM__CUDA_BULK 0
-#endif
-
 /* --- instructions --- */
-#if SSM__CUDA_BULK
-/* A barrier in shared memory that counts bytes: one thread announces them, copies of the bulk engine bring them. */
-SSM__DEVICE void ssm__cuda_barrier_open(uint64_t *barrier)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\nfence.mbarrier_init.release.cluster;" : : "r"(at) : "memory");
-}
-
-SSM__DEVICE void ssm__cuda_barrier_expect(uint64_t *barrier, unsigned bytes)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(at), "r"(bytes) : "memory");
-}
-
-/* Waits for the end of an even (0) or odd (1) phase. */
-SSM__DEVICE void ssm__cuda_barrier_wait(uint64_t *barrier, unsigned phase)
-{
-    const unsigned at = (unsigned)__cvta_generic_to_shared(barrier);
-    unsigned done;
-    do {
-        asm volatile("{\n.reg .pred done;\nmbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(at), "r"(phase) : "memory");
-    } while (!done);
-}
-
-/* `bytes`, a multiple of 16, to shared memory. */
-SSM__DEVICE void ssm__cuda_copy_bulk(void *to, const void *from, unsigned bytes, uint64_t *barrier)
-{
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-                 : : "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes),
-                     "r"((unsigned)__cvta_generic_to_shared(barrier)) : "memory");
-}
-#endif
-
 /* The first `bytes` of 16 from global to shared memory, as ssm__cuda_copy; zeros behind. */
 SSM__DEVICE void ssm__cuda_copy_first(void *to, const void *from, int bytes)
 {
@@ -31751,36 +31767,6 @@ SSM__DEVICE void ssm__cuda_few_end(const ssm__cuda_few &q, const ssm__cuda_few_t
     else ssm__cuda_store((T *)q.p.c + ((ptrdiff_t)m * q.p.c_row + (ptrdiff_t)n), y);
 }
 
-/* RMSNorm of a row in shared memory, with the bits of ssm__cuda_norm_kernel: the factor, by every warp that wants it, ... */
-template <class T> SSM__DEVICE float ssm__cuda_few_scale(const ssm_norm &norm, const T *x)
-{
-    const unsigned dim = (unsigned)norm.dim;
-    float sum = 0;
-    unsigned c;
-    int i;
-#pragma unroll 2
-    for (c = 4 * (threadIdx.x % 32); c < dim; c += 128) {
-        const ssm__four a = ssm__cuda_load4(x + c);
-        for (i = 0; i < 4; ++i) sum = fmaf(a.v[i], a.v[i], sum);
-    }
-    return 1.0f / sqrtf(ssm__cuda_warp_sum(sum) / (float)norm.dim + norm.eps);
-}
-
-/* ... and the row itself, `threads` of the block sharing it. */
-template <class T> SSM__DEVICE void ssm__cuda_few_norm(const ssm_norm &norm, float scale, unsigned threads, T *x)
-{
-    const unsigned dim = (unsigned)norm.dim;
-    unsigned c;
-    int i;
-#pragma unroll 2
-    for (c = 4 * threadIdx.x; c < dim; c += 4 * threads) {
-        const ssm__four w = ssm__cuda_load4(norm.weight + c);
-        ssm__four a = ssm__cuda_load4(x + c);
-        for (i = 0; i < 4; ++i) a.v[i] = a.v[i] * scale * w.v[i];
-        ssm__cuda_store4(x + c, a);
-    }
-}
-
 /* --- in float ---
  * A thread has one segment of a column, and of one row or of four: a chain of 128 fmaf, 0.3 us. A stage is the 16 or 4
  * segments that a block has at once: one row of 1536 inner indices is 55 KB, all on their way, in four blocks an SM; 16
@@ -31832,9 +31818,9 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_float(con
         float *const x = (float *)(void *)s.inputs(t);
         s.wait(t);
         if (STEP && q.norm.weight) {
-            const float scale = ssm__cuda_few_scale(q.norm, x);
+            const float factor = ssm__cuda_norm_factor<2>(q.norm, x);
             __syncthreads();
-            ssm__cuda_few_norm(q.norm, scale, SSM__CUDA_FEW_THREADS, x);
+            ssm__cuda_norm_write<2>(q.norm, factor, me, SSM__CUDA_FEW_THREADS, x, x);
             __syncthreads();
         }
         for (i = 0; i < shape::EACH; ++i) sum[i] = 0;
@@ -31910,7 +31896,7 @@ __global__ void __launch_bounds__(SSM__CUDA_FEW_THREADS) ssm__cuda_few_units(con
         ssm__cuda_few_pad(s.weights(t), s.pitch, s.held, depth);
         s.wait(t);
         if (STEP && q.norm.weight && threadIdx.x < 32) {
-            ssm__cuda_few_norm(q.norm, ssm__cuda_few_scale(q.norm, x), 32, x);
+            ssm__cuda_norm_write<2>(q.norm, ssm__cuda_norm_factor<2>(q.norm, x), lane, 32, x, x);
             __syncwarp();
         }
         if (threadIdx.x < 32)
