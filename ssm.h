@@ -107,6 +107,7 @@
  *   >>layer-mamba2
  *   >>layer-mamba3
  *   >>layer-rglru
+ *   >>layer-rglru-run
  *   >>s4-coefficients  what S4D and S4 share: parameters to coefficients and back,
  *   >>s4-recurrence  a strip of channels through time,
  *   >>s4-kernel      convolution kernels,
@@ -136,6 +137,7 @@
  *   >>cuda-ssd-chunks-forward  its outputs
  *   >>cuda-ssd       and step after step
  *   >>cuda-ssd-chunks-backward  gradients in chunks of time,
+ *   >>cuda-ssd-chunks-host  their launches,
  *   >>cuda-ssd-backward  and for every option
  *   >>cuda-mimo      the recurrence of Mamba-3 on a GPU
  *   >>cuda-mimo-backward  its gradients
@@ -22681,7 +22683,11 @@ static void ssm__rglru_run_backward(ssm__rglru_job *j)
     }
 }
 
-/* --- forward --- */
+/*=============================================================================
+ * >>layer-rglru-run
+ *=============================================================================
+ * The block around the RG-LRU over a tile, forward and backward; and its verbs.
+ */
 /* The convolution of a tile, all but its outputs. Without convolution, one tap of weight 1. */
 static ssm_conv ssm__rglru_conv_of(const ssm_rglru *m, const ssm__call *call, const ssm__rglru_mem *mem)
 {
@@ -34409,6 +34415,11 @@ template <int N, int P> __global__ void __launch_bounds__(256, 1) ssm__cuda_chun
     k.run();
 }
 
+/*=============================================================================
+ * >>cuda-ssd-chunks-host
+ *=============================================================================
+ * How the gradients of chunks are launched: for which problems, in which memory, and where partial ones go.
+ */
 template <int N, int P> static ssm_status ssm__cuda_chunk_back_run(const ssm__cuda_chunks &p, void *stream)
 {
     ssm_status status = ssm__cuda_chunk_opened<N>(p, stream);
