@@ -110,19 +110,30 @@ static void ssd_shape(ssd_case *k, int round)
     if (!on_gpu && k->s.d_state > 64) k->s.len = pick(1, 20), k->s.batch = 1;
 }
 
+/* |error| and |reference| of what the host has written. */
+struct distance {
+    double error, norm;
+
+    explicit distance(const tensor &x) : error(0), norm(0)
+    {
+        const std::vector<float> got = x.download();
+        size_t i;
+        for (i = 0; i < got.size(); ++i) {
+            if (memcmp(&x.host[i], &x.start[i], 4) == 0) continue;
+            error += ((double)got[i] - x.host[i]) * ((double)got[i] - x.host[i]);
+            norm += (double)x.host[i] * x.host[i];
+        }
+        error = sqrt(error);
+        norm = sqrt(norm);
+    }
+};
+
 /* Gradients of a head are sums of `terms` numbers of either sign; where they cancel, their size says what rounding may
  * do. */
 static void compare_sums(const tensor &x, double terms, const char *what)
 {
-    const std::vector<float> got = x.download();
-    double error = 0, norm = 0;
-    size_t i;
-    for (i = 0; i < got.size(); ++i) {
-        if (memcmp(&x.host[i], &x.start[i], 4) == 0) continue;
-        error += ((double)got[i] - x.host[i]) * ((double)got[i] - x.host[i]);
-        norm += (double)x.host[i] * x.host[i];
-    }
-    if (!(sqrt(error) <= 3e-5 * (sqrt(norm) + 0.05 * sqrt(terms)))) complain(what, sqrt(error / norm), 3e-5);
+    const distance d(x);
+    if (!(d.error <= 3e-5 * (d.norm + 0.05 * sqrt(terms)))) complain(what, d.error / d.norm, 3e-5);
 }
 
 /* Forward and backward of a problem, on both sides. */
@@ -316,15 +327,8 @@ static void ssd_chunk_fill(ssd_case *k)
 /* |error| / |reference|, which has room for the roundings of products. */
 static void compare_chunks(const tensor &x, double bound, const char *what)
 {
-    const std::vector<float> got = x.download();
-    double error = 0, norm = 0;
-    size_t i;
-    for (i = 0; i < got.size(); ++i) {
-        if (memcmp(&x.host[i], &x.start[i], 4) == 0) continue;
-        error += ((double)got[i] - x.host[i]) * ((double)got[i] - x.host[i]);
-        norm += (double)x.host[i] * x.host[i];
-    }
-    if (!(sqrt(error) <= bound * sqrt(norm) + 1e-30)) complain(what, sqrt(error / norm), bound);
+    const distance d(x);
+    if (!(d.error <= bound * d.norm + 1e-30)) complain(what, d.error / d.norm, bound);
     compare(x, 1, what); /* that nothing else was written */
 }
 
